@@ -1,0 +1,1 @@
+"""Papers: YAML documents checked, compiled into one immutable Snapshot, and swapped whole."""

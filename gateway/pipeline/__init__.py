@@ -1,0 +1,1 @@
+"""The corridor: the one way every call takes, top to bottom."""

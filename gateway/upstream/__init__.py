@@ -1,0 +1,1 @@
+"""The tap to the providers: connections, timeouts, health, and the local engine's process."""

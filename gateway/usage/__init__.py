@@ -1,0 +1,1 @@
+"""The account book: an event per call, spooled before it leaves, kept in SQL."""
