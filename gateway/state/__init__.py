@@ -1,1 +1,1 @@
-"""What the gateway's processes must agree on: allowances, keys, ownership. The only room that speaks Redis."""
+"""What all processes must agree on: allowances, keys, ownership. The only room that speaks Redis."""

@@ -1,0 +1,146 @@
+"""One call on its way through the house, and what was learned about it."""
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from gateway.core.claim import NOTHING, Grant
+from gateway.core.usage import Usage
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+
+class Call(NamedTuple):
+    """What the client asks: the bytes as they came, and the few fields the house reads.
+
+    `route` is the closed label of the endpoint ("chat", "embeddings", "files" ...), `path` what follows
+    `/v1` with its query, `forward` the client's headers that go on to the provider (lower-case names).
+    `body` is a stream where the endpoint's bodies are too large to hold; `length` is then its size in
+    bytes, or None where the client did not say. `payload` is empty for bodies that are not JSON.
+    """
+
+    route: str
+    dialect: str
+    method: str
+    path: str
+    body: bytes | AsyncIterator[bytes]
+    payload: Mapping[str, Any]
+    model: str
+    stream: bool
+    forward: Headers = ()
+    length: int | None = None
+
+
+class Caller(NamedTuple):
+    """Who asks. `key` and `team` are names, never secrets; `user` and `metadata` are empty when unknown."""
+
+    key: str
+    team: str
+    user: str = ""
+    metadata: Mapping[str, str] = {}
+
+
+@dataclass(slots=True, frozen=True)
+class Target:
+    """One place a call may be sent to: a fact that names its provider.
+
+    `provider` is the name in the policy file, `kind` the adapter in `providers.registry`; `model` is what
+    the provider calls it ("" passes the asked name through). `facts` is the adapter's own frozen view of
+    the provider (address, credentials, headers), made once when policies are compiled.
+    """
+
+    name: str  # provider/model, the label in metrics and in `x-gateway-target`
+    provider: str
+    kind: str
+    dialect: str
+    model: str
+    facts: Any = field(repr=False)
+    weight: int = 1
+    condition: Callable[["Exchange"], bool] | None = field(default=None, repr=False)
+    ask_usage: bool = True
+
+    def asked(self, model: str) -> str:
+        """The model name to send for a call that asks for `model`."""
+        return self.model or model
+
+
+class Shape(NamedTuple):
+    """The size of what is asked, as far as limits and conditions care. 0 where the call does not say.
+
+    `input_tokens` is an estimate; `max_tokens` is the call's own bound for one choice.
+    """
+
+    input_tokens: int = 0
+    max_tokens: int = 0
+    choices: int = 1
+    messages: int = 0
+    tools: int = 0
+    images: int = 0
+
+
+NO_SHAPE = Shape()
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One request to one target. Times are `perf_counter` seconds."""
+
+    target: Target
+    started: float
+    ended: float = 0.0
+    first_byte: float = 0.0
+    status: int = 0
+    result: str = "pending"  # ok | a Failure's value | cancelled | cut
+    request_id: str = ""  # the provider's
+
+
+@dataclass(slots=True)
+class Exchange:
+    """The one mutable record of a call. Made once call and caller are known; facts, never tools.
+
+    Grouped by who writes: the edge, the pipeline, the relay.
+    """
+
+    id: str  # ours, 32 hex: unique even where clients repeat their request ids
+    call: Call
+    caller: Caller
+    request_id: str  # the client's where it sent a good one, else `id`
+    arrived: float  # perf_counter
+    clock: float  # wall clock at arrival, seconds since the epoch
+    shape: Shape = NO_SHAPE
+    trace: "Trace | None" = None
+
+    model: str = "_other"  # the configured name: the only model label metrics may use
+    policies: str = ""  # version of the snapshot this call pinned
+    grant: Grant = NOTHING
+    attempts: list[Attempt] = field(default_factory=list)
+
+    usage: Usage = field(default_factory=Usage)
+    status: int = 0
+    outcome: str = "ok"  # see meters.requests
+    finish_reason: str = ""
+    first_token: float = 0.0  # perf_counter of the first event of a stream
+    ended: float = 0.0  # perf_counter
+    chunks: int = 0
+    waited: float = 0.0  # seconds spent waiting for providers: the rest is the gateway's own
+    error: str = ""  # code of the refusal or failure, empty when all went well
+
+
+class Trace(NamedTuple):
+    """Where this call stands in a distributed trace. Ids are lower-case hex (W3C trace context)."""
+
+    trace_id: str
+    parent_id: str
+    span_id: str
+    sampled: bool
+    state: str = ""
+
+
+@dataclass(slots=True)
+class Reply:
+    """What goes back to the client: `body` is whole bytes or a stream of chunks."""
+
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes | AsyncIterator[bytes]
+    keep_alive: bytes = b""  # what may be written while a stream is silent; empty: nothing

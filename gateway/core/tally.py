@@ -1,0 +1,87 @@
+"""Counts as plain tables that every room may raise; `telemetry` alone renders them.
+
+An own table keyed by a tuple costs 0.2 us where a metrics library costs 0.3 to 10 (see docs/benchmarks.md).
+"""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Labels = tuple[str, ...]
+
+
+class Counter:
+    """A sum per label set; `labels` are the names, values come in the same order."""
+
+    kind = "counter"
+
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+        self.name, self.help, self.labels = name, help, labels
+        self.values: dict[Labels, float] = {}
+
+    def add(self, labels: Labels = (), amount: float = 1) -> None:
+        self.values[labels] = self.values.get(labels, 0) + amount
+
+
+class Gauge:
+    """A value per label set: set by hand, or read by `source` when asked."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+        self.name, self.help, self.labels = name, help, labels
+        self.values: dict[Labels, float] = {}
+        self.source: Callable[[], Iterable[tuple[Labels, float]]] | None = None
+
+    def set(self, value: float, labels: Labels = ()) -> None:
+        self.values[labels] = value
+
+    def read(self) -> dict[Labels, float]:
+        if self.source is not None:
+            self.values = dict(self.source())
+        return self.values
+
+
+class Histogram:
+    """Per label set: a count for each upper bound (one more for +Inf) and the sum."""
+
+    kind = "histogram"
+
+    def __init__(self, name: str, help: str, bounds: tuple[float, ...], labels: Labels = ()) -> None:
+        self.name, self.help, self.labels, self.bounds = name, help, labels, bounds
+        self.values: dict[Labels, list[float]] = {}
+
+    def observe(self, value: float, labels: Labels = ()) -> None:
+        """The row is [count per bucket ..., count above the last bound, sum]."""
+        row = self.values.get(labels)
+        if row is None:
+            row = self.values[labels] = [0] * (len(self.bounds) + 2)
+        row[bisect_left(self.bounds, value)] += 1
+        row[-1] += value
+
+
+Metric = Counter | Gauge | Histogram
+Snapshot = dict[str, list[tuple[Labels, Any]]]
+
+
+def snapshot(metrics: Iterable[Metric]) -> Snapshot:
+    """The numbers of one process, ready to be sent to the one that answers for all."""
+    return {
+        metric.name: list((metric.read() if isinstance(metric, Gauge) else metric.values).items())
+        for metric in metrics
+    }
+
+
+def merge(snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
+    """Sum what several processes counted: numbers add up, histogram rows add up by place."""
+    total: dict[str, dict[Labels, Any]] = {}
+    for one in snapshots:
+        for name, rows in one.items():
+            table = total.setdefault(name, {})
+            for labels, value in rows:
+                key, seen = tuple(labels), table.get(tuple(labels))
+                if isinstance(value, list):
+                    table[key] = value if seen is None else [a + b for a, b in zip(seen, value, strict=True)]
+                else:
+                    table[key] = value if seen is None else seen + value
+    return total

@@ -1,0 +1,50 @@
+"""What a provider must offer."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from gateway.core.address import WireRequest
+from gateway.core.exchange import Call, Headers, Target
+from gateway.core.failure import Failure
+
+
+class Provider(Protocol):
+    """A stateless adapter. `Spec` is the dataclass of its own YAML fields; `facts` compiles one."""
+
+    spec: type[Any]
+    dialects: frozenset[str]  # dialects this provider speaks as they are
+
+    def facts(self, spec: Any) -> Any:
+        """The frozen view that calls need, made once per policy load. Raises ValueError naming the field."""
+        ...
+
+    def enabled(self, spec: Any) -> bool:
+        """Whether this provider can be used; one whose key is empty is off."""
+        ...
+
+    def params(self, facts: Any) -> Mapping[str, Any]:
+        """Defaults for the body."""
+        ...
+
+    def request(self, target: Target, call: Call, body: bytes, extra: Headers, turn: int) -> WireRequest:
+        """`turn` counts attempts, so that several keys take turns; `extra` are headers of this call."""
+        ...
+
+    def classify(self, status: int, body: bytes) -> Failure: ...
+
+
+_BY_STATUS = {
+    401: Failure.UNAUTHORIZED,
+    402: Failure.UNAUTHORIZED,
+    403: Failure.UNAUTHORIZED,
+    408: Failure.TIMED_OUT,
+    429: Failure.THROTTLED,
+    503: Failure.OVERLOADED,
+    504: Failure.TIMED_OUT,
+    529: Failure.OVERLOADED,
+}
+
+
+def failure_from_status(status: int) -> Failure:
+    """Status first: wording changes, and a 500 that mentions "policy" is still an outage."""
+    return _BY_STATUS.get(status) or (Failure.BROKEN if status >= 500 else Failure.REJECTED)

@@ -1,0 +1,71 @@
+"""Process settings from the environment, all prefixed GATEWAY_, read once at start. The only list of them."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+_UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+
+
+def _size(value: object) -> object:
+    """`32MiB` -> bytes; plain numbers are bytes."""
+    text = str(value).strip().lower().replace(" ", "")
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(digits) * _UNITS[text[len(digits) :] or "b"] if digits.isdigit() else value
+
+
+def _seconds(value: object) -> object:
+    """`30s`, `500ms` -> seconds; plain numbers are seconds."""
+    text = str(value).strip().lower()
+    digits = text.rstrip("mhs")
+    try:
+        return float(digits) * _SECONDS[text[len(digits) :] or "s"]
+    except (ValueError, KeyError):
+        return value
+
+
+Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
+Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+
+
+class Settings(BaseModel):
+    """Field `max_body` is read from `GATEWAY_MAX_BODY`, and so on. Sizes take KiB/MiB/GiB, times ms/s/m/h."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    data_dir: Path = Path(".gateway")  # keys, spool, ledger, sockets; made 0700
+    database_url: str = ""  # default: SQLite in the data folder
+    redis_url: str = ""  # redis://, rediss://, unix://; needed for more than one worker
+    admin_token: str = Field(default="", repr=False)  # made and stored 0600 when absent
+    metrics_token: str = Field(default="", repr=False)  # a token that may read /metrics and nothing else
+    max_body: Size = 32 << 20
+    max_file: Size = 512 << 20  # bodies of files, uploads and audio
+    max_in_flight: int = Field(default=4096, ge=1)  # calls served at once; past it a 503
+    header_timeout: Seconds = 10.0  # until a request's head must be there
+    body_timeout: Seconds = 30.0  # longest silence while a request body arrives
+    keep_alive: Seconds = 75.0  # idle client connections
+    drain_timeout: Seconds = 30.0  # what calls in flight get after SIGTERM
+    usage_retention_days: int = Field(default=400, ge=1)
+    cors_origins: str = ""  # comma-separated origins, or *
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class BadSettings(Exception):
+    """A GATEWAY_ variable that cannot be used, named."""
+
+
+def from_environment(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> Settings:
+    """Raises BadSettings naming the variable and what it takes."""
+    values = {
+        name.removeprefix("GATEWAY_").lower(): value
+        for name, value in environ.items()
+        if name.startswith("GATEWAY_")
+    }
+    try:
+        return Settings.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise BadSettings(f"GATEWAY_{str(first['loc'][0]).upper()}: {first['msg']}") from None
