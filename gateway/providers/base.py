@@ -11,8 +11,18 @@ from gateway.core.failure import Failure
 class Provider(Protocol):
     """A stateless adapter. `Spec` is the dataclass of its own YAML fields; `facts` compiles one."""
 
-    spec: type[Any]
-    dialects: frozenset[str]  # dialects this provider speaks as they are
+    @property
+    def spec(self) -> type[Any]: ...
+
+    @property
+    def dialects(self) -> frozenset[str]:
+        """The dialects this provider speaks as they are."""
+        ...
+
+    @property
+    def cap_name(self) -> str:
+        """What its chat calls the output bound."""
+        ...
 
     def facts(self, spec: Any) -> Any:
         """The frozen view that calls need, made once per policy load. Raises ValueError naming the field."""
@@ -31,6 +41,10 @@ class Provider(Protocol):
         ...
 
     def classify(self, status: int, body: bytes) -> Failure: ...
+
+    def mask(self, facts: Any, body: bytes) -> bytes:
+        """An error's body without the gateway's own credentials."""
+        ...
 
 
 _BY_STATUS = {

@@ -20,17 +20,18 @@ class Changes(NamedTuple):
     """What the gateway may change in a request between equal dialects; nothing else ever is."""
 
     model: str
-    cap: int | None = None  # output bound to add where the call gives none
     ask_usage: bool = False  # ask for usage in the stream
-    params: Mapping[str, Any] = {}  # defaults of the provider, added where absent
+    params: Mapping[str, Any] = {}  # added where absent: the provider's defaults, the team's output cap
 
 
 class Tap(Protocol):
     """Watches an answer go by, keeps its account, and says what may pass.
 
-    `finished` is true once the answer has said that it is complete, `failed` once it carries an error.
+    `begun` is true once an event came (comments are none), `finished` once the answer has said that it is
+    complete, `failed` once it carries an error.
     """
 
+    begun: bool
     finished: bool
     failed: bool
     finish_reason: str

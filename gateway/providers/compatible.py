@@ -1,0 +1,138 @@
+"""Providers that speak OpenAI's HTTP as it is: an address, a bearer token, perhaps headers of their own."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+from gateway.core.address import Origin, WireRequest
+from gateway.core.exchange import Call, Headers, Target
+from gateway.core.failure import Failure
+from gateway.providers.base import failure_from_status
+
+OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
+_FORBIDDEN_HEADERS = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-type"}
+)
+
+
+@dataclass(slots=True, frozen=True)
+class Endpoint:
+    """What the policy file says. An `api_key` that is given but empty switches the provider off."""
+
+    base_url: str = ""
+    api_key: str | list[str] | None = field(default=None, repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Place:
+    """What a call needs of it: `heads` are ready header blocks, one per credential."""
+
+    origin: Origin
+    prefix: str
+    heads: tuple[bytes, ...] = field(repr=False)
+    secrets: tuple[bytes, ...] = field(repr=False)
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Compatible:
+    """One row of the registry: the default address, whether a key must be there, and how it calls the
+    output bound."""
+
+    base_url: str = ""
+    needs_key: bool = False
+    cap_name: str = "max_tokens"
+    spec: type[Endpoint] = Endpoint
+    dialects: frozenset[str] = OPENAI_DIALECTS
+
+    def enabled(self, spec: Endpoint) -> bool:
+        keys = _keys(spec.api_key)
+        return bool(keys) if self.needs_key or spec.api_key is not None else True
+
+    def facts(self, spec: Endpoint) -> Place:
+        """Raises ValueError that begins with the field's name."""
+        base_url = spec.base_url or self.base_url
+        if not base_url:
+            raise ValueError('base_url: is missing; give the address up to the version, as "https://host/v1"')
+        origin, prefix = parse_base_url(base_url)
+        keys = _keys(spec.api_key)
+        common = _host(origin) + b"accept-encoding: identity\r\n" + _own_headers(spec.headers)
+        heads = tuple(common + b"authorization: Bearer " + _header_value("api_key", key) for key in keys)
+        secrets = tuple(key.encode() for key in keys if len(key) >= 8)
+        return Place(origin, prefix, heads or (common,), secrets, spec.params)
+
+    def params(self, facts: Place) -> Mapping[str, Any]:
+        return facts.params
+
+    def request(self, target: Target, call: Call, body: bytes, extra: Headers, turn: int) -> WireRequest:
+        place: Place = target.facts
+        head = [f"{call.method} {place.prefix}{call.path} HTTP/1.1\r\n".encode("latin-1")]
+        head.append(place.heads[turn % len(place.heads)])
+        head += [b"%b: %b\r\n" % pair for pair in call.forward]
+        head += [b"%b: %b\r\n" % pair for pair in extra]
+        if isinstance(call.body, bytes):
+            return WireRequest(place.origin, b"".join(head), body, len(body))
+        return WireRequest(place.origin, b"".join(head), call.body, call.length)
+
+    def classify(self, status: int, body: bytes) -> Failure:
+        return failure_from_status(status)
+
+    def mask(self, facts: Place, body: bytes) -> bytes:
+        """The provider's error text without our credentials, should it repeat them."""
+        for secret in facts.secrets:
+            if secret in body:
+                body = body.replace(secret, b"***")
+        return body
+
+
+def parse_base_url(url: str) -> tuple[Origin, str]:
+    """`https://host:port/v1` -> (origin, "/v1"); `unix:/path.sock` -> (origin, "/v1"). Raises ValueError."""
+    if url.startswith("unix:"):
+        if len(url) == len("unix:"):
+            raise ValueError('address: names no socket; write "unix:/path/to.sock"')
+        return Origin("unix", "localhost", 0, url.removeprefix("unix:")), "/v1"
+    if any(mark in url for mark in "@?#\\ \t\r\n") or not url.isascii():
+        raise ValueError("base_url: must be a plain address without user, query, fragment or blanks")
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or ".." in parts.path:
+        raise ValueError('base_url: must look like "https://host/v1"')
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:
+        raise ValueError("base_url: the port must be a number from 1 to 65535") from None
+    return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
+
+
+def _keys(api_key: str | list[str] | None) -> list[str]:
+    keys = [api_key] if isinstance(api_key, str) else api_key or []
+    return [key for key in keys if key]
+
+
+def _host(origin: Origin) -> bytes:
+    host = f"[{origin.host}]" if ":" in origin.host else origin.host
+    default = {"http": 80, "https": 443, "unix": 0}[origin.scheme]
+    return f"host: {host}{'' if origin.port == default else f':{origin.port}'}\r\n".encode()
+
+
+def _own_headers(headers: Mapping[str, str]) -> bytes:
+    lines = []
+    for name, value in headers.items():
+        if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
+            raise ValueError(f"headers: {name!r} is no header name")
+        if name.lower() in _FORBIDDEN_HEADERS:
+            raise ValueError(f"headers: {name} is set by the gateway itself; leave it out")
+        lines.append(f"{name.lower()}: ".encode() + _header_value(f"headers.{name}", value))
+    return b"".join(lines)
+
+
+def _header_value(field_name: str, value: str) -> bytes:
+    try:
+        raw = value.encode("latin-1")
+    except UnicodeEncodeError:
+        raise ValueError(f"{field_name}: holds characters that no header may carry") from None
+    if any(byte < 32 or byte == 127 for byte in raw):
+        raise ValueError(f"{field_name}: holds a control character (a line break, perhaps); remove it")
+    return raw + b"\r\n"
