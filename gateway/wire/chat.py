@@ -1,0 +1,173 @@
+"""OpenAI chat completions: the house language, spoken by most upstreams. Also the older completions."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes, Reading
+from gateway.wire.envelope import render
+from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.splice import set_members
+
+CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
+_TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
+_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
+
+
+class Chat:
+    """`name` and `listed` (the field that holds what is asked) tell chat from completions."""
+
+    def __init__(self, name: str, listed: str) -> None:
+        self.name = name
+        self._listed = listed
+
+    def read(self, body: bytes) -> Reading:
+        reading = read_object(body)
+        if reading.payload.get(self._listed) is None:
+            raise BadRequest(
+                f"'{self._listed}' is missing", code="missing_required_parameter", param=self._listed
+            )
+        return reading
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        caps = [cap for name in CAPS if (cap := bound(payload, name, most=2**31)) is not None]
+        choices = bound(payload, "n", most=128)
+        asked = payload[self._listed]
+        tokens, images = estimate(asked)
+        tools = payload.get("tools")
+        if tools:
+            tokens += len(orjson.dumps(tools)) // 4
+        return Shape(
+            tokens,
+            min(caps, default=0),
+            1 if choices is None else choices,
+            len(asked) if isinstance(asked, list) else 1,
+            len(tools) if isinstance(tools, list) else 0,
+            images,
+        )
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        replace: dict[str, Any] = {}
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        if changes.model != call.model:
+            replace["model"] = changes.model
+        if changes.ask_usage:
+            options = call.payload.get("stream_options")
+            wanted = {**(options if isinstance(options, dict) else {}), "include_usage": True}
+            (replace if "stream_options" in call.payload else add)["stream_options"] = wanted
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def tap(self, usage: Usage, *, withhold_usage: bool) -> "ChatTap":
+        return ChatTap(usage, withhold_usage)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        return b"data: " + render(error) + b"\n\n"
+
+
+def asks_usage(payload: Mapping[str, Any]) -> bool:
+    """Whether the client itself asked for usage in its stream."""
+    options = payload.get("stream_options")
+    return isinstance(options, dict) and options.get("include_usage") is True
+
+
+class ChatTap:
+    """Watches an answer and keeps its account. Whole events only reach the client, so that whatever ends a
+    stream (an error event, a keep-alive comment) stands between events."""
+
+    __slots__ = ("_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished")
+
+    def __init__(self, usage: Usage, withhold: bool) -> None:
+        self._usage = usage
+        self._withhold = withhold
+        self._splitter = sse.Splitter()
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        if not self.begun and b"data:" in block:
+            self.begun = True
+        if b'"usage"' in block:
+            block = self._account(block)
+        if not self._usage.reported:
+            self._usage.completion += _tokens(block)
+        match = _FINISH.search(block)
+        if match:
+            self.finished = True
+            self.finish_reason = match.group(1).decode()
+        if b"[DONE]" in block:
+            self.finished = True
+        if b'"error"' in block and _ERROR.search(block):
+            self.failed = True
+        return block
+
+    def rest(self) -> bytes:
+        """An event without its blank line: some servers end so. Complete it, if it is a whole one."""
+        rest = self._splitter.rest()
+        payload = sse.data(rest).strip()
+        if payload != b"[DONE]" and not _is_json(payload):
+            return b""
+        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+
+    def whole(self, body: bytes) -> None:
+        """Usage and finish reason of a whole answer, without parsing the text where that is possible."""
+        self.begun = self.finished = True
+        try:
+            answer = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            self.failed = True
+            return
+        if not isinstance(answer, dict):
+            self.failed = True
+            return
+        note_usage(self._usage, answer.get("usage"))
+        choices = answer.get("choices")
+        if isinstance(choices, list) and choices and isinstance(choices[0], dict):
+            self.finish_reason = str(choices[0].get("finish_reason") or "")
+        if not self._usage.reported:
+            self._usage.completion = _tokens(body)
+
+    def _account(self, block: bytes) -> bytes:
+        """Note the usage that came; leave out what only the gateway asked for."""
+        kept = []
+        for event in sse.events(block):
+            if b'"usage"' in event and not self._usage_event(event):
+                continue
+            kept.append(_NULL_USAGE.sub(b"", event) if self._withhold else event)
+        return b"".join(kept)
+
+    def _usage_event(self, event: bytes) -> bool:
+        """Note this event's usage; False if the event came for nothing else and is to be withheld."""
+        try:
+            payload = orjson.loads(sse.data(event))
+        except orjson.JSONDecodeError:
+            return True
+        if not isinstance(payload, dict) or not isinstance(payload.get("usage"), dict):
+            return True
+        note_usage(self._usage, payload["usage"])
+        return not (self._withhold and payload.get("choices") == [])
+
+
+def _tokens(block: bytes) -> int:
+    """An estimate of the tokens in an answer's text: a quarter of its bytes, at least one per piece."""
+    return sum(max(1, len(text) // 4) for text in _TEXT.findall(block) if text)
+
+
+def _is_json(payload: bytes) -> bool:
+    try:
+        orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return False
+    return True

@@ -1,0 +1,64 @@
+"""Errors in the caller's dialect: the path decides which, served or not."""
+
+from typing import Literal
+
+import orjson
+
+from gateway.core.failure import GatewayError
+
+Envelope = Literal["openai", "anthropic", "gemini"]
+
+_ANTHROPIC_TYPES = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+}
+_GEMINI_STATUSES = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    405: "UNIMPLEMENTED",
+    413: "INVALID_ARGUMENT",
+    415: "INVALID_ARGUMENT",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+    504: "DEADLINE_EXCEEDED",
+}
+
+
+def envelope_of(path: str) -> Envelope:
+    """`/v1/messages…` is Anthropic's, `/v1beta/…` Gemini's, all else OpenAI's."""
+    if path == "/v1/messages" or path.startswith("/v1/messages/"):
+        return "anthropic"
+    return "gemini" if path.startswith("/v1beta/") else "openai"
+
+
+def render(error: GatewayError, envelope: Envelope = "openai", request_id: str = "") -> bytes:
+    """The body of an error answer."""
+    if envelope == "anthropic":
+        kind = _ANTHROPIC_TYPES.get(error.status, "api_error")
+        return orjson.dumps(
+            {"type": "error", "error": {"type": kind, "message": error.message}, "request_id": request_id}
+        )
+    if envelope == "gemini":
+        status = _GEMINI_STATUSES.get(error.status, "INTERNAL")
+        details = [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code}]
+        return orjson.dumps(
+            {
+                "error": {
+                    "code": error.status,
+                    "message": error.message,
+                    "status": status,
+                    "details": details,
+                }
+            }
+        )
+    return orjson.dumps(
+        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
+    )

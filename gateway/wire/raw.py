@@ -1,0 +1,149 @@
+"""Endpoints that pass through as they are: a bounded look for usage and for the ids they mint."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes, Reading
+from gateway.wire.envelope import render
+from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.splice import set_members
+
+LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; larger ones pass unread
+_TERMINAL = re.compile(
+    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|[\w.]+\.(?:done|completed))"'
+)
+
+
+class Raw:
+    """JSON calls of endpoints the gateway does not translate (responses, moderations, images ...)."""
+
+    name = "openai.raw"
+
+    def read(self, body: bytes) -> Reading:
+        return read_object(body)
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        """What Responses and images say of their size; the body's size where the rest is unknown."""
+        cap = bound(payload, "max_output_tokens", most=2**31)
+        asked = payload.get("input", payload.get("prompt"))
+        tokens, images = estimate(asked) if asked is not None else (size // 4, 0)
+        tools = payload.get("tools")
+        return Shape(tokens, cap or 0, 1, 1, len(tools) if isinstance(tools, list) else 0, images)
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace = {} if changes.model == call.model else {"model": changes.model}
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def tap(self, usage: Usage, *, withhold_usage: bool) -> "RawTap":
+        return RawTap(usage)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """Responses' own error event; its `sequence_number` is unknown here, as after any break."""
+        return b"event: error\ndata: " + render(error)[:-1] + b',"type":"error"}\n\n'
+
+
+class RawTap:
+    """Lets every byte pass. Keeps a bounded copy of a JSON answer; reads the events of a stream for ids,
+    usage and the end."""
+
+    __slots__ = (
+        "_held",
+        "_splitter",
+        "_streamed",
+        "_usage",
+        "begun",
+        "failed",
+        "finish_reason",
+        "finished",
+        "ids",
+    )
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+        self._splitter = sse.Splitter()
+        self._held: bytearray | None = bytearray()
+        self._streamed = False
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+        self.ids: list[str] = []  # minted by the provider: they belong to the caller's team
+
+    def feed(self, chunk: bytes) -> bytes:
+        """One chunk of an event stream: whole events pass."""
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        self.begun = self.begun or b"data:" in block
+        if not self.ids and b'"id"' in block:
+            self._note_stream_ids(block)
+        if _TERMINAL.search(block) or b"[DONE]" in block:
+            self.finished = True
+            for event in sse.events(block):
+                self._note_event_usage(event)
+        if b"event: error" in block or b'"type":"error"' in block:
+            self.failed = True
+        return block
+
+    def rest(self) -> bytes:
+        return self._splitter.rest()
+
+    def keep(self, chunk: bytes) -> None:
+        """One piece of an answer that is no event stream; past the bound the copy is given up."""
+        self.begun = True
+        if self._held is not None:
+            self._held += chunk
+            if len(self._held) > LOOK:
+                self._held = None
+
+    def whole(self, body: bytes) -> None:
+        """Read what was kept (or the whole answer) once it is complete."""
+        self.begun = self.finished = True
+        held = body or bytes(self._held or b"")
+        if held[:1] not in b"{" or not held:
+            return
+        try:
+            answer = orjson.loads(held)
+        except orjson.JSONDecodeError:
+            return
+        note_usage(self._usage, answer.get("usage"))
+        self._note_ids(answer)
+
+    def _note_stream_ids(self, block: bytes) -> None:
+        for event in sse.events(block):
+            payload = _loads(sse.data(event))
+            self._note_ids(payload.get("response", payload))
+
+    def _note_event_usage(self, event: bytes) -> None:
+        payload = _loads(sse.data(event))
+        source = payload.get("response", payload)
+        if isinstance(source, dict):
+            note_usage(self._usage, source.get("usage"))
+
+    def _note_ids(self, answer: Any) -> None:
+        if not isinstance(answer, dict):
+            return
+        conversation = answer.get("conversation")
+        found = [
+            answer.get("id"),
+            answer.get("output_file_id"),
+            answer.get("error_file_id"),
+            conversation.get("id") if isinstance(conversation, dict) else None,
+            file.get("id") if isinstance(file := answer.get("file"), dict) else None,
+        ]
+        self.ids += [one for one in found if isinstance(one, str) and one]
+
+
+def _loads(payload: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(payload)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,63 @@
+"""Server-sent events: cut a byte stream at its blank lines, whatever the chunks and line ends."""
+
+from collections.abc import Iterator
+
+
+class Splitter:
+    """Feed it chunks of any size; it returns all the whole events so far as one block of bytes."""
+
+    __slots__ = ("_rest", "_searched")
+
+    def __init__(self) -> None:
+        self._rest = bytearray()
+        self._searched = 0
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Whole events, their blank lines included; b"" while the first is still incomplete."""
+        if not self._rest and chunk.endswith(b"\n\n"):
+            return chunk  # the common case: a chunk is a number of whole events
+        rest = self._rest
+        rest += chunk
+        # Blank lines are at most four bytes long: only they may straddle what was searched before.
+        cut = _last_blank_line(rest, max(0, self._searched - 3))
+        if not cut:
+            self._searched = len(rest)
+            return b""
+        block = bytes(rest[:cut])
+        del rest[:cut]
+        self._searched = len(rest)
+        return block
+
+    def rest(self) -> bytes:
+        """The incomplete event at the end."""
+        return bytes(self._rest)
+
+
+def _last_blank_line(buffer: bytearray, start: int) -> int:
+    """Where the last whole event ends, 0 if there is none from `start` on."""
+    lf = buffer.rfind(b"\n\n", start) + 2
+    crlf = buffer.rfind(b"\r\n\r\n", start) + 4
+    cr = buffer.rfind(b"\r\r", start) + 2
+    return max(lf if lf > 1 else 0, crlf if crlf > 3 else 0, cr if cr > 1 else 0)
+
+
+def events(block: bytes) -> Iterator[bytes]:
+    """The single events of a block of whole ones, each with its blank line."""
+    start = 0
+    while start < len(block):
+        ends = [
+            place + len(blank)
+            for blank in (b"\n\n", b"\r\n\r\n", b"\r\r")
+            if (place := block.find(blank, start)) >= 0
+        ]
+        end = min(ends, default=len(block))
+        yield block[start:end]
+        start = end
+
+
+def data(event: bytes) -> bytes:
+    """The data lines of one event, joined as the standard says; b"" for a comment."""
+    lines = event.splitlines()
+    return b"\n".join(
+        line[6:] if line.startswith(b"data: ") else line[5:] for line in lines if line.startswith(b"data:")
+    )
