@@ -49,7 +49,7 @@ class Target:
     the provider (address, credentials, headers), made once when policies are compiled.
     """
 
-    name: str  # provider/model, the label in metrics and in `x-gateway-target`
+    name: str  # provider/model, the label in metrics; "*" stands for a name passed through
     provider: str
     kind: str
     dialect: str
@@ -62,6 +62,10 @@ class Target:
     def asked(self, model: str) -> str:
         """The model name to send for a call that asks for `model`."""
         return self.model or model
+
+    def asked_name(self, model: str) -> str:
+        """provider/model as it answered a call that asks for `model`."""
+        return f"{self.provider}/{self.asked(model)}"
 
 
 class Shape(NamedTuple):

@@ -64,6 +64,10 @@ class Dialect(Protocol):
         """The body for an upstream of the same dialect: the client's bytes but for the changes."""
         ...
 
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        """Whether a stream of this call carries usage without the gateway asking for it."""
+        ...
+
     def tap(self, usage: Usage, *, withhold_usage: bool) -> Tap: ...
 
     def error_event(self, error: GatewayError) -> bytes:

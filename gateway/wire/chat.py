@@ -67,17 +67,15 @@ class Chat:
             (replace if "stream_options" in call.payload else add)["stream_options"] = wanted
         return set_members(call.body, replace, add) if replace or add else call.body
 
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        options = payload.get("stream_options")
+        return isinstance(options, dict) and options.get("include_usage") is True
+
     def tap(self, usage: Usage, *, withhold_usage: bool) -> "ChatTap":
         return ChatTap(usage, withhold_usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + render(error) + b"\n\n"
-
-
-def asks_usage(payload: Mapping[str, Any]) -> bool:
-    """Whether the client itself asked for usage in its stream."""
-    options = payload.get("stream_options")
-    return isinstance(options, dict) and options.get("include_usage") is True
 
 
 class ChatTap:

@@ -44,6 +44,9 @@ class Embeddings:
         replace = {} if changes.model == call.model else {"model": changes.model}
         return set_members(call.body, replace, add) if replace or add else call.body
 
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
     def tap(self, usage: Usage, *, withhold_usage: bool) -> "EmbeddingsTap":
         return EmbeddingsTap(usage)
 

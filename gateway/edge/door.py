@@ -1,0 +1,44 @@
+"""Hot paths first, by one dict look-up; families of paths by another; Starlette for the rest."""
+
+from collections.abc import Mapping
+
+from gateway.core.failure import GatewayError, NotFound, WrongMethod
+from gateway.edge.asgi import App, Receive, Scope, Send
+from gateway.wire.envelope import envelope_of, render
+
+
+class Door:
+    """`hot` is keyed by (method, path), `families` by the first segment after `/v1/`, `rest` by path."""
+
+    def __init__(self, hot: Mapping[tuple[str, str], App], families: Mapping[str, App], rest: App) -> None:
+        self._hot, self._families, self._rest = hot, families, rest
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        path: str = scope["path"]
+        app = self._hot.get((scope["method"], path))
+        if app is None:
+            app = self._rest
+            if path.startswith("/v1/"):
+                app = self._families.get(path.split("/", 3)[2], self._rest)
+        await app(scope, receive, send)
+
+
+def unknown(scope: Scope) -> GatewayError:
+    """Why a path leads nowhere."""
+    path, method = scope["path"], scope["method"]
+    if path.startswith(("/v1/messages", "/v1beta/")):
+        return NotFound(f"{method} {path} is not served by this gateway yet", code="route_not_found")
+    if path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"):
+        return WrongMethod(f"{path} does not take {method}")
+    return NotFound(f"there is no {method} {path} here", code="route_not_found")
+
+
+async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
+    """The last application: an error in the dialect of the path."""
+    error = unknown(scope)
+    body = render(error, envelope_of(scope["path"]))
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

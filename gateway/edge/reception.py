@@ -1,0 +1,180 @@
+"""What every data route shares: who asks, the record of the call, the way in and every way out."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from gateway.config.desk import Desk
+from gateway.config.snapshot import Lane, Snapshot
+from gateway.core.exchange import Call, Caller, Exchange, Trace
+from gateway.core.failure import BadRequest, GatewayError, Overloaded
+from gateway.core.meters import Meters
+from gateway.edge.asgi import App, Receive, Scope, Send
+from gateway.edge.body import ClientLeft
+from gateway.edge.reply import Writer, request_id_of
+from gateway.pipeline.identify import Identify
+from gateway.pipeline.relay import KEEP_ALIVE
+from gateway.pipeline.serve import Pipeline
+from gateway.pipeline.watch import Watch
+from gateway.wire.envelope import envelope_of
+from gateway.wire.registry import DIALECTS
+
+NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
+Head = Mapping[bytes, bytes]
+
+
+class Telemetry(Protocol):
+    def sample(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace | None: ...
+
+    def refused(self, route: str, error: GatewayError, request_id: str) -> None: ...
+
+
+@dataclass(slots=True, frozen=True)
+class Bounds:
+    """Sizes in bytes, counts of calls."""
+
+    body: int
+    file: int
+    in_flight: int
+
+
+class Tools(NamedTuple):
+    """What the reception needs from below, joined by the builder."""
+
+    desk: Desk
+    identify: Identify
+    pipeline: Pipeline
+    telemetry: Telemetry
+    meters: Meters
+    wall_clock: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request at the door, before and while it is a call."""
+
+    scope: Scope
+    receive: Receive
+    head: Head
+    writer: Writer
+    id: str
+    arrived: float
+    snapshot: Snapshot
+    caller: Caller
+
+
+Handle = Callable[[Visit], Awaitable[None]]
+
+
+class Reception:
+    """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
+
+    def __init__(self, tools: Tools, bounds: Bounds) -> None:
+        self.desk, self.pipeline, self.bounds = tools.desk, tools.pipeline, bounds
+        self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
+        self._clock, self._now = tools.pipeline.clock, tools.wall_clock
+        self._streams: set[Writer] = set()
+        self.in_flight = 0
+        tools.meters.in_flight.source = lambda: [((), float(self.in_flight))]
+
+    def route(self, name: str, handle: Handle) -> App:
+        """An ASGI application for one labelled route; `handle` gets callers that are known."""
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            head: Head = scope["gateway.head"]
+            ours = f"{random.getrandbits(128):032x}"
+            request_id = request_id_of(head, ours)
+            writer = Writer(send, envelope_of(scope["path"]), request_id, self._clock)
+            self.in_flight += 1
+            try:
+                await self._admitted(
+                    Visit(scope, receive, head, writer, ours, self._clock(), *self._who(head)), handle
+                )
+            except GatewayError as error:
+                if writer.exchange is None:
+                    self._telemetry.refused(name, error, request_id)
+                if not await writer.fail(error):
+                    self._cut(scope)
+            except ClientLeft:
+                return
+            finally:
+                self.in_flight -= 1
+                self._streams.discard(writer)
+
+        return app
+
+    def _who(self, head: Head) -> tuple[Snapshot, Caller]:
+        if self.in_flight > self.bounds.in_flight:
+            self._meters.admission.add(("in_flight",))
+            raise Overloaded("the gateway serves as many calls as it may; try again in a second")
+        snapshot = self.desk.snapshot  # read once: a reload never splits a call
+        return snapshot, self._identify.caller(snapshot, head)
+
+    async def _admitted(self, visit: Visit, handle: Handle) -> None:
+        try:
+            await handle(visit)
+        except asyncio.CancelledError:
+            reason = visit.scope.get("gateway.watch")
+            if isinstance(reason, Watch) and reason.reason == "client":
+                return  # nobody is there to be told
+            await visit.writer.fail(Overloaded("the gateway is shutting down; try again"))
+
+    def exchange(self, visit: Visit, call: Call) -> Exchange:
+        """The record of a call whose caller is known."""
+        trace = self._telemetry.sample(visit.head.get(b"traceparent"), visit.head.get(b"tracestate"))
+        exchange = Exchange(
+            visit.id, call, visit.caller, visit.writer.request_id, visit.arrived, self._now(), trace=trace
+        )
+        exchange.policies = visit.snapshot.version
+        visit.writer.exchange = exchange
+        visit.writer.dialect = DIALECTS[call.dialect]
+        return exchange
+
+    async def serve(self, visit: Visit, exchange: Exchange, lane: Lane) -> None:
+        """Walk the corridor, watched: a client that hangs up ends the call at once."""
+        task = asyncio.current_task()
+        assert task is not None
+        watch = Watch(task, time_limit(visit.head))
+        visit.scope["gateway.watch"] = watch
+        visit.scope["gateway.hangup"] = watch.hang_up
+        if exchange.call.stream:
+            self._streams.add(visit.writer)
+        await self.pipeline.serve(exchange, lane, watch, visit.writer.deliver)
+
+    async def keep_streams_alive(self) -> None:
+        """Write a comment to streams that have been silent for a while; runs until cancelled."""
+        while True:
+            await asyncio.sleep(NUDGE_AFTER / 3)
+            now = self._clock()
+            for writer in [one for one in self._streams if one.last and now - one.last > NUDGE_AFTER]:
+                writer.last = now
+                try:
+                    async with asyncio.timeout(0.05):  # a client that does not read is not worth waiting for
+                        await writer.nudge(KEEP_ALIVE)
+                except TimeoutError:
+                    continue
+
+    def _cut(self, scope: Scope) -> None:
+        abort = scope.get("gateway.abort")
+        if abort is not None:
+            abort()
+
+
+def time_limit(head: Head) -> float | None:
+    """`x-gateway-timeout` in seconds; None where the client sets none. Raises BadRequest."""
+    raw = head.get(b"x-gateway-timeout")
+    if raw is None:
+        return None
+    try:
+        seconds = float(raw)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < 86400:
+        raise BadRequest(
+            "x-gateway-timeout must be a number of seconds above 0",
+            code="invalid_header",
+            param="x-gateway-timeout",
+        )
+    return seconds

@@ -1,0 +1,166 @@
+"""Replies on the wire: the house's headers, bodies and streams, errors in the caller's dialect."""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+
+from gateway.core.claim import Standing
+from gateway.core.exchange import Exchange, Reply
+from gateway.core.failure import GatewayError
+from gateway.edge.asgi import Send
+from gateway.wire.base import Dialect
+from gateway.wire.envelope import Envelope, render
+
+Header = tuple[bytes, bytes]
+
+_ALWAYS: list[Header] = [
+    (b"cache-control", b"private, no-store"),
+    (b"vary", b"authorization"),
+    (b"x-content-type-options", b"nosniff"),
+]
+_JSON = (b"content-type", b"application/json")
+_REQUEST_ID = re.compile(rb"[\w.-]{1,128}", re.ASCII)
+_UNSAFE = re.compile(rb"[^\x20-\x7e]")
+
+
+def request_id_of(head: Mapping[bytes, bytes], ours: str) -> str:
+    """The client's `x-request-id` if it is a good one, else ours."""
+    theirs = head.get(b"x-request-id", b"")
+    return theirs.decode("ascii") if _REQUEST_ID.fullmatch(theirs) else ours
+
+
+class Writer:
+    """Writes one answer. It knows whether anything has gone out yet, so that an error after that becomes
+    an event of the stream instead of a status."""
+
+    __slots__ = (
+        "_clock",
+        "_envelope",
+        "_events",
+        "_send",
+        "dialect",
+        "exchange",
+        "last",
+        "request_id",
+        "started",
+    )
+
+    def __init__(self, send: Send, envelope: Envelope, request_id: str, clock: Callable[[], float]) -> None:
+        self._send = send
+        self._envelope = envelope
+        self._clock = clock
+        self._events = False
+        self.request_id = request_id
+        self.exchange: Exchange | None = None
+        self.dialect: Dialect | None = None
+        self.started = False
+        self.last = 0.0  # when something last went out; 0 while nothing may be written in between
+
+    async def deliver(self, reply: Reply) -> None:
+        """Write the whole reply. Raises whatever its stream raises."""
+        assert self.exchange is not None
+        headers = reply.headers + house_headers(self.exchange, self._clock())
+        body = reply.body
+        if isinstance(body, bytes):
+            headers.append((b"content-length", b"%d" % len(body)))
+            self.started = True
+            await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            await self._send({"type": "http.response.body", "body": body})
+            return
+        self._events = bool(reply.keep_alive)
+        self.started = True
+        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        send, clock = self._send, self._clock
+        async for chunk in body:
+            self.last = 0.0
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            self.last = clock()
+        self.last = 0.0
+        await send({"type": "http.response.body", "body": b""})
+
+    async def fail(self, error: GatewayError) -> bool:
+        """Say what went wrong; False where nothing can be said any more and the connection must be cut."""
+        self.last = 0.0
+        if not self.started:
+            self.started = True
+            await self._refuse(error)
+            return True
+        if not self._events or self.dialect is None:
+            return False
+        await self._send(
+            {"type": "http.response.body", "body": self.dialect.error_event(error), "more_body": True}
+        )
+        await self._send({"type": "http.response.body", "body": b""})
+        return True
+
+    async def nudge(self, comment: bytes) -> None:
+        """A comment between two events of a silent stream, so that proxies in front keep it open."""
+        await self._send({"type": "http.response.body", "body": comment, "more_body": True})
+
+    async def _refuse(self, error: GatewayError) -> None:
+        body = render(error, self._envelope, self.request_id)
+        headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
+        if error.status in (408, 413):
+            headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+        if self.exchange is not None:
+            headers += house_headers(self.exchange, self._clock())
+        else:
+            headers += [*_ALWAYS, (b"x-request-id", self.request_id.encode())]
+        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
+
+
+def house_headers(exchange: Exchange, now: float) -> list[Header]:
+    """What every answer to a known caller carries."""
+    headers = [
+        *_ALWAYS,
+        (b"x-request-id", exchange.request_id.encode()),
+        (b"x-gateway-policies", exchange.policies.encode()),
+        (b"x-gateway-attempts", b"%d" % len(exchange.attempts)),
+    ]
+    if exchange.attempts:
+        attempt = exchange.attempts[-1]
+        headers.append((b"x-gateway-target", _safe(attempt.target.asked_name(exchange.call.model))))
+        if attempt.request_id:
+            headers.append((b"x-upstream-request-id", _safe(attempt.request_id)))
+    if exchange.grant.standings:
+        headers += limit_headers(exchange.grant.standings)
+    gateway_ms = (now - exchange.arrived - exchange.waited) * 1000
+    timing = b"gateway;dur=%.1f, upstream;dur=%.1f" % (max(gateway_ms, 0.0), exchange.waited * 1000)
+    headers.append((b"server-timing", timing))
+    return headers
+
+
+def limit_headers(standings: Iterable[Standing]) -> list[Header]:
+    """`x-ratelimit-*` of the tightest rule for requests and for tokens."""
+    tightest: dict[str, Standing] = {}
+    for standing in standings:
+        unit = standing.limit.unit
+        if unit == "concurrent":
+            continue
+        seen = tightest.get(unit)
+        if seen is None or standing.remaining * seen.limit.limit < seen.remaining * standing.limit.limit:
+            tightest[unit] = standing
+    headers: list[Header] = []
+    for name, standing in tightest.items():
+        unit = name.encode()
+        headers += [
+            (b"x-ratelimit-limit-" + unit, b"%d" % standing.limit.limit),
+            (b"x-ratelimit-remaining-" + unit, b"%d" % max(0, standing.remaining)),
+            (b"x-ratelimit-reset-" + unit, duration(standing.reset)),
+        ]
+    return headers
+
+
+def duration(seconds: float) -> bytes:
+    """OpenAI's way to write one: `12ms`, `1s`, `6m0s`."""
+    if seconds < 1:
+        return b"%dms" % int(seconds * 1000)
+    if seconds < 60:
+        return b"%ds" % int(seconds + 0.999)
+    minutes, rest = divmod(int(seconds + 0.999), 60)
+    return b"%dm%ds" % (minutes, rest)
+
+
+def _safe(text: str) -> bytes:
+    """A header value out of text that came from elsewhere."""
+    return _UNSAFE.sub(b"?", text.encode("ascii", "replace"))[:256]

@@ -1,0 +1,89 @@
+"""Refuse what is malformed before auth reads a byte of it, on both ports.
+
+No HTTP server is strict enough alone (uvicorn with httptools is the strictest of those measured): auth and
+router must see the same host, path and framing. Faults of HTTP itself get a bare 400 and a close.
+"""
+
+import re
+from typing import Any
+
+from gateway.edge.asgi import App, Receive, Scope, Send
+from gateway.edge.server import MOST_HEAD
+
+MOST_HEADERS = 200
+_HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]]{1,255}")
+_BAD_PATH = re.compile(rb"//|/\.\.?(?:/|$)|%2e|%2f|%5c|%00|[\\\x00-\x20\x7f-\xff]|;", re.IGNORECASE)
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# Of these a second one would make two truths; others may repeat, as HTTP allows.
+_SINGLE = frozenset(
+    {
+        b"host",
+        b"content-length",
+        b"content-type",
+        b"transfer-encoding",
+        b"authorization",
+        b"x-api-key",
+        b"api-key",
+        b"x-goog-api-key",
+        b"x-gateway-metadata",
+        b"x-request-id",
+    }
+)
+
+
+class Sanity:
+    """Wraps an application; hands it the headers by name in `scope["gateway.head"]`."""
+
+    def __init__(self, app: App) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            status = verdict(scope)
+            if status:
+                await _refuse(send, status)
+                return
+        await self._app(scope, receive, send)
+
+
+def verdict(scope: Scope) -> int:
+    """0 for a sane request, else the status that refuses it."""
+    headers: list[tuple[bytes, bytes]] = scope["headers"]
+    head = dict(headers)
+    if len(head) != len(headers) and not _repeats_well(headers):
+        return 400
+    scope["gateway.head"] = head
+    if _BAD_PATH.search(scope["raw_path"]) and not _is_model_id(scope["raw_path"]):
+        return 400
+    if not _HOST.fullmatch(head.get(b"host", b"")):
+        return 400
+    if b"transfer-encoding" in head and (
+        b"content-length" in head or head[b"transfer-encoding"].strip().lower() != b"chunked"
+    ):
+        return 400
+    if len(headers) > MOST_HEADERS or sum(map(len, head)) + sum(map(len, head.values())) > MOST_HEAD:
+        return 431
+    return 400 if _BAD_VALUE.search(b"\n".join(head.values()).replace(b"\n", b"")) else 0
+
+
+def _repeats_well(headers: list[tuple[bytes, bytes]]) -> bool:
+    seen: set[bytes] = set()
+    for name, _ in headers:
+        if name in seen and name in _SINGLE:
+            return False
+        seen.add(name)
+    return True
+
+
+_MODEL_ID = re.compile(rb"/v1/models/(?:[\w.:@-]|%2f)+", re.IGNORECASE)
+
+
+def _is_model_id(raw_path: bytes) -> bool:
+    """SDKs encode the slash of `meta/llama` in this one place; nothing else of the path is looser for it."""
+    return b".." not in raw_path and bool(_MODEL_ID.fullmatch(raw_path))
+
+
+async def _refuse(send: Send, status: int) -> None:
+    headers: Any = [(b"content-length", b"0"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": b""})

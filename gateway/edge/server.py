@@ -1,0 +1,125 @@
+"""uvicorn with what a public door needs: hang-ups told at once, heads and bodies bounded in size and time.
+
+The application sees a client leave through `scope["gateway.hangup"]`, a callable it may set: no task has to
+wait on `receive()` for it, for plain calls as for streams.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
+_TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+SWEEP = 1.0  # seconds between looks at slow clients
+
+
+class Protocol(HttpToolsProtocol):
+    """One client connection."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._cycles: deque[RequestResponseCycle] = deque()  # requests not yet answered, pipelined ones too
+        self._head_bytes = 0
+        self._head_since = 0.0  # when an incomplete head began to arrive; 0: none is under way
+        self._last_data = 0.0
+
+    def data_received(self, data: bytes) -> None:
+        self._last_data = self.loop.time()
+        if self._head_since or not self._cycles:
+            self._head_bytes += len(data)
+        super().data_received(data)
+        if self._head_since and self._head_bytes > MOST_HEAD:
+            self._refuse(_TOO_LARGE)
+
+    def on_message_begin(self) -> None:
+        self._head_since = self._last_data
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_since, self._head_bytes = 0.0, 0
+        if self.url[:1] != b"/" or b"#" in self.url:
+            # Absolute-form targets name a host of their own: two truths about where the call goes.
+            raise ValueError("the request target must begin with /")
+        super().on_headers_complete()
+        self._cycles.append(self.cycle)
+        self.scope["gateway.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def on_response_complete(self) -> None:
+        if self._cycles:
+            self._cycles.popleft()
+        super().on_response_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        for cycle in self._cycles:
+            hang_up = cast("Callable[[], None] | None", cycle.scope.get("gateway.hangup"))
+            if hang_up is not None:
+                hang_up()
+        self._cycles.clear()
+
+    def shutdown(self) -> None:
+        """Graceful end: idle connections close now, busy ones after their last answer."""
+        if self._cycles:
+            for cycle in self._cycles:
+                cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:
+        """Whether a head has been under way, or a body silent, for too long."""
+        if self._head_since:
+            return now - self._head_since > header_timeout
+        waiting = bool(self._cycles) and self._cycles[-1].more_body and not self.flow.read_paused
+        return waiting and now - self._last_data > body_timeout
+
+    def drop(self) -> None:
+        self.transport.abort()
+
+    def _refuse(self, answer: bytes) -> None:
+        self.transport.write(answer)
+        self.transport.close()
+
+
+class Server(uvicorn.Server):
+    """One listening port. Signals are the builder's business: two servers share a process."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def sweep(self, header_timeout: float, body_timeout: float) -> None:
+        """Drop clients that stall; runs until cancelled. One look at all of them a second costs less than
+        a timer for each."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(SWEEP)
+            now = loop.time()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, Protocol) and connection.is_stalled(
+                    now, header_timeout, body_timeout
+                ):
+                    connection.drop()
+
+
+def server(app: Any, keep_alive: float, drain: float) -> Server:
+    """A server for `app` on sockets that are bound already."""
+    config = uvicorn.Config(
+        app,
+        http=Protocol,
+        ws="none",
+        loop="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=int(keep_alive),
+        timeout_graceful_shutdown=int(drain) or 1,
+        backlog=4096,
+    )
+    return Server(config)

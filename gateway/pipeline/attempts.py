@@ -1,0 +1,303 @@
+"""Try the targets of a lane in order until one answers; decide what leads on, what ends, and when to wait.
+
+answered          -> the reply
+rejected (400 ..) -> the reply: the provider's own words; no other target would like the call better
+timed out         -> the next target (a silent target is not asked twice)
+refused our key   -> the next target; 502 if there is none
+throttled, broken, unreachable -> the same target again (jitter, retry budget), then the next
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import NamedTuple, Protocol
+
+from gateway.config.snapshot import Lane, Retry
+from gateway.core.exchange import Attempt, Call, Exchange, Headers, Target
+from gateway.core.failure import (
+    BadRequest,
+    Failure,
+    GatewayError,
+    NoTarget,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+from gateway.core.meters import Meters
+from gateway.core.usage import Usage
+from gateway.pipeline.relay import Answered
+from gateway.pipeline.setback import Setback, of_error, retry_after_seconds
+from gateway.policy.base import Dice
+from gateway.providers.registry import PROVIDERS
+from gateway.upstream.breaker import Breaker, RetryBudgets
+from gateway.upstream.client import Answer, Timing, Upstream
+from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
+from gateway.wire.base import Changes, Dialect, Tap
+from gateway.wire.chat import CAPS
+from gateway.wire.registry import DIALECTS
+
+ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
+WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
+LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
+FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
+
+Clock = Callable[[], float]
+Tracing = Callable[[Exchange, Attempt], Headers]  # the headers that carry a trace on
+
+
+class Tools(NamedTuple):
+    """What attempts need from below, joined by the builder."""
+
+    upstream: Upstream
+    breaker: Breaker
+    budgets: RetryBudgets
+    meters: Meters
+    clock: Clock
+    dice: Dice
+    tracing: Tracing
+
+
+class Spool(Protocol):
+    def begin(self, exchange: Exchange) -> None: ...
+
+
+class Attempts:
+    def __init__(self, tools: Tools, spool: Spool) -> None:
+        self._tools = tools
+        self._spool = spool
+        self._turn = 0
+
+    async def run(self, exchange: Exchange, lane: Lane) -> Answered:
+        """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered."""
+        setback: Setback | None = None
+        before: Target | None = None
+        targets = list(self._usable(exchange, lane))
+        for place, target in enumerate(targets):
+            if before is not None and setback is not None:
+                self._tools.meters.fallbacks.add((before.name, target.name, setback.failure.value))
+            came = await self._at(exchange, lane, target, last=place == len(targets) - 1)
+            if isinstance(came, Answered):
+                return came
+            if came is not None:
+                setback, before = came, target
+                if not leads_on(lane.retry, came):
+                    break
+        if setback is None:
+            raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
+        return _last_word(setback, exchange.attempts[-1])
+
+    def _usable(self, exchange: Exchange, lane: Lane) -> Iterator[Target]:
+        order = lane.targets
+        if len(order) > 1:
+            order = tuple(lane.selector.order(exchange, order, self._tools.breaker, self._tools.dice))
+        for target in order:
+            if target.condition is None or target.condition(exchange):
+                yield target
+
+    async def _at(
+        self, exchange: Exchange, lane: Lane, target: Target, *, last: bool
+    ) -> Answered | Setback | None:
+        """All tries at one target. None: its breaker let none through."""
+        tools, tries, setback = self._tools, 0, None
+        tools.budgets.call(target.name)
+        while tools.breaker.begin(target.name):
+            tries += 1
+            came = await self._try(exchange, lane, target)
+            if isinstance(came, Answered):
+                return came
+            setback = came
+            wait = pause(lane.retry, came, tries, tools.dice, last=last)
+            if wait is None or not tools.budgets.spend(target.name, lane.retry.budget):
+                break
+            tools.meters.retries.add((came.failure.value,))
+            await asyncio.sleep(wait)
+        return setback
+
+    async def _try(self, exchange: Exchange, lane: Lane, target: Target) -> Answered | Setback:
+        """One request to one target, timed, counted and told to the breaker."""
+        tools = self._tools
+        attempt = Attempt(target, tools.clock())
+        if not exchange.attempts:
+            self._spool.begin(exchange)
+        exchange.attempts.append(attempt)
+        exchange.usage = Usage()
+        came: Answered | Setback | None = None
+        try:
+            came = await self._ask(exchange, lane, attempt)
+        except UpstreamError as error:
+            came = of_error(error)
+        finally:
+            attempt.ended = tools.clock()
+            exchange.waited += attempt.ended - attempt.started
+            if came is None:
+                attempt.result = "cancelled"
+                tools.breaker.release(target.name)
+        self._report(attempt, came)
+        return came
+
+    async def _ask(self, exchange: Exchange, lane: Lane, attempt: Attempt) -> Answered | Setback:
+        call, target, times = exchange.call, attempt.target, lane.timeouts
+        dialect = DIALECTS[call.dialect]
+        asks = call.stream and target.ask_usage and not dialect.gives_usage(call.payload)
+        provider = PROVIDERS[target.kind]
+        body = _body(call, lane, target, dialect, asks)
+        self._turn += 1
+        wire = provider.request(target, call, body, self._tools.tracing(exchange, attempt), self._turn)
+        tap = dialect.tap(exchange.usage, withhold_usage=asks)
+        held = call.dialect != "openai.raw"
+        first_byte = times.first_token if call.stream else times.total
+        timing = Timing(times.connect, first_byte, times.idle if call.stream or not held else times.total)
+        answer = await self._tools.upstream.send(
+            wire.origin, wire.head, wire.body, timing, whole=held and not call.stream, length=wire.length
+        )
+        attempt.first_byte = self._tools.clock()
+        attempt.status = answer.status
+        attempt.request_id = answer.header(b"x-request-id").decode("latin-1")
+        try:
+            return await self._take(exchange, lane, attempt, answer, tap)
+        except BaseException:
+            answer.close()
+            raise
+
+    async def _take(
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, answer: Answer, tap: Tap
+    ) -> Answered | Setback:
+        """What the answer's head says is to be done with its body."""
+        target, held = attempt.target, exchange.call.dialect != "openai.raw"
+        provider = PROVIDERS[target.kind]
+        if answer.status >= 400:
+            body = provider.mask(target.facts, await answer.body(ERROR_BODY))
+            failure = provider.classify(answer.status, body)
+            return Setback(failure, "", answer.status, answer.headers, body, retry_after_seconds(answer))
+        answered = Answered(target, attempt, answer.status, answer.headers)
+        if answer.header(b"content-type").startswith(b"text/event-stream"):
+            answered.answer, answered.tap, answered.events = answer, tap, True
+            return await self._first_event(answered, attempt, lane.timeouts.first_token)
+        if held:
+            answered.body = await answer.body(WHOLE_BODY)
+            tap.whole(answered.body)
+            exchange.finish_reason = tap.finish_reason
+            if tap.failed:
+                raise BadAnswer(f"{target.name} answered {answer.status} with a body that is no JSON object")
+            return answered
+        answered.answer, answered.tap = answer, tap
+        return answered
+
+    async def _first_event(self, answered: Answered, attempt: Attempt, seconds: float) -> Answered | Setback:
+        """Nothing is owed to the client until a stream has spoken: wait for its first event."""
+        answer, tap, clock = answered.answer, answered.tap, self._tools.clock
+        assert answer is not None
+        assert tap is not None
+        deadline = attempt.started + seconds
+        while not tap.begun:
+            left = deadline - clock()
+            if left <= 0:
+                raise TimedOut(
+                    f"{answered.target.name}: no first event within {seconds:g} s", phase="first event"
+                )
+            chunk = await answer.chunk(left)
+            block = tap.feed(chunk) if chunk else tap.rest()
+            if block:
+                answered.first.append(block)
+            if tap.failed:
+                answer.close()
+                return Setback(
+                    Failure.BROKEN, "the stream began with an error", 502, [], b"".join(answered.first)
+                )
+            if not chunk and not tap.begun:
+                raise BadAnswer(f"{answered.target.name}: the stream ended before its first event")
+        return answered
+
+    def _report(self, attempt: Attempt, came: Answered | Setback) -> None:
+        """Tell the breaker what this attempt says about the target's health, and count it."""
+        breaker, name = self._tools.breaker, attempt.target.name
+        if isinstance(came, Answered):
+            breaker.succeed(name, attempt.first_byte - attempt.started)
+            attempt.result = "ok"
+        else:
+            attempt.result = came.failure.value
+            attempt.status = attempt.status or came.status
+            if came.failure is Failure.REJECTED:
+                breaker.release(name)
+            elif came.failure is Failure.THROTTLED:
+                breaker.release(name)
+                breaker.cool(name, min(came.retry_after or 0.0, 60.0))
+            else:
+                breaker.fail(name)
+
+
+def _body(call: Call, lane: Lane, target: Target, dialect: Dialect, ask_usage: bool) -> bytes:
+    if not isinstance(call.body, bytes) or not call.payload:
+        return call.body if isinstance(call.body, bytes) else b""
+    provider = PROVIDERS[target.kind]
+    params = provider.params(target.facts)
+    cap = lane.team.max_output_tokens
+    if cap is not None and call.route in ("chat", "completions", "responses"):
+        params = _capped(params, call, cap, provider.cap_name)
+    return dialect.write(call, Changes(target.asked(call.model), ask_usage, params))
+
+
+def _capped(params: object, call: Call, cap: int, cap_name: str) -> dict[str, object]:
+    """The provider's defaults with the team's output cap among them, unless the call says its own."""
+    kept = {name: value for name, value in dict(params).items() if name not in CAPS}  # type: ignore[call-overload]
+    if any(call.payload.get(name) is not None for name in CAPS):
+        return kept
+    name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(call.route, cap_name)
+    return {**kept, name: cap}
+
+
+def check_cap(exchange: Exchange, lane: Lane) -> None:
+    """Raises BadRequest where the call asks for more than its team may have."""
+    cap = lane.team.max_output_tokens
+    if cap is not None and exchange.shape.max_tokens > cap:
+        raise BadRequest(
+            f'team "{lane.team.name}" may ask for at most {cap} output tokens, '
+            f"not {exchange.shape.max_tokens}",
+            code="max_output_tokens_exceeded",
+            param="max_tokens",
+        )
+
+
+def leads_on(retry: Retry, setback: Setback) -> bool:
+    """Whether the next target is to be tried."""
+    if setback.failure is Failure.REJECTED:
+        return False
+    if setback.failure is Failure.UNAUTHORIZED:
+        return True
+    if setback.status:
+        return setback.status in retry.statuses
+    return setback.failure in retry.failures or setback.failure is Failure.BROKEN
+
+
+def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool) -> float | None:
+    """Seconds until the same target is tried again; None: not at all."""
+    if tries >= retry.attempts or not leads_on(retry, setback):
+        return None
+    if setback.failure in (Failure.TIMED_OUT, Failure.UNAUTHORIZED):
+        return None
+    if setback.retry_after is not None:
+        # Who says when is believed: another target is asked meanwhile, or the call waits that long.
+        return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
+    return dice() * min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries)
+
+
+def _last_word(setback: Setback, attempt: Attempt) -> Answered:
+    """No target is left: the provider's own answer where it has one for the client, else our refusal."""
+    if setback.failure is not Failure.REJECTED:
+        if setback.failure is Failure.TIMED_OUT and not setback.body:
+            raise UpstreamTimeout(f"no provider answered in time: {setback.message}", setback.failure)
+        if setback.failure is Failure.UNAUTHORIZED:
+            raise _refused_key(attempt)
+        if not setback.body or not setback.headers:
+            raise UpstreamFailed(f"no provider answered: {setback.message}", setback.failure)
+    headers = list(setback.headers)
+    if setback.failure is not Failure.REJECTED:
+        headers = [pair for pair in headers if pair[0] != b"x-should-retry"]
+        headers.append((b"x-should-retry", b"false"))
+    return Answered(attempt.target, attempt, setback.status, headers, setback.body)
+
+
+def _refused_key(attempt: Attempt) -> GatewayError:
+    return UpstreamFailed(
+        f'the provider "{attempt.target.provider}" refused the gateway\'s own credential '
+        f"(status {attempt.status}); the gateway's operator must mend it",
+        Failure.UNAUTHORIZED,
+    )

@@ -1,0 +1,89 @@
+"""From a request's headers to who asks: key, team, user, metadata."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from typing import Protocol
+
+import orjson
+
+from gateway.config.snapshot import KeyFacts, Snapshot
+from gateway.core.exchange import Caller
+from gateway.core.failure import BadRequest, ConflictingKeys, Unauthorized
+
+MOST_METADATA = 16
+MOST_METADATA_CHARACTERS = 128
+
+Head = Mapping[bytes, bytes]
+
+
+class IssuedKeys(Protocol):
+    """Keys made through the admin API."""
+
+    def find(self, hash: str) -> KeyFacts | None: ...
+
+
+class Identify:
+    """Looks keys up by their SHA-256: a table of hashes gives nothing away by its timing."""
+
+    def __init__(self, issued: IssuedKeys, wall_clock: Callable[[], float]) -> None:
+        self._issued = issued
+        self._now = wall_clock
+
+    def caller(self, snapshot: Snapshot, head: Head) -> Caller:
+        """Raises Unauthorized, ConflictingKeys, or BadRequest for metadata that is none."""
+        token = presented(head)
+        if not token:
+            raise Unauthorized(
+                "no API key came with this request; send one as 'Authorization: Bearer KEY'",
+                code="missing_api_key",
+            )
+        digest = hashlib.sha256(token).hexdigest()
+        facts = snapshot.keys.get(digest) or self._issued.find(digest)
+        if facts is None or (facts.expires is not None and facts.expires <= self._now()):
+            raise Unauthorized("this API key is not valid: unknown, revoked or expired")
+        if facts.team not in snapshot.teams:
+            raise Unauthorized(f'the team of this API key ("{facts.team}") is no longer there')
+        raw = head.get(b"x-gateway-metadata")
+        metadata = parse_metadata(raw) if raw is not None else {}
+        return Caller(facts.name, facts.team, metadata.get("user", ""), metadata)
+
+
+def presented(head: Head) -> bytes:
+    """The one key a request presents, b"" for none. Raises ConflictingKeys."""
+    found = {
+        value
+        for name in (b"x-api-key", b"api-key", b"x-goog-api-key")
+        if (value := head.get(name, b"").strip())
+    }
+    authorization = head.get(b"authorization")
+    if authorization is not None:
+        scheme, _, token = authorization.partition(b" ")
+        if scheme.lower() == b"bearer" and token.strip():
+            found.add(token.strip())
+    if len(found) > 1:
+        raise ConflictingKeys("two different API keys came with this request; send one")
+    return found.pop() if found else b""
+
+
+def parse_metadata(raw: bytes) -> dict[str, str]:
+    """`x-gateway-metadata`: at most 16 strings of at most 128 characters. Raises BadRequest."""
+    try:
+        metadata = orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        metadata = None
+    good = (
+        isinstance(metadata, dict)
+        and len(metadata) <= MOST_METADATA
+        and all(
+            isinstance(value, str) and max(len(name), len(value)) <= MOST_METADATA_CHARACTERS
+            for name, value in metadata.items()
+        )
+    )
+    if not good:
+        raise BadRequest(
+            f"x-gateway-metadata must be a JSON object of at most {MOST_METADATA} strings of at most "
+            f"{MOST_METADATA_CHARACTERS} characters",
+            code="invalid_metadata",
+            param="x-gateway-metadata",
+        )
+    return dict(metadata)

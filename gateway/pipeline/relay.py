@@ -1,0 +1,145 @@
+"""Carry the answer to the client, watch it, and never let it end in silence."""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from gateway.core.exchange import Attempt, Exchange, Reply, Target
+from gateway.core.failure import Failure, GatewayError, UpstreamFailed
+from gateway.upstream.client import Answer
+from gateway.upstream.failures import TimedOut, UpstreamError
+from gateway.wire.base import Dialect, Tap
+from gateway.wire.raw import RawTap
+
+Clock = Callable[[], float]
+
+# A stream that said its last word but stays open is ended by us: some servers forget to.
+SETTLE_SECONDS = 2.0
+KEEP_ALIVE = b": keep-alive\n\n"
+
+_PASSED = frozenset(
+    {
+        b"content-type",
+        b"content-disposition",
+        b"content-encoding",
+        b"openai-processing-ms",
+        b"openai-version",
+        b"retry-after",
+        b"retry-after-ms",
+        b"x-should-retry",
+    }
+)
+
+
+@dataclass(slots=True)
+class Answered:
+    """What a target gave: a whole body, or a stream of which `first` is already here."""
+
+    target: Target
+    attempt: Attempt
+    status: int
+    headers: list[tuple[bytes, bytes]]
+    body: bytes = b""
+    answer: Answer | None = None  # set while bytes are still to come
+    tap: Tap | None = None
+    first: list[bytes] = field(default_factory=list)
+    events: bool = False  # the stream is one of server-sent events
+
+    def close(self) -> None:
+        if self.answer is not None:
+            self.answer.close()
+
+
+def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock) -> Reply:
+    """The reply for the client. Its stream ends whole, or with an error event in the caller's dialect."""
+    headers = [pair for pair in answered.headers if pair[0] in _PASSED]
+    exchange.status = answered.status
+    if answered.answer is None:
+        return Reply(answered.status, headers, answered.body)
+    if answered.events:
+        body = _events(exchange, answered, dialect, clock)
+        return Reply(answered.status, headers, body, KEEP_ALIVE)
+    headers += [pair for pair in answered.headers if pair[0] == b"content-length"]
+    return Reply(answered.status, headers, _bytes(exchange, answered, clock))
+
+
+async def _events(
+    exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock
+) -> AsyncIterator[bytes]:
+    tap, answer = answered.tap, answered.answer
+    assert tap is not None
+    assert answer is not None
+    exchange.first_token = clock()
+    for block in answered.first:
+        yield block
+    try:
+        while True:
+            before = clock()
+            chunk = await answer.chunk(SETTLE_SECONDS if tap.finished else None)
+            exchange.waited += clock() - before
+            if not chunk:
+                break
+            exchange.chunks += 1
+            if block := tap.feed(chunk):
+                yield block
+    except UpstreamError as error:
+        if not (tap.finished and isinstance(error, TimedOut)):
+            yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
+            return
+    if rest := tap.rest():
+        yield rest
+    if not tap.finished and not tap.failed:
+        yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
+    elif tap.failed:
+        _note_failure(exchange, answered.attempt, "upstream_error")
+    else:
+        answered.attempt.result = "ok"
+    exchange.finish_reason = tap.finish_reason
+
+
+def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: str) -> bytes:
+    """Account for a stream that broke after its first event, and say so to the client."""
+    _note_failure(exchange, answered.attempt, "upstream_stream_broken")
+    error = UpstreamFailed(f"{message} (target {answered.target.name})", Failure.BROKEN)
+    error.code = "upstream_stream_broken"
+    return dialect.error_event(error)
+
+
+def _note_failure(exchange: Exchange, attempt: Attempt, code: str) -> None:
+    attempt.result = "cut"
+    exchange.outcome, exchange.error = "upstream_error", code
+
+
+async def _bytes(exchange: Exchange, answered: Answered, clock: Clock) -> AsyncIterator[bytes]:
+    """A body that is no event stream. A break is passed on as a break: the framing tells the client."""
+    answer, tap = answered.answer, answered.tap
+    assert answer is not None
+    assert tap is not None
+    keep = tap.keep if isinstance(tap, RawTap) else None
+    for block in answered.first:
+        yield block
+    try:
+        while chunk := await _timed(exchange, answer, clock):
+            exchange.chunks += 1
+            if keep is not None:
+                keep(chunk)
+            yield chunk
+    except UpstreamError as error:
+        _note_failure(exchange, answered.attempt, "upstream_stream_broken")
+        raise AnswerBroken(f"the provider's answer broke: {error}") from error
+    tap.whole(b"")
+    answered.attempt.result = "ok"
+
+
+async def _timed(exchange: Exchange, answer: Answer, clock: Clock) -> bytes:
+    before = clock()
+    chunk = await answer.chunk()
+    exchange.waited += clock() - before
+    return chunk
+
+
+class AnswerBroken(GatewayError):
+    """Bytes have gone out that cannot be taken back: the connection to the client must be cut."""
+
+    status = 502
+    code = "upstream_stream_broken"
+    outcome = "upstream_error"

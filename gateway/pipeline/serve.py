@@ -1,0 +1,119 @@
+"""The whole story of a call: look up its lane, reserve, attempt, relay, settle.
+
+`serve` hands the reply to the edge's writer and settles when the writer returns, whatever way that is. A
+generator's `finally` would not do: a client that leaves before the first chunk never starts the generator.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple, Protocol
+
+from gateway.config.snapshot import Lane
+from gateway.core.exchange import Exchange, Reply
+from gateway.core.failure import Failure, Forbidden, GatewayError, UpstreamTimeout
+from gateway.pipeline.attempts import Attempts, check_cap
+from gateway.pipeline.relay import Answered, relay
+from gateway.pipeline.watch import Watch
+from gateway.state.allowance import Allowance
+from gateway.wire.registry import DIALECTS
+
+SWEEP_AFTER = 30.0  # seconds past a call's total timeout at which its reservation is given back regardless
+
+Deliver = Callable[[Reply], Awaitable[None]]
+
+
+class Recorder(Protocol):
+    def record(self, exchange: Exchange) -> None: ...
+
+
+class Spool(Protocol):
+    def begin(self, exchange: Exchange) -> None: ...
+
+    def end(self, exchange: Exchange) -> None: ...
+
+
+class Pipeline(NamedTuple):
+    """The rooms along the corridor, joined by the builder."""
+
+    allowance: Allowance
+    attempts: Attempts
+    spool: Spool
+    recorder: Recorder
+    clock: Callable[[], float]
+
+    async def serve(self, exchange: Exchange, lane: Lane, watch: Watch, deliver: Deliver) -> None:
+        """Raises GatewayError for what is refused, CancelledError where the client left or we shut down."""
+        exchange.model = lane.model
+        total = lane.timeouts.total
+        try:
+            _admit(exchange, lane)
+            exchange.grant = await self.allowance.reserve(lane.claims(exchange), total + SWEEP_AFTER)
+            watch.start(total)
+            await self._carry(exchange, lane, deliver)
+        except GatewayError as error:
+            _note(exchange, error)
+            raise
+        except asyncio.CancelledError:
+            _note_end(exchange, watch)
+            if watch.reason != "timeout":
+                raise
+            watch.forgive()
+            raise UpstreamTimeout("the call took longer than it may", Failure.TIMED_OUT) from None
+        finally:
+            watch.stop()
+            self._settle(exchange)
+
+    async def _carry(self, exchange: Exchange, lane: Lane, deliver: Deliver) -> None:
+        answered = await self.attempts.run(exchange, lane)
+        try:
+            reply = relay(exchange, answered, DIALECTS[exchange.call.dialect], self.clock)
+            await deliver(reply)
+        finally:
+            answered.close()
+            self._judge(exchange, answered)
+
+    def _judge(self, exchange: Exchange, answered: Answered) -> None:
+        if answered.status >= 400 and exchange.outcome == "ok":
+            exchange.outcome = "client_error" if answered.status < 429 else "upstream_error"
+            exchange.error = answered.attempt.result
+
+    def _settle(self, exchange: Exchange) -> None:
+        """Every way out passes here exactly once."""
+        exchange.ended = self.clock()
+        if exchange.attempts:
+            _estimate(exchange)
+            self.allowance.settle(exchange.grant, exchange.usage.total)
+            self.spool.end(exchange)
+        else:
+            self.allowance.release(exchange.grant)
+        self.recorder.record(exchange)
+
+
+def _admit(exchange: Exchange, lane: Lane) -> None:
+    """What the team's own rules say before anything is reserved."""
+    check_cap(exchange, lane)
+    condition = lane.team.condition
+    if condition is not None and not condition(exchange):
+        raise Forbidden(
+            f'the access condition of team "{lane.team.name}" refuses this call', code="access_denied"
+        )
+
+
+def _note(exchange: Exchange, error: GatewayError) -> None:
+    exchange.status, exchange.outcome, exchange.error = error.status, error.outcome, error.code
+
+
+def _note_end(exchange: Exchange, watch: Watch) -> None:
+    """A cancelled call: by its client, its clock, or (without a reason) the end of the process."""
+    outcomes = {"client": ("client_cancelled", "client_closed"), "timeout": ("timeout", "upstream_timeout")}
+    exchange.outcome, exchange.error = outcomes.get(watch.reason, ("overloaded", "shutdown"))
+    for attempt in exchange.attempts[-1:]:
+        attempt.result = "cancelled"
+
+
+def _estimate(exchange: Exchange) -> None:
+    """What a call is charged that no provider accounted for: the prompt where one was working on it."""
+    usage = exchange.usage
+    delivered = exchange.attempts[-1].result in ("ok", "cut", "cancelled", "pending")
+    if not usage.reported and delivered:
+        usage.prompt = exchange.shape.input_tokens

@@ -1,0 +1,51 @@
+"""What went wrong at one target, as far as the next step cares."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.core.failure import Failure
+from gateway.upstream.client import Answer
+from gateway.upstream.failures import (
+    BadAnswer,
+    ConnectFailed,
+    ConnectionCut,
+    ConnectTimedOut,
+    TimedOut,
+    UpstreamError,
+)
+
+
+class Setback(NamedTuple):
+    """`status` is 0 where no answer came; `body` is the provider's own error, our credentials masked."""
+
+    failure: Failure
+    message: str
+    status: int = 0
+    headers: Sequence[tuple[bytes, bytes]] = ()
+    body: bytes = b""
+    retry_after: float | None = None  # seconds, as the provider said
+
+
+def of_error(error: UpstreamError) -> Setback:
+    """The setback a failed request amounts to."""
+    if isinstance(error, TimedOut | ConnectTimedOut):
+        return Setback(Failure.TIMED_OUT, str(error))
+    if isinstance(error, ConnectFailed):
+        return Setback(Failure.UNREACHABLE, str(error))
+    if isinstance(error, ConnectionCut) and not error.response_started:
+        return Setback(Failure.UNREACHABLE, str(error))
+    if isinstance(error, ConnectionCut | BadAnswer):
+        return Setback(Failure.BROKEN, str(error))
+    return Setback(Failure.BROKEN, str(error))
+
+
+def retry_after_seconds(answer: Answer) -> float | None:
+    """`retry-after-ms` or `retry-after` in seconds; dates and nonsense are None."""
+    for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        try:
+            seconds = float(answer.header(name)) * scale
+        except ValueError:
+            continue
+        if 0 < seconds < 86400:
+            return seconds
+    return None
