@@ -1,0 +1,184 @@
+"""Which targets are well: a circuit breaker, smoothed latency and calls in flight per target.
+
+closed -> open      5 failures in a row, or half of at least 20 calls within 10 s
+open -> half-open   after 5 s, doubled at each relapse up to 60 s, with jitter
+half-open           one probe at a time; its success closes the circuit, its failure opens it again
+closed again        a growing share of the calls is let through over 10 s, so that a target that has just
+                    recovered is not hit by everything at once
+Besides, a target that said Retry-After rests that long.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+CONSECUTIVE = 5
+WINDOW, ENOUGH, RATE = 10.0, 20, 0.5
+FIRST_REST, LONGEST_REST = 5.0, 60.0
+RAMP = 10.0
+SMOOTHING = 0.2  # weight of the newest latency
+
+CLOSED, HALF_OPEN, OPEN = 0, 1, 2
+
+
+@dataclass(slots=True)
+class Condition:
+    """What is known of one target. Times are seconds of the breaker's clock."""
+
+    state: int = CLOSED
+    in_a_row: int = 0
+    since: float = 0.0  # start of the counting window
+    calls: int = 0
+    failures: int = 0
+    until: float = 0.0  # open until then
+    rest: float = FIRST_REST
+    probing: bool = False
+    recovered: float = field(default=-RAMP)
+    cool_until: float = 0.0
+    latency: float | None = None
+    in_flight: int = 0
+    drained: bool = False
+
+
+class Breaker:
+    """One per process. `clock` gives monotonic seconds, `dice` a number in [0, 1)."""
+
+    def __init__(self, clock: Callable[[], float], dice: Callable[[], float]) -> None:
+        self._clock, self._dice = clock, dice
+        self._targets: dict[str, Condition] = {}
+
+    def usable(self, target: str) -> bool:
+        """Whether a call may go there now (a probe included)."""
+        one = self._targets.get(target)
+        if one is None:
+            return True
+        now = self._clock()
+        if one.drained or now < one.cool_until:
+            return False
+        if one.state == CLOSED:
+            return True
+        return now >= one.until and not one.probing
+
+    def begin(self, target: str) -> bool:
+        """Take a place at the target; False where it must be left alone. Ends with one of `succeed`, `fail`
+        and `release`."""
+        one = self._targets.get(target)
+        if one is None:
+            one = self._targets[target] = Condition()
+        if not self.usable(target):
+            return False
+        now = self._clock()
+        if one.state != CLOSED:
+            one.state, one.probing = HALF_OPEN, True
+        elif now - one.recovered < RAMP and self._dice() > max(0.1, (now - one.recovered) / RAMP):
+            return False
+        one.in_flight += 1
+        return True
+
+    def succeed(self, target: str, seconds: float) -> None:
+        """It answered; `seconds` to the first byte."""
+        one = self._end(target)
+        if one.state != CLOSED:
+            one.state, one.recovered, one.rest = CLOSED, self._clock(), FIRST_REST
+            one.calls = one.failures = 0
+        one.in_a_row = 0
+        self._count(one, failed=False)
+        seen = one.latency
+        one.latency = seconds if seen is None else seen + SMOOTHING * (seconds - seen)
+
+    def fail(self, target: str) -> None:
+        one = self._end(target)
+        one.in_a_row += 1
+        self._count(one, failed=True)
+        if one.state == HALF_OPEN:
+            one.rest = min(one.rest * 2, LONGEST_REST)
+            self._open(one)
+        elif one.in_a_row >= CONSECUTIVE or (one.calls >= ENOUGH and one.failures >= RATE * one.calls):
+            self._open(one)
+
+    def release(self, target: str) -> None:
+        """The attempt says nothing about the target's health: the client left, or the call was at fault."""
+        self._end(target)
+
+    def cool(self, target: str, seconds: float) -> None:
+        """The target asked to be left alone for so long."""
+        one = self._targets.setdefault(target, Condition())
+        one.cool_until = max(one.cool_until, self._clock() + seconds)
+
+    def drain(self, target: str, on: bool) -> None:
+        """By an operator's word: no new calls."""
+        self._targets.setdefault(target, Condition()).drained = on
+
+    def latency(self, target: str) -> float | None:
+        one = self._targets.get(target)
+        return one.latency if one is not None else None
+
+    def in_flight(self, target: str) -> int:
+        one = self._targets.get(target)
+        return one.in_flight if one is not None else 0
+
+    def report(self) -> list[dict[str, object]]:
+        """Every target that was ever called, for operators."""
+        words = ("closed", "half_open", "open")
+        return [
+            {
+                "target": name,
+                "circuit": words[one.state],
+                "cooling_s": round(max(0.0, one.cool_until - self._clock()), 1),
+                "latency_s": None if one.latency is None else round(one.latency, 4),
+                "in_flight": one.in_flight,
+                "drained": one.drained,
+            }
+            for name, one in sorted(self._targets.items())
+        ]
+
+    def states(self) -> list[tuple[tuple[str, ...], float]]:
+        """For the gauge gateway_circuit_state."""
+        return [((name,), float(one.state)) for name, one in self._targets.items()]
+
+    def _end(self, target: str) -> Condition:
+        one = self._targets[target]
+        one.in_flight -= 1
+        one.probing = False
+        return one
+
+    def _count(self, one: Condition, *, failed: bool) -> None:
+        now = self._clock()
+        if now - one.since > WINDOW:
+            one.since, one.calls, one.failures = now, 0, 0
+        one.calls += 1
+        one.failures += failed
+
+    def _open(self, one: Condition) -> None:
+        one.state = OPEN
+        one.until = self._clock() + one.rest * (0.9 + 0.2 * self._dice())
+        one.in_a_row = one.calls = one.failures = 0
+
+
+class RetryBudgets:
+    """Same-target retries as a share of the calls of the last 10 s, at least 3: retries must not multiply
+    an outage (the rule is Linkerd's and Envoy's)."""
+
+    LEAST = 3
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._windows: dict[str, tuple[float, int, int]] = {}  # since, calls, retries
+
+    def call(self, target: str) -> None:
+        since, calls, retries = self._window(target)
+        self._windows[target] = (since, calls + 1, retries)
+
+    def spend(self, target: str, share: float) -> bool:
+        """Take one retry; False where the budget is spent."""
+        since, calls, retries = self._window(target)
+        if retries >= max(self.LEAST, int(calls * share)):
+            return False
+        self._windows[target] = (since, calls, retries + 1)
+        return True
+
+    def _window(self, target: str) -> tuple[float, int, int]:
+        now = self._clock()
+        window = self._windows.get(target)
+        if window is None or now - window[0] > WINDOW:
+            return (now, 0, 0)
+        return window

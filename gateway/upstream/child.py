@@ -1,0 +1,109 @@
+"""The local engine's process: started, watched, restarted, and never left behind. Owned by one process."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+from gateway.core.address import Origin
+from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.failures import UpstreamError
+
+State = Literal["starting", "ready", "restarting", "stopped"]
+Log = Callable[[str, str], None]  # level, message
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
+HEALTHY = 60.0  # seconds of life after which the pause is short again
+GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+_ASK = Timing(connect=1.0, first_byte=2.0, idle=2.0)
+
+
+class Child:
+    """`command` must serve GET /health on the unix socket, and end when its standard input does."""
+
+    def __init__(self, command: Sequence[str], socket: str, upstream: Upstream, log: Log) -> None:
+        self._command, self._socket = list(command), socket
+        self._upstream, self._log = upstream, log
+        self.state: State = "starting"
+        self.restarts = 0
+        self.ready = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None else None
+
+    async def run(self) -> None:
+        """Keep the engine alive until cancelled; its owner awaits this."""
+        pause = FIRST_PAUSE
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                born = loop.time()
+                code = await self._live()
+                self.ready.clear()
+                self.state = "restarting"
+                self.restarts += 1
+                pause = FIRST_PAUSE if loop.time() - born > HEALTHY else min(pause * 2, LONGEST_PAUSE)
+                self._log("error", f"the local engine ended (exit code {code}); next start in {pause:g} s")
+                await asyncio.sleep(pause)
+        finally:
+            self.state = "stopped"
+            await self._stop()
+
+    async def _live(self) -> int:
+        """One life: start, wait for health, wait for the end."""
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(self._socket)
+        Path(self._socket).parent.mkdir(parents=True, exist_ok=True)
+        self._process = process = await asyncio.create_subprocess_exec(
+            *self._command,
+            stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._forward_log(process))
+            health = tasks.create_task(self._await_health())
+            code = await process.wait()
+            health.cancel()
+        return code
+
+    async def _await_health(self) -> None:
+        while not await self._is_healthy():
+            await asyncio.sleep(0.05)
+        self.state = "ready"
+        self.ready.set()
+        self._log("info", f"the local engine is ready (pid {self.pid})")
+
+    async def _is_healthy(self) -> bool:
+        origin = Origin("unix", "localhost", 0, self._socket)
+        try:
+            answer = await self._upstream.send(
+                origin, b"GET /health HTTP/1.1\r\nhost: localhost\r\n", b"", _ASK
+            )
+        except UpstreamError:
+            return False
+        answer.close()
+        return answer.status == 200
+
+    async def _forward_log(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stderr is not None
+        while line := await process.stderr.readline():
+            self._log("info", "local engine: " + line.decode("utf-8", "replace").rstrip())
+
+    async def _stop(self) -> None:
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        try:
+            async with asyncio.timeout(GRACE):
+                await process.wait()
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()

@@ -1,0 +1,37 @@
+"""How a request to a provider can fail. Messages name the place and the phase, never headers or bodies.
+
+UpstreamError
+├── ConnectFailed       no connection: refused, no such host, TLS or proxy said no
+├── ConnectTimedOut     none within the connect timeout (or no free place in the pool)
+├── TimedOut            connected, but silent for too long; `phase` says where
+├── ConnectionCut       closed or reset in mid-answer; `response_started` tells whether a byte had come
+└── BadAnswer           what came is no HTTP answer we accept: framing, header size, body size
+"""
+
+
+class UpstreamError(Exception):
+    """A request to a provider that got no (whole) answer."""
+
+
+class ConnectFailed(UpstreamError):
+    pass
+
+
+class ConnectTimedOut(UpstreamError):
+    pass
+
+
+class TimedOut(UpstreamError):
+    def __init__(self, message: str, *, phase: str) -> None:
+        super().__init__(message)
+        self.phase = phase  # "first byte" | "first event" | "idle"
+
+
+class ConnectionCut(UpstreamError):
+    def __init__(self, message: str, *, response_started: bool) -> None:
+        super().__init__(message)
+        self.response_started = response_started
+
+
+class BadAnswer(UpstreamError):
+    pass
