@@ -7,6 +7,7 @@ from typing import NamedTuple
 from gateway.core.claim import Claim
 from gateway.core.exchange import Caller, Exchange, Target
 from gateway.core.failure import Failure
+from gateway.core.key import KeyFacts as KeyFacts
 from gateway.policy.base import Gate, Selector
 
 
@@ -30,15 +31,6 @@ class Timeouts(NamedTuple):
 
 DEFAULT_RETRY = Retry()
 DEFAULT_TIMEOUTS = Timeouts()
-
-
-class KeyFacts(NamedTuple):
-    """What an issued key stands for; `expires` is seconds since the epoch, None for never."""
-
-    name: str
-    team: str
-    hash: str  # lower-case hex SHA-256 of the key
-    expires: float | None = None
 
 
 @dataclass(slots=True, frozen=True)
