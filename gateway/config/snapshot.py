@@ -4,11 +4,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from gateway.config.problem import did_you_mean
 from gateway.core.claim import Claim
 from gateway.core.exchange import Caller, Exchange, Target
-from gateway.core.failure import Failure
+from gateway.core.failure import Failure, Forbidden, NoTarget, NotFound
 from gateway.core.key import KeyFacts as KeyFacts
 from gateway.policy.base import Gate, Selector
+from gateway.policy.globs import Matcher
+from gateway.policy.rate_limit import RateLimits
+from gateway.policy.routing import Priority
+
+MOST_LANES = 10_000  # lanes kept ready; more than that are made anew when asked for
 
 
 class Retry(NamedTuple):
@@ -36,7 +42,7 @@ DEFAULT_TIMEOUTS = Timeouts()
 @dataclass(slots=True, frozen=True)
 class Team:
     name: str
-    models: Callable[[str], bool] = field(repr=False)  # may this team use that model
+    models: Matcher = field(repr=False)  # may this team use that model
     max_output_tokens: int | None = None
     passthrough: frozenset[str] = frozenset()
     condition: Callable[[Exchange], bool] | None = field(default=None, repr=False)
@@ -49,6 +55,17 @@ class Engine:
     provider: str
     model: str
     socket: str
+
+
+@dataclass(slots=True, frozen=True)
+class Model:
+    """One entry of `models`; `name` is exact or a glob."""
+
+    name: str
+    targets: tuple[Target, ...]
+    selector: Selector
+    retry: Retry = DEFAULT_RETRY
+    timeouts: Timeouts = DEFAULT_TIMEOUTS
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,23 +85,79 @@ class Lane:
         return [claim for gate in self.gates for claim in gate.claims(exchange)]
 
 
-class Snapshot:
-    """One compiled policy set. `lane` finds what applies to a call; `compile` fills the tables."""
+@dataclass(slots=True, frozen=True)
+class Tables:
+    """What `compile` found. `globs` are sorted, the longest first."""
 
-    version: str  # 12 hex of the SHA-256 over the papers
     keys: Mapping[str, KeyFacts]  # by hash
     teams: Mapping[str, Team]
-    engines: Sequence[Engine]
-    warnings: Sequence[str]
+    exact: Mapping[str, Model]
+    globs: Sequence[tuple[Matcher, Model]]
+    limits: Sequence[RateLimits]
+    providers: Mapping[str, Target]  # one that passes names through, per provider
+    default_provider: str
+    engines: Sequence[Engine] = ()
+    warnings: Sequence[str] = ()
+    secrets: Sequence[str] = field(default=(), repr=False)
+
+
+class Snapshot:
+    """One compiled policy set."""
+
+    def __init__(self, version: str, tables: Tables) -> None:
+        self.version = version  # 12 hex
+        self.tables = tables
+        self.keys, self.teams = tables.keys, tables.teams
+        self._lanes: dict[tuple[str, str, str], Lane] = {}
 
     def lane(self, caller: Caller, model: str) -> Lane:
-        """Raises Forbidden (checked first) or NotFound."""
-        raise NotImplementedError
+        """Raises Forbidden (checked first: what a team may not use, it cannot find out about) or NotFound."""
+        team = self.teams[caller.team]
+        if not team.models(model):
+            raise Forbidden(f'team "{team.name}" may not use the model "{_shown(model)}"', param="model")
+        found = self.find(model)
+        if found is None or not found.targets:
+            known = [name for name in self.tables.exact if team.models(name)]
+            raise NotFound(
+                f'there is no model "{_shown(model)}"; {did_you_mean(model[:64], known)}', param="model"
+            )
+        return self._lane(caller, team, found)
+
+    def find(self, model: str) -> Model | None:
+        """Exact names before globs, the longest glob first."""
+        found = self.tables.exact.get(model)
+        if found is not None:
+            return found
+        return next((entry for matches, entry in self.tables.globs if matches(model)), None)
 
     def provider_lane(self, caller: Caller, provider: str | None = None) -> Lane:
-        """For endpoints that name no model: the named provider, else the default one."""
-        raise NotImplementedError
+        """For endpoints that name no model: the named provider, else the default one. Raises NoTarget."""
+        target = self.tables.providers.get(provider or self.tables.default_provider)
+        if target is None:
+            raise NoTarget(
+                "no provider is set up for endpoints that name no model; mark one with default: true"
+            )
+        return self._lane(caller, self.teams[caller.team], Model("_other", (target,), Priority()))
 
     def listed(self, team: str) -> list[str]:
         """The exact model names a team may use, sorted; globs are not listed."""
-        raise NotImplementedError
+        allowed = self.teams[team].models
+        return sorted(name for name, model in self.tables.exact.items() if model.targets and allowed(name))
+
+    def _lane(self, caller: Caller, team: Team, model: Model) -> Lane:
+        at = (caller.key, team.name, model.name if model.name != "_other" else model.targets[0].name)
+        lane = self._lanes.get(at)
+        if lane is None:
+            gates = [
+                gate.within(caller.key, team.name, team.max_output_tokens) for gate in self.tables.limits
+            ]
+            used = tuple(gate for gate in gates if gate.rules)
+            lane = Lane(model.name, team, model.targets, model.selector, used, model.retry, model.timeouts)
+            if len(self._lanes) < MOST_LANES:
+                self._lanes[at] = lane
+        return lane
+
+
+def _shown(model: str) -> str:
+    """A name from a request, fit for a message."""
+    return "".join(char if char.isprintable() else "?" for char in model[:100])

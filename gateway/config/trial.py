@@ -1,0 +1,168 @@
+"""A call that is only thought through: what the policies would do with it. Runs in-file tests, explains."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.config.compile import exchange_matches
+from gateway.config.load import Papers
+from gateway.config.problem import Problem
+from gateway.config.schema import ExpectSpec, GivenSpec, TestSpec, TestsPaper
+from gateway.config.snapshot import Lane, Snapshot
+from gateway.core.claim import Claim
+from gateway.core.exchange import Call, Caller, Exchange, Target
+from gateway.core.failure import BadRequest, Forbidden, GatewayError
+from gateway.wire.registry import DIALECTS
+
+CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
+
+
+@dataclass(slots=True)
+class Trial:
+    """What became of the call. `targets` are in the order they would be tried, those down left out."""
+
+    code: str = ""  # of the refusal, "" when allowed
+    message: str = ""
+    rule: str = ""  # the rule that refused
+    targets: list[Target] = field(default_factory=list)
+    claims: list[Claim] = field(default_factory=list)
+    lane: Lane | None = None
+    exchange: Exchange | None = None
+
+
+class Untroubled:
+    """Every target is well, and none is known."""
+
+    def usable(self, target: str) -> bool:
+        return True
+
+    def latency(self, target: str) -> float | None:
+        return None
+
+    def in_flight(self, target: str) -> int:
+        return 0
+
+
+def try_call(snapshot: Snapshot, given: GivenSpec, clock: float = CLOCK) -> Trial:
+    """Walk the corridor's decisions for one described call, without a clock, a store or a network."""
+    trial = Trial()
+    try:
+        _walk(snapshot, given, trial, clock)
+    except GatewayError as error:
+        trial.code, trial.message = error.code, error.message
+        if isinstance(error, BadRequest) and error.code == "request_exceeds_limit":
+            trial.rule = _quoted(error.message)
+    return trial
+
+
+def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> None:
+    caller = _caller(snapshot, given)
+    trial.lane = lane = snapshot.lane(caller, given.model)
+    trial.exchange = exchange = _exchange(caller, given, clock)
+    exchange.model = lane.model
+    if lane.team.condition is not None and not lane.team.condition(exchange):
+        raise Forbidden(
+            f'the access condition of team "{lane.team.name}" refuses this call', code="access_denied"
+        )
+    trial.claims = lane.claims(exchange)
+    for claim in trial.claims:
+        used = given.used.get(claim.limit.rule, 0)
+        if claim.limit.mode == "enforce" and used + claim.amount > claim.limit.limit:
+            trial.rule, trial.code = claim.limit.rule, "rate_limit_exceeded"
+            trial.message = f'rule "{claim.limit.rule}" has {max(0, claim.limit.limit - used)} left'
+            return
+    order = lane.selector.order(exchange, lane.targets, Untroubled(), lambda: 0.5)
+    trial.targets = [one for one in order if exchange_matches(one, exchange) and not _is_down(one, given)]
+    if not trial.targets:
+        trial.code, trial.message = "no_target", "no target is left"
+
+
+def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
+    team, key = given.team, given.key or ""
+    if given.key is not None:
+        facts = next((one for one in snapshot.keys.values() if one.name == given.key), None)
+        if facts is None:
+            raise BadRequest(f'no key named "{given.key}"', code="invalid_api_key")
+        team = facts.team
+    if team not in snapshot.teams:
+        raise BadRequest(f'no team named "{team}"', code="invalid_api_key")
+    metadata = dict(given.metadata)
+    return Caller(key, team, given.user or metadata.get("user", ""), metadata)
+
+
+def _exchange(caller: Caller, given: GivenSpec, clock: float) -> Exchange:
+    payload: dict[str, Any] = {"messages": [], **given.request, "model": given.model}
+    dialect = DIALECTS["openai.chat"]
+    body = orjson.dumps(payload)
+    call = Call(
+        "chat",
+        dialect.name,
+        "POST",
+        "/chat/completions",
+        body,
+        payload,
+        given.model,
+        payload.get("stream") is True,
+    )
+    return Exchange("trial", call, caller, "trial", 0.0, clock, dialect.shape(payload, len(body)))
+
+
+def _is_down(target: Target, given: GivenSpec) -> bool:
+    return target.provider in given.down or target.asked_name(given.model) in given.down
+
+
+def run_tests(papers: Papers, snapshot: Snapshot) -> list[Problem]:
+    """The in-file tests against a snapshot in which every provider counts as on; what failed, with place."""
+    problems = []
+    for document in papers.documents:
+        if isinstance(document.spec, TestsPaper):
+            for place, test in enumerate(document.spec.tests):
+                for what, message in _judge(test, try_call(snapshot, test.given)):
+                    path = ("tests", place, "expect", what)
+                    problems.append(document.paper.problem(path, f'test "{test.name}" fails: {message}'))
+    return problems
+
+
+def _judge(test: TestSpec, trial: Trial) -> list[tuple[str, str]]:
+    expect = test.expect
+    came = f"refused: {trial.code} ({trial.message})" if trial.code else "allowed"
+    names = [target.asked_name(test.given.model) for target in trial.targets]
+    checks: Mapping[str, tuple[Any, bool, str]] = {
+        "allowed": (expect.allowed, expect.allowed == (not trial.code), came),
+        "refused": (expect.refused, expect.refused == trial.code, came),
+        "rule": (expect.rule, expect.rule == trial.rule, f'the rule is "{trial.rule}", {came}'),
+        "target": (
+            expect.target,
+            _is_target(expect, trial, names),
+            f"the first is {(names or ['none'])[0]}, {came}",
+        ),
+        "targets": (
+            expect.targets,
+            _are_targets(expect, trial, names),
+            f"they are {', '.join(names) or 'none'}",
+        ),
+        "limits": (
+            expect.limits,
+            sorted(expect.limits or []) == sorted(claim.limit.rule for claim in trial.claims),
+            f"they are {', '.join(claim.limit.rule for claim in trial.claims) or 'none'}",
+        ),
+    }
+    return [
+        (what, message) for what, (asked, good, message) in checks.items() if asked is not None and not good
+    ]
+
+
+def _is_target(expect: ExpectSpec, trial: Trial, names: Sequence[str]) -> bool:
+    return bool(names) and expect.target in (names[0], trial.targets[0].provider)
+
+
+def _are_targets(expect: ExpectSpec, trial: Trial, names: Sequence[str]) -> bool:
+    wanted = expect.targets or []
+    pairs = zip(wanted, names, trial.targets, strict=False)
+    return len(wanted) == len(names) and all(want in (name, one.provider) for want, name, one in pairs)
+
+
+def _quoted(message: str) -> str:
+    return message.split('"')[1] if '"' in message else ""

@@ -1,0 +1,11 @@
+"""The strategies a model may name, one line each."""
+
+from gateway.policy.base import Selector
+from gateway.policy.routing import Fastest, LeastBusy, Priority, Weighted
+
+STRATEGIES: dict[str, Selector] = {
+    "fastest": Fastest(),
+    "least-busy": LeastBusy(),
+    "priority": Priority(),
+    "weighted": Weighted(),
+}
