@@ -96,6 +96,7 @@ class Attempt:
     status: int = 0
     result: str = "pending"  # ok | a Failure's value | cancelled | cut
     request_id: str = ""  # the provider's
+    span_id: str = ""  # 16 hex, where the call is traced
 
 
 @dataclass(slots=True)

@@ -132,17 +132,16 @@ def house_headers(exchange: Exchange, now: float) -> list[Header]:
 
 def limit_headers(standings: Iterable[Standing]) -> list[Header]:
     """`x-ratelimit-*` of the tightest rule for requests and for tokens."""
-    tightest: dict[str, Standing] = {}
+    tightest: dict[bytes, Standing] = {}
     for standing in standings:
-        unit = standing.limit.unit
-        if unit == "concurrent":
+        if standing.limit.unit == "concurrent":
             continue
+        unit = standing.limit.unit.encode()
         seen = tightest.get(unit)
         if seen is None or standing.remaining * seen.limit.limit < seen.remaining * standing.limit.limit:
             tightest[unit] = standing
     headers: list[Header] = []
-    for name, standing in tightest.items():
-        unit = name.encode()
+    for unit, standing in tightest.items():
         headers += [
             (b"x-ratelimit-limit-" + unit, b"%d" % standing.limit.limit),
             (b"x-ratelimit-remaining-" + unit, b"%d" % max(0, standing.remaining)),

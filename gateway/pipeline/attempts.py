@@ -276,7 +276,7 @@ def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool)
     if setback.retry_after is not None:
         # Who says when is believed: another target is asked meanwhile, or the call waits that long.
         return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
-    return dice() * min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries)
+    return dice() * float(min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
 def _last_word(setback: Setback, attempt: Attempt) -> Answered:

@@ -72,8 +72,8 @@ class Child:
         return code
 
     async def _await_health(self) -> None:
-        while not await self._is_healthy():
-            await asyncio.sleep(0.05)
+        while not await self._is_healthy():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)  # another process becomes ready: there is no event
         self.state = "ready"
         self.ready.set()
         self._log("info", f"the local engine is ready (pid {self.pid})")

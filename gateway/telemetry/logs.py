@@ -1,0 +1,87 @@
+"""One JSON line per event, buffered: a log that is slow or gone never holds up a call."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import orjson
+
+LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+FLUSH = 0.5  # seconds
+BUFFER = 4 << 20  # bytes that wait for a sink that does not take them; more is dropped and counted
+
+
+class Log:
+    """Lines go to `fd` (standard error). `secrets` are values that no free text may show."""
+
+    def __init__(self, level: str, wall_clock: Callable[[], float], fd: int = 2) -> None:
+        self._least = LEVELS[level]
+        self.now, self._fd = wall_clock, fd
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._secrets: tuple[str, ...] = ()
+        self.dropped = 0
+
+    def hide(self, secrets: Iterable[str]) -> None:
+        """Replace these values by *** from now on; longer ones first, lest a part of one stays."""
+        self._secrets = tuple(sorted({one for one in secrets if len(one) >= 8}, key=len, reverse=True))
+
+    def __call__(self, level: str, message: str, **fields: Any) -> None:
+        """An event of the house: a reload, a breaker, an engine."""
+        if LEVELS[level] >= self._least:
+            self.line({"time": self.now(), "level": level, "msg": self.clean(message), **fields})
+            self.flush()
+
+    def line(self, fields: dict[str, Any]) -> None:
+        """Queue one line. JSON escapes control characters: nothing in a field can forge a line."""
+        if self._size > BUFFER:
+            self.dropped += 1
+            return
+        line = orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
+        self._lines.append(line)
+        self._size += len(line) + 1
+
+    @property
+    def writes_calls(self) -> bool:
+        return self._least <= LEVELS["info"]
+
+    def clean(self, text: str) -> str:
+        for secret in self._secrets:
+            if secret in text:
+                text = text.replace(secret, "***")
+        return text
+
+    async def run(self) -> None:
+        """Write what is queued twice a second; runs until cancelled."""
+        while True:
+            await asyncio.sleep(FLUSH)
+            if self._lines:
+                await asyncio.to_thread(self.flush)
+
+    def flush(self) -> None:
+        lines, self._lines, self._size = self._lines, [], 0
+        if not lines:
+            return
+        try:
+            data = b"\n".join(lines) + b"\n"
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError:
+            self.dropped += len(lines)
+
+
+class Bridge(logging.Handler):
+    """The standard library's loggers (uvicorn's among them), through the same lines."""
+
+    def __init__(self, log: Log) -> None:
+        super().__init__(logging.WARNING)
+        self._log = log
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        fields: dict[str, Any] = {"logger": record.name}
+        if record.exc_info:
+            fields["error"] = self._log.clean(logging.Formatter().formatException(record.exc_info))
+        self._log(level if level in LEVELS else "error", record.getMessage(), **fields)

@@ -1,0 +1,55 @@
+"""Metrics as Prometheus text (exposition format 0.0.4), for one process or the sum of many."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.core.tally import Histogram, Labels, Metric
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_ESCAPES = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
+
+
+def render(metrics: Iterable[Metric], tables: Mapping[str, Mapping[Labels, Any]]) -> bytes:
+    """`tables` holds the numbers by metric name, as `tally.merge` gives them."""
+    lines: list[str] = []
+    for metric in metrics:
+        lines.append(f"# HELP {metric.name} {_help(metric.help)}")
+        lines.append(f"# TYPE {metric.name} {metric.kind}")
+        for labels, value in sorted(tables.get(metric.name, {}).items()):
+            if isinstance(metric, Histogram):
+                lines += _histogram(metric, labels, value)
+            else:
+                lines.append(f"{metric.name}{_labels(metric.labels, labels)} {_number(value)}")
+    return ("\n".join(lines) + "\n").encode()
+
+
+def _histogram(metric: Histogram, labels: Labels, row: list[float]) -> list[str]:
+    lines, seen = [], 0.0
+    for bound, count in zip([*metric.bounds, "+Inf"], row[:-1], strict=True):
+        seen += count
+        pairs = _labels((*metric.labels, "le"), (*labels, str(bound)))
+        lines.append(f"{metric.name}_bucket{pairs} {_number(seen)}")
+    plain = _labels(metric.labels, labels)
+    return [
+        *lines,
+        f"{metric.name}_sum{plain} {_number(row[-1])}",
+        f"{metric.name}_count{plain} {_number(seen)}",
+    ]
+
+
+def _labels(names: Labels, values: Labels) -> str:
+    if not names:
+        return ""
+    return (
+        "{"
+        + ",".join(f'{name}="{value.translate(_ESCAPES)}"' for name, value in zip(names, values, strict=True))
+        + "}"
+    )
+
+
+def _number(value: float) -> str:
+    return str(int(value)) if value == int(value) else repr(float(value))
+
+
+def _help(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("\n", " ")

@@ -1,0 +1,108 @@
+"""Metrics pushed by OTLP: our own tables, handed over whenever the interval comes round."""
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from gateway.core.meters import Meters
+from gateway.core.tally import Counter, Gauge, Histogram, Metric
+
+DEFAULT_INTERVAL = 60.0  # seconds, as OTEL_METRIC_EXPORT_INTERVAL says in milliseconds
+
+
+class Push:
+    """A thread that exports; it reads the tables, which only ever grow."""
+
+    def __init__(
+        self, exporter: Any, meters: Meters, wall_clock: Callable[[], float], seconds: float
+    ) -> None:
+        self._exporter, self._meters, self._now = exporter, meters, wall_clock
+        self._seconds = seconds
+        self._started = int(wall_clock() * 1e9)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otlp-metrics", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def open(
+        cls, environ: Mapping[str, str], meters: Meters, wall_clock: Callable[[], float]
+    ) -> "Push | None":
+        """None where no endpoint is set."""
+        wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or environ.get(
+            "OTEL_EXPORTER_OTLP_ENDPOINT"
+        )
+        if not wanted or environ.get("OTEL_METRICS_EXPORTER") == "none":
+            return None
+        from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
+
+        milliseconds = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
+        seconds = float(milliseconds) / 1000 if milliseconds else DEFAULT_INTERVAL
+        return cls(OTLPMetricExporter(), meters, wall_clock, seconds)
+
+    def close(self) -> None:
+        """Export once more, then end."""
+        self._stop.set()
+        self._thread.join(10)
+
+    def _run(self) -> None:
+        while not self._stop.wait(self._seconds):
+            self._export()
+        self._export()
+        self._exporter.shutdown()
+
+    def _export(self) -> None:
+        self._exporter.export(metrics_data(self._meters, self._started, int(self._now() * 1e9)))
+
+
+def metrics_data(meters: Meters, started: int, now: int) -> Any:
+    """All tables as OpenTelemetry's MetricsData; times in nanoseconds."""
+    from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+    metrics = [made for metric in meters.all() if (made := _metric(metric, started, now)) is not None]
+    scope = ScopeMetrics(InstrumentationScope("gatehouse"), metrics, "")
+    return MetricsData([ResourceMetrics(Resource.create({"service.name": "gatehouse"}), [scope], "")])
+
+
+def _metric(metric: Metric, started: int, now: int) -> Any:
+    from opentelemetry.sdk.metrics import export as otel
+
+    name = metric.name.removeprefix("gateway_").removesuffix("_total").removesuffix("_seconds")
+    unit = "s" if metric.name.endswith("_seconds") else "1"
+    values: dict[Any, Any] = dict(metric.read() if isinstance(metric, Gauge) else metric.values)
+    if not values:
+        return None
+    data: Any
+    if isinstance(metric, Histogram):
+        points = [_point(metric, labels, row, started, now) for labels, row in values.items()]
+        data = otel.Histogram(points, otel.AggregationTemporality.CUMULATIVE)
+    else:
+        numbers = [
+            otel.NumberDataPoint(dict(zip(metric.labels, labels, strict=True)), started, now, value)
+            for labels, value in values.items()
+        ]
+        is_sum = isinstance(metric, Counter)
+        data = (
+            otel.Sum(numbers, otel.AggregationTemporality.CUMULATIVE, True) if is_sum else otel.Gauge(numbers)
+        )
+    return otel.Metric(f"gateway.{name.replace('_', '.', 1)}", metric.help, unit, data)
+
+
+def _point(metric: Histogram, labels: tuple[str, ...], row: list[float], started: int, now: int) -> Any:
+    from opentelemetry.sdk.metrics.export import HistogramDataPoint
+
+    counts = [int(count) for count in row[:-1]]
+    attributes = dict(zip(metric.labels, labels, strict=True))
+    # Own tables keep no smallest and largest value: the bounds of what there is say enough.
+    return HistogramDataPoint(
+        attributes,
+        started,
+        now,
+        sum(counts),
+        row[-1],
+        counts,
+        list(metric.bounds),
+        0.0,
+        float(metric.bounds[-1]),
+    )

@@ -1,0 +1,135 @@
+"""What one finished call leaves behind: counts, a log line, spans."""
+
+from typing import Any, Protocol
+
+from gateway.core.exchange import Exchange
+from gateway.core.failure import GatewayError
+from gateway.core.meters import Meters
+from gateway.telemetry.logs import Log
+
+MOST_TEAMS = 500
+OTHER = "_other"
+
+Labels = tuple[str, ...]
+
+
+class Spans(Protocol):
+    def export(self, exchange: Exchange) -> None: ...
+
+
+class Recorder:
+    """One per process. Labels come from closed sets; tuples of them are made once and kept."""
+
+    def __init__(self, meters: Meters, log: Log, spans: Spans | None = None) -> None:
+        self._meters, self._log, self._spans = meters, log, spans
+        self._teams: set[str] = set()
+
+    def record(self, exchange: Exchange) -> None:
+        """Called once per call, after its last byte."""
+        meters, call, usage = self._meters, exchange.call, exchange.usage
+        route, model, team = call.route, exchange.model, self._team(exchange.caller.team)
+        seconds = exchange.ended - exchange.arrived
+        meters.requests.add((route, model, team, exchange.outcome))
+        meters.request_duration.observe(seconds, (route, model, "true" if call.stream else "false"))
+        meters.overhead.observe(max(0.0, seconds - exchange.waited), ("total",))
+        if exchange.attempts:
+            self._attempts(exchange)
+            provider = exchange.attempts[-1].target.provider
+            self._tokens(exchange, (team, model, provider))
+            if exchange.first_token:
+                meters.first_token.observe(exchange.first_token - exchange.arrived, (model, provider))
+                if exchange.chunks > 1:
+                    mean = (exchange.ended - exchange.first_token) / exchange.chunks
+                    meters.between.observe(mean, (model, provider))
+        if exchange.finish_reason:
+            meters.finish_reasons.add((model, _reason(exchange.finish_reason)))
+        if exchange.error == "upstream_stream_broken":
+            meters.truncated.add((model,))
+        if exchange.attempts and not usage.reported and exchange.outcome in ("ok", "client_cancelled"):
+            meters.estimated.add((model,))
+        if self._log.writes_calls:
+            self._log.line(self._line(exchange, seconds))
+        if self._spans is not None and exchange.trace is not None and exchange.trace.sampled:
+            self._spans.export(exchange)
+
+    def refused(self, route: str, error: GatewayError, request_id: str) -> None:
+        """A call that was turned away before it was known whose it is."""
+        self._meters.requests.add((route, OTHER, OTHER, error.outcome))
+        if self._log.writes_calls:
+            self._log.line(
+                {
+                    "time": self._log.now(),
+                    "level": "info",
+                    "msg": "refused",
+                    "route": route,
+                    "status": error.status,
+                    "error": error.code,
+                    "request_id": request_id,
+                }
+            )
+
+    def _attempts(self, exchange: Exchange) -> None:
+        for attempt in exchange.attempts:
+            target = attempt.target
+            self._meters.attempts.add((target.provider, target.name, attempt.result))
+
+    def _tokens(self, exchange: Exchange, labels: Labels) -> None:
+        usage, add = exchange.usage, self._meters.tokens.add
+        if usage.prompt:
+            add((*labels, "input"), usage.prompt)
+        if usage.completion:
+            add((*labels, "output"), usage.completion)
+        if usage.cached:
+            add((*labels, "cache_read"), usage.cached)
+        if usage.reasoning:
+            add((*labels, "reasoning"), usage.reasoning)
+
+    def _team(self, team: str) -> str:
+        if team in self._teams:
+            return team
+        if len(self._teams) >= MOST_TEAMS:
+            self._meters.label_overflow.add(("team",))
+            return OTHER
+        self._teams.add(team)
+        return team
+
+    def _line(self, exchange: Exchange, seconds: float) -> dict[str, Any]:
+        call, caller, usage = exchange.call, exchange.caller, exchange.usage
+        last = exchange.attempts[-1] if exchange.attempts else None
+        return {
+            "time": exchange.clock,
+            "level": "info",
+            "msg": "call",
+            "id": exchange.id,
+            "request_id": exchange.request_id,
+            "key": caller.key,
+            "team": caller.team,
+            "user": caller.user,
+            "route": call.route,
+            "model": call.model,
+            "target": last.target.asked_name(call.model) if last else "",
+            "attempts": len(exchange.attempts),
+            "status": exchange.status,
+            "outcome": exchange.outcome,
+            "stream": call.stream,
+            "ms": round(seconds * 1000, 1),
+            "upstream_ms": round(exchange.waited * 1000, 1),
+            "ttft_ms": round((exchange.first_token - exchange.arrived) * 1000, 1)
+            if exchange.first_token
+            else None,
+            "prompt_tokens": usage.prompt,
+            "completion_tokens": usage.completion,
+            "estimated": not usage.reported,
+            "finish_reason": exchange.finish_reason,
+            "error": exchange.error,
+            "policies": exchange.policies,
+            "trace_id": exchange.trace.trace_id if exchange.trace else "",
+        }
+
+
+_REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
+
+
+def _reason(reason: str) -> str:
+    """A closed set: what providers invent is `_other`."""
+    return reason if reason in _REASONS else OTHER

@@ -1,0 +1,75 @@
+"""The usage event of a call: what was asked of whom, what it took. Content never, secrets never."""
+
+from typing import Any
+
+from gateway.core.exchange import Exchange
+
+VERSION = 1
+
+
+def begun(exchange: Exchange) -> dict[str, Any]:
+    """What must be known of a call before it leaves: enough for a row, should the process die."""
+    call, caller = exchange.call, exchange.caller
+    return {
+        "v": VERSION,
+        "e": "begin",
+        "id": exchange.id,
+        "started": exchange.clock,
+        "key": caller.key,
+        "team": caller.team,
+        "user": caller.user,
+        "model": call.model,
+        "entry": exchange.model,
+        "route": call.route,
+        "stream": call.stream,
+        "prompt": exchange.shape.input_tokens,
+        "request_id": exchange.request_id,
+        "policies": exchange.policies,
+    }
+
+
+def ended(exchange: Exchange) -> dict[str, Any]:
+    """The whole row: it needs no `begin` to be understood."""
+    usage, last = exchange.usage, exchange.attempts[-1]
+    return {
+        **begun(exchange),
+        "e": "end",
+        "ended": exchange.clock + (exchange.ended - exchange.arrived),
+        "provider": last.target.provider,
+        "target": last.target.asked_name(exchange.call.model),
+        "status": exchange.status,
+        "outcome": exchange.outcome,
+        "prompt": usage.prompt,
+        "completion": usage.completion,
+        "cached": usage.cached,
+        "reasoning": usage.reasoning,
+        "estimated": not usage.reported and usage.total > 0,
+        "metadata": dict(exchange.caller.metadata),
+        "attempts": [
+            {
+                "target": attempt.target.asked_name(exchange.call.model),
+                "result": attempt.result,
+                "status": attempt.status,
+                "ms": round(max(0.0, attempt.ended - attempt.started) * 1000, 1),
+            }
+            for attempt in exchange.attempts
+        ],
+    }
+
+
+def died(begin: dict[str, Any], target: str = "") -> dict[str, Any]:
+    """The row of a call whose process ended before it did: its prompt was on its way, so it is charged."""
+    return {
+        **begin,
+        "ended": None,
+        "provider": "",
+        "target": target,
+        "status": 0,
+        "outcome": "gateway_died",
+        "completion": 0,
+        "cached": 0,
+        "reasoning": 0,
+        "estimated": True,
+        "metadata": {},
+        "attempts": [],
+    }

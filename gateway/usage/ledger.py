@@ -1,0 +1,156 @@
+"""The account book in SQL: one row per call that reached a provider, whatever the number of its tries."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    case,
+    create_engine,
+    delete,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import make_url
+
+BY = ("key", "team", "user", "model", "entry", "provider", "route", "target", "outcome")
+RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
+
+_METADATA = MetaData()
+_USAGE = Table(
+    "usage",
+    _METADATA,
+    Column("id", String(32), primary_key=True),
+    Column("started", Float, nullable=False),
+    Column("ended", Float),
+    Column("key", String(256), nullable=False),
+    Column("team", String(256), nullable=False),
+    Column("user", String(256), nullable=False),
+    Column("model", String(256), nullable=False),
+    Column("entry", String(256), nullable=False),
+    Column("provider", String(256), nullable=False),
+    Column("target", String(600), nullable=False),
+    Column("route", String(64), nullable=False),
+    Column("stream", Boolean, nullable=False),
+    Column("status", Integer, nullable=False),
+    Column("outcome", String(32), nullable=False),
+    Column("prompt", BigInteger, nullable=False),
+    Column("completion", BigInteger, nullable=False),
+    Column("cached", BigInteger, nullable=False),
+    Column("reasoning", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("request_id", String(128), nullable=False),
+    Column("policies", String(12), nullable=False),
+    Column("metadata", Text, nullable=False),
+    Column("attempts", Text, nullable=False),
+    Index("usage_started", "started"),
+)
+_COLUMNS = tuple(column.name for column in _USAGE.columns)
+
+
+class BadReport(ValueError):
+    """A report that cannot be made; the message says what may be asked."""
+
+
+class Ledger:
+    """Synchronous: its callers give it a thread. Raises SQLAlchemyError where the database fails."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = open_engine(url)
+        _METADATA.create_all(self._engine)
+        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
+        self._insert = dialect.insert
+
+    def absorb(self, events: Sequence[Mapping[str, Any]]) -> None:
+        """Write `end` events (and those of calls whose process died). The same event twice counts once; an
+        `end` that comes late replaces the estimate."""
+        rows = {
+            one["id"]: _row(one) for one in events if not one["estimated"] or one["outcome"] != "gateway_died"
+        }
+        lost = {one["id"]: _row(one) for one in events if one["id"] not in rows}
+        with self._engine.begin() as connection:
+            if lost:
+                connection.execute(self._insert(_USAGE).on_conflict_do_nothing(), list(lost.values()))
+            if rows:
+                statement = self._insert(_USAGE)
+                columns = {name: statement.excluded[name] for name in _COLUMNS if name != "id"}
+                connection.execute(
+                    statement.on_conflict_do_update(index_elements=["id"], set_=columns), list(rows.values())
+                )
+
+    def report(self, by: Sequence[str], since: float) -> dict[str, Any]:
+        """Sums by the given columns from `since` (seconds since the epoch) on. Raises BadReport."""
+        for name in by:
+            if name not in BY:
+                raise BadReport(f'usage cannot be told by "{name}"; there is {", ".join(BY)}')
+        columns = [_USAGE.c[name] for name in by]
+        sums = [
+            func.count().label("calls"),
+            func.coalesce(func.sum(_USAGE.c.prompt), 0).label("prompt_tokens"),
+            func.coalesce(func.sum(_USAGE.c.completion), 0).label("completion_tokens"),
+            func.coalesce(func.sum(case((_USAGE.c.estimated, 1), else_=0)), 0).label("estimated"),
+        ]
+        asked = select(*columns, *sums).where(_USAGE.c.started >= since)
+        with self._engine.connect() as connection:
+            rows = [
+                _told(row)
+                for row in connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
+            ]
+            total = select(*sums).where(_USAGE.c.started >= since)
+            return {"rows": rows if by else [], "total": _told(connection.execute(total).mappings().one())}
+
+    def calls(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The newest rows, for operators and tests."""
+        with self._engine.connect() as connection:
+            newest = select(_USAGE).order_by(_USAGE.c.started.desc()).limit(limit)
+            return [dict(row) for row in connection.execute(newest).mappings()]
+
+    def forget(self, before: float) -> int:
+        """Delete rows older than `before`, some thousands at most; the number that went."""
+        old = select(_USAGE.c.id).where(_USAGE.c.started < before).limit(RETENTION_BATCH)
+        with self._engine.begin() as connection:
+            return connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(old))).rowcount
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+
+def open_engine(url: str) -> Engine:
+    """An engine; SQLite in WAL mode, so that readers and the one writer do not wait for each other."""
+    engine = create_engine(make_url(url), pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.name == "sqlite":
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection: Any, record: Any) -> None:
+            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
+                connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _row(one: Mapping[str, Any]) -> dict[str, Any]:
+    row = {name: one.get(name) for name in _COLUMNS}
+    row["metadata"] = orjson.dumps(one.get("metadata", {})).decode()
+    row["attempts"] = orjson.dumps(one.get("attempts", [])).decode()
+    return row
+
+
+def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """Costs are unknown until prices are built: null, which is not nothing."""
+    return {
+        **{name: (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()},
+        "cost_usd": None,
+    }
