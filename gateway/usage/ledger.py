@@ -17,14 +17,11 @@ from sqlalchemy import (
     Table,
     Text,
     case,
-    create_engine,
     delete,
-    event,
     func,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.engine import make_url
 
 BY = ("key", "team", "user", "model", "entry", "provider", "route", "target", "outcome")
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
@@ -68,8 +65,8 @@ class BadReport(ValueError):
 class Ledger:
     """Synchronous: its callers give it a thread. Raises SQLAlchemyError where the database fails."""
 
-    def __init__(self, url: str) -> None:
-        self._engine = open_engine(url)
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
         _METADATA.create_all(self._engine)
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         self._insert = dialect.insert
@@ -105,12 +102,10 @@ class Ledger:
         ]
         asked = select(*columns, *sums).where(_USAGE.c.started >= since)
         with self._engine.connect() as connection:
-            rows = [
-                _told(row)
-                for row in connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
-            ]
-            total = select(*sums).where(_USAGE.c.started >= since)
-            return {"rows": rows if by else [], "total": _told(connection.execute(total).mappings().one())}
+            found = connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
+            rows = [_told(dict(row)) for row in found] if by else []
+            total = connection.execute(select(*sums).where(_USAGE.c.started >= since)).mappings().one()
+            return {"rows": rows, "total": _told(dict(total))}
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, for operators and tests."""
@@ -126,19 +121,6 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def open_engine(url: str) -> Engine:
-    """An engine; SQLite in WAL mode, so that readers and the one writer do not wait for each other."""
-    engine = create_engine(make_url(url), pool_pre_ping=not url.startswith("sqlite"))
-    if engine.dialect.name == "sqlite":
-
-        @event.listens_for(engine, "connect")
-        def _pragmas(connection: Any, record: Any) -> None:
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
-                connection.execute(f"PRAGMA {pragma}")
-
-    return engine
 
 
 def _row(one: Mapping[str, Any]) -> dict[str, Any]:

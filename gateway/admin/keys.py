@@ -1,0 +1,72 @@
+"""Keys and teams. A new key is shown in the one answer that makes it."""
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from gateway.admin.base import Backoffice
+from gateway.admin.papers import NewKey, read
+from gateway.core.failure import BadRequest, NotFound
+
+
+async def listed(office: Backoffice, request: Request) -> Response:
+    issued = [{**row, "source": "issued"} for row in await office.keys.list()]
+    written = [
+        {
+            "name": facts.name,
+            "team": facts.team,
+            "expires": facts.expires,
+            "revoked": False,
+            "source": "policies",
+        }
+        for facts in office.desk.snapshot.keys.values()
+    ]
+    return JSONResponse({"keys": issued + written})
+
+
+async def create(office: Backoffice, request: Request) -> Response:
+    asked = await read(request, NewKey)
+    snapshot = office.desk.snapshot
+    if asked.team not in snapshot.teams:
+        raise BadRequest(f'there is no team "{asked.team}"; add it to the access policies', param="team")
+    if any(facts.name == asked.name for facts in snapshot.keys.values()):
+        raise BadRequest(f'a key named "{asked.name}" stands in the policies', param="name")
+    try:
+        ident, key = await office.keys.create(asked.name, asked.team, asked.expires)
+    except ValueError as error:
+        raise BadRequest(str(error), param="name") from None
+    office.audit("key created", asked.name)
+    return JSONResponse({"id": ident, "key": key, "name": asked.name, "team": asked.team}, 201)
+
+
+async def revoke(office: Backoffice, request: Request) -> Response:
+    name = request.path_params["name"]
+    try:
+        await office.keys.revoke(name)
+    except LookupError as error:
+        raise NotFound(str(error.args[0]), code="key_not_found") from None
+    office.audit("key revoked", name)
+    return JSONResponse({"name": name, "revoked": True})
+
+
+async def rotate(office: Backoffice, request: Request) -> Response:
+    name = request.path_params["name"]
+    try:
+        ident, key = await office.keys.rotate(name)
+    except LookupError as error:
+        raise NotFound(str(error.args[0]), code="key_not_found") from None
+    office.audit("key rotated", name)
+    return JSONResponse({"id": ident, "key": key, "name": name})
+
+
+async def teams(office: Backoffice, request: Request) -> Response:
+    snapshot = office.desk.snapshot
+    rows = [
+        {
+            "name": team.name,
+            "models": snapshot.listed(team.name),
+            "max_output_tokens": team.max_output_tokens,
+            "passthrough": sorted(team.passthrough),
+        }
+        for team in snapshot.teams.values()
+    ]
+    return JSONResponse({"teams": rows})

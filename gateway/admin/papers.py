@@ -1,0 +1,55 @@
+"""Bodies of admin requests: strict, unknown fields refused."""
+
+from typing import Annotated, Any, TypeVar
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.requests import Request
+
+from gateway.config.words import Day
+from gateway.core.failure import BadRequest, BodyTooLarge
+
+MOST = 4 << 20  # bytes
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]+$")]
+
+
+class Paper(BaseModel):
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
+
+
+class NewKey(Paper):
+    name: Name
+    team: Name
+    expires: Day | None = None
+
+
+class NewTexts(Paper):
+    """Policy files by name."""
+
+    files: dict[str, str]
+
+
+class Drained(Paper):
+    target: str
+
+
+P = TypeVar("P", bound=Paper)
+
+
+async def read_json(request: Request) -> Any:
+    """Raises BadRequest, BodyTooLarge."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST:
+            raise BodyTooLarge(f"the body is larger than {MOST} bytes")
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        raise BadRequest("the body is not valid JSON", code="invalid_json") from None
+
+
+async def read(request: Request, model: type[P]) -> P:
+    """Raises BadRequest for no JSON, ValidationError for wrong fields."""
+    return model.model_validate(await read_json(request))

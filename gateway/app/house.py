@@ -1,0 +1,152 @@
+"""One data process: everything from the allowance to the door, opened in order and closed in reverse."""
+
+import asyncio
+import random
+import ssl
+import time
+from collections.abc import Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+
+from gateway.app.plan import Plan
+from gateway.config.compile import Ground
+from gateway.config.desk import Desk
+from gateway.core.meters import Meters
+from gateway.edge.asgi import App
+from gateway.edge.door import Door
+from gateway.edge.inference import Inference
+from gateway.edge.probes import starlette
+from gateway.edge.reception import Bounds, Reception
+from gateway.edge.reception import Tools as ReceptionTools
+from gateway.edge.sanity import Sanity
+from gateway.pipeline.attempts import Attempts
+from gateway.pipeline.attempts import Tools as AttemptTools
+from gateway.pipeline.identify import Identify
+from gateway.pipeline.serve import Pipeline
+from gateway.state.allowance import Allowance
+from gateway.state.keystore import KeyStore
+from gateway.state.memory import MemoryAllowance
+from gateway.state.sql import open_engine
+from gateway.telemetry.house import Telemetry
+from gateway.telemetry.logs import Log
+from gateway.telemetry.tracing import carry_on
+from gateway.upstream.breaker import Breaker, RetryBudgets
+from gateway.upstream.client import Upstream
+from gateway.upstream.proxy import Proxies
+from gateway.usage.spool import Spool
+from gateway.wire.registry import DIALECTS
+
+Job = Coroutine[Any, Any, None]
+
+_HOT = (
+    ("chat", "/chat/completions", "openai.chat"),
+    ("completions", "/completions", "openai.completions"),
+    ("embeddings", "/embeddings", "openai.embeddings"),
+)
+
+
+class House:
+    """`app` is the ASGI application of the data port; `jobs` must run as long as it serves."""
+
+    def __init__(self, plan: Plan, log: Log, stack: AsyncExitStack) -> None:
+        """Opens what needs no waiting. Raises BadPolicies, ValueError for variables that are wrong."""
+        settings = plan.settings
+        self.plan, self.log = plan, log
+        self.meters = meters = Meters()
+        self.draining = False
+        self.listening = False
+        self.desk = Desk(plan.config, Ground(plan.data_dir, self._count_condition), meters, time.time, log)
+        log.hide(self.desk.snapshot.tables.secrets)
+        self.desk.changed.append(lambda snapshot: log.hide(snapshot.tables.secrets))
+        self.engine = open_engine(plan.database_url)
+        stack.callback(self.engine.dispose)
+        self.keys = KeyStore(self.engine, time.time, log)
+        self.allowance = _allowance(plan, meters, log)
+        stack.push_async_callback(self.allowance.aclose)
+        self.telemetry = Telemetry(meters, log, plan.environ, time.time)
+        stack.push_async_callback(self.telemetry.aclose)
+        self.spool = Spool(plan.data_dir / "spool", f"w{plan.worker}", meters, log)
+        stack.callback(self.spool.close)
+        self.upstream = Upstream(tls=_tls(plan), proxies=Proxies.from_environment(plan.environ))
+        stack.push_async_callback(self.upstream.aclose)
+        self.breaker = Breaker(time.perf_counter, random.random)
+        meters.circuit.source = self.breaker.states
+        self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
+        self.app = self._application()
+
+    def jobs(self) -> list[Job]:
+        """What runs beside the server until it ends."""
+        return [
+            self.desk.watch(),
+            self.keys.keep_fresh(),
+            self.spool.sync(),
+            self.log.run(),
+            self.telemetry.watch_loop(),
+            self.reception.keep_streams_alive(),
+        ]
+
+    def ready(self) -> dict[str, Any]:
+        """The answer of `/health/ready`, without what only the parent knows."""
+        status = "draining" if self.draining else "ready" if self.listening else "starting"
+        return {"status": status, "policies": self.desk.snapshot.version, "degraded": self.degraded()}
+
+    def degraded(self) -> list[str]:
+        return list(getattr(self.allowance, "degraded", ()))
+
+    def _reception(self, body: int, file: int, in_flight: int) -> Reception:
+        tools = AttemptTools(
+            self.upstream,
+            self.breaker,
+            RetryBudgets(time.perf_counter),
+            self.meters,
+            time.perf_counter,
+            random.random,
+            carry_on,
+        )
+        pipeline = Pipeline(
+            self.allowance, Attempts(tools, self.spool), self.spool, self.telemetry, time.perf_counter
+        )
+        self.identify = Identify(self.keys, time.time)
+        return Reception(
+            ReceptionTools(self.desk, self.identify, pipeline, self.telemetry, self.meters, time.time),
+            Bounds(body, file, in_flight),
+        )
+
+    def _application(self) -> App:
+        hot = {
+            ("POST", f"/v1{path}"): self.reception.route(
+                route, Inference(self.reception, route, path, DIALECTS[dialect])
+            )
+            for route, path, dialect in _HOT
+        }
+        app: App = Sanity(Door(hot, {}, starlette(self.desk, self.identify, self.ready)))
+        origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
+        if not origins:
+            return app
+        exposed = ["x-request-id", "x-gateway-target", "x-gateway-attempts", "x-gateway-cost", "retry-after"]
+        return CORSMiddleware(
+            app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed
+        )
+
+    def _count_condition(self, rule: str) -> None:
+        self.meters.condition_errors.add((rule,))
+
+
+def _allowance(plan: Plan, meters: Meters, log: Log) -> Allowance:
+    return MemoryAllowance(meters)
+
+
+def _tls(plan: Plan) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if custom := plan.environ.get("SSL_CERT_FILE"):
+        context.load_verify_locations(cafile=custom)
+    context.set_alpn_protocols(["http/1.1"])
+    return context
+
+
+async def settle(tasks: "set[asyncio.Task[None]]", seconds: float) -> None:
+    """Let cancelled calls say their last word."""
+    if tasks:
+        await asyncio.wait(tasks, timeout=seconds)

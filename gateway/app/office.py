@@ -1,0 +1,142 @@
+"""The admin side of one data folder: ledger and collector, engines, tokens, the admin application."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import Any, NamedTuple
+
+from gateway.admin.base import Backoffice
+from gateway.admin.routes import application
+from gateway.app.plan import Plan, engine_command, kept_secret
+from gateway.config.snapshot import Engine, Snapshot
+from gateway.core.address import Origin
+from gateway.core.tally import Metric, merge
+from gateway.core.tally import Snapshot as Counts
+from gateway.edge.asgi import App
+from gateway.edge.sanity import Sanity
+from gateway.state.sql import open_engine
+from gateway.telemetry.logs import Log
+from gateway.telemetry.prometheus import render
+from gateway.upstream.child import Child
+from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.failures import UpstreamError
+from gateway.usage.collector import Collector
+from gateway.usage.ledger import Ledger
+
+
+class Staff(NamedTuple):
+    """The data processes, one or many, as the office sees them."""
+
+    counts: Callable[[], Awaitable[list[Counts]]]
+    targets: Callable[[], Awaitable[list[dict[str, Any]]]]
+    drain: Callable[[str, bool], Awaitable[None]]
+    ready: Callable[[], dict[str, Any]]
+    flush: Callable[[], Awaitable[None]]  # bring pending usage events to the spool
+
+
+class Office:
+    """Runs in the only process, or in the parent of many."""
+
+    def __init__(self, plan: Plan, house: Any, staff: Staff, log: Log, stack: AsyncExitStack) -> None:
+        """`house` offers desk, keys, meters and upstream."""
+        self._plan, self._house, self._staff, self._log = plan, house, staff, log
+        ledger_engine = open_engine(plan.database_url)
+        self.collector = Collector(plan.data_dir / "spool", Ledger(ledger_engine), house.meters, log)
+        stack.push_async_callback(self.collector.aclose)
+        self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
+        self._changed, self._started = asyncio.Event(), asyncio.Event()
+        house.desk.changed.append(lambda snapshot: self._changed.set())
+        self._office = Backoffice(
+            house.desk,
+            house.keys,
+            self._usage,
+            staff.targets,
+            staff.drain,
+            self._metrics,
+            self.ready,
+            lambda what, to: log("info", f"audit: {what}", object=to),
+            time.time,
+            plan.settings.admin_token or kept_secret(plan.data_dir, "admin-token"),
+            plan.settings.metrics_token,
+        )
+        self.app: App = Sanity(application(self._office))
+
+    def jobs(self) -> list[Any]:
+        return [
+            self.collector.run(self._plan.settings.usage_retention_days, time.time),
+            self._keep_engines(),
+        ]
+
+    def ready(self) -> dict[str, Any]:
+        """The data side's word, and which engines are not there."""
+        state = self._staff.ready()
+        away = [
+            f"engine:{engine.provider}"
+            for engine, (child, _) in self._children.items()
+            if child.state != "ready"
+        ]
+        return {**state, "degraded": [*state["degraded"], *away]}
+
+    @property
+    def has_engines(self) -> bool:
+        return bool(self._house.desk.snapshot.tables.engines)
+
+    async def engines_ready(self) -> None:
+        """Wait until every engine of the policies answers."""
+        await self._started.wait()
+        for child, _ in list(self._children.values()):
+            await child.ready.wait()
+
+    async def _keep_engines(self) -> None:
+        """Start and stop engines as the policies say; runs until cancelled, then stops them all."""
+        try:
+            while True:
+                self._changed.clear()
+                await self._match(self._house.desk.snapshot)
+                self._started.set()
+                await self._changed.wait()
+        finally:
+            await self._stop(list(self._children))
+
+    async def _match(self, snapshot: Snapshot) -> None:
+        wanted = set(snapshot.tables.engines)
+        await self._stop([engine for engine in self._children if engine not in wanted])
+        loop = asyncio.get_running_loop()
+        for engine in wanted - set(self._children):
+            child = Child(
+                engine_command(engine.model, engine.socket), engine.socket, self._house.upstream, self._log
+            )
+            self._children[engine] = (child, loop.create_task(child.run()))
+
+    async def _stop(self, engines: list[Engine]) -> None:
+        tasks = [self._children.pop(engine)[1] for engine in engines]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _usage(self, by: list[str], since: float) -> dict[str, Any]:
+        await self._staff.flush()
+        return await self.collector.report(by, since)
+
+    async def _metrics(self) -> bytes:
+        house: Any = self._house
+        metrics: list[Metric] = house.meters.all()
+        text = render(metrics, merge(await self._staff.counts()))
+        for engine, (child, _) in self._children.items():
+            if child.state == "ready":
+                text += await _engine_metrics(house.upstream, engine)
+        return text
+
+
+async def _engine_metrics(upstream: Upstream, engine: Engine) -> bytes:
+    """What the engine says of itself; nothing while it does not answer."""
+    origin = Origin("unix", "localhost", 0, engine.socket)
+    try:
+        answer = await upstream.send(
+            origin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n", b"", Timing(1, 2, 2)
+        )
+        body = await answer.body(1 << 20)
+    except UpstreamError:
+        return b""
+    return body if answer.status == 200 else b""

@@ -1,0 +1,116 @@
+"""Run a gateway in one process: both ports, all jobs, and an orderly end."""
+
+import asyncio
+import logging
+import resource
+import signal
+import socket
+import time
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+from gateway.app.house import House, settle
+from gateway.app.office import Office, Staff
+from gateway.app.plan import Plan, kept_secret, prepare
+from gateway.core.tally import Snapshot as Counts
+from gateway.core.tally import snapshot
+from gateway.edge.server import Server, server
+from gateway.telemetry.logs import Bridge, Log
+
+LAST_WORDS = 2.0  # seconds a cancelled call gets to end its stream
+STARTER_TEAM = "default"
+
+
+def raise_descriptor_limit() -> None:
+    """Every call takes two descriptors; the soft limit is often 1,024."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OSError."""
+    family, kind, number, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    sock = socket.socket(family, kind, number)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    sock.bind(address)
+    sock.setblocking(False)
+    return sock
+
+
+def open_log(plan: Plan) -> Log:
+    log = Log(plan.settings.log_level, time.time)
+    logging.basicConfig(handlers=[Bridge(log)], level=logging.WARNING, force=True)
+    return log
+
+
+async def run_alone(plan: Plan, announce: Any) -> None:
+    """Serve until SIGTERM or SIGINT. `announce(gateway)` is told once, when everything listens.
+
+    Raises BadPolicies, OSError for a port that is taken, ValueError for a wrong variable."""
+    prepare(plan.data_dir)
+    log = open_log(plan)
+    async with AsyncExitStack() as stack:
+        data_socket = listen(plan.host, plan.port)
+        admin_socket = listen(plan.admin_host, plan.admin_port)
+        house = House(plan, log, stack)
+        office = Office(plan, house, _alone(house), log, stack)
+        if plan.starter_key:
+            await house.keys.adopt("starter", STARTER_TEAM, kept_secret(plan.data_dir, "starter-key", "gh-"))
+        settings = plan.settings
+        data = server(house.app, settings.keep_alive, settings.drain_timeout)
+        admin = server(office.app, settings.keep_alive, 1.0)
+        await _serve(plan, house, office, (data, data_socket), (admin, admin_socket), announce)
+
+
+def _alone(house: House) -> Staff:
+    async def counts() -> list[Counts]:
+        return [snapshot(house.meters.all())]
+
+    async def targets() -> list[dict[str, Any]]:
+        return house.breaker.report()
+
+    async def drain(target: str, on: bool) -> None:
+        house.breaker.drain(target, on)
+
+    async def flush() -> None:
+        house.spool.flush()
+
+    return Staff(counts, targets, drain, house.ready, flush)
+
+
+async def _serve(
+    plan: Plan,
+    house: House,
+    office: Office,
+    data: tuple[Server, socket.socket],
+    admin: tuple[Server, socket.socket],
+    announce: Any,
+) -> None:
+    """Run servers and jobs; on a signal let the data side finish first, then the rest."""
+    loop = asyncio.get_running_loop()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    settings = plan.settings
+    sweeps = [one.sweep(settings.header_timeout, settings.body_timeout) for one in (data[0], admin[0])]
+    async with asyncio.TaskGroup() as group:
+        jobs = [group.create_task(job) for job in [*house.jobs(), *office.jobs(), *sweeps]]
+        serving = [group.create_task(one.serve(sockets=[sock])) for one, sock in (data, admin)]
+        while not (data[0].started and admin[0].started):
+            await asyncio.sleep(0.005)
+        house.listening = True
+        group.create_task(announce(house, office, data[1], admin[1]))
+        await stop.wait()
+        house.draining = True
+        house.log("info", "draining: no new connections, calls in flight finish")
+        data[0].should_exit = True
+        await serving[0]
+        await settle(data[0].server_state.tasks, LAST_WORDS)
+        admin[0].should_exit = True
+        await serving[1]
+        for job in jobs:
+            job.cancel()

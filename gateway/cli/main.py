@@ -1,0 +1,28 @@
+"""The command line: one parser, one verb per file."""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gateway import __version__
+
+# Imported when the command line is parsed: `gateway check` need not pay for what `serve` needs.
+VERBS = ("serve", "check", "explain", "schema", "init", "keys", "usage")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0: good; 1: the answer is no; 2: used wrongly."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    parser = argparse.ArgumentParser(prog="gateway", description="One gateway to all your model providers.")
+    parser.add_argument("--version", action="version", version=f"gatehouse {__version__}")
+    verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")
+    wanted = [verb for verb in VERBS if given[:1] == [verb]] or VERBS
+    for verb in wanted:
+        importlib.import_module(f"gateway.cli.{verb}").add(verbs)
+    try:
+        args = parser.parse_args(given)
+    except SystemExit as exit:
+        return exit.code if isinstance(exit.code, int) else 2
+    code: int = args.run(args)
+    return code
