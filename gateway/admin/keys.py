@@ -9,7 +9,7 @@ from gateway.core.failure import BadRequest, NotFound
 
 
 async def listed(office: Backoffice, request: Request) -> Response:
-    issued = [{**row, "source": "issued"} for row in await office.keys.list()]
+    issued = [{**row, "source": "issued"} for row in await office.keys.listed()]
     written = [
         {
             "name": facts.name,

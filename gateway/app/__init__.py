@@ -1,1 +1,1 @@
-"""The builder: opens everything, joins the rooms, runs them, closes in reverse. The only room that knows all."""
+"""The builder: opens everything, joins the rooms, runs them, closes in reverse; the room that knows all."""

@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.workers < 1 or (args.workers > 1 and not settings.redis_url):
         print(
-            "gateway serve: more than one worker needs GATEWAY_REDIS_URL: limits and keys are shared through Redis",
+            "gateway serve: more than one worker needs GATEWAY_REDIS_URL: limits are shared through Redis",
             file=sys.stderr,
         )
         return 2
@@ -106,6 +106,7 @@ def _first_steps(address: str, key: str) -> str:
   Try it:
     curl -N {address}/v1/chat/completions -H 'Authorization: Bearer {key}' \\
       -H 'Content-Type: application/json' \\
-      -d '{{"model": "demo", "stream": true, "messages": [{{"role": "user", "content": "What is Gatehouse?"}}]}}'
+      -d '{{"model": "demo", "stream": true, 
+           "messages": [{{"role": "user", "content": "What is Gatehouse?"}}]}}'
   Or in Python: OpenAI(base_url="{address}/v1", api_key="{key}")
 """

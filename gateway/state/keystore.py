@@ -76,7 +76,7 @@ class KeyStore:
         await self.revoke(name)
         return await self.create(name, old.team, old.expires)
 
-    async def list(self) -> list[dict[str, Any]]:
+    async def listed(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._list)
 
     async def keep_fresh(self) -> None:
