@@ -1,23 +1,27 @@
-"""Where the current Snapshot lies. A reload checks the new papers whole, then replaces it in one assignment."""
+"""Where the current Snapshot lies. A reload checks the new papers whole, then swaps in one assignment."""
 
 import asyncio
 import os
 from collections.abc import Callable, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from watchfiles import awatch
 
 from gateway.config.compile import Ground, compile_papers
-from gateway.config.load import Papers, load, read_folder
+from gateway.config.load import fingerprint, load, read_folder
 from gateway.config.problem import BadPolicies, Problem
+from gateway.config.schema import TestsPaper
 from gateway.config.snapshot import Snapshot
 from gateway.config.trial import run_tests
+from gateway.config.variables import Variables
 from gateway.core.meters import Meters
 
-SLOW_POLL = 30.0  # seconds: some file systems send no notices
-DEBOUNCE_MS, STEP_MS = 200, 50
+POLL = 2.0  # seconds between looks of our own: some file systems send no notices
+DEBOUNCE_MS, STEP_MS = 200, 50  # a reload waits for this long a silence at most
+TOLD = 5  # problems that one log line lists
 
 Log = Callable[[str, str], None]  # level, message
 
@@ -32,20 +36,32 @@ class Status:
     problems: list[Problem] = field(default_factory=list)  # of the last reload, empty when it was good
 
 
-def load_policies(
-    path: Path,
-    ground: Ground,
-    environ: Mapping[str, str] = os.environ,
-    texts: Mapping[str, str] | None = None,
-) -> tuple[Snapshot, Papers]:
+class Reading(NamedTuple):
+    """One look at the folder. `seen` tells contents apart, good or bad."""
+
+    turn: int
+    snapshot: Snapshot | None
+    problems: list[Problem]
+    files: frozenset[Path]  # referenced by ${file:}
+    seen: str
+
+
+def load_policies(path: Path, ground: Ground, variables: Variables | None = None) -> Snapshot:
     """Read, check, compile, and run the in-file tests. Raises BadPolicies."""
-    folder = path if path.is_dir() else path.parent
-    papers = load(read_folder(path) if texts is None else texts, folder, environ)
+    if variables is None:
+        variables = Variables(os.environ, _folder(path))
+    return compile_texts(read_folder(path), ground, variables)
+
+
+def compile_texts(texts: Mapping[str, str], ground: Ground, variables: Variables) -> Snapshot:
+    """The same for files given by name and text. Raises BadPolicies."""
+    papers = load(texts, variables)
     snapshot = compile_papers(papers, ground)
-    everything_on = compile_papers(papers, ground._replace(everything_on=True))
-    if failed := run_tests(papers, everything_on):
-        raise BadPolicies(failed)
-    return snapshot, papers
+    if any(isinstance(document.spec, TestsPaper) for document in papers.documents):
+        everything_on = compile_papers(papers, ground._replace(everything_on=True))
+        if failed := run_tests(papers, everything_on):
+            raise BadPolicies(failed)
+    return snapshot
 
 
 class Desk:
@@ -57,32 +73,23 @@ class Desk:
         """Loads at once. Raises BadPolicies."""
         self.path, self._ground, self._meters = path, ground, meters
         self._now, self._log = wall_clock, log
-        self.changed: list[Callable[[Snapshot], None]] = []  # told after each swap
-        self.snapshot, self._papers = load_policies(path, ground)
-        self.status = Status(self.snapshot.version, wall_clock(), list(self.snapshot.tables.warnings))
-        self._count("ok")
+        self.changed: list[Callable[[Snapshot], None]] = []  # told after each swap, on the caller's thread
+        self._turn = self._adopted = 0
+        reading = self._read(self._next())
+        if reading.snapshot is None:
+            raise BadPolicies(reading.problems)
+        self._files, self._seen = reading.files, reading.seen
+        self._take(reading.snapshot)
 
     def reload(self) -> Status:
         """Take the folder as it is now if it is good, else keep what we have and say what is wrong."""
-        try:
-            snapshot, papers = load_policies(self.path, self._ground)
-        except BadPolicies as bad:
-            if bad.problems != self.status.problems:
-                self.status.problems = bad.problems
-                self._count("refused")
-                told = "; ".join(map(str, bad.problems[:5]))
-                self._log("error", f"policies not taken, {self.snapshot.version} stays in force: {told}")
-            return self.status
-        self.status.problems = []
-        self._papers = papers
-        if snapshot.version != self.snapshot.version:
-            self.snapshot = snapshot
-            self.status = Status(snapshot.version, self._now(), list(snapshot.tables.warnings))
-            self._count("ok")
-            self._log("info", f"policies {snapshot.version} are in force")
-            for told_of in self.changed:
-                told_of(snapshot)
+        self._adopt(self._read(self._next()))
         return self.status
+
+    def try_texts(self, texts: Mapping[str, str]) -> str:
+        """The version these files would have; nothing is put in force. Raises BadPolicies."""
+        ground = self._ground._replace(on_condition_error=lambda rule: None)
+        return compile_texts(texts, ground, Variables(os.environ, _folder(self.path))).version
 
     async def watch(self) -> None:
         """Reload when the folder or a referenced file changes; runs until cancelled.
@@ -91,22 +98,24 @@ class Desk:
         the file sees nothing of that.
         """
         while True:
-            folders = {self.path if self.path.is_dir() else self.path.parent}
-            folders |= {file.parent for file in self._papers.files if file.parent.exists()}
-            changes = awatch(
-                *folders,
+            watched = self._watched()
+            if not watched:
+                await asyncio.sleep(POLL)
+                continue
+            notices = awatch(
+                *watched,
                 watch_filter=None,
                 debounce=DEBOUNCE_MS,
                 step=STEP_MS,
                 recursive=False,
-                rust_timeout=int(SLOW_POLL * 1000),
+                rust_timeout=int(POLL * 1000),
                 yield_on_timeout=True,
             )
-            async for _ in changes:
-                before = self._papers.files
-                await asyncio.to_thread(self.reload)
-                if self._papers.files != before:
-                    break  # other files are to be watched now
+            async with aclosing(notices):
+                async for _ in notices:
+                    await self._look()
+                    if self._watched() != watched:
+                        break
 
     def describe(self) -> dict[str, Any]:
         """For operators."""
@@ -117,8 +126,73 @@ class Desk:
             "problems": [str(problem) for problem in self.status.problems],
         }
 
-    def _count(self, result: str) -> None:
-        self._meters.policy_reloads.add((result,))
-        if result == "ok":
-            self._meters.policy_loaded.set(self.status.loaded_at)
-            self._meters.policy_info.values = {(self.snapshot.version,): 1.0}
+    async def _look(self) -> None:
+        """Reading and compiling go to a thread, the swap stays here: calls never wait for either."""
+        turn = self._next()
+        if await asyncio.to_thread(self._fingerprint) != self._seen:
+            self._adopt(await asyncio.to_thread(self._read, turn))
+
+    def _next(self) -> int:
+        self._turn += 1
+        return self._turn
+
+    def _watched(self) -> dict[Path, int]:
+        """Folders with their inodes: one that was replaced must be watched anew."""
+        folders = {_folder(self.path)} | {file.parent for file in self._files}
+        return {folder: folder.stat().st_ino for folder in folders if folder.is_dir()}
+
+    def _fingerprint(self) -> str:
+        try:
+            return fingerprint(read_folder(self.path), {file: _bytes(file) for file in self._files})
+        except BadPolicies as bad:
+            return str(bad)
+
+    def _read(self, turn: int) -> Reading:
+        variables = Variables(os.environ, _folder(self.path))
+        try:
+            snapshot = load_policies(self.path, self._ground, variables)
+            return Reading(turn, snapshot, [], frozenset(variables.files), snapshot.version)
+        except BadPolicies as bad:
+            files = frozenset(variables.files)
+            try:
+                seen = fingerprint(read_folder(self.path), variables.files)
+            except BadPolicies as worse:
+                seen = str(worse)
+            return Reading(turn, None, bad.problems, files, seen)
+
+    def _adopt(self, reading: Reading) -> None:
+        if reading.turn < self._adopted:
+            return  # a later look was quicker
+        self._adopted = reading.turn
+        self._files, known, self._seen = reading.files, self._seen, reading.seen
+        if reading.snapshot is None:
+            self.status.problems = reading.problems
+            if reading.seen != known:
+                self._meters.policy_reloads.add(("refused",))
+                told = "; ".join(map(str, reading.problems[:TOLD]))
+                self._log("error", f"policies not taken, {self.snapshot.version} stays in force: {told}")
+        elif reading.snapshot.version == self.snapshot.version:
+            self.status.problems = []
+        else:
+            self._take(reading.snapshot)
+            self._log("info", f"policies {self.snapshot.version} are in force")
+            for told_of in self.changed:
+                told_of(self.snapshot)
+
+    def _take(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.status = Status(snapshot.version, self._now(), list(snapshot.tables.warnings))
+        self._meters.policy_reloads.add(("ok",))
+        self._meters.policy_loaded.set(self.status.loaded_at)
+        self._meters.policy_info.values = {(snapshot.version,): 1.0}
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _bytes(file: Path) -> bytes | None:
+    try:
+        return file.read_bytes()
+    except OSError:
+        return None

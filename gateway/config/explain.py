@@ -2,63 +2,67 @@
 
 from typing import Any
 
-from gateway.config.compile import exchange_matches
 from gateway.config.schema import GivenSpec
 from gateway.config.snapshot import Snapshot
-from gateway.config.trial import Trial, try_call
+from gateway.config.trial import Trial, meets, try_call
+from gateway.policy.rate_limit import SEPARATOR
 
 
 def explain(snapshot: Snapshot, given: GivenSpec, clock: float) -> dict[str, Any]:
-    """A plain dictionary: `allowed`, `refused`, `policies`, `model`, `rules`, `limits`, `targets`."""
+    """A plain dictionary: `policies`, `allowed`, `refused`, `team`, `model`, `rules`, `limits`, `targets`.
+    `clock` is what conditions see as `time`, in seconds since the epoch."""
     trial = try_call(snapshot, given, clock)
     return {
         "policies": snapshot.version,
         "allowed": not trial.code,
         "refused": {"code": trial.code, "message": trial.message, "rule": trial.rule} if trial.code else None,
-        "model": trial.lane.model if trial.lane else None,
         "team": trial.lane.team.name if trial.lane else given.team,
+        "model": trial.lane.model if trial.lane else None,
         "rules": _rules(snapshot, trial),
-        "limits": [
-            {
-                "rule": claim.limit.rule,
-                "bucket": claim.bucket.replace("\x1f", ", ") or "(one for all)",
-                "amount": claim.amount,
-                "limit": claim.limit.limit,
-                "unit": claim.limit.unit,
-                "per_seconds": claim.limit.per or None,
-                "mode": claim.limit.mode,
-            }
-            for claim in trial.claims
-        ],
+        "limits": _limits(trial),
         "targets": _targets(trial, given),
     }
 
 
 def _rules(snapshot: Snapshot, trial: Trial) -> list[dict[str, Any]]:
-    if trial.exchange is None:
-        return []
-    rows = []
-    for gate in snapshot.tables.limits:
-        matched = False
+    """Every rule of the files with the first predicate that fails, where one does."""
+    rows: list[dict[str, Any]] = []
+    for gate in snapshot.tables.limits if trial.exchange is not None else ():
+        winner = ""
         for rule in gate.rules:
-            missed = rule.misses(trial.exchange)
-            if not missed and gate.first and matched:
-                missed = "an earlier rule matched first"
-            matched = matched or not missed
+            assert trial.exchange is not None
+            missed = f"rule {winner} matched first" if winner else rule.misses(trial.exchange)
             rows.append({"rule": rule.limit.rule, "matches": not missed, "because": missed or None})
+            if gate.first and not missed:
+                winner = rule.limit.rule
     return rows
 
 
+def _limits(trial: Trial) -> list[dict[str, Any]]:
+    return [
+        {
+            "rule": claim.limit.rule,
+            "bucket": claim.bucket.split(SEPARATOR) if claim.bucket else [],
+            "amount": claim.amount,
+            "limit": claim.limit.limit,
+            "unit": claim.limit.unit,
+            "per_seconds": claim.limit.per or None,
+            "mode": claim.limit.mode,
+        }
+        for claim in trial.claims
+    ]
+
+
 def _targets(trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
+    """In the order they are tried; those that are not stand at the end with the reason."""
     if trial.lane is None or trial.exchange is None:
         return []
-    chosen = [target.name for target in trial.targets]
-    rows = [
-        {"target": target.asked_name(given.model), "tried": place}
+    rows: list[dict[str, Any]] = [
+        {"target": target.asked_name(given.model), "tried": place, "because": None}
         for place, target in enumerate(trial.targets, 1)
     ]
     for target in trial.lane.targets:
-        if target.name not in chosen:
-            why = "down" if exchange_matches(target, trial.exchange) else "its condition does not hold"
+        if not any(target is one for one in trial.targets):
+            why = "it is down" if meets(target, trial.exchange) else "its if does not hold"
             rows.append({"target": target.asked_name(given.model), "tried": None, "because": why})
     return rows

@@ -1,10 +1,8 @@
-"""YAML text to plain data with the place of every node; variables and files filled in on the way."""
+"""YAML text to plain data with the place of every node; what `${...}` stands for is filled in on the way."""
 
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path as FilePath
 from typing import Any
 
 import yaml
@@ -12,9 +10,10 @@ import yaml
 from gateway.config.problem import Path, Place, Problem, written
 
 MOST_NODES = 200_000  # what aliases may expand to: a "billion laughs" file ends here
+DEEPEST = 64
 
-_VARIABLE = re.compile(r"\$\{(?:file:(?P<file>[^}]+)|(?P<name>\w+)(?P<default>:-(?P<value>[^}]*))?)\}")
 _CORE = "tag:yaml.org,2002:"
+_PLAIN = frozenset(_CORE + name for name in ("map", "seq", "str", "int", "float", "bool", "null"))
 
 
 @dataclass(slots=True)
@@ -25,6 +24,9 @@ class Paper:
     file: str
     values: dict[Path, Place] = field(default_factory=dict)
     keys: dict[Path, Place] = field(default_factory=dict)
+    mappings: set[Path] = field(default_factory=set)
+    filled: dict[Path, str] = field(default_factory=dict, repr=False)  # secrets, perhaps: never shown
+    insets: dict[Path, int] = field(default_factory=dict)  # where the text begins in a one-line scalar
 
     def place(self, path: Path, *, key: bool = False) -> Place:
         """Of the value at `path`, or of the nearest thing around it."""
@@ -35,56 +37,33 @@ class Paper:
         return self.values.get(path, Place(self.file, 1, 1))
 
     def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
+        for at, value in self.filled.items():
+            if at[: len(path)] == path and value:
+                message = message.replace(value, "***")
         return Problem(self.place(path, key=key), written(path), message)
 
-
-class Variables:
-    """`${VAR}`, `${VAR:-default}`, `${file:PATH}`. Remembers the files it read, so that they are watched."""
-
-    def __init__(self, environ: Mapping[str, str], folder: FilePath) -> None:
-        self._environ, self._folder = environ, folder
-        self.files: dict[FilePath, bytes] = {}
-
-    def fill(self, text: str) -> str:
-        """Raises ValueError; its message never holds a value."""
-        return _VARIABLE.sub(self._one, text)
-
-    def _one(self, match: "re.Match[str]") -> str:
-        if match["file"]:
-            return self._read(match["file"])
-        value = self._environ.get(match["name"])
-        if match["default"]:
-            return value or match["value"]
-        if value is None:
-            raise ValueError(
-                f"the variable {match['name']} is not set; set it, or write "
-                f"${{{match['name']}:-}} if it may be absent"
-            )
-        return value
-
-    def _read(self, name: str) -> str:
-        path = self._folder / os.path.expanduser(name)
-        try:
-            raw = path.read_bytes()
-        except OSError as error:
-            raise ValueError(
-                f"the file {name} cannot be read ({error.strerror}); mend the path or its rights"
-            ) from None
-        self.files[path] = raw
-        return raw.decode("utf-8", "replace").strip()
+    def problem_inside(self, path: Path, line: int, column: int, message: str) -> Problem:
+        """At a line and column (from 1) inside the text of a scalar, where that can be told."""
+        problem = self.problem(path, message)
+        inset = self.insets.get(path)
+        if inset is None or line > 1:
+            return problem
+        place = problem.place
+        return problem._replace(place=place._replace(column=place.column + inset + column - 1))
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2's words for true and false alone: in 1.1 the key `on` would be a truth value."""
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # either of two bases
+    """Nodes with the scalars of YAML 1.2's core: in 1.1 the key `on` is a truth value and 1:30 a number."""
 
 
-_Loader.yaml_implicit_resolvers = {
-    first: [(tag, rule) for tag, rule in rules if tag != f"{_CORE}bool"]
-    for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Loader.add_implicit_resolver(
-    f"{_CORE}bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _rule, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+):
+    _Loader.add_implicit_resolver(_CORE + _tag, re.compile(f"(?:{_rule})$"), list(_first))
 
 
 class Reader:
@@ -96,74 +75,91 @@ class Reader:
         self.problems: list[Problem] = []
 
     def papers(self) -> list[Paper]:
-        loader = _Loader(self._text)
+        """Empty documents left out; nothing at all of a file that is no YAML."""
         try:
-            papers = []
-            while loader.check_node():
-                paper = Paper(None, self._file)
-                paper.data = self._value(loader, loader.get_node(), (), paper)
-                if paper.data is not None:
-                    papers.append(paper)
-            return papers
+            self._check_depth()
+            return [
+                self._paper(node) for node in yaml.compose_all(self._text, Loader=_Loader) if not _empty(node)
+            ]
         except yaml.MarkedYAMLError as error:
             mark = error.problem_mark or error.context_mark
             place = Place(self._file, mark.line + 1, mark.column + 1) if mark else Place(self._file, 1, 1)
-            self.problems.append(
-                Problem(place, "", f"this is not YAML: {error.problem}; check indentation and quotes")
-            )
-        except yaml.YAMLError as error:
-            self.problems.append(Problem(Place(self._file, 1, 1), "", f"this is not YAML: {error}"))
-        except (RecursionError, _TooMuch):
-            message = "too deep or too large: aliases expand to more than this program takes; write it out"
+            message = f"this is not YAML: {error.problem}; check indentation and quotes"
+            self.problems.append(Problem(place, "", message))
+        except yaml.YAMLError:
+            message = "this is not YAML: it holds control characters; remove them"
             self.problems.append(Problem(Place(self._file, 1, 1), "", message))
-        finally:
-            loader.dispose()
+        except _TooMuch as error:
+            self.problems.append(Problem(error.place, "", str(error)))
         return []
 
-    def _value(self, loader: Any, node: Any, path: Path, paper: Paper) -> Any:
+    def _check_depth(self) -> None:
+        """Before anything recurses: libyaml's composer goes down as deep as it is told, and crashes there."""
+        depth = 0
+        for event in yaml.parse(self._text, Loader=_Loader):
+            if isinstance(event, yaml.CollectionStartEvent):
+                depth += 1
+                if depth > DEEPEST:
+                    raise _TooMuch(
+                        f"is nested more than {DEEPEST} deep; write it flatter", self._place(event)
+                    )
+            elif isinstance(event, yaml.CollectionEndEvent):
+                depth -= 1
+
+    def _paper(self, node: Any) -> Paper:
+        paper = Paper(None, self._file)
+        paper.data = self._value(node, (), paper)
+        return paper
+
+    def _value(self, node: Any, path: Path, paper: Paper) -> Any:
         self._nodes += 1
-        if self._nodes > MOST_NODES:
-            raise _TooMuch
+        if self._nodes > MOST_NODES or len(path) > DEEPEST:
+            raise _TooMuch("aliases expand to more than can be read; write it out", self._place(node))
         paper.values[path] = self._place(node)
-        if not node.tag.startswith(_CORE):
+        if node.tag not in _PLAIN:
             self._note(node, path, f"the tag {node.tag} is not allowed; write plain YAML")
             return None
         if isinstance(node, yaml.MappingNode):
-            return self._mapping(loader, node, path, paper)
+            return self._mapping(node, path, paper)
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(loader, item, (*path, i), paper) for i, item in enumerate(node.value)]
-        return self._scalar(loader, node, path)
+            return [self._value(item, (*path, place), paper) for place, item in enumerate(node.value)]
+        return self._scalar(node, path, paper)
 
-    def _mapping(self, loader: Any, node: Any, path: Path, paper: Paper) -> dict[str, Any]:
+    def _mapping(self, node: Any, path: Path, paper: Paper) -> dict[str, Any]:
         found: dict[str, Any] = {}
+        paper.mappings.add(path)
         for key_node, value_node in node.value:
             if not isinstance(key_node, yaml.ScalarNode):
-                self._note(key_node, path, "a key must be a plain word")
+                self._note(key_node, path, "a key must be a plain word; put it in quotes")
                 continue
             key = key_node.value
             if key in found:
-                first = paper.keys[(*path, key)]
-                self._note(
-                    key_node, (*path, key), f"stands twice, first in line {first.line}; keep one of them"
-                )
+                line = paper.keys[(*path, key)].line
+                message = f"stands twice, first in line {line}; keep one of them"
+                self._note(key_node, (*path, key), message)
                 continue
             paper.keys[(*path, key)] = self._place(key_node)
-            found[key] = self._value(loader, value_node, (*path, key), paper)
+            found[key] = self._value(value_node, (*path, key), paper)
         return found
 
-    def _scalar(self, loader: Any, node: Any, path: Path) -> Any:
-        if "${" in node.value:
+    def _scalar(self, node: Any, path: Path, paper: Paper) -> Any:
+        text, tag = node.value, node.tag
+        if node.start_mark.line == node.end_mark.line:
+            paper.insets[path] = 0 if node.style is None else 1
+        if "${" in text:
             try:
-                text = self._fill(node.value)
+                text = self._fill(text)
             except ValueError as error:
                 self._note(node, path, str(error))
                 return ""
-            tag = loader.resolve(yaml.ScalarNode, text, (node.style is None, True))
-            node = yaml.ScalarNode(tag, text, node.start_mark, node.end_mark, node.style)
+            paper.filled[path] = text
+            paper.insets.pop(path, None)
+            if node.style is None and text:
+                tag = _resolved(text)
         try:
-            return loader.construct_object(node)
-        except (yaml.YAMLError, ValueError) as error:
-            self._note(node, path, f"cannot be read: {error}; put it in quotes if it is text")
+            return text if tag == _CORE + "str" else _plain(tag, text)
+        except ValueError:
+            self._note(node, path, "is not what its tag says; leave the tag out")
             return None
 
     def _place(self, node: Any) -> Place:
@@ -173,5 +169,29 @@ class Reader:
         self.problems.append(Problem(self._place(node), written(path), message))
 
 
+def _empty(node: Any) -> bool:
+    return isinstance(node, yaml.ScalarNode) and not node.value
+
+
+def _resolved(text: str) -> str:
+    """The kind of scalar this would be if it stood in the file unquoted."""
+    for tag, rule in _Loader.yaml_implicit_resolvers.get(text[0], []):
+        if rule.match(text):
+            return str(tag)
+    return _CORE + "str"
+
+
+def _plain(tag: str, text: str) -> Any:
+    if tag == _CORE + "bool":
+        return text.lower() == "true"
+    if tag == _CORE + "int":
+        return int(text) if len(text) < 20 else float(text)
+    if tag == _CORE + "float":
+        return float(text)
+    return None
+
+
 class _TooMuch(Exception):
-    pass
+    def __init__(self, message: str, place: Place) -> None:
+        super().__init__(message)
+        self.place = place

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 Path = tuple[str | int, ...]
+MOST_NAMES = 12  # that a message lists
 
 
 class Place(NamedTuple):
@@ -33,18 +34,26 @@ class BadPolicies(Exception):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+_NAMED = frozenset({"providers", "models", "teams"})
+
+
 def written(path: Path) -> str:
-    """`("models", "smart", "targets", 0)` -> `models.smart.targets[0]`."""
+    """`("rules", 0, "limit")` -> `rules[0].limit`; inside a named entry the way begins there, for the place
+    tells which one it is: `("models", "smart", "targets", 0)` -> `targets[0]`."""
+    if len(path) > 2 and path[0] in _NAMED and isinstance(path[1], str):
+        path = path[2:]
     text = ""
     for step in path:
         text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
-    return text
+    return "".join(char if char.isprintable() else "?" for char in text)
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean "openai"?`, or the list of what there is."""
-    names = sorted(known)
+    """`did you mean "openai"?`, or the list of what there is."""
+    names = sorted(set(known))
     close = difflib.get_close_matches(word, names, 1)
     if close:
         return f'did you mean "{close[0]}"?'
+    if len(names) > MOST_NAMES:
+        names = [*names[:MOST_NAMES], "..."]
     return f"there is {', '.join(names)}" if names else "there is none yet"

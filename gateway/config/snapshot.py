@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from gateway.config.problem import did_you_mean
 from gateway.core.claim import Claim
 from gateway.core.exchange import Caller, Exchange, Target
 from gateway.core.failure import Failure, Forbidden, NoTarget, NotFound
@@ -117,10 +116,7 @@ class Snapshot:
             raise Forbidden(f'team "{team.name}" may not use the model "{_shown(model)}"', param="model")
         found = self.find(model)
         if found is None or not found.targets:
-            known = [name for name in self.tables.exact if team.models(name)]
-            raise NotFound(
-                f'there is no model "{_shown(model)}"; {did_you_mean(model[:64], known)}', param="model"
-            )
+            raise NotFound(f'there is no model "{_shown(model)}"; GET /v1/models lists yours', param="model")
         return self._lane(caller, team, found)
 
     def find(self, model: str) -> Model | None:
@@ -148,9 +144,9 @@ class Snapshot:
         at = (caller.key, team.name, model.name if model.name != "_other" else model.targets[0].name)
         lane = self._lanes.get(at)
         if lane is None:
-            gates = [
-                gate.within(caller.key, team.name, team.max_output_tokens) for gate in self.tables.limits
-            ]
+            asked = model.name if model.name in self.tables.exact else None
+            cap = team.max_output_tokens
+            gates = [gate.within(caller.key, team.name, asked, cap) for gate in self.tables.limits]
             used = tuple(gate for gate in gates if gate.rules)
             lane = Lane(model.name, team, model.targets, model.selector, used, model.retry, model.timeouts)
             if len(self._lanes) < MOST_LANES:

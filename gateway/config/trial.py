@@ -6,14 +6,14 @@ from typing import Any
 
 import orjson
 
-from gateway.config.compile import exchange_matches
 from gateway.config.load import Papers
 from gateway.config.problem import Problem
-from gateway.config.schema import ExpectSpec, GivenSpec, TestSpec, TestsPaper
+from gateway.config.schema import ExpectSpec, GivenSpec, TestsPaper, TestSpec
 from gateway.config.snapshot import Lane, Snapshot
 from gateway.core.claim import Claim
 from gateway.core.exchange import Call, Caller, Exchange, Target
-from gateway.core.failure import BadRequest, Forbidden, GatewayError
+from gateway.core.failure import GatewayError, LimitReached, NeverFits, NoTarget, Unauthorized
+from gateway.policy import access
 from gateway.wire.registry import DIALECTS
 
 CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
@@ -52,8 +52,8 @@ def try_call(snapshot: Snapshot, given: GivenSpec, clock: float = CLOCK) -> Tria
         _walk(snapshot, given, trial, clock)
     except GatewayError as error:
         trial.code, trial.message = error.code, error.message
-        if isinstance(error, BadRequest) and error.code == "request_exceeds_limit":
-            trial.rule = _quoted(error.message)
+        if isinstance(error, LimitReached | NeverFits):
+            trial.rule = error.rule
     return trial
 
 
@@ -62,21 +62,34 @@ def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> N
     trial.lane = lane = snapshot.lane(caller, given.model)
     trial.exchange = exchange = _exchange(caller, given, clock)
     exchange.model = lane.model
-    if lane.team.condition is not None and not lane.team.condition(exchange):
-        raise Forbidden(
-            f'the access condition of team "{lane.team.name}" refuses this call', code="access_denied"
-        )
-    trial.claims = lane.claims(exchange)
-    for claim in trial.claims:
-        used = given.used.get(claim.limit.rule, 0)
-        if claim.limit.mode == "enforce" and used + claim.amount > claim.limit.limit:
-            trial.rule, trial.code = claim.limit.rule, "rate_limit_exceeded"
-            trial.message = f'rule "{claim.limit.rule}" has {max(0, claim.limit.limit - used)} left'
-            return
+    team = lane.team
+    access.check(exchange, team.name, team.max_output_tokens, team.condition)
     order = lane.selector.order(exchange, lane.targets, Untroubled(), lambda: 0.5)
-    trial.targets = [one for one in order if exchange_matches(one, exchange) and not _is_down(one, given)]
+    trial.targets = [one for one in order if meets(one, exchange) and not _is_down(one, given)]
+    trial.claims = lane.claims(exchange)
+    _check_used(trial.claims, given)
     if not trial.targets:
-        trial.code, trial.message = "no_target", "no target is left"
+        raise NoTarget("no target is left that could be tried")
+
+
+def _check_used(claims: Sequence[Claim], given: GivenSpec) -> None:
+    """Raises LimitReached by the rule with the longest wait, as the stores do."""
+    waits: list[tuple[float, Claim]] = []
+    for claim in claims:
+        limit = claim.limit
+        missing = given.used.get(limit.rule, 0) + claim.amount - limit.limit
+        if limit.mode == "enforce" and missing > 0:
+            waits.append((missing * limit.per / limit.limit, claim))
+    if waits:
+        _, claim = max(waits, key=lambda pair: pair[0])
+        left = max(0, claim.limit.limit - given.used.get(claim.limit.rule, 0))
+        message = f'rule "{claim.limit.rule}" has {left} left and the call needs {claim.amount}'
+        raise LimitReached(message, rule=claim.limit.rule)
+
+
+def meets(target: Target, exchange: Exchange) -> bool:
+    """Whether a target's own condition lets this call through."""
+    return target.condition is None or target.condition(exchange)
 
 
 def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
@@ -84,10 +97,10 @@ def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
     if given.key is not None:
         facts = next((one for one in snapshot.keys.values() if one.name == given.key), None)
         if facts is None:
-            raise BadRequest(f'no key named "{given.key}"', code="invalid_api_key")
+            raise Unauthorized(f'no key named "{given.key}"')
         team = facts.team
-    if team not in snapshot.teams:
-        raise BadRequest(f'no team named "{team}"', code="invalid_api_key")
+    if team is None or team not in snapshot.teams:
+        raise Unauthorized(f'no team named "{team}"')
     metadata = dict(given.metadata)
     return Caller(key, team, given.user or metadata.get("user", ""), metadata)
 
@@ -162,7 +175,3 @@ def _are_targets(expect: ExpectSpec, trial: Trial, names: Sequence[str]) -> bool
     wanted = expect.targets or []
     pairs = zip(wanted, names, trial.targets, strict=False)
     return len(wanted) == len(names) and all(want in (name, one.provider) for want, name, one in pairs)
-
-
-def _quoted(message: str) -> str:
-    return message.split('"')[1] if '"' in message else ""

@@ -67,6 +67,10 @@ class ConflictingKeys(BadRequest):
 class NeverFits(BadRequest):
     code = "request_exceeds_limit"
 
+    def __init__(self, message: str, *, rule: str = "") -> None:
+        super().__init__(message)
+        self.rule = rule
+
 
 class Unauthorized(GatewayError):
     status = 401

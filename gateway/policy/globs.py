@@ -19,10 +19,16 @@ def matcher(patterns: Iterable[str]) -> Matcher:
     globs = [_expression(pattern) for pattern in listed if is_glob(pattern)]
     if not globs:
         return exact.__contains__
-    # Alternatives of literals and `.*` only: no nested repetition that could run away.
     joined = re.compile("|".join(globs), re.DOTALL)
     return lambda name: name in exact or joined.fullmatch(name) is not None
 
 
-def _expression(pattern: str) -> str:
-    return "".join({"*": ".*", "?": "."}.get(char, re.escape(char)) for char in pattern)
+def _expression(glob: str) -> str:
+    first, *rest = (
+        "".join("." if char == "?" else re.escape(char) for char in part) for part in glob.split("*")
+    )
+    if not rest:
+        return first
+    *middle, last = rest
+    # Atomic groups: the leftmost place of each part is always good enough, so nothing is ever tried twice.
+    return first + "".join(f"(?>.*?{part})" for part in middle) + ".*" + last

@@ -1,30 +1,35 @@
-"""Kind `rate-limits`: requests, tokens and calls in flight, by key, team, user, model or metadata."""
+"""Kind `rate-limits`: requests, tokens and calls in flight, by key, team, user, model or metadata.
+
+Decides which rules a call falls under and how much of each it needs; `state` does the counting.
+"""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from gateway.core.claim import Claim, Limit
 from gateway.core.exchange import Exchange
 from gateway.core.failure import NeverFits
-from gateway.policy.expression import Condition, ConditionFailed
+from gateway.policy.expression import Condition, ConditionFailed, OnError
 from gateway.policy.globs import Matcher
 
 SEPARATOR = "\x1f"
 
-ForEach = Callable[[Exchange], str]
-_PARTS: dict[str, ForEach] = {
+Part = Callable[[Exchange], str]
+_PARTS: dict[str, Part] = {
     "key": lambda exchange: exchange.caller.key,
     "team": lambda exchange: exchange.caller.team,
-    "user": lambda exchange: exchange.caller.user,
+    # Free text of the caller must not pass for the boundary between two parts.
+    "user": lambda exchange: exchange.caller.user.replace(SEPARATOR, " "),
+    # The configured name: names invented under a glob would each open a new bucket.
     "model": lambda exchange: exchange.model,
 }
 
 
-def part(name: str) -> ForEach:
+def part(name: str) -> Part:
     """What tells the buckets of a rule apart: one of key, team, user, model, metadata.NAME."""
     if name.startswith("metadata."):
         wanted = name.removeprefix("metadata.")
-        return lambda exchange: exchange.caller.metadata.get(wanted, "")
+        return lambda exchange: exchange.caller.metadata.get(wanted, "").replace(SEPARATOR, " ")
     return _PARTS[name]
 
 
@@ -34,18 +39,21 @@ class When:
 
     teams: Matcher | None = None
     keys: Matcher | None = None
-    models: Matcher | None = None
+    models: Matcher | None = None  # of the asked name
     metadata: tuple[tuple[str, Matcher], ...] = ()
 
-    def misses(self, key: str, team: str, model: str) -> str:
-        """The first predicate that fails for good, "" if none does; `model` is the asked name."""
-        for name, allowed, value in (
-            ("teams", self.teams, team),
-            ("keys", self.keys, key),
-            ("models", self.models, model),
-        ):
-            if allowed is not None and not allowed(value):
-                return name
+    def misses(self, exchange: Exchange) -> str:
+        """The first predicate that fails, "" if none does."""
+        caller = exchange.caller
+        if self.teams is not None and not self.teams(caller.team):
+            return "when.teams"
+        if self.keys is not None and not self.keys(caller.key):
+            return "when.keys"
+        if self.models is not None and not self.models(exchange.call.model):
+            return "when.models"
+        for name, allowed in self.metadata:
+            if name not in caller.metadata or not allowed(caller.metadata[name]):
+                return f"when.metadata.{name}"
         return ""
 
 
@@ -54,35 +62,31 @@ class Rule:
     limit: Limit
     when: When = field(default_factory=When)
     condition: Condition | None = None
-    on_error: Callable[[], None] = field(default=lambda: None)
-    for_each: tuple[str, ...] = ()
-    parts: tuple[ForEach, ...] = ()
+    on_error: OnError = field(default=lambda: None, repr=False)
+    parts: tuple[Part, ...] = ()  # for_each
     assume_output: int = 1024
 
     def misses(self, exchange: Exchange) -> str:
         """The first predicate that this call fails, "" if the rule applies. An error of the condition makes
         the rule apply: a limit must not be dodged by a call that breaks its expression."""
-        caller = exchange.caller
-        if missed := self.when.misses(caller.key, caller.team, exchange.call.model):
+        missed = self.when.misses(exchange)
+        if missed or self.condition is None:
             return missed
-        for name, allowed in self.when.metadata:
-            if not allowed(caller.metadata.get(name, "")):
-                return f"metadata.{name}"
-        if self.condition is not None:
-            try:
-                return "" if self.condition.holds(exchange) else "if"
-            except ConditionFailed:
-                self.on_error()
-        return ""
+        try:
+            return "" if self.condition.holds(exchange) else "if"
+        except ConditionFailed:
+            self.on_error()
+            return ""
 
     def claim(self, exchange: Exchange, cap: int | None) -> Claim:
-        """Raises NeverFits for more than the whole bucket holds."""
+        """`cap` is the team's output bound. Raises NeverFits for more than the whole bucket holds."""
         limit = self.limit
-        amount = 1 if limit.unit != "tokens" else self._tokens(exchange, cap)
+        amount = self._tokens(exchange, cap) if limit.unit == "tokens" else 1
         if amount > limit.limit and limit.mode == "enforce":
             raise NeverFits(
-                f'rule "{limit.rule}" allows {limit.limit} {limit.unit} in all, and this call may need '
-                f"{amount}; ask for less output or send less"
+                f'rule "{limit.rule}" never has more than {limit.limit} {limit.unit}, and this call may need '
+                f"{amount}; ask for less output or send a shorter prompt",
+                rule=limit.rule,
             )
         return Claim(limit, SEPARATOR.join([get(exchange) for get in self.parts]), amount)
 
@@ -97,9 +101,10 @@ class RateLimits:
 
     rules: tuple[Rule, ...]
     first: bool = False
-    cap: int | None = None  # the team's output cap
+    cap: int | None = None  # the team's output bound
 
     def claims(self, exchange: Exchange) -> Sequence[Claim]:
+        """Raises NeverFits."""
         found = []
         for rule in self.rules:
             if rule.misses(exchange):
@@ -109,12 +114,16 @@ class RateLimits:
                 break
         return found
 
-    def within(self, key: str, team: str, cap: int | None) -> "RateLimits":
-        """The same gate with only the rules that can ever match this key and team."""
-        kept = tuple(
-            rule
-            for rule in self.rules
-            if (rule.when.keys is None or rule.when.keys(key))
-            and (rule.when.teams is None or rule.when.teams(team))
-        )
-        return RateLimits(kept, self.first, cap)
+    def within(self, key: str, team: str, model: str | None, cap: int | None) -> "RateLimits":
+        """This gate for one key, team and model: what is settled by these three is asked no more.
+        `model` is None where the asked name is known only when the call comes."""
+        kept = []
+        for rule in self.rules:
+            when = rule.when
+            settled = [(when.keys, key), (when.teams, team)]
+            if model is not None:
+                settled.append((when.models, model))
+            if all(allowed is None or allowed(name) for allowed, name in settled):
+                models = when.models if model is None else None
+                kept.append(replace(rule, when=When(models=models, metadata=when.metadata)))
+        return RateLimits(tuple(kept), self.first, cap)

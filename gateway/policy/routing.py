@@ -1,9 +1,13 @@
-"""In which order the targets of a model are tried."""
+"""In which order the targets of a model are tried; which of them may be tried is the caller's business."""
 
 from collections.abc import Sequence
+from math import log
 
 from gateway.core.exchange import Exchange, Target
 from gateway.policy.base import Dice, Health
+
+JITTER = 0.1  # keeps targets that are equally fast sharing the load
+EXPLORE = 0.02  # share of calls that measure a slower target again, lest a recovered one be forgotten
 
 
 class Priority:
@@ -16,29 +20,30 @@ class Priority:
 
 
 class Weighted:
-    """At random by weight, the rest behind in the same manner (Efraimidis and Spirakis, 2006)."""
+    """At random by weight, and the rest behind in the same manner (weighted sampling without replacement,
+    Efraimidis and Spirakis 2006: the smallest of exponential variates with the weights as rates wins)."""
 
     def order(
         self, exchange: Exchange, targets: Sequence[Target], health: Health, dice: Dice
     ) -> Sequence[Target]:
-        keys = [(max(dice(), 1e-12) ** (1 / target.weight), target) for target in targets]
-        return [target for _, target in sorted(keys, key=lambda pair: pair[0], reverse=True)]
+        drawn = [(-log(1.0 - dice()) / target.weight, place) for place, target in enumerate(targets)]
+        return [targets[place] for _, place in sorted(drawn)]
 
 
 class Fastest:
-    """By smoothed time to the first byte; targets that nobody has tried yet come first, so that they are.
-
-    The jitter of a tenth keeps equals sharing the load.
-    """
+    """By smoothed time to the first byte. Targets that nobody has tried yet come first, so that they are."""
 
     def order(
         self, exchange: Exchange, targets: Sequence[Target], health: Health, dice: Dice
     ) -> Sequence[Target]:
         def seconds(target: Target) -> float:
             latency = health.latency(target.name)
-            return -1.0 if latency is None else latency * (0.95 + 0.1 * dice())
+            return -dice() if latency is None else latency * (1 + JITTER * dice())
 
-        return sorted(targets, key=seconds)
+        ordered = sorted(targets, key=seconds)
+        if dice() < EXPLORE:
+            ordered.insert(0, ordered.pop(int(dice() * len(ordered))))
+        return ordered
 
 
 class LeastBusy:

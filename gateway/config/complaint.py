@@ -1,0 +1,106 @@
+"""pydantic's findings as problems with a place, in the words "what is wrong; how to mend it"."""
+
+import types
+from collections.abc import Iterator
+from typing import Any, Union, get_args, get_origin
+
+from pydantic import ValidationError
+
+from gateway.config.papers import Paper
+from gateway.config.problem import Path, Problem, did_you_mean
+from gateway.config.schema import NOT_BUILT, Strict
+
+_REMEDIES = {
+    "int_type": "must be a whole number; write it as 5, without quotes",
+    "int_from_float": "must be a whole number; write it as 5, without quotes",
+    "string_type": "must be text; put it in quotes",
+    "bool_type": "must be true or false",
+    "list_type": "must be a list, as in [a, b]",
+    "dict_type": "must be a mapping, as in {key: value}",
+    "model_type": "must be a mapping, as in {key: value}",
+    "string_too_short": "must not be empty; write a name, or leave the key out",
+    "too_short": "must not be empty; add at least one",
+}
+
+
+def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationError) -> list[Problem]:
+    """`base` is where in the paper the data of `model` stands. One problem per place: the members of a
+    union all complain of the same value."""
+    found: dict[Path, Problem] = {}
+    said: dict[Path, list[str]] = {}
+    for one in error.errors(include_url=False):
+        path: Path = (*base, *_real(paper, base, one["loc"]))
+        message = _message(model, path[len(base) :], dict(one))
+        words = said.setdefault(path, [])
+        if message not in words:
+            words.append(message)
+        found[path] = paper.problem(path, " or ".join(words), key=one["type"] == "extra_forbidden")
+    return list(found.values())
+
+
+def _real(paper: Paper, base: Path, loc: tuple[str | int, ...]) -> Iterator[str | int]:
+    """pydantic's location without the members of unions it tried; the last step may be a key that is missing."""
+    path = base
+    for place, step in enumerate(loc):
+        at = (*path, step)
+        if at in paper.values or (place == len(loc) - 1 and path in paper.mappings and step != "[key]"):
+            path = at
+            yield step
+
+
+def _message(model: type[Strict], path: Path, error: dict[str, Any]) -> str:
+    kind, context = error["type"], error.get("ctx", {})
+    if kind == "extra_forbidden":
+        word = str(path[-1])
+        if word in NOT_BUILT:
+            return f"{word} is not built yet; remove it"
+        return f"is not a key of this place; {did_you_mean(word, _fields_at(model, path[:-1]))}"
+    if kind == "missing":
+        return "is missing; add it"
+    if kind in _REMEDIES:
+        return _REMEDIES[kind]
+    if kind == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
+    if kind == "literal_error":
+        return _one_of(error["input"], context["expected"])
+    if kind in ("greater_than_equal", "less_than_equal"):
+        return f"must be at least {context['ge']}" if "ge" in context else f"must be at most {context['le']}"
+    return f"{error['msg'][:1].lower()}{error['msg'][1:]}; see gateway schema"
+
+
+def _one_of(value: object, expected: str) -> str:
+    """`expected` is pydantic's "'a', 'b' or 'c'"."""
+    words = [part.strip(" '") for part in expected.replace(" or ", ", ").split(",")]
+    if isinstance(value, str) and value in NOT_BUILT:
+        return f'"{value}" is not built yet; take one of {", ".join(words)}'
+    hint = did_you_mean(value, words) if isinstance(value, str) else ""
+    return f"must be one of {', '.join(words)}" + (f"; {hint}" if hint.startswith("did") else "")
+
+
+def _fields_at(model: type[Strict], path: Path) -> list[str]:
+    """The keys allowed where `path` leads."""
+    current: Any = model
+    for step in path:
+        if isinstance(step, str) and isinstance(current, type) and issubclass(current, Strict):
+            by_alias = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
+            current = by_alias.get(step)
+        else:
+            current = _element(current)
+        current = _present(current)
+    if isinstance(current, type) and issubclass(current, Strict):
+        return [field.alias or name for name, field in current.model_fields.items()]
+    return []
+
+
+def _element(annotation: Any) -> Any:
+    """What a list or mapping holds."""
+    return next(iter(get_args(annotation)[-1:]), None)
+
+
+def _present(annotation: Any) -> Any:
+    """The annotation without None, and without what Annotated adds."""
+    while hasattr(annotation, "__metadata__"):
+        annotation = annotation.__origin__
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next(one for one in get_args(annotation) if one is not type(None))
+    return annotation

@@ -1,0 +1,152 @@
+"""Kinds `providers` and `models`: addresses and targets made ready, what is off taken out."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from gateway.config.bench import Bench
+from gateway.config.papers import Paper
+from gateway.config.problem import Path
+from gateway.config.schema import ModelsPaper, ModelSpec, ProviderFields, ProvidersPaper, TargetSpec
+from gateway.config.snapshot import Engine, Model, Retry, Timeouts
+from gateway.core.exchange import Target
+from gateway.core.failure import Failure
+from gateway.policy.globs import is_glob
+from gateway.policy.registry import STRATEGIES
+from gateway.providers.registry import PROVIDERS
+
+LONGEST_SOCKET = 100  # bytes of a unix socket's path; Linux takes 107, others less
+NEVER_LEAD_ON = frozenset({400, 404, 409, 413, 422})
+_FAILURES = {"connect": Failure.UNREACHABLE, "timeout": Failure.TIMED_OUT}
+
+
+class Party(NamedTuple):
+    """A provider, ready to be called; `facts` is None while it is off."""
+
+    kind: str
+    facts: Any
+    default: bool
+    ask_usage: bool
+    engine: Engine | None = None
+    secrets: tuple[str, ...] = ()
+
+
+def parties(bench: Bench) -> dict[str, Party]:
+    """Every provider by name."""
+    found: dict[str, Party] = {}
+    for paper, spec in bench.of(ProvidersPaper):
+        for name, fields in spec.providers.items():
+            path: Path = ("providers", name)
+            if bench.is_first(paper, "provider", name, path):
+                found[name] = _party(bench, paper, name, fields)
+                if fields.default and [other for other, one in found.items() if one.default] != [name]:
+                    bench.note(paper, (*path, "default"), "another provider is the default; mark one alone")
+    return found
+
+
+def default_party(found: Mapping[str, Party]) -> str:
+    """The provider marked `default: true`, else the first of type openai; "" for none."""
+    marked = [name for name, party in found.items() if party.default]
+    return next(iter(marked or [name for name, party in found.items() if party.kind == "openai"]), "")
+
+
+def passing(name: str, party: Party) -> Target:
+    """The target of endpoints that name no model."""
+    return Target(f"{name}/*", name, party.kind, "openai.raw", "", party.facts)
+
+
+def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Party:
+    adapter, path = PROVIDERS[fields.type], ("providers", name)
+    own = {one.name: getattr(fields, one.name) for one in dataclasses.fields(adapter.spec)}
+    engine = _engine(bench, paper, name, own) if fields.type == "local" else None
+    spec, facts = adapter.spec(**own), None
+    if not bench.ground.everything_on and not adapter.enabled(spec):
+        bench.warnings.append(f'provider "{name}" is off: its api_key is empty')
+    else:
+        try:
+            facts = adapter.facts(spec)
+        except ValueError as error:
+            field, _, message = str(error).partition(": ")
+            bench.note(paper, (*path, *field.split(".", 1)), message)
+    keys = own.get("api_key") or []
+    secrets = tuple([keys] if isinstance(keys, str) else keys)
+    return Party(fields.type, facts, fields.default, fields.stream_usage == "ask", engine, secrets)
+
+
+def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:
+    """An engine named by its model gets a socket in the data folder, written into `own` as its address."""
+    path = ("providers", name)
+    if own["model"] and own["address"]:
+        bench.note(paper, (*path, "address"), "model and address exclude each other; keep one")
+    if not own["model"] or own["address"]:
+        return None
+    socket = str(bench.ground.data_dir.absolute() / f"engine-{name}.sock")
+    if len(socket.encode()) > LONGEST_SOCKET:
+        message = f"its socket would be {socket}, too long a path; set GATEWAY_DATA_DIR to a shorter one"
+        bench.note(paper, path, message)
+    own["address"] = f"unix:{socket}"
+    return Engine(name, own["model"], socket)
+
+
+def models(bench: Bench, found: Mapping[str, Party]) -> dict[str, Model]:
+    """Every model by its exact name or glob."""
+    made: dict[str, Model] = {}
+    for paper, spec in bench.of(ModelsPaper):
+        for name, model in spec.models.items():
+            if bench.is_first(paper, "model", name, ("models", name)):
+                made[name] = _model(bench, paper, name, model, found)
+    return made
+
+
+def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mapping[str, Party]) -> Model:
+    before = len(bench.problems)
+    targets = []
+    for place, target in enumerate(spec.targets):
+        path: Path = ("models", name, "targets", place)
+        if target.weight is not None and spec.strategy != "weighted":
+            message = "belongs to strategy: weighted alone; remove it, or set the strategy"
+            bench.note(paper, (*path, "weight"), message)
+        made = _target(bench, paper, path, target, found)
+        if made is not None:
+            targets.append(made)
+    if not targets and len(bench.problems) == before:
+        bench.warnings.append(f'model "{name}" is not served: the providers of all its targets are off')
+    for place, one in enumerate(spec.retry.on):
+        if one in NEVER_LEAD_ON:
+            message = f"{one} is the call's own fault and never leads on; remove it"
+            bench.note(paper, ("models", name, "retry", "on", place), message)
+    statuses = frozenset(one for one in spec.retry.on if isinstance(one, int))
+    failures = frozenset(_FAILURES[one] for one in spec.retry.on if isinstance(one, str))
+    times = spec.timeouts
+    return Model(
+        name,
+        tuple(targets),
+        STRATEGIES[spec.strategy],
+        Retry(spec.retry.attempts, statuses, failures, spec.retry.budget),
+        Timeouts(times.connect, times.first_token, times.idle, times.total),
+    )
+
+
+def _target(
+    bench: Bench, paper: Paper, path: Path, spec: TargetSpec, found: Mapping[str, Party]
+) -> Target | None:
+    """None where its provider is off, or is not there at all (noted)."""
+    model = str(path[1])
+    condition = bench.condition(paper, spec.condition, (*path, "if"))
+    if not bench.check_name(paper, (*path, "provider"), "provider", spec.provider, found):
+        return None
+    party = found[spec.provider]
+    if party.facts is None:
+        return None
+    asked = spec.model or ("" if is_glob(model) else model)
+    return Target(
+        f"{spec.provider}/{asked or '*'}",
+        spec.provider,
+        party.kind,
+        "openai.chat",
+        spec.model or "",
+        party.facts,
+        spec.weight or 1,
+        condition.or_false(bench.counter(f"models.{model}")) if condition else None,
+        party.ask_usage,
+    )
