@@ -39,7 +39,7 @@ def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationE
 
 
 def _real(paper: Paper, base: Path, loc: tuple[str | int, ...]) -> Iterator[str | int]:
-    """pydantic's location without the members of unions it tried; the last step may be a key that is missing."""
+    """pydantic's location without the members of unions it tried; the last may be missing."""
     path = base
     for place, step in enumerate(loc):
         at = (*path, step)

@@ -1,0 +1,111 @@
+"""`gateway explain`: which rules and targets a call would meet, and why not the others."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gateway.config.compile import Ground
+from gateway.config.desk import load_policies
+from gateway.config.explain import explain
+from gateway.config.problem import BadPolicies
+from gateway.config.schema import GivenSpec
+from gateway.config.snapshot import Snapshot
+from gateway.settings import BadSettings, from_environment
+
+
+class _Misused(Exception):
+    """An argument that cannot be used."""
+
+
+def add(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "explain",
+        help="say which rules and targets a call would meet, and why",
+        epilog="example: gateway explain policies --team default --model demo --metadata env=prod",
+    )
+    parser.add_argument("path", nargs="?", type=Path, default=Path("policies"), metavar="DIR|FILE")
+    who = parser.add_mutually_exclusive_group(required=True)
+    who.add_argument("--key", metavar="NAME", help="the name of a key of the policy files")
+    who.add_argument("--team", metavar="TEAM")
+    parser.add_argument("--model", required=True, metavar="MODEL", help="the model as the app asks for it")
+    parser.add_argument("--request", type=Path, metavar="FILE", help="the JSON body of the call")
+    parser.add_argument("--metadata", action="append", default=[], metavar="K=V")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        ground = Ground(from_environment().data_dir)
+        snapshot = load_policies(args.path, ground)
+        found = explain(snapshot, _given(args, snapshot), time.time())  # noqa: TID251  the clock enters here
+    except BadPolicies as bad:
+        print(bad)
+        return 1
+    except (BadSettings, _Misused) as error:
+        print(f"gateway explain: {error}", file=sys.stderr)
+        return 2
+    print(json.dumps(found, indent=2) if args.json else _told(found))
+    return 0 if found["allowed"] else 1
+
+
+def _given(args: argparse.Namespace, snapshot: Snapshot) -> GivenSpec:
+    """Raises _Misused."""
+    names = {facts.name for facts in snapshot.keys.values()}
+    if args.key is not None and args.key not in names:
+        raise _Misused(
+            f'the policy files name no key "{args.key}"; for a key made at run time give its --team'
+        )
+    if args.team is not None and args.team not in snapshot.teams:
+        raise _Misused(f'there is no team "{args.team}"; there is {", ".join(sorted(snapshot.teams))}')
+    metadata = dict(pair.split("=", 1) if "=" in pair else _no_pair(pair) for pair in args.metadata)
+    return GivenSpec(
+        key=args.key, team=args.team, model=args.model, metadata=metadata, request=_body(args.request)
+    )
+
+
+def _no_pair(text: str) -> tuple[str, str]:
+    raise _Misused(f'--metadata takes K=V, not "{text}"')
+
+
+def _body(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        body = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _Misused(f"--request {file}: {error}") from None
+    if not isinstance(body, dict):
+        raise _Misused(f"--request {file}: must hold a JSON object")
+    return body
+
+
+def _told(found: dict[str, Any]) -> str:
+    refused = found["refused"]
+    verdict = f"refused: {refused['code']}: {refused['message']}" if refused else "allowed"
+    lines = [verdict, f"team {found['team']}, model {found['model'] or 'none'}, policies {found['policies']}"]
+    lines += ["rules:"] if found["rules"] else []
+    for rule in found["rules"]:
+        lines.append(f"  {rule['rule']}: {'matches' if rule['matches'] else 'no: ' + rule['because']}")
+    lines += ["limits:"] if found["limits"] else []
+    for limit in found["limits"]:
+        per = f" per {limit['per_seconds']} s" if limit["per_seconds"] else ""
+        bucket = (
+            f", bucket {' / '.join(value or '(none)' for value in limit['bucket'])}"
+            if limit["bucket"]
+            else ""
+        )
+        shadow = ", shadow" if limit["mode"] == "shadow" else ""
+        of = f"{limit['amount']} of {limit['limit']} {limit['unit']}{per}"
+        lines.append(f"  {limit['rule']}: takes {of}{bucket}{shadow}")
+    lines += ["targets:"] if found["targets"] else []
+    for target in found["targets"]:
+        lines.append(f"  {target['tried'] or '-'}. {target['target']}{_why(target['because'])}")
+    return "\n".join(lines)
+
+
+def _why(because: str | None) -> str:
+    return f"  (not tried: {because})" if because else ""
