@@ -145,7 +145,7 @@ class Reader:
     def _scalar(self, node: Any, path: Path, paper: Paper) -> Any:
         text, tag = node.value, node.tag
         if node.start_mark.line == node.end_mark.line:
-            paper.insets[path] = 0 if node.style is None else 1
+            paper.insets[path] = 1 if node.style else 0
         if "${" in text:
             try:
                 text = self._fill(text)
@@ -154,7 +154,7 @@ class Reader:
                 return ""
             paper.filled[path] = text
             paper.insets.pop(path, None)
-            if node.style is None and text:
+            if not node.style and text:
                 tag = _resolved(text)
         try:
             return text if tag == _CORE + "str" else _plain(tag, text)
