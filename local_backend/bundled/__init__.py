@@ -1,0 +1,1 @@
+"""The bundled model: a very small Llama that knows this gateway, with the text and the script that made it."""

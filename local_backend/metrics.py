@@ -1,0 +1,82 @@
+"""The engine's numbers, counted in plain integers and rendered as Prometheus text when asked."""
+
+from bisect import bisect_left
+from dataclasses import dataclass, field
+
+FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
+
+
+class Histogram:
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+
+@dataclass(slots=True)
+class Metrics:
+    running: int = 0
+    waiting: int = 0
+    blocks: int = 0
+    blocks_used: int = 0
+    preemptions: int = 0
+    hit_tokens: int = 0
+    asked_tokens: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    aborts: int = 0
+    steps: int = 0
+    step_seconds: float = 0.0
+    finished: dict[str, int] = field(default_factory=dict)
+    first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
+    between: Histogram = field(default_factory=lambda: Histogram(BETWEEN))
+
+    def render(self) -> bytes:
+        ratio = self.blocks_used / self.blocks if self.blocks else 0.0
+        lines: list[str] = []
+        _one(lines, "backend_running", "gauge", "Requests being decoded.", self.running)
+        _one(lines, "backend_waiting", "gauge", "Requests that wait for room.", self.waiting)
+        _one(lines, "backend_kv_cache_usage_ratio", "gauge", "Share of the KV blocks in use.", ratio)
+        _one(lines, "backend_preemptions_total", "counter", "Requests put back to wait.", self.preemptions)
+        _one(
+            lines,
+            "backend_prefix_cache_hits_total",
+            "counter",
+            "Prompt tokens found in the cache.",
+            self.hit_tokens,
+        )
+        _one(
+            lines,
+            "backend_prefix_cache_queries_total",
+            "counter",
+            "Prompt tokens looked up.",
+            self.asked_tokens,
+        )
+        _one(lines, "backend_prompt_tokens_total", "counter", "Prompt tokens computed.", self.tokens_in)
+        _one(lines, "backend_generation_tokens_total", "counter", "Tokens generated.", self.tokens_out)
+        _one(lines, "backend_aborts_total", "counter", "Requests whose client left.", self.aborts)
+        _one(lines, "backend_steps_total", "counter", "Steps of the engine.", self.steps)
+        _one(lines, "backend_step_seconds_total", "counter", "Seconds spent in steps.", self.step_seconds)
+        _histogram(
+            lines, "backend_time_to_first_token_seconds", "From arrival to the first token.", self.first_token
+        )
+        _histogram(lines, "backend_inter_token_seconds", "Between tokens of one request.", self.between)
+        return ("\n".join(lines) + "\n").encode()
+
+
+def _one(lines: list[str], name: str, kind: str, help: str, value: float) -> None:
+    lines += [f"# HELP {name} {help}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+
+
+def _histogram(lines: list[str], name: str, help: str, found: Histogram) -> None:
+    lines += [f"# HELP {name} {help}", f"# TYPE {name} histogram"]
+    seen = 0
+    for bound, count in zip([*found.bounds, "+Inf"], found.counts, strict=True):
+        seen += count
+        lines.append(f'{name}_bucket{{le="{bound}"}} {seen}')
+    lines += [f"{name}_sum {found.sum:g}", f"{name}_count {seen}"]
