@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from gateway.config.problem import Path, Place, Problem, written
+from gateway.config.variables import Filled
 
 MOST_NODES = 200_000  # what aliases may expand to: a "billion laughs" file ends here
 DEEPEST = 64
@@ -157,7 +158,9 @@ class Reader:
             if not node.style and text:
                 tag = _resolved(text)
         try:
-            return text if tag == _CORE + "str" else _plain(tag, text)
+            if tag != _CORE + "str":
+                return _plain(tag, text)
+            return Filled(text) if path in paper.filled else text
         except ValueError:
             self._note(node, path, "is not what its tag says; leave the tag out")
             return None

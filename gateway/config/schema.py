@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from gateway.config.words import Count, Day, Dimension, Duration, Hash, Name, Share, Text
+from gateway.config.words import Count, Day, Dimension, Duration, Flag, Hash, Name, Share, Text, Whole
 from gateway.providers.registry import PROVIDERS
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -31,7 +31,7 @@ class ProviderFields(Strict):
     """What all provider types share."""
 
     type: str
-    default: bool = Field(default=False, description="Serves endpoints that name no model (files, batches).")
+    default: Flag = Field(default=False, description="Serves endpoints that name no model (files, batches).")
     stream_usage: Literal["ask", "leave"] = Field(
         default="ask", description="ask: usage is asked of streams whose client did not; leave: untouched."
     )
@@ -56,17 +56,17 @@ class TargetSpec(Strict):
     model: Name | None = Field(
         default=None, description="What the provider calls it; absent: the asked name."
     )
-    weight: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+    weight: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
         default=None, description="Its share of the calls; for strategy weighted alone."
     )
     condition: Text | None = Field(default=None, alias="if", description="CEL; an error skips the target.")
 
 
 class RetrySpec(Strict):
-    attempts: Annotated[int, Field(ge=1, le=10)] = Field(
+    attempts: Annotated[Whole, Field(ge=1, le=10)] = Field(
         default=2, description="Tries at one target, the first included."
     )
-    on: list[Annotated[int, Field(ge=400, le=599)] | Literal["connect", "timeout"]] = Field(
+    on: list[Annotated[Whole, Field(ge=400, le=599)] | Literal["connect", "timeout"]] = Field(
         default=[429, 500, 502, 503, 504, "connect", "timeout"], description="What leads on."
     )
     budget: Share = Field(default=0.2, description="Same-target retries per calls over 10 s.")
@@ -137,11 +137,11 @@ class GivenSpec(Strict):
     metadata: dict[str, str] = {}
     request: dict[str, Any] = Field(default={}, description="Fields of the chat request's body.")
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")
-    used: dict[str, Annotated[int, Field(ge=0)]] = Field(default={}, description="Units used up, by rule.")
+    used: dict[str, Annotated[Whole, Field(ge=0)]] = Field(default={}, description="Units used up, by rule.")
 
 
 class ExpectSpec(Strict):
-    allowed: bool | None = None
+    allowed: Flag | None = None
     refused: Text | None = Field(default=None, description="The code of the refusal.")
     rule: Text | None = Field(default=None, description="The rule that refuses.")
     target: Text | None = Field(default=None, description="The first target: provider or provider/model.")

@@ -8,6 +8,12 @@ _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
+class Filled(str):
+    """Text that was filled in: it may stand for a number or a truth value though it is in quotes."""
+
+    __slots__ = ()
+
+
 class Variables:
     """Fills values in. `files` are those that were asked for, with their bytes (None: unreadable), so that
     they are watched and count for the version."""

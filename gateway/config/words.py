@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, WithJsonSchema
 
+from gateway.config.variables import Filled
+
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 86400.0
@@ -64,6 +66,15 @@ def dimension(value: object) -> str:
     raise ValueError("must be one of key, team, user, model, metadata.NAME")
 
 
+def plain(value: object) -> object:
+    """What quoted text that was filled in stands for; anything else as it is."""
+    if not isinstance(value, Filled):
+        return value
+    if value.isascii() and value.isdigit():
+        return int(value[:20])
+    return {"true": True, "false": False}.get(value, value)
+
+
 def _word(read: Callable[[object], Any], pattern: str, example: str) -> Any:
     """Metadata of a type that `read` makes of text that looks like `pattern`."""
     return BeforeValidator(read), WithJsonSchema(
@@ -76,6 +87,8 @@ Share = Annotated[float, *_word(share, r"^\d+(\.\d+)?\s*%$", "20%")]
 Day = Annotated[float, *_word(epoch, r"^\d{4}-\d{2}-\d{2}", "2027-01-31")]
 Hash = Annotated[str, *_word(digest, r"^sha256:[0-9a-f]{64}$", "sha256:" + "0" * 64)]
 Dimension = Annotated[str, *_word(dimension, r"^(key|team|user|model|metadata\..+)$", "key")]
+Whole = Annotated[int, BeforeValidator(plain)]
+Flag = Annotated[bool, BeforeValidator(plain)]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
-Count = Annotated[int, Field(ge=1, le=10**12)]
+Count = Annotated[Whole, Field(ge=1, le=10**12)]

@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from gateway.config.words import digest, dimension, epoch, seconds, share
+from gateway.config.variables import Filled
+from gateway.config.words import digest, dimension, epoch, plain, seconds, share
 
 
 @pytest.mark.parametrize(
@@ -67,3 +68,12 @@ def test_dimensions(text: str) -> None:
 def test_other_dimensions_are_refused(text: object) -> None:
     with pytest.raises(ValueError, match="must be one of"):
         dimension(text)
+
+
+def test_what_was_filled_in_stands_for_numbers_and_truth_values_even_in_quotes() -> None:
+    assert plain(Filled("600")) == 600
+    assert plain(Filled("true")) is True
+    assert plain(Filled("false")) is False
+    assert plain(Filled("x1")) == "x1"
+    assert plain("600") == "600"
+    assert plain(7) == 7

@@ -1,0 +1,119 @@
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import fingerprint, load, read_folder
+from gateway.config.problem import BadPolicies
+from gateway.config.variables import Variables
+from tests.gateway.config.texts import BASE, problems, told
+
+
+def test_files_of_a_folder_are_read_by_name(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.yml", ".hidden.yaml", "notes.txt", "c.yaml~"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "d.yaml").write_text("x")
+    (tmp_path / "e.yaml").mkdir()
+    assert list(read_folder(tmp_path)) == [str(tmp_path / "a.yml"), str(tmp_path / "b.yaml")]
+
+
+def test_one_file_will_do(tmp_path: Path) -> None:
+    (tmp_path / "only.policies").write_text("kind: access")
+    assert read_folder(tmp_path / "only.policies") == {str(tmp_path / "only.policies"): "kind: access"}
+
+
+def refused(path: Path) -> str:
+    with pytest.raises(BadPolicies) as caught:
+        read_folder(path)
+    return str(caught.value)
+
+
+def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
+    assert "gateway init makes one" in refused(tmp_path / "gone")
+    assert "gateway init writes a first one" in refused(tmp_path)
+    (tmp_path / "a.yaml").write_bytes(b"\xff\xfe\x00")
+    assert refused(tmp_path) == f"{tmp_path}/a.yaml:1:1: is not UTF-8 text; save it as UTF-8"
+    (tmp_path / "a.yaml").write_bytes(b"#" * (9 << 20))
+    assert "is larger than 8 MiB; split it" in refused(tmp_path)
+
+
+def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("x")
+    (tmp_path / "b.yaml").symlink_to("gone.yaml")
+    assert list(read_folder(tmp_path)) == [str(tmp_path / "a.yaml")]
+
+
+def test_the_version_is_of_names_contents_and_referenced_files(tmp_path: Path) -> None:
+    def version(texts: dict[str, str]) -> str:
+        return load(texts, Variables({}, tmp_path)).version
+
+    (tmp_path / "key").write_text("one")
+    text = 'kind: providers\nproviders: {o: {type: openai, api_key: "${file:key}"}}'
+    first = version({"a.yaml": text})
+    assert len(first) == 12
+    assert set(first) <= set("0123456789abcdef")
+    assert version({"a.yaml": text}) == version({"/elsewhere/a.yaml": text}) == first
+    assert version({"b.yaml": text}) != first
+    assert version({"a.yaml": text + "\n"}) != first
+    (tmp_path / "key").write_text("two")
+    assert version({"a.yaml": text}) != first
+
+
+def test_the_fingerprint_tells_a_missing_file_from_a_full_one() -> None:
+    assert fingerprint({}, {Path("k"): None}) != fingerprint({}, {Path("k"): b"x"})
+
+
+def test_a_document_without_kind_is_told_the_kinds() -> None:
+    kinds = "providers, models, access, rate-limits, tests"
+    for text in ("a: 1", "- 1", "just words", "kind: 3", "kind:"):
+        assert told(text)[0].endswith(f"kind: every document has a kind; add one of {kinds}"), text
+
+
+@pytest.mark.parametrize("kind", ["budgets", "guardrails", "cache", "mcp", "monitors"])
+def test_a_kind_to_come_is_said_not_to_be_built(kind: str) -> None:
+    assert told(f"kind: {kind}\nrules: []") == [
+        f'a.yaml:1:7: kind: kind "{kind}" is not built yet; remove this document'
+    ]
+
+
+def test_a_kind_misspelt_is_helped() -> None:
+    assert told("kind: rate-limit") == [
+        'a.yaml:1:7: kind: there is no kind "rate-limit"; did you mean "rate-limits"?'
+    ]
+
+
+@pytest.mark.parametrize("kind", ["anthropic", "azure", "bedrock", "cohere", "gemini", "vertex"])
+def test_a_provider_type_to_come_is_said_not_to_be_built(kind: str) -> None:
+    [problem] = told(f"kind: providers\nproviders:\n  x: {{type: {kind}, whatever: 1}}")
+    assert problem.startswith(f'a.yaml:3:13: type: type "{kind}" is not built yet; there is compatible, ')
+
+
+def test_a_provider_type_misspelt_or_missing_is_helped() -> None:
+    assert told("kind: providers\nproviders:\n  a: {type: opnai}\n  b: {}\n  c: 3\n") == [
+        'a.yaml:3:13: type: there is no provider type "opnai"; did you mean "openai"?',
+        "a.yaml:4:6: type: must be one of compatible, local, openai; add it",
+        "a.yaml:5:6: type: must be one of compatible, local, openai; add it",
+    ]
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "ä", "a b", "-a"])
+def test_a_provider_has_a_plain_name(name: str) -> None:
+    [problem] = problems(f"kind: providers\nproviders:\n  ? '{name}'\n  : {{type: openai}}")
+    assert "rename it" in problem.message
+    assert problem.place.line == 3
+
+
+def test_faults_of_all_files_are_told_at_once_in_order() -> None:
+    found = told("kind: nope", "kind: models\nmodels: {a: {}}", "a: [")
+    assert [line.split(":")[0] for line in found] == ["a.yaml", "b.yaml", "c.yaml"]
+
+
+def test_what_could_not_be_filled_in_is_complained_of_once() -> None:
+    text = 'kind: rate-limits\nrules: [{id: a, limit: "${GONE}", unit: requests, per: minute}]'
+    [problem] = told(text)
+    assert "the variable GONE is not set" in problem
+
+
+def test_good_files_have_no_problem() -> None:
+    assert problems(BASE) == []
+    assert problems(*BASE.split("---\n")) == []
