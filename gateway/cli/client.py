@@ -1,0 +1,52 @@
+"""How commands talk to a running gateway: the admin API, with the token of the data folder."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from gateway.upstream.side import SideError, ask
+
+
+class Unreachable(Exception):
+    """No gateway answers, or it says no; the message is for the person at the terminal."""
+
+
+def add_address(parser: argparse.ArgumentParser) -> None:
+    """The options all verbs that ask a running gateway share."""
+    default = os.environ.get("GATEWAY_ADMIN_URL", "http://127.0.0.1:8081")
+    parser.add_argument(
+        "--admin-url", default=default, help="where the admin API listens (default: %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def request(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
+    """The JSON answer. Raises Unreachable."""
+    try:
+        status, answer = ask(args.admin_url, method, f"/admin/v1{path}", admin_token(), body)
+    except SideError as error:
+        raise Unreachable(
+            f"no gateway answers at {args.admin_url} ({error}); is `gateway serve` running?"
+        ) from None
+    if status >= 400:
+        message = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
+        raise Unreachable(str(message or f"the gateway answered {status}"))
+    return answer
+
+
+def admin_token() -> str:
+    """From GATEWAY_ADMIN_TOKEN, else from the data folder; empty where there is none."""
+    if token := os.environ.get("GATEWAY_ADMIN_TOKEN"):
+        return token
+    path = Path(os.environ.get("GATEWAY_DATA_DIR", ".gateway")) / "admin-token"
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
+def complain(verb: str, error: Exception) -> int:
+    print(f"gateway {verb}: {error}", file=sys.stderr)
+    return 1

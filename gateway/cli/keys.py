@@ -1,0 +1,75 @@
+"""`gateway keys create|list|revoke|rotate`: the keys of a running gateway."""
+
+import argparse
+import json
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.client import Unreachable, add_address, complain, request
+
+
+def add(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "keys",
+        help="make, list, revoke and rotate keys",
+        epilog="example: gateway keys create --name ci --team research --expires 2027-01-31",
+    )
+    acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
+    create = acts.add_parser("create", help="make a key; it is shown this once")
+    create.add_argument("--name", required=True)
+    create.add_argument("--team", required=True)
+    create.add_argument("--expires", metavar="DATE", help="the first day on which it is not valid, UTC")
+    listing = acts.add_parser("list", help="all keys, without the keys themselves")
+    revoke = acts.add_parser("revoke", help="end a key at once")
+    rotate = acts.add_parser("rotate", help="put a new key in the place of an old one, which ends at once")
+    for act in (revoke, rotate):
+        act.add_argument("name")
+    for act in (create, listing, revoke, rotate):
+        add_address(act)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    try:
+        answer = _ask(args)
+    except Unreachable as error:
+        return complain(f"keys {args.act}", error)
+    if args.json:
+        print(json.dumps(answer))
+    elif args.act == "list":
+        _show(answer["keys"])
+    elif args.act == "revoke":
+        print(f'key "{args.name}" is revoked')
+    else:
+        print(f"{answer['key']}\n(shown this once: only its hash is kept)")
+    return 0
+
+
+def _ask(args: argparse.Namespace) -> Any:
+    if args.act == "create":
+        body = {"name": args.name, "team": args.team} | ({"expires": args.expires} if args.expires else {})
+        return request(args, "POST", "/keys", body)
+    if args.act == "list":
+        return request(args, "GET", "/keys")
+    name = quote(args.name, safe="")
+    return (
+        request(args, "DELETE", f"/keys/{name}")
+        if args.act == "revoke"
+        else request(args, "POST", f"/keys/{name}/rotate")
+    )
+
+
+def _show(keys: list[dict[str, Any]]) -> None:
+    table = Table("name", "team", "expires", "state", "from")
+    for key in keys:
+        expires = (
+            datetime.fromtimestamp(key["expires"], UTC).date().isoformat() if key["expires"] else "never"
+        )
+        table.add_row(
+            key["name"], key["team"], expires, "revoked" if key["revoked"] else "valid", key["source"]
+        )
+    Console().print(table)

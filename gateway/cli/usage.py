@@ -1,0 +1,52 @@
+"""`gateway usage`: what was used, by team, model and more."""
+
+import argparse
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from rich.console import Console
+from rich.table import Table
+
+from gateway.cli.client import Unreachable, add_address, complain, request
+
+_COLUMNS = ("calls", "prompt_tokens", "completion_tokens", "estimated", "cost_usd")
+
+
+def add(verbs: Any) -> None:
+    parser = verbs.add_parser(
+        "usage",
+        help="calls and tokens, from the ledger",
+        epilog="example: gateway usage --by team,model --since 24h",
+    )
+    parser.add_argument(
+        "--by", default="team,model", help="comma-separated: key, team, user, model, provider, route ..."
+    )
+    parser.add_argument(
+        "--since", default="", metavar="SPAN", help="such as 30m, 24h or 7d (default: all time)"
+    )
+    add_address(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    asked = {"by": args.by} | ({"since": args.since} if args.since else {})
+    try:
+        answer = request(args, "GET", f"/usage?{urlencode(asked)}")
+    except Unreachable as error:
+        return complain("usage", error)
+    if args.json:
+        print(json.dumps(answer))
+        return 0
+    names = [name for name in args.by.split(",") if name]
+    table = Table(*names, *(name.replace("_", " ") for name in _COLUMNS))
+    for row in answer["rows"]:
+        table.add_row(*(str(row[name]) for name in names), *_cells(row))
+    table.add_section()
+    table.add_row(*(["total", *[""] * (len(names) - 1)] if names else []), *_cells(answer["total"]))
+    Console().print(table)
+    return 0
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    return ["-" if row[name] is None else f"{row[name]:,}" for name in _COLUMNS]
