@@ -34,7 +34,7 @@ def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationE
         words = said.setdefault(path, [])
         if message not in words:
             words.append(message)
-        found[path] = paper.problem(path, " or ".join(words), key=one["type"] == "extra_forbidden")
+        found[path] = paper.problem(path, "; or ".join(words), key=one["type"] == "extra_forbidden")
     return list(found.values())
 
 

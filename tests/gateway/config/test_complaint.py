@@ -38,7 +38,7 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         ),
         (
             TARGET % ("", ", retry: {on: [429, conect]}"),
-            "2:60: retry.on[1]: must be a whole number; write it as 5, without quotes or must be one of "
+            "2:66: retry.on[1]: must be a whole number; write it as 5, without quotes; or must be one of "
             'connect, timeout; did you mean "connect"?',
         ),
         (
@@ -58,7 +58,7 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         ),
         (
             RULE % ", when: {metadata: {env: 3}}",
-            "2:79: rules[0].when.metadata.env: must be text; put it in quotes or "
+            "2:79: rules[0].when.metadata.env: must be text; put it in quotes; or "
             "must be a list, as in [a, b]",
         ),
         (RULE % ", when: {teams: a}", "2:70: rules[0].when.teams: must be a list, as in [a, b]"),
@@ -74,7 +74,7 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         ),
         (
             "kind: providers\nproviders: {a: {type: openai, api_key: 5}}",
-            "2:40: api_key: must be text; put it in quotes or must be a list, as in [a, b]",
+            "2:40: api_key: must be text; put it in quotes; or must be a list, as in [a, b]",
         ),
         (
             'kind: providers\nproviders: {a: {type: openai, default: "yes"}}',
