@@ -4,8 +4,9 @@ UpstreamError
 ├── ConnectFailed       no connection: refused, no such host, TLS or proxy said no
 ├── ConnectTimedOut     none within the connect timeout (or no free place in the pool)
 ├── TimedOut            connected, but silent for too long; `phase` says where
-├── ConnectionCut       closed or reset in mid-answer; `response_started` tells whether a byte had come
-└── BadAnswer           what came is no HTTP answer we accept: framing, header size, body size
+├── ConnectionCut       closed or reset in mid-call; `response_started` tells whether a byte had come
+└── BadAnswer           what came is no HTTP answer we accept: framing, header size
+    └── BodyTooLarge    more bytes than the caller takes
 """
 
 
@@ -24,7 +25,7 @@ class ConnectTimedOut(UpstreamError):
 class TimedOut(UpstreamError):
     def __init__(self, message: str, *, phase: str) -> None:
         super().__init__(message)
-        self.phase = phase  # "first byte" | "first event" | "idle"
+        self.phase = phase  # "upload" | "first byte" | "first event" | "idle"
 
 
 class ConnectionCut(UpstreamError):
@@ -34,4 +35,8 @@ class ConnectionCut(UpstreamError):
 
 
 class BadAnswer(UpstreamError):
+    pass
+
+
+class BodyTooLarge(BadAnswer):
     pass

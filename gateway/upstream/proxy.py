@@ -2,12 +2,15 @@
 
 import asyncio
 import base64
+import ipaddress
 import socket
 from collections.abc import Mapping
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from gateway.core.address import Origin
+
+MOST_HEAD = 16 << 10  # bytes of a proxy's answer
 
 
 class Proxy(NamedTuple):
@@ -17,7 +20,10 @@ class Proxy(NamedTuple):
 
 
 class Proxies(NamedTuple):
-    """The standard variables: HTTPS_PROXY, HTTP_PROXY, NO_PROXY (names, .suffixes, addresses, or *)."""
+    """The standard variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in capitals or small.
+
+    NO_PROXY lists names (which cover their subdomains), .suffixes, addresses, networks, each with or without
+    a port, or `*`. This machine itself is never asked through a proxy."""
 
     https: Proxy | None
     http: Proxy | None
@@ -29,68 +35,88 @@ class Proxies(NamedTuple):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str]) -> "Proxies":
-        """Raises ValueError for a proxy address that is none."""
+        """Raises ValueError naming the variable whose address is none."""
 
         def value(name: str) -> str:
             return environ.get(name) or environ.get(name.lower()) or ""
 
+        def proxy(name: str) -> Proxy | None:
+            try:
+                return parse_proxy(value(name))
+            except ValueError as error:
+                raise ValueError(f"{name}: {error}") from None
+
         direct = tuple(part.strip().lower() for part in value("NO_PROXY").split(",") if part.strip())
-        return cls(parse_proxy(value("HTTPS_PROXY")), parse_proxy(value("HTTP_PROXY")), direct)
+        return cls(proxy("HTTPS_PROXY"), proxy("HTTP_PROXY"), direct)
 
     def for_origin(self, origin: Origin) -> Proxy | None:
         proxy = self.https if origin.scheme == "https" else self.http
-        if proxy is None or _is_loopback(origin.host):
-            return None
         host = origin.host.lower()
-        for rule in self.direct:
-            name = rule.removeprefix("*").removeprefix(".")
-            if rule == "*" or host == name or host.endswith("." + name) or f"{host}:{origin.port}" == rule:
-                return None
+        if proxy is None or _is_loopback(host):
+            return None
+        if any(_covers(rule, host, origin.port) for rule in self.direct):
+            return None
         return proxy
 
 
 def parse_proxy(url: str) -> Proxy | None:
-    """`http://user:password@host:port`; None for an empty one."""
+    """`http://user:password@host:port`; None for an empty one. Raises ValueError."""
     if not url:
         return None
     parts = urlsplit(url if "://" in url else f"http://{url}")
-    if parts.scheme != "http" or not parts.hostname:
+    try:
+        port = parts.port or 80
+    except ValueError:
+        port = 0
+    if parts.scheme != "http" or not parts.hostname or not port:
         raise ValueError("a proxy's address must look like http://host:port")
     authorization = ""
     if parts.username is not None:
         pair = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
         authorization = "Basic " + base64.b64encode(pair.encode()).decode()
-    return Proxy(parts.hostname, parts.port or 80, authorization)
+    return Proxy(parts.hostname, port, authorization)
 
 
-async def tunnel(loop: asyncio.AbstractEventLoop, proxy: Proxy, origin: Origin) -> socket.socket:
-    """A connected socket through the proxy. Raises OSError that says what the proxy answered."""
-    infos = await loop.getaddrinfo(proxy.host, proxy.port, type=socket.SOCK_STREAM)
-    family, kind, number, _, address = infos[0]
-    sock = socket.socket(family, kind, number)
-    sock.setblocking(False)
+async def tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy, origin: Origin) -> None:
+    """Turn a connection to the proxy into one to the origin. Raises OSError saying what the proxy answered."""
+    place = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+    lines = [f"CONNECT {place} HTTP/1.1", f"host: {place}"]
+    if proxy.authorization:
+        lines.append(f"proxy-authorization: {proxy.authorization}")
+    await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    answer = b""
+    while not answer.endswith(b"\r\n\r\n"):
+        # One byte at a time: what follows the blank line belongs to the tunnel.
+        part = await loop.sock_recv(sock, 1)
+        if not part or len(answer) > MOST_HEAD:
+            raise OSError(f"the proxy {proxy.host}:{proxy.port} broke off")
+        answer += part
+    status = answer[9:12].decode("latin-1")
+    if not answer.startswith(b"HTTP/1.") or not status.startswith("2"):
+        raise OSError(f"the proxy {proxy.host}:{proxy.port} answered {status!r}")
+
+
+def _covers(rule: str, host: str, port: int) -> bool:
+    if rule == "*":
+        return True
+    name, colon, digits = rule.rpartition(":")
+    if colon and digits.isdigit() and (":" not in name or name.endswith("]")):
+        if int(digits) != port:
+            return False
+        rule = name
+    rule = rule.strip("[]").removeprefix("*").removeprefix(".")
+    if host == rule or host.endswith("." + rule):
+        return True
     try:
-        await loop.sock_connect(sock, address)
-        place = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
-        lines = [f"CONNECT {place} HTTP/1.1", f"Host: {place}"]
-        if proxy.authorization:
-            lines.append(f"Proxy-Authorization: {proxy.authorization}")
-        await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
-        answer = b""
-        while b"\r\n\r\n" not in answer:
-            # One byte at a time: what follows the blank line belongs to the tunnel.
-            part = await loop.sock_recv(sock, 1)
-            if not part or len(answer) > 16384:
-                raise OSError("the proxy closed the connection")
-            answer += part
-        status = answer.split(b" ", 2)[1:2]
-        if status != [b"200"]:
-            raise OSError(f"the proxy answered {b''.join(status).decode('latin-1')[:3]}")
-    except BaseException:
-        sock.close()
-        raise
-    return sock
+        return ipaddress.ip_address(host) in ipaddress.ip_network(rule, strict=False)
+    except ValueError:
+        return False
 
 
 def _is_loopback(host: str) -> bool:
-    return host in ("localhost", "::1") or host.startswith("127.")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

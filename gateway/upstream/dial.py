@@ -1,0 +1,109 @@
+"""Open a socket to an origin: unix or TCP, by happy eyeballs, through a proxy, under TLS."""
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from itertools import chain, zip_longest
+from typing import Any
+
+from gateway.core.address import Origin
+from gateway.upstream.connection import Connection
+from gateway.upstream.failures import ConnectFailed
+from gateway.upstream.proxy import Proxies, tunnel
+
+NEXT_ADDRESS = 0.25  # seconds an address has before the next one is tried beside it (RFC 8305, section 5)
+
+
+def name_of(origin: Origin) -> str:
+    return origin.path or f"{origin.host}:{origin.port}"
+
+
+async def dial(
+    origin: Origin, tls: ssl.SSLContext, proxies: Proxies, make: Callable[[], Connection]
+) -> Connection:
+    """A connected `make()`. Raises ConnectFailed saying what was refused."""
+    loop = asyncio.get_running_loop()
+    try:
+        if origin.scheme == "unix":
+            _, connection = await loop.create_unix_connection(make, origin.path)
+            return connection
+        proxy = proxies.for_origin(origin)
+        host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        sock = await connect(loop, host, port)
+        try:
+            if proxy is not None:
+                await tunnel(loop, sock, proxy, origin)
+            secured = origin.scheme == "https"
+            _, connection = await loop.create_connection(
+                make,
+                sock=sock,
+                ssl=tls if secured else None,
+                server_hostname=origin.host if secured else None,
+            )
+        except BaseException:
+            sock.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        raise ConnectFailed(f"{name_of(origin)}: no connection: {_reason(error)}") from error
+    return connection
+
+
+async def connect(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    """The first of the host's addresses to accept, each given a head start. Raises OSError."""
+    infos = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    tasks: set[asyncio.Task[socket.socket]] = set()
+    last: BaseException = OSError(f"{host} has no address")
+    try:
+        while infos or tasks:
+            if infos:
+                tasks.add(loop.create_task(_attempt(loop, infos.pop(0))))
+            head_start = NEXT_ADDRESS if infos else None
+            done, tasks = await asyncio.wait(tasks, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                error = task.exception()
+                if error is None:
+                    tasks |= done - {task}
+                    return task.result()
+                last = error
+        raise last
+    finally:
+        await _drop(tasks)
+
+
+async def _attempt(loop: asyncio.AbstractEventLoop, info: Any) -> socket.socket:
+    family, kind, protocol, _, address = info
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        await loop.sock_connect(sock, address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+async def _drop(losers: "set[asyncio.Task[socket.socket]]") -> None:
+    for task in losers:
+        task.cancel()
+    for came in await asyncio.gather(*losers, return_exceptions=True):
+        if isinstance(came, socket.socket):
+            came.close()
+
+
+def _interleaved(infos: Sequence[Any]) -> list[Any]:
+    """By turns one of each family, in the resolver's order: a broken IPv6 costs one head start, no more."""
+    families = list(dict.fromkeys(info[0] for info in infos))
+    columns = [[info for info in infos if info[0] == family] for family in families]
+    return [info for info in chain.from_iterable(zip_longest(*columns)) if info is not None]
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate was not accepted: {error.verify_message}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or type(error).__name__}"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

@@ -1,0 +1,121 @@
+"""The connections of one origin: the warmest idle one first, new ones up to a bound, then wait in turn."""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from gateway.upstream.connection import Connection
+from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
+
+Dial = Callable[["Pool"], Awaitable[Connection]]
+
+
+class Pool:
+    """`dial` opens one connection of this pool; `most` bounds them."""
+
+    def __init__(self, name: str, dial: Dial, most: int) -> None:
+        self.name = name
+        self.idle: list[Connection] = []  # the warmest last; some may have closed meanwhile
+        self.waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._dial, self._most = dial, most
+        self._open: set[Connection] = set()
+        self._opening = 0  # places taken by connections that are being made
+
+    @property
+    def open(self) -> int:
+        return len(self._open) + self._opening
+
+    def take(self) -> Connection | None:
+        """An idle connection, if there is one."""
+        while self.idle:
+            connection = self.idle.pop()
+            if not connection.closed:
+                return connection
+        return None
+
+    async def make(self, seconds: float) -> Connection:
+        """A new connection; where all places are taken, the next that is free. Raises ConnectFailed, and
+        ConnectTimedOut after `seconds`."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._place()
+        except TimeoutError:
+            raise ConnectTimedOut(f"{self.name}: no connection within {seconds:g} s") from None
+
+    def release(self, connection: Connection) -> None:
+        """It has served its call: hand it to who has waited longest, or keep it."""
+        waiter = self._next_waiter()
+        if waiter is not None:
+            waiter.set_result(connection)
+        else:
+            connection.idle_since = connection.loop.time()
+            self.idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        if connection in self._open:
+            self._open.remove(connection)
+            self._free_place()
+
+    def sweep(self, idle_before: float, born_before: float) -> None:
+        """Close what has been idle or has lived for too long."""
+        for connection in self.idle:
+            if connection.idle_since < idle_before or connection.born < born_before:
+                connection.abort()
+        self.idle = [connection for connection in self.idle if not connection.closed]
+
+    def close(self) -> None:
+        """Close all; calls in flight and those who wait fail."""
+        while (waiter := self._next_waiter()) is not None:
+            waiter.set_exception(ConnectFailed(f"{self.name}: the client was closed"))
+        for connection in list(self._open):
+            connection.cut()
+        self.idle.clear()
+
+    async def _place(self) -> Connection:
+        while self.open >= self._most and self.idle:
+            self.idle.pop(0).abort()  # a new one was asked for: the coldest makes room
+        if self.open < self._most:
+            self._opening += 1
+        elif (granted := await self._turn()) is not None:
+            return granted
+        try:
+            connection = await self._dial(self)
+        except BaseException:
+            self._opening -= 1
+            self._free_place()
+            raise
+        self._opening -= 1
+        if not connection.closed:
+            self._open.add(connection)
+        return connection
+
+    async def _turn(self) -> Connection | None:
+        """A used connection, or None for a place to make one in (already counted)."""
+        waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(waiter)
+        try:
+            return await waiter
+        except BaseException:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self._give_back(waiter.result())
+            raise
+
+    def _give_back(self, granted: Connection | None) -> None:
+        """Who had waited was cancelled at the very moment of getting it."""
+        if granted is None:
+            self._opening -= 1
+            self._free_place()
+        elif not granted.closed:
+            self.release(granted)
+
+    def _free_place(self) -> None:
+        if self.open < self._most and (waiter := self._next_waiter()) is not None:
+            self._opening += 1
+            waiter.set_result(None)
+
+    def _next_waiter(self) -> "asyncio.Future[Connection | None] | None":
+        while self.waiting:
+            waiter = self.waiting.popleft()
+            if not waiter.done():
+                return waiter
+        return None
