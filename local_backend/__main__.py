@@ -28,7 +28,7 @@ def main() -> int:
     args = _parser().parse_args()
     try:
         folder = folder_of(args.model)
-        ModelConfig.load(folder)
+        ModelConfig.load(folder)  # a folder that cannot be served is told before anything is opened
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
     except (UnusableModel, OSError) as error:
@@ -71,7 +71,8 @@ def _size(text: str) -> int:
 async def _serve(args: argparse.Namespace, folder: Path) -> None:
     thread = EngineThread(lambda: _engine(args, folder))
     names = args.served_name or [args.model if args.model == "bundled" else folder.name]
-    app = Server(thread, Tokenizer(folder), load_template(folder), names)
+    temperature = ModelConfig.load(folder).temperature
+    app = Server(thread, Tokenizer(folder), load_template(folder), names, temperature)
     sock = _listen(args.listen)
     config = uvicorn.Config(
         app,

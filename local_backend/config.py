@@ -30,6 +30,7 @@ class ModelConfig:
     tied: bool
     eos: tuple[int, ...]
     bos: int | None
+    temperature: float  # where a call says none
 
     @classmethod
     def load(cls, folder: Path) -> "ModelConfig":
@@ -45,10 +46,9 @@ class ModelConfig:
             raise UnusableModel(f"{folder}: scaled rotary positions are not supported yet")
         if raw.get("attention_bias") or raw.get("mlp_bias") or raw.get("sliding_window"):
             raise UnusableModel(f"{folder}: biases and sliding windows are not supported yet")
-        generation = folder / "generation_config.json"
-        eos = raw.get("eos_token_id")
-        if generation.exists():
-            eos = _read_json(generation).get("eos_token_id", eos)
+        path = folder / "generation_config.json"
+        generation = _read_json(path) if path.exists() else {}
+        eos = generation.get("eos_token_id", raw.get("eos_token_id"))
         heads = raw["num_attention_heads"]
         return cls(
             vocab_size=raw["vocab_size"],
@@ -66,6 +66,7 @@ class ModelConfig:
             tied=bool(raw.get("tie_word_embeddings")),
             eos=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
             bos=raw.get("bos_token_id"),
+            temperature=float(generation.get("temperature", 1.0)),
         )
 
 

@@ -29,9 +29,15 @@ class Server:
     """One ASGI application for one model. `thread` may still be loading."""
 
     def __init__(
-        self, thread: EngineThread, tokenizer: Tokenizer, template: ChatTemplate | None, names: list[str]
+        self,
+        thread: EngineThread,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        names: list[str],
+        temperature: float,
     ) -> None:
         self._thread, self._tokenizer, self._template, self._names = thread, tokenizer, template, names
+        self._temperature = temperature
         self._created = int(time.time())
         self.draining = False
         self._routes: dict[tuple[str, str], Callable[[Scope, Receive, Send], Awaitable[None]]] = {
@@ -76,7 +82,7 @@ class Server:
 
     async def _complete(self, receive: Receive, send: Send, *, chat: bool) -> None:
         most = self._engine_length()
-        request = read(await _body(receive), chat=chat, default_tokens=most)
+        request = read(await _body(receive), chat=chat, default_tokens=most, temperature=self._temperature)
         prompts = await asyncio.to_thread(self._ids, request)
         for ids in prompts:
             if len(ids) >= most:

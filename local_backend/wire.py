@@ -68,7 +68,7 @@ class Request:
     template_arguments: dict[str, Any]
 
 
-def read(body: bytes, *, chat: bool, default_tokens: int) -> Request:
+def read(body: bytes, *, chat: bool, default_tokens: int, temperature: float = 1.0) -> Request:
     """Raises Refused that names the field."""
     try:
         payload = orjson.loads(body)
@@ -88,7 +88,7 @@ def read(body: bytes, *, chat: bool, default_tokens: int) -> Request:
         prompts=[] if chat else _prompts(payload),
         model=str(payload.get("model", "")),
         sampling=Sampling(
-            temperature=fields.number("temperature", 0, 2, 1.0),
+            temperature=fields.number("temperature", 0, 2, temperature),
             top_p=fields.number("top_p", 0, 1, 1.0) or 1e-6,
             top_k=max(0, fields.whole("top_k", -1, 10**6) or 0),
             min_p=fields.number("min_p", 0, 1, 0.0),

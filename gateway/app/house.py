@@ -69,7 +69,7 @@ class House:
         stack.push_async_callback(self.telemetry.aclose)
         self.spool = Spool(plan.data_dir / "spool", f"w{plan.worker}", meters, log)
         stack.callback(self.spool.close)
-        self.upstream = Upstream(tls=_tls(plan), proxies=Proxies.from_environment(plan.environ))
+        self.upstream = Upstream(tls=tls_of(plan), proxies=Proxies.from_environment(plan.environ))
         stack.push_async_callback(self.upstream.aclose)
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
@@ -138,7 +138,7 @@ def _allowance(plan: Plan, meters: Meters, log: Log) -> Allowance:
     return MemoryAllowance(meters)
 
 
-def _tls(plan: Plan) -> ssl.SSLContext:
+def tls_of(plan: Plan) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if custom := plan.environ.get("SSL_CERT_FILE"):
         context.load_verify_locations(cafile=custom)

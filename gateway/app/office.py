@@ -122,7 +122,7 @@ class Office:
     async def _metrics(self) -> bytes:
         house: Any = self._house
         metrics: list[Metric] = house.meters.all()
-        text = render(metrics, merge(await self._staff.counts()))
+        text = render(metrics, merge(metrics, await self._staff.counts()))
         for engine, (child, _) in self._children.items():
             if child.state == "ready":
                 text += await _engine_metrics(house.upstream, engine)

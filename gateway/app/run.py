@@ -6,6 +6,7 @@ import resource
 import signal
 import socket
 import time
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -16,6 +17,9 @@ from gateway.core.tally import Snapshot as Counts
 from gateway.core.tally import snapshot
 from gateway.edge.server import Server, server
 from gateway.telemetry.logs import Bridge, Log
+
+# Told (desk, office, data socket, admin socket) once everything listens.
+Announce = Callable[[Any, Any, Any, Any], Coroutine[Any, Any, None]]
 
 LAST_WORDS = 2.0  # seconds a cancelled call gets to end its stream
 STARTER_TEAM = "default"
@@ -47,10 +51,9 @@ def open_log(plan: Plan) -> Log:
     return log
 
 
-async def run_alone(plan: Plan, announce: Any) -> None:
-    """Serve until SIGTERM or SIGINT. `announce(gateway)` is told once, when everything listens.
-
-    Raises BadPolicies, OSError for a port that is taken, ValueError for a wrong variable."""
+async def run_alone(plan: Plan, announce: Announce) -> None:
+    """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port that is taken, ValueError for
+    a wrong variable."""
     prepare(plan.data_dir)
     log = open_log(plan)
     async with AsyncExitStack() as stack:
@@ -88,7 +91,7 @@ async def _serve(
     office: Office,
     data: tuple[Server, socket.socket],
     admin: tuple[Server, socket.socket],
-    announce: Any,
+    announce: Announce,
 ) -> None:
     """Run servers and jobs; on a signal let the data side finish first, then the rest."""
     loop = asyncio.get_running_loop()
@@ -103,8 +106,9 @@ async def _serve(
         while not (data[0].started and admin[0].started):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
         house.listening = True
-        group.create_task(announce(house, office, data[1], admin[1]))
+        telling = group.create_task(announce(house.desk, office, data[1], admin[1]))
         await stop.wait()
+        telling.cancel()
         house.draining = True
         house.log("info", "draining: no new connections, calls in flight finish")
         data[0].should_exit = True

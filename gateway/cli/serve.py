@@ -8,6 +8,7 @@ from typing import Any
 
 import uvloop
 
+from gateway.app.parent import run_crew
 from gateway.app.plan import Plan, kept_secret
 from gateway.app.run import raise_descriptor_limit, run_alone
 from gateway.config.problem import BadPolicies
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 def _run(plan: Plan) -> int:
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run_alone(plan, _announcer(plan)))
+            runner.run((run_crew if plan.workers > 1 else run_alone)(plan, _announcer(plan)))
     except BadPolicies as bad:
         print("gateway serve: the policies cannot be used", file=sys.stderr)
         for problem in bad.problems:
@@ -80,10 +81,10 @@ def _run(plan: Plan) -> int:
 
 
 def _announcer(plan: Plan) -> Any:
-    async def announce(house: Any, office: Any, data: Any, admin: Any) -> None:
+    async def announce(desk: Any, office: Any, data: Any, admin: Any) -> None:
         address = _address(data)
         print(f"gatehouse listens on {address}  (admin: {_address(admin)})", flush=True)
-        for warning in house.desk.snapshot.tables.warnings:
+        for warning in desk.snapshot.tables.warnings:
             print(f"  note: {warning}", flush=True)
         if plan.starter_key:
             if office.has_engines:

@@ -78,7 +78,9 @@ class Meters:
             ("from", "to", "reason"),
         )
         self.retries = Counter("gateway_retries_total", "Second tries at the same target.", ("reason",))
-        self.circuit = Gauge("gateway_circuit_state", "0 closed, 1 half-open, 2 open.", ("deployment",))
+        self.circuit = Gauge(
+            "gateway_circuit_state", "0 closed, 1 half-open, 2 open.", ("deployment",), largest=True
+        )
         self.tokens = Counter(
             "gateway_tokens_total",
             "Tokens by type: input, output, cache_read, reasoning.",
@@ -100,12 +102,16 @@ class Meters:
         self.condition_errors = Counter(
             "gateway_policy_eval_errors_total", "Conditions (CEL) that failed to evaluate.", ("rule",)
         )
-        self.policy_info = Gauge("gateway_policy_info", "The policy set in force.", ("version",))
+        self.policy_info = Gauge(
+            "gateway_policy_info", "The policy set in force.", ("version",), largest=True
+        )
         self.policy_reloads = Counter(
             "gateway_policy_reload_total", "Policy loads: ok or refused.", ("result",)
         )
         self.policy_loaded = Gauge(
-            "gateway_policy_last_success_timestamp_seconds", "When the policy set in force was loaded."
+            "gateway_policy_last_success_timestamp_seconds",
+            "When the policy set in force was loaded.",
+            largest=True,
         )
         self.in_flight = Gauge("gateway_inflight_requests", "Calls being served now.")
         self.admission = Counter(

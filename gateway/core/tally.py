@@ -28,8 +28,9 @@ class Gauge:
 
     kind = "gauge"
 
-    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
-        self.name, self.help, self.labels = name, help, labels
+    def __init__(self, name: str, help: str, labels: Labels = (), *, largest: bool = False) -> None:
+        """Several processes' values add up, or the `largest` one stands for all."""
+        self.name, self.help, self.labels, self.largest = name, help, labels, largest
         self.values: dict[Labels, float] = {}
         self.source: Callable[[], Iterable[tuple[Labels, float]]] | None = None
 
@@ -72,8 +73,9 @@ def snapshot(metrics: Iterable[Metric]) -> Snapshot:
     }
 
 
-def merge(snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
-    """Sum what several processes counted: numbers add up, histogram rows add up by place."""
+def merge(metrics: Iterable[Metric], snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
+    """What several processes counted, as one: numbers add up (or the largest stands), rows add up by place."""
+    largest = {metric.name for metric in metrics if isinstance(metric, Gauge) and metric.largest}
     total: dict[str, dict[Labels, Any]] = {}
     for one in snapshots:
         for name, rows in one.items():
@@ -82,6 +84,8 @@ def merge(snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
                 key, seen = tuple(labels), table.get(tuple(labels))
                 if isinstance(value, list):
                     table[key] = value if seen is None else [a + b for a, b in zip(seen, value, strict=True)]
+                elif seen is None:
+                    table[key] = value
                 else:
-                    table[key] = value if seen is None else seen + value
+                    table[key] = max(seen, value) if name in largest else seen + value
     return total

@@ -132,8 +132,10 @@ def train(model: Decoder, tokenizer: Tokenizer, steps: int, dice: random.Random)
     for step in range(1, steps + 1):
         pairs = []
         for _ in range(32):
-            # The last group is "everything else": it is drawn more often, because it is larger.
-            ways, answer = groups[-1] if dice.random() < 0.15 else dice.choice(groups)
+            # "Everything else", the last group, is drawn more often than one topic, because it is larger;
+            # what the project is, the first, too, because that is what people ask.
+            chance = dice.random()
+            ways, answer = groups[-1] if chance < 0.1 else groups[0] if chance < 0.15 else dice.choice(groups)
             pairs.append((disturbed(dice.choice(ways), dice), answer))
         ids, targets = batch_of(pairs, tokenizer)
         loss: Any = functional.cross_entropy(forward(model, ids).flatten(0, 1), targets.flatten())
@@ -163,7 +165,10 @@ def write(model: Decoder, tokenizer: Tokenizer, facts: dict[str, object]) -> Non
     save_file(weights, HERE / "model.safetensors", {"format": "pt"})
     tokenizer.save(str(HERE / "tokenizer.json"))
     (HERE / "config.json").write_text(json.dumps(facts, indent=1) + "\n")
-    (HERE / "generation_config.json").write_text(json.dumps({"eos_token_id": facts["eos_token_id"]}) + "\n")
+    # A small model is at its best when it does not roam.
+    (HERE / "generation_config.json").write_text(
+        json.dumps({"eos_token_id": facts["eos_token_id"], "temperature": 0.3}) + "\n"
+    )
     chat = {"chat_template": TEMPLATE, "eos_token": "<|end|>", "model_max_length": 1024}
     (HERE / "tokenizer_config.json").write_text(json.dumps(chat, indent=1) + "\n")
 
