@@ -134,7 +134,11 @@ def run_tests(papers: Papers, snapshot: Snapshot) -> list[Problem]:
             for place, test in enumerate(document.spec.tests):
                 for what, message in _judge(test, try_call(snapshot, test.given)):
                     path = ("tests", place, "expect", what)
-                    problems.append(document.paper.problem(path, f'test "{test.name}" fails: {message}'))
+                    problems.append(
+                        document.paper.problem(
+                            path, f'test "{test.name}" fails: {message}; mend the policies or the test'
+                        )
+                    )
     return problems
 
 

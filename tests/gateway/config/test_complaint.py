@@ -38,7 +38,7 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         ),
         (
             TARGET % ("", ", retry: {on: [429, conect]}"),
-            "2:66: retry.on[1]: must be a whole number; write it as 5, without quotes; or must be one of "
+            "2:58: retry.on[1]: must be a whole number; write it as 5, without quotes; or must be one of "
             'connect, timeout; did you mean "connect"?',
         ),
         (

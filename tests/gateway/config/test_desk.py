@@ -1,0 +1,284 @@
+import asyncio
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from gateway.config.bench import Ground
+from gateway.config.desk import Desk, load_policies
+from gateway.config.problem import BadPolicies
+from gateway.config.snapshot import Snapshot
+from gateway.core.meters import Meters
+
+GOOD = """\
+kind: providers
+providers: {p: {type: compatible, base_url: "http://127.0.0.1:1/v1"}}
+---
+kind: models
+models: {%s: {targets: [{provider: p}]}}
+---
+kind: access
+teams: {all: {models: ["*"]}}
+"""
+
+
+class Office:
+    """A desk over a folder, with what it logs and counts."""
+
+    def __init__(self, path: Path) -> None:
+        self.logged: list[tuple[str, str]] = []
+        self.meters = Meters()
+        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log)
+
+    def _log(self, level: str, message: str) -> None:
+        self.logged.append((level, message))
+
+    def counted(self) -> dict[str, float]:
+        return {labels[0]: count for labels, count in self.meters.policy_reloads.values.items()}
+
+    @property
+    def models(self) -> list[str]:
+        return self.desk.snapshot.listed("all")
+
+
+def write(folder: Path, model: str) -> None:
+    (folder / "gateway.yaml").write_text(GOOD % model)
+
+
+def test_a_desk_opens_with_a_snapshot_and_counts_it(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    version = office.desk.snapshot.version
+    assert office.models == ["one"]
+    assert office.counted() == {"ok": 1}
+    assert office.meters.policy_info.values == {(version,): 1.0}
+    assert office.meters.policy_loaded.values == {(): 1000.0}
+    assert office.desk.describe() == {"version": version, "loaded_at": 1000.0, "warnings": [], "problems": []}
+
+
+def test_a_desk_does_not_open_over_bad_policies(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("kind: nope")
+    with pytest.raises(BadPolicies, match="there is no kind"):
+        Office(tmp_path)
+
+
+def test_a_good_edit_is_taken_whole_and_told(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    told: list[Snapshot] = []
+    office.desk.changed.append(told.append)
+    write(tmp_path, "two")
+    status = office.desk.reload()
+    assert office.models == ["two"]
+    assert told == [office.desk.snapshot]
+    assert status.version == office.desk.snapshot.version
+    assert office.logged == [("info", f"policies {status.version} are in force")]
+    assert office.counted() == {"ok": 2}
+
+
+def test_a_bad_edit_keeps_the_last_good_and_says_where_it_is_bad_once(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    kept = office.desk.snapshot
+    (tmp_path / "gateway.yaml").write_text(GOOD % "two" + "---\nkind: budgets\n")
+    for _ in range(3):
+        status = office.desk.reload()
+        assert office.desk.snapshot is kept
+        assert [str(problem) for problem in status.problems] == [
+            f'{tmp_path}/gateway.yaml:10:7: kind: kind "budgets" is not built yet; remove this document'
+        ]
+    assert office.counted() == {"ok": 1, "refused": 1}
+    [(level, message)] = office.logged
+    assert level == "error"
+    assert f"{tmp_path}/gateway.yaml:10:7: kind" in message
+    assert office.desk.describe()["problems"]
+
+
+def test_mending_a_bad_edit_clears_it_even_when_nothing_changed_in_the_end(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    kept = office.desk.snapshot
+    (tmp_path / "gateway.yaml").write_text("kind: [")
+    assert office.desk.reload().problems
+    write(tmp_path, "one")
+    assert not office.desk.reload().problems
+    assert office.desk.snapshot is kept
+
+
+def test_a_folder_that_vanishes_keeps_the_last_good(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    (tmp_path / "gateway.yaml").unlink()
+    [problem] = office.desk.reload().problems
+    assert "gateway init writes a first one" in problem.message
+    assert office.models == ["one"]
+
+
+def test_a_set_that_fails_its_own_tests_is_refused(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    (tmp_path / "tests.yaml").write_text(
+        "kind: tests\ntests: [{name: t, given: {team: all, model: two}, expect: {allowed: true}}]"
+    )
+    [problem] = office.desk.reload().problems
+    assert 'test "t" fails: refused: model_not_found' in problem.message
+    write(tmp_path, "two")
+    assert not office.desk.reload().problems
+    assert office.models == ["two"]
+
+
+def test_files_may_be_tried_without_being_put_in_force(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    kept = office.desk.snapshot
+    assert office.desk.try_texts({"gateway.yaml": GOOD % "one"}) == kept.version
+    assert len(office.desk.try_texts({"a.yaml": GOOD % "two"})) == 12
+    with pytest.raises(BadPolicies, match=r"a\.yaml:1:7"):
+        office.desk.try_texts({"a.yaml": "kind: nope"})
+    assert office.desk.snapshot is kept
+
+
+def test_an_overtaken_look_changes_nothing(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    late = office.desk._next()
+    reading = office.desk._read(late)
+    write(tmp_path, "two")
+    office.desk.reload()
+    office.desk._adopt(reading)
+    assert office.models == ["two"]
+
+
+def test_policies_load_without_a_desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEHOUSE_TEST_MODEL", "three")
+    (tmp_path / "a.yaml").write_text(GOOD % "one")
+    (tmp_path / "b.yaml").write_text(
+        'kind: models\nmodels: {other: {targets: [{provider: p, model: "${GATEHOUSE_TEST_MODEL}"}]}}'
+    )
+    assert load_policies(tmp_path, Ground(tmp_path)).listed("all") == ["one", "other"]
+
+
+@asynccontextmanager
+async def watched(office: Office) -> AsyncIterator[Callable[[Callable[[], bool]], Awaitable[None]]]:
+    """The desk watching; the value waits until something about it holds. A wait over 10 s is a failure."""
+    seen = asyncio.Event()
+    threads: list[int] = []
+
+    def note(snapshot: Snapshot) -> None:
+        threads.append(threading.get_ident())
+        seen.set()
+
+    office.desk.changed.append(note)
+    task = asyncio.get_running_loop().create_task(office.desk.watch())
+
+    async def until(holds: Callable[[], bool]) -> None:
+        async with asyncio.timeout(10):
+            while not holds():
+                seen.clear()
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(seen.wait(), 0.02)
+
+    try:
+        yield until
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert all(thread == threading.get_ident() for thread in threads)
+
+
+async def test_an_edit_is_live_soon_after_it_was_written(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        write(tmp_path, "two")
+        await until(lambda: office.models == ["two"])
+        (tmp_path / "more.yml").write_text("kind: models\nmodels: {three: {targets: [{provider: p}]}}")
+        await until(lambda: office.models == ["three", "two"])
+        (tmp_path / "more.yml").unlink()
+        await until(lambda: office.models == ["two"])
+
+
+async def test_an_edit_by_renaming_a_new_file_over_the_old_is_seen(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        (tmp_path / ".gateway.yaml.swp").write_text(GOOD % "two")
+        os.replace(tmp_path / ".gateway.yaml.swp", tmp_path / "gateway.yaml")
+        await until(lambda: office.models == ["two"])
+
+
+async def test_the_symlink_swap_of_kubernetes_is_seen(tmp_path: Path) -> None:
+    for version in ("one", "two"):
+        (tmp_path / f"..{version}").mkdir()
+        write(tmp_path / f"..{version}", version)
+    (tmp_path / "..data").symlink_to("..one")
+    (tmp_path / "gateway.yaml").symlink_to("..data/gateway.yaml")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        (tmp_path / "..data_tmp").symlink_to("..two")
+        os.replace(tmp_path / "..data_tmp", tmp_path / "..data")
+        await until(lambda: office.models == ["two"])
+
+
+async def test_a_single_file_is_watched_through_its_folder(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path / "gateway.yaml")
+    async with watched(office) as until:
+        write(tmp_path, "two")
+        await until(lambda: office.models == ["two"])
+
+
+async def test_a_bad_edit_under_watch_is_logged_and_a_good_one_follows(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        (tmp_path / "gateway.yaml").write_text("kind: nope")
+        await until(lambda: bool(office.desk.status.problems))
+        assert office.models == ["one"]
+        write(tmp_path, "two")
+        await until(lambda: office.models == ["two"])
+    assert [level for level, _ in office.logged] == ["error", "info"]
+
+
+async def test_a_referenced_file_is_watched_and_read_again(tmp_path: Path) -> None:
+    policies, secrets = tmp_path / "policies", tmp_path / "secrets"
+    policies.mkdir()
+    secrets.mkdir()
+    (secrets / "model").write_text("one\n")
+    text = GOOD.replace("provider: p}", f'provider: p, model: "${{file:{secrets}/model}}"}}')
+    (policies / "a.yaml").write_text(text % "smart")
+    office = Office(policies)
+    before = office.desk.snapshot.version
+
+    def target() -> str:
+        return office.desk.snapshot.tables.exact["smart"].targets[0].model
+
+    assert target() == "one"
+    async with watched(office) as until:
+        (secrets / "model").write_text("two\n")
+        await until(lambda: target() == "two")
+        assert office.desk.snapshot.version != before
+        (secrets / "model").unlink()
+        await until(lambda: bool(office.desk.status.problems))
+        assert "cannot be read" in office.desk.status.problems[0].message
+        (secrets / "model").write_text("three\n")
+        await until(lambda: target() == "three")
+
+
+async def test_a_folder_that_is_replaced_is_watched_again(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    write(folder, "one")
+    office = Office(folder)
+    async with watched(office) as until:
+        folder.rename(tmp_path / "old")
+        await until(lambda: bool(office.desk.status.problems))
+        folder.mkdir()
+        write(folder, "two")
+        await until(lambda: office.models == ["two"])
+        write(folder, "three")
+        await until(lambda: office.models == ["three"])

@@ -1,0 +1,106 @@
+from typing import Any
+
+from gateway.config.explain import explain
+from gateway.config.schema import GivenSpec
+from tests.gateway.config.texts import BASE, snapshot
+
+RULES = """\
+kind: models
+models:
+  picky: {targets: [{provider: openai, if: "request.stream"}, {provider: ours, model: llama}]}
+---
+kind: rate-limits
+match: first
+rules:
+  - {id: free, limit: 1, unit: requests, per: minute, when: {teams: [free]}}
+  - {id: prod, limit: 20, unit: requests, per: minute, when: {metadata: {env: prod}}, for_each: [team, user]}
+  - {id: rest, limit: 30, unit: requests, per: minute}
+---
+kind: rate-limits
+rules:
+  - {id: streams, limit: 9, unit: tokens, per: day, if: "request.stream", mode: shadow}
+  - {id: others, limit: 5, unit: concurrent, when: {models: [smart]}}
+"""
+
+
+def ask(**given: object) -> dict[str, Any]:
+    return explain(
+        snapshot(BASE, RULES), GivenSpec.model_validate({"model": "picky", "team": "all", **given}), 0.0
+    )
+
+
+def test_each_rule_matches_or_says_which_predicate_fails_first() -> None:
+    found = ask(metadata={"env": "prod"})
+    assert found["rules"] == [
+        {"rule": "free", "matches": False, "because": "when.teams"},
+        {"rule": "prod", "matches": True, "because": None},
+        {"rule": "rest", "matches": False, "because": "rule prod matched first"},
+        {"rule": "streams", "matches": False, "because": "if"},
+        {"rule": "others", "matches": False, "because": "when.models"},
+    ]
+
+
+def test_limits_that_apply_say_how_much_of_which_bucket_is_taken() -> None:
+    found = ask(
+        metadata={"env": "prod", "user": "ada"},
+        request={"stream": True, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]},
+    )
+    first, second = found["limits"]
+    assert first == {
+        "rule": "prod",
+        "bucket": ["all", "ada"],
+        "amount": 1,
+        "limit": 20,
+        "unit": "requests",
+        "per_seconds": 60,
+        "mode": "enforce",
+    }
+    assert second["rule"] == "streams"
+    assert second["bucket"] == []
+    assert second["mode"] == "shadow"
+    assert second["amount"] > 5
+
+
+def test_targets_come_in_order_and_those_left_out_say_why() -> None:
+    assert ask(request={"stream": True})["targets"] == [
+        {"target": "openai/picky", "tried": 1, "because": None},
+        {"target": "ours/llama", "tried": 2, "because": None},
+    ]
+    assert ask()["targets"] == [
+        {"target": "ours/llama", "tried": 1, "because": None},
+        {"target": "openai/picky", "tried": None, "because": "its if does not hold"},
+    ]
+    assert ask(down=["ours"], request={"stream": True})["targets"] == [
+        {"target": "openai/picky", "tried": 1, "because": None},
+        {"target": "ours/llama", "tried": None, "because": "it is down"},
+    ]
+
+
+def test_what_is_allowed_says_where_it_belongs() -> None:
+    found = ask()
+    assert found["allowed"] is True
+    assert found["refused"] is None
+    assert found["team"] == "all"
+    assert found["model"] == "picky"
+    assert len(str(found["policies"])) == 12
+
+
+def test_a_refusal_before_any_rule_has_neither_rules_nor_targets() -> None:
+    found = ask(team="free")
+    assert found["allowed"] is False
+    assert found["refused"] == {
+        "code": "model_not_allowed",
+        "message": 'team "free" may not use the model "picky"',
+        "rule": "",
+    }
+    assert found["rules"] == found["limits"] == found["targets"] == []
+
+
+def test_a_refusal_by_a_rule_still_shows_the_way_it_would_have_gone() -> None:
+    found = ask(used={"rest": 30})
+    assert found["refused"] == {
+        "code": "rate_limit_exceeded",
+        "message": 'rule "rest" has 0 left and the call needs 1',
+        "rule": "rest",
+    }
+    assert found["targets"]
