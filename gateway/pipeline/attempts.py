@@ -98,7 +98,7 @@ class Attempts:
         """All tries at one target. None: its breaker let none through."""
         tools, tries, setback = self._tools, 0, None
         tools.budgets.call(target.name)
-        while tools.breaker.begin(target.name):
+        while tools.breaker.begin(target.name, sole=len(lane.targets) == 1):
             tries += 1
             came = await self._try(exchange, lane, target)
             if isinstance(came, Answered):

@@ -9,12 +9,12 @@ Besides, a target that said Retry-After rests that long.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 CONSECUTIVE = 5
 WINDOW, ENOUGH, RATE = 10.0, 20, 0.5
 FIRST_REST, LONGEST_REST = 5.0, 60.0
-RAMP = 10.0
+RAMP, FIRST_SHARE = 10.0, 0.1
 SMOOTHING = 0.2  # weight of the newest latency
 
 CLOSED, HALF_OPEN, OPEN = 0, 1, 2
@@ -32,7 +32,8 @@ class Condition:
     until: float = 0.0  # open until then
     rest: float = FIRST_REST
     probing: bool = False
-    recovered: float = field(default=-RAMP)
+    strays: int = 0  # calls begun before it opened that have not ended yet
+    recovered: float | None = None  # since then a growing share is let through
     cool_until: float = 0.0
     latency: float | None = None
     in_flight: int = 0
@@ -58,46 +59,58 @@ class Breaker:
             return True
         return now >= one.until and not one.probing
 
-    def begin(self, target: str) -> bool:
+    def begin(self, target: str, *, sole: bool = False) -> bool:
         """Take a place at the target; False where it must be left alone. Ends with one of `succeed`, `fail`
-        and `release`."""
+        and `release`. With `sole` there is no other target, and a recovered one is not spared."""
+        if not self.usable(target):
+            return False
         one = self._targets.get(target)
         if one is None:
             one = self._targets[target] = Condition()
-        if not self.usable(target):
-            return False
-        now = self._clock()
         if one.state != CLOSED:
             one.state, one.probing = HALF_OPEN, True
-        elif now - one.recovered < RAMP and self._dice() > max(0.1, (now - one.recovered) / RAMP):
-            return False
+        elif not sole and one.recovered is not None:
+            share = (self._clock() - one.recovered) / RAMP
+            if share >= 1:
+                one.recovered = None
+            elif self._dice() > max(FIRST_SHARE, share):
+                return False
         one.in_flight += 1
         return True
 
     def succeed(self, target: str, seconds: float) -> None:
         """It answered; `seconds` to the first byte."""
-        one = self._end(target)
-        if one.state != CLOSED:
-            one.state, one.recovered, one.rest = CLOSED, self._clock(), FIRST_REST
-            one.calls = one.failures = 0
-        one.in_a_row = 0
-        self._count(one, failed=False)
+        one = self._targets[target]
+        one.in_flight -= 1
         seen = one.latency
         one.latency = seconds if seen is None else seen + SMOOTHING * (seconds - seen)
+        if one.state == OPEN:
+            one.strays -= 1  # an old answer is no reason to cut the rest short
+            return
+        if one.state == HALF_OPEN:
+            one.state, one.probing, one.strays = CLOSED, False, 0
+            one.recovered, one.rest = self._clock(), FIRST_REST
+        one.in_a_row = 0
+        self._count(one, failed=False)
 
     def fail(self, target: str) -> None:
-        one = self._end(target)
-        one.in_a_row += 1
-        self._count(one, failed=True)
+        one = self._targets[target]
+        if self._ended_by_stray(one):
+            return
         if one.state == HALF_OPEN:
             one.rest = min(one.rest * 2, LONGEST_REST)
             self._open(one)
-        elif one.in_a_row >= CONSECUTIVE or (one.calls >= ENOUGH and one.failures >= RATE * one.calls):
+            return
+        one.in_a_row += 1
+        self._count(one, failed=True)
+        if one.in_a_row >= CONSECUTIVE or (one.calls >= ENOUGH and one.failures >= RATE * one.calls):
             self._open(one)
 
     def release(self, target: str) -> None:
         """The attempt says nothing about the target's health: the client left, or the call was at fault."""
-        self._end(target)
+        one = self._targets[target]
+        if not self._ended_by_stray(one):
+            one.probing = False
 
     def cool(self, target: str, seconds: float) -> None:
         """The target asked to be left alone for so long."""
@@ -135,11 +148,14 @@ class Breaker:
         """For the gauge gateway_circuit_state."""
         return [((name,), float(one.state)) for name, one in self._targets.items()]
 
-    def _end(self, target: str) -> Condition:
-        one = self._targets[target]
+    def _ended_by_stray(self, one: Condition) -> bool:
+        """Whether what ended without an answer counts as a call from before the opening. Calls carry no
+        name, so while there are such calls the last to end is taken for the probe: one at a time holds."""
         one.in_flight -= 1
-        one.probing = False
-        return one
+        if one.state == CLOSED or not one.strays:
+            return False
+        one.strays -= 1
+        return True
 
     def _count(self, one: Condition, *, failed: bool) -> None:
         now = self._clock()
@@ -149,7 +165,7 @@ class Breaker:
         one.failures += failed
 
     def _open(self, one: Condition) -> None:
-        one.state = OPEN
+        one.state, one.probing, one.strays = OPEN, False, one.in_flight
         one.until = self._clock() + one.rest * (0.9 + 0.2 * self._dice())
         one.in_a_row = one.calls = one.failures = 0
 

@@ -17,6 +17,8 @@ Log = Callable[[str, str], None]  # level, message
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
 HEALTHY = 60.0  # seconds of life after which the pause is short again
 GRACE = 5.0  # seconds between SIGTERM and SIGKILL
+LAST_WORDS = 0.5  # seconds in which a dead engine's log is read to its end
+LONGEST_LINE = 64 << 10  # bytes of its log
 _ASK = Timing(connect=1.0, first_byte=2.0, idle=2.0)
 
 
@@ -42,34 +44,43 @@ class Child:
         try:
             while True:
                 born = loop.time()
-                code = await self._live()
+                end = await self._live()
+                if loop.time() - born > HEALTHY:
+                    pause = FIRST_PAUSE
                 self.ready.clear()
                 self.state = "restarting"
                 self.restarts += 1
-                pause = FIRST_PAUSE if loop.time() - born > HEALTHY else min(pause * 2, LONGEST_PAUSE)
-                self._log("error", f"the local engine ended (exit code {code}); next start in {pause:g} s")
+                self._log("error", f"the local engine {end}; next start in {pause:g} s")
                 await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
         finally:
             self.state = "stopped"
             await self._stop()
 
-    async def _live(self) -> int:
-        """One life: start, wait for health, wait for the end."""
+    async def _live(self) -> str:
+        """One life: start, wait for health, wait for the end. What the end was."""
         with contextlib.suppress(FileNotFoundError):
             os.unlink(self._socket)
         Path(self._socket).parent.mkdir(parents=True, exist_ok=True)
-        self._process = process = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-        )
+        try:
+            self._process = process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as error:
+            return f"could not be started ({self._command[0]}: {error.strerror})"
+        assert process.stderr is not None
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._forward_log(process))
+            log = tasks.create_task(self._forward_log(process.stderr))
             health = tasks.create_task(self._await_health())
             code = await process.wait()
             health.cancel()
-        return code
+            # A process of the engine's own may still hold the pipe: its last words are not waited for long.
+            await asyncio.wait({log}, timeout=LAST_WORDS)
+            log.cancel()
+        return f"ended (exit code {code})"
 
     async def _await_health(self) -> None:
         while not await self._is_healthy():  # noqa: ASYNC110
@@ -89,10 +100,20 @@ class Child:
         answer.close()
         return answer.status == 200
 
-    async def _forward_log(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stderr is not None
-        while line := await process.stderr.readline():
-            self._log("info", "local engine: " + line.decode("utf-8", "replace").rstrip())
+    async def _forward_log(self, stderr: asyncio.StreamReader) -> None:
+        rest = b""
+        while part := await stderr.read(LONGEST_LINE):
+            *lines, rest = (rest + part).split(b"\n")
+            if len(rest) > LONGEST_LINE:
+                lines.append(rest)
+                rest = b""
+            for line in lines:
+                self._tell(line)
+        if rest:
+            self._tell(rest)
+
+    def _tell(self, line: bytes) -> None:
+        self._log("info", "local engine: " + line.decode("utf-8", "replace").rstrip())
 
     async def _stop(self) -> None:
         process = self._process
