@@ -25,9 +25,10 @@ from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.attempts import Tools as AttemptTools
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
-from gateway.state.allowance import Allowance
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
+from gateway.state.redis import RedisAllowance
+from gateway.state.resp import parse_url
 from gateway.state.sql import open_engine
 from gateway.telemetry.house import Telemetry
 from gateway.telemetry.logs import Log
@@ -78,7 +79,9 @@ class House:
 
     def jobs(self) -> list[Job]:
         """What runs beside the server until it ends."""
+        shared = [self.allowance.run()] if isinstance(self.allowance, RedisAllowance) else []
         return [
+            *shared,
             self.desk.watch(),
             self.keys.keep_fresh(),
             self.spool.sync(),
@@ -93,7 +96,7 @@ class House:
         return {"status": status, "policies": self.desk.snapshot.version, "degraded": self.degraded()}
 
     def degraded(self) -> list[str]:
-        return list(getattr(self.allowance, "degraded", ()))
+        return self.allowance.degraded
 
     def _reception(self, body: int, file: int, in_flight: int) -> Reception:
         tools = AttemptTools(
@@ -134,8 +137,9 @@ class House:
         self.meters.condition_errors.add((rule,))
 
 
-def _allowance(plan: Plan, meters: Meters, log: Log) -> Allowance:
-    return MemoryAllowance(meters)
+def _allowance(plan: Plan, meters: Meters, log: Log) -> MemoryAllowance | RedisAllowance:
+    url = plan.settings.redis_url
+    return RedisAllowance(parse_url(url), meters, log) if url else MemoryAllowance(meters)
 
 
 def tls_of(plan: Plan) -> ssl.SSLContext:

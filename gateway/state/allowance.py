@@ -24,6 +24,11 @@ class Allowance(Protocol):
         """The call never left for a provider: give everything back. Never waits."""
         ...
 
+    @property
+    def degraded(self) -> list[str]:
+        """What of the store is away, for `/health/ready`; empty when all is well."""
+        ...
+
     async def aclose(self) -> None:
         """Write what is queued, then close."""
         ...

@@ -98,6 +98,10 @@ class MemoryAllowance:
         for claim in grant.claims:
             self._give_back(claim, claim.amount)
 
+    @property
+    def degraded(self) -> list[str]:
+        return []
+
     async def aclose(self) -> None:
         """Nothing is queued."""
 

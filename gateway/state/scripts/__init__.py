@@ -1,0 +1,1 @@
+"""The Lua that runs inside Redis: one file per step of a call."""
