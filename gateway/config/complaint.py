@@ -1,8 +1,7 @@
 """pydantic's findings as problems with a place, in the words "what is wrong; how to mend it"."""
 
-import types
 from collections.abc import Iterator
-from typing import Any, Union, get_args, get_origin
+from typing import Any, get_args
 
 from pydantic import ValidationError
 
@@ -27,13 +26,12 @@ def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationE
     """`base` is where in the paper the data of `model` stands. One problem per place: the members of a
     union all complain of the same value."""
     found: dict[Path, Problem] = {}
-    said: dict[Path, list[str]] = {}
+    said: dict[Path, dict[str, None]] = {}  # in order, each once
     for one in error.errors(include_url=False):
         path: Path = (*base, *_real(paper, base, one["loc"]))
         message = _message(model, path[len(base) :], dict(one))
-        words = said.setdefault(path, [])
-        if message not in words:
-            words.append(message)
+        words = said.setdefault(path, {})
+        words[message] = None
         found[path] = paper.problem(path, "; or ".join(words), key=one["type"] == "extra_forbidden")
     return list(found.values())
 
@@ -81,26 +79,12 @@ def _fields_at(model: type[Strict], path: Path) -> list[str]:
     """The keys allowed where `path` leads."""
     current: Any = model
     for step in path:
-        if isinstance(step, str) and isinstance(current, type) and issubclass(current, Strict):
-            by_alias = {field.alias or name: field.annotation for name, field in current.model_fields.items()}
-            current = by_alias.get(step)
-        else:
-            current = _element(current)
-        current = _present(current)
-    if isinstance(current, type) and issubclass(current, Strict):
-        return [field.alias or name for name, field in current.model_fields.items()]
-    return []
+        fields = _fields(current)
+        # A list or a mapping of names holds its last argument.
+        current = fields[step] if isinstance(step, str) and step in fields else get_args(current)[-1]
+    return list(_fields(current))
 
 
-def _element(annotation: Any) -> Any:
-    """What a list or mapping holds."""
-    return next(iter(get_args(annotation)[-1:]), None)
-
-
-def _present(annotation: Any) -> Any:
-    """The annotation without None, and without what Annotated adds."""
-    while hasattr(annotation, "__metadata__"):
-        annotation = annotation.__origin__
-    if get_origin(annotation) in (Union, types.UnionType):
-        return next(one for one in get_args(annotation) if one is not type(None))
-    return annotation
+def _fields(model: Any) -> dict[str, Any]:
+    fields = getattr(model, "model_fields", {})
+    return {field.alias or name: field.annotation for name, field in fields.items()}

@@ -117,3 +117,24 @@ def test_what_could_not_be_filled_in_is_complained_of_once() -> None:
 def test_good_files_have_no_problem() -> None:
     assert problems(BASE) == []
     assert problems(*BASE.split("---\n")) == []
+
+
+def test_a_folder_that_changes_while_it_is_read_is_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (tmp_path / name).write_text("old")
+    reads: list[str] = []
+
+    def read_and_write(file: Path) -> bytes:
+        reads.append(file.name)
+        with open(file, "rb") as opened:
+            before = opened.read()
+        if len(reads) == 1:
+            for name in ("a.yaml", "b.yaml"):
+                (tmp_path / name).write_text("newer")
+        return before
+
+    monkeypatch.setattr(Path, "read_bytes", read_and_write)
+    assert set(read_folder(tmp_path).values()) == {"newer"}
+    assert reads == ["a.yaml", "b.yaml"] * 2

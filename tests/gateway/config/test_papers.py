@@ -81,13 +81,14 @@ def test_anchors_stand_for_what_they_name() -> None:
 
 
 def test_what_is_filled_in_plain_is_what_it_looks_like_and_in_quotes_it_is_text() -> None:
-    environ = {"N": "600", "B": "true"}
-    assert data('a: ${N}\nb: "${N}"\nc: ${B}\nd: ${M:-}\ne: ${M:-7}', environ) == {
+    environ = {"N": "600", "B": "true", "W": "truth"}
+    assert data('a: ${N}\nb: "${N}"\nc: ${B}\nd: ${M:-}\ne: ${M:-7}\nf: ${W}', environ) == {
         "a": 600,
         "b": "600",
         "c": True,
         "d": "",
         "e": 7,
+        "f": "truth",
     }
 
 

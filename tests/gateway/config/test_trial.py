@@ -17,6 +17,8 @@ models:
   heavy:
     strategy: weighted
     targets: [{{provider: openai, weight: 1}}, {{provider: ours, weight: 9}}]
+  quick: {{strategy: fastest, targets: [{{provider: ours}}, {{provider: openai}}]}}
+  spread: {{strategy: least-busy, targets: [{{provider: ours}}, {{provider: openai}}]}}
 ---
 kind: rate-limits
 rules:
@@ -45,6 +47,8 @@ def failed(given: str, expect: str) -> list[str]:
         ("{team: all, model: picky, request: {max_tokens: 11}}", "{targets: [ours/picky]}"),
         ("{team: all, model: picky, request: {max_completion_tokens: 10}}", "{target: openai}"),
         ("{team: all, model: heavy}", "{targets: [ours, openai]}"),
+        ("{team: all, model: quick}", "{targets: [ours, openai]}"),
+        ("{team: all, model: spread}", "{targets: [ours, openai]}"),
         ("{team: all, model: gpt-5, used: {calls: 9}}", "{allowed: true}"),
         ("{team: all, model: gpt-5, used: {calls: 10}}", "{refused: rate_limit_exceeded, rule: calls}"),
         ("{team: all, model: gpt-5, used: {dark: 10}}", "{allowed: true}"),

@@ -1,0 +1,101 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.main import main
+from tests.shared import ROOT
+
+EXAMPLES = str(ROOT / "policies" / "examples")
+
+
+@pytest.fixture(autouse=True)
+def _key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-key")
+
+
+def test_an_allowed_call_is_told_with_rules_limits_and_targets(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", EXAMPLES, "--key", "ci", "--model", "smart", "--metadata", "app=chat"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "allowed"
+    assert lines[1].startswith("team research, model smart, policies ")
+    assert "  per-key: matches" in lines
+    assert "  free-tokens: no: when.teams" in lines
+    assert "  per-key: takes 1 of 600 requests per 60 s, bucket ci" in lines
+    assert "  per-user: takes 1 of 10000 requests per 86400 s, bucket (none) / chat, shadow" in lines
+    assert lines[-3:] == ["  1. openai/gpt-5", "  2. our-vllm/llama-3.3-70b", "  3. local/smart"]
+
+
+def test_the_body_of_a_request_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "body.json").write_text('{"max_tokens": 9000, "messages": []}')
+    arguments = [
+        "explain",
+        EXAMPLES,
+        "--team",
+        "research",
+        "--model",
+        "smart",
+        "--request",
+        str(tmp_path / "body.json"),
+    ]
+    assert main(arguments) == 0
+    assert (
+        "  -. our-vllm/llama-3.3-70b  (not tried: its if does not hold)"
+        in capsys.readouterr().out.splitlines()
+    )
+
+
+def test_a_refused_call_is_told_and_the_answer_is_no(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", EXAMPLES, "--team", "free", "--model", "gpt-5"]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith('refused: model_not_allowed: team "free" may not use the model "gpt-5"')
+
+
+def test_machines_get_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", EXAMPLES, "--team", "free", "--model", "demo", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["allowed"] is True
+    assert [target["target"] for target in found["targets"]] == ["local/demo"]
+
+
+def test_bad_policies_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text("kind: nope")
+    assert main(["explain", str(tmp_path), "--team", "a", "--model", "m"]) == 1
+    assert "a.yaml:1:7: kind: there is no kind" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--team", "nobody", "--model", "m"], 'there is no team "nobody"; there is free, nightly, research'),
+        (
+            ["--key", "nobody", "--model", "m"],
+            'name no key "nobody"; for a key made at run time give its --team',
+        ),
+        (["--team", "free", "--model", "m", "--metadata", "x"], '--metadata takes K=V, not "x"'),
+        (["--team", "free", "--model", "m", "--request", "/nowhere/x.json"], "No such file"),
+        (["--team", "free", "--key", "ci", "--model", "m"], "not allowed with argument"),
+        (["--model", "m"], "one of the arguments --key --team is required"),
+        (["--team", "free"], "the following arguments are required: --model"),
+    ],
+)
+def test_wrong_use_is_told(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", EXAMPLES, *arguments]) == 2
+    assert complaint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("body", ["[1]", "{", "\xff"])
+def test_a_body_that_is_none_is_told(tmp_path: Path, body: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "body.json").write_text(body, encoding="latin-1")
+    arguments = [
+        "explain",
+        EXAMPLES,
+        "--team",
+        "free",
+        "--model",
+        "demo",
+        "--request",
+        str(tmp_path / "body.json"),
+    ]
+    assert main(arguments) == 2
+    assert "body.json: " in capsys.readouterr().err
