@@ -65,6 +65,7 @@ class Rule:
     on_error: OnError = field(default=lambda: None, repr=False)
     parts: tuple[Part, ...] = ()  # for_each
     assume_output: int = 1024
+    settled: bool = False  # applies to every call that comes this way: there is nothing left to ask
 
     def misses(self, exchange: Exchange) -> str:
         """The first predicate that this call fails, "" if the rule applies. An error of the condition makes
@@ -107,7 +108,7 @@ class RateLimits:
         """Raises NeverFits."""
         found = []
         for rule in self.rules:
-            if rule.misses(exchange):
+            if not rule.settled and rule.misses(exchange):
                 continue
             found.append(rule.claim(exchange, self.cap))
             if self.first:
@@ -124,6 +125,6 @@ class RateLimits:
             if model is not None:
                 settled.append((when.models, model))
             if all(allowed is None or allowed(name) for allowed, name in settled):
-                models = when.models if model is None else None
-                kept.append(replace(rule, when=When(models=models, metadata=when.metadata)))
+                left = When(models=when.models if model is None else None, metadata=when.metadata)
+                kept.append(replace(rule, when=left, settled=left == When() and rule.condition is None))
         return RateLimits(tuple(kept), self.first, cap)

@@ -156,6 +156,16 @@ def test_within_a_lane_only_rules_that_can_match_are_left() -> None:
     assert left.cap == 77
 
 
+def test_a_rule_with_nothing_left_to_ask_is_settled_within_its_lane() -> None:
+    limits = gate(
+        Rule(REQUESTS, When(teams=matcher(["free"]), models=matcher(["gpt-5"]))),
+        Rule(TOKENS, condition=Condition("request.stream")),
+        Rule(AT_ONCE, When(metadata=(("env", matcher(["*"])),))),
+    )
+    assert [rule.settled for rule in lane(limits, model="gpt-5").rules] == [True, False, False]
+    assert [rule.settled for rule in lane(gate(limits.rules[0]), model=None).rules] == [False]
+
+
 def test_within_a_lane_of_one_model_the_model_is_settled_and_of_a_glob_it_is_not() -> None:
     limits = gate(Rule(REQUESTS, When(models=matcher(["gpt-5"]))))
     assert lane(limits, model="o1").rules == ()
