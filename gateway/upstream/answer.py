@@ -108,6 +108,14 @@ class Answer:
         if not self.whole:
             self.wake()
 
+    def await_rest(self) -> None:
+        """The head is here and the body is not, though the caller waits for both: from now on `idle` counts."""
+        if self._idle is None:
+            return
+        deadline = self.last_data + self._idle
+        if self._timer is None or self._timer.when() > deadline:
+            self._arm(deadline)
+
     def complete(self) -> None:
         self._end()
         self.wake()

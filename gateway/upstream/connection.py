@@ -84,7 +84,10 @@ class Connection(asyncio.Protocol):
             self._surplus = True
         if self._over:
             self._finish(answer)
-        elif not answer.status and self._head_bytes > MOST_HEAD:
+        elif answer.status:
+            if answer.whole:
+                answer.await_rest()
+        elif self._head_bytes > MOST_HEAD:
             self._fail(self._head_too_large())
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,7 +121,7 @@ class Connection(asyncio.Protocol):
         if not answer.status:
             answer.headers.append((name.lower(), value))
             return
-        self._head_bytes += len(name) + len(value)  # a trailer: counted, and left out
+        self._head_bytes += len(name) + len(value) + 4  # a trailer: counted, and left out
         if self._head_bytes > MOST_HEAD:
             raise self._bad(f"trailers above {MOST_HEAD} bytes")
 

@@ -1,6 +1,7 @@
 """Open a socket to an origin: unix or TCP, by happy eyeballs, through a proxy, under TLS."""
 
 import asyncio
+import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -104,6 +105,8 @@ def _reason(error: Exception) -> str:
         return f"the certificate was not accepted: {error.verify_message}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or type(error).__name__}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "no such host"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
     return str(error) or type(error).__name__

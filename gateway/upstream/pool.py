@@ -19,6 +19,7 @@ class Pool:
         self.waiting: deque[asyncio.Future[Connection | None]] = deque()
         self._dial, self._most = dial, most
         self._open: set[Connection] = set()
+        self._shut = False
         self._opening = 0  # places taken by connections that are being made
 
     @property
@@ -64,7 +65,8 @@ class Pool:
         self.idle = [connection for connection in self.idle if not connection.closed]
 
     def close(self) -> None:
-        """Close all; calls in flight and those who wait fail."""
+        """Close all, also those that are being made; calls in flight and those who wait fail."""
+        self._shut = True
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(ConnectFailed(f"{self.name}: the client was closed"))
         for connection in list(self._open):
@@ -85,7 +87,11 @@ class Pool:
             self._free_place()
             raise
         self._opening -= 1
-        if not connection.closed:
+        if self._shut:
+            connection.abort()
+        if connection.closed:
+            self._free_place()
+        else:
             self._open.add(connection)
         return connection
 

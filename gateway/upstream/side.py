@@ -21,7 +21,7 @@ def ask(
                 client.request(method, path, json=body) if body is not None else client.request(method, path)
             )
             return answer.status_code, answer.json()
-    except httpx.HTTPError as error:
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SideError(type(error).__name__) from None
     except ValueError:
         raise SideError("the answer is no JSON") from None

@@ -1,0 +1,208 @@
+import asyncio
+import socket
+import ssl
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.address import Origin
+from gateway.upstream import dial
+from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
+from tests.gateway.upstream.authority import Authority
+from tests.gateway.upstream.scripted import HELLO, PATIENT, POST, Peer, provider, saying
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture(scope="module")
+def secured(authority: Authority) -> ssl.SSLContext:
+    return authority.server("localhost")
+
+
+async def test_an_authority_of_ones_own_is_trusted(authority: Authority, secured: ssl.SSLContext) -> None:
+    upstream = Upstream(tls=authority.client)
+    async with provider(saying(HELLO), tls=secured) as (server, origin):
+        for _ in range(3):
+            answer = await upstream.send(origin, POST, b"{}", PATIENT)
+            assert await answer.body(100) == b"hello"
+        assert len(server.peers) == 1
+    await upstream.aclose()
+
+
+async def test_ssl_cert_file_names_the_trusted_authority(
+    authority: Authority, secured: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(authority.certificate))
+    upstream = Upstream()
+    async with provider(saying(HELLO), tls=secured) as (server, origin):
+        await upstream.send(origin, POST, b"{}", PATIENT, whole=True)
+        spoken: ssl.SSLObject = server.peers[0].writer.get_extra_info("ssl_object")
+        assert spoken.selected_alpn_protocol() == "http/1.1"
+    await upstream.aclose()
+
+
+async def test_an_unknown_authority_is_refused(secured: ssl.SSLContext) -> None:
+    upstream = Upstream()
+    async with provider(saying(HELLO), tls=secured) as (_, origin):
+        with pytest.raises(ConnectFailed, match=r"localhost:.*certificate was not accepted: unable to get"):
+            await upstream.send(origin, POST, b"{}", PATIENT)
+    await upstream.aclose()
+
+
+async def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
+    upstream = Upstream(tls=authority.client)
+    async with provider(saying(HELLO), tls=authority.server("other.test")) as (_, origin):
+        with pytest.raises(ConnectFailed, match="certificate was not accepted: Hostname mismatch"):
+            await upstream.send(origin, POST, b"{}", PATIENT)
+        assert upstream.stats() == {f"localhost:{origin.port}": (0, 0)}
+    await upstream.aclose()
+
+
+async def test_what_speaks_no_tls_is_refused(upstream: Upstream) -> None:
+    async def script(peer: Peer) -> None:
+        peer.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+        await peer.left()
+
+    async with provider(script) as (_, origin):
+        with pytest.raises(ConnectFailed, match="TLS failed"):
+            await upstream.send(origin._replace(scheme="https"), POST, b"{}", PATIENT)
+
+
+async def test_leaving_closes_a_connection_under_tls_at_once(
+    authority: Authority, secured: ssl.SSLContext
+) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        await peer.left()
+
+    upstream = Upstream(tls=authority.client)
+    async with provider(script, tls=secured) as (server, origin):
+        answer = await upstream.send(origin, POST, b"{}", PATIENT)
+        answer.close()
+        async with asyncio.timeout(0.1):
+            await server.peers[0].gone.wait()
+    await upstream.aclose()
+
+
+async def test_a_slow_reader_holds_the_provider_back_under_tls(
+    authority: Authority, secured: ssl.SSLContext
+) -> None:
+    sent = 0
+
+    async def script(peer: Peer) -> None:
+        nonlocal sent
+        await peer.request()
+        peer.say(b"HTTP/1.1 200 OK\r\ncontent-length: 20000000\r\n\r\n")
+        for _ in range(200):
+            peer.say(b"x" * 100_000)
+            sent += 100_000
+            await peer.writer.drain()
+
+    upstream = Upstream(tls=authority.client)
+    async with provider(script, tls=secured) as (_, origin):
+        answer = await upstream.send(origin, POST, b"{}", PATIENT)
+        before = -1
+        while before != sent:
+            before = sent
+            await asyncio.sleep(0.05)
+        assert answer.bytes_received < 2_000_000
+        assert len(await answer.body(20_000_000)) == 20_000_000
+    await upstream.aclose()
+
+
+async def test_a_host_that_does_not_exist_is_named(upstream: Upstream) -> None:
+    for host in ("no-such-host.invalid", "a" * 70 + ".invalid"):
+        with pytest.raises(ConnectFailed, match=f"{host}:80: no connection: "):
+            await upstream.send(Origin("http", host, 80), POST, b"{}", PATIENT)
+
+
+async def test_a_socket_that_is_not_there_is_named(upstream: Upstream, tmp_path: Path) -> None:
+    path = str(tmp_path / "none.sock")
+    with pytest.raises(ConnectFailed, match=r"none\.sock: no connection: No such file"):
+        await upstream.send(Origin("unix", "localhost", 0, path), POST, b"{}", PATIENT)
+
+
+async def test_a_handshake_that_hangs_runs_into_the_connect_timeout(upstream: Upstream) -> None:
+    async with provider(Peer.left) as (server, origin):
+        with pytest.raises(ConnectTimedOut, match=r"no connection within 0\.1 s"):
+            await upstream.send(origin._replace(scheme="https"), POST, b"{}", Timing(0.1, 5.0, 5.0))
+        async with asyncio.timeout(0.2):
+            await server.peers[0].gone.wait()
+
+
+async def test_small_writes_leave_at_once(upstream: Upstream) -> None:
+    async with provider(saying(HELLO)) as (_, origin):
+        loop = asyncio.get_running_loop()
+        sock = await dial.connect(loop, "127.0.0.1", origin.port)
+        assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        sock.close()
+
+
+class Resolver:
+    """The loop, but for what names resolve to."""
+
+    def __init__(self, addresses: list[tuple[int, tuple[Any, ...]]]) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._addresses = addresses
+
+    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
+        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in self._addresses]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+@pytest.fixture
+def deaf() -> Any:
+    """An address whose queue is full: connecting there hangs."""
+    listening = socket.socket()
+    listening.bind(("127.0.0.1", 0))
+    listening.listen(0)
+    callers = []
+    for _ in range(4):
+        caller = socket.socket()
+        caller.setblocking(False)
+        caller.connect_ex(listening.getsockname())
+        callers.append(caller)
+    yield socket.AF_INET, listening.getsockname()
+    for one in [listening, *callers]:
+        one.close()
+
+
+async def test_an_address_that_hangs_costs_one_head_start(deaf: Any) -> None:
+    async with provider(saying(HELLO)) as (_, origin):
+        loop: Any = Resolver([deaf, deaf, (socket.AF_INET, ("127.0.0.1", origin.port))])
+        before = time.perf_counter()
+        sock = await dial.connect(loop, "provider.test", 443)
+        assert sock.getpeername()[1] == origin.port
+        assert 2 * dial.NEXT_ADDRESS <= time.perf_counter() - before < 4 * dial.NEXT_ADDRESS
+        sock.close()
+    assert not [task for task in asyncio.all_tasks() if "_attempt" in repr(task)]
+
+
+async def test_an_address_that_refuses_costs_nothing() -> None:
+    async with provider(saying(HELLO)) as (_, gone):
+        pass
+    async with provider(saying(HELLO)) as (_, origin):
+        refusing = (socket.AF_INET, ("127.0.0.1", gone.port))
+        loop: Any = Resolver([refusing, refusing, (socket.AF_INET, ("127.0.0.1", origin.port))])
+        before = time.perf_counter()
+        (await dial.connect(loop, "provider.test", 443)).close()
+        assert time.perf_counter() - before < dial.NEXT_ADDRESS
+        with pytest.raises(OSError, match="Connect call failed"):
+            await dial.connect(Resolver([refusing, refusing]), "provider.test", 443)  # type: ignore[arg-type]  # as above
+        with pytest.raises(OSError, match="has no address"):
+            await dial.connect(Resolver([]), "provider.test", 443)  # type: ignore[arg-type]  # as above
+
+
+def test_families_take_turns() -> None:
+    six = [(socket.AF_INET6, 1), (socket.AF_INET6, 2), (socket.AF_INET6, 3)]
+    four = [(socket.AF_INET, 1)]
+    assert dial._interleaved([*six, *four]) == [six[0], four[0], six[1], six[2]]
