@@ -60,7 +60,7 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
         data_socket = listen(plan.host, plan.port)
         admin_socket = listen(plan.admin_host, plan.admin_port)
         house = House(plan, log, stack)
-        office = Office(plan, house, _alone(house), log, stack)
+        office = Office(plan, house, alone(house), log, stack)
         if plan.starter_key:
             await house.keys.adopt("starter", STARTER_TEAM, kept_secret(plan.data_dir, "starter-key", "gh-"))
         settings = plan.settings
@@ -69,7 +69,9 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
         await _serve(plan, house, office, (data, data_socket), (admin, admin_socket), announce)
 
 
-def _alone(house: House) -> Staff:
+def alone(house: House) -> Staff:
+    """The staff of one: the only data process answers for itself."""
+
     async def counts() -> list[Counts]:
         return [snapshot(house.meters.all())]
 

@@ -43,7 +43,7 @@ def ended(exchange: Exchange) -> dict[str, Any]:
         "completion": usage.completion,
         "cached": usage.cached,
         "reasoning": usage.reasoning,
-        "estimated": not usage.reported and usage.total > 0,
+        "estimated": not usage.reported and last.result in ("ok", "cut", "cancelled"),
         "metadata": dict(exchange.caller.metadata),
         "attempts": [
             {

@@ -1,0 +1,250 @@
+"""The corridor, end to end over real sockets: what comes back, what is tried, what is settled."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running import KEY, Running, gateway, policies
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, hang, stream, word
+
+LIMITS = """
+kind: rate-limits
+rules:
+  - {id: calls, limit: 100, unit: requests, per: day, for_each: [key]}
+  - {id: words, limit: 10000, unit: tokens, per: day, for_each: [team]}
+  - {id: at-once, limit: 2, unit: concurrent, for_each: [key]}
+"""
+
+
+async def limits_left(running: Running) -> dict[str, str]:
+    """What the next call's headers say is left (that call included)."""
+    response = await running.chat(max_tokens=1)
+    return {name: value for name, value in response.headers.items() if name.startswith("x-ratelimit-remaining")}
+
+
+async def until_idle(running: Running) -> None:
+    async with asyncio.timeout(5):
+        while running.house.reception.in_flight:
+            await asyncio.sleep(0.005)
+
+
+async def test_a_call_is_answered_with_the_providers_own_bytes(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        response = await running.chat()
+        assert response.status_code == 200
+        assert response.content == httpx.Response(200, json=CHAT).content or response.json() == CHAT
+        assert response.headers["x-gateway-target"] == "p0/smart"
+        assert response.headers["x-gateway-attempts"] == "1"
+        assert response.headers["cache-control"] == "private, no-store"
+        asked = provider.asked[0]
+        assert asked.line == "POST /v1/chat/completions HTTP/1.1"
+        assert "authorization" not in asked.headers, "the client's key stays here"
+        assert asked.headers["accept-encoding"] == "identity"
+
+
+async def test_the_request_goes_out_as_it_came_but_for_the_model(tmp_path: Path) -> None:
+    text = policies("URL", model="").replace("{provider: p0}]", "{provider: p0, model: big}]")
+    async with Provider() as provider, gateway(tmp_path, text.replace("URL", provider.url)) as running:
+        body = b'{ "messages":[{"role":"user","content":"\\u00e9 model"}] ,"x_new": 1.50,\n"model" : "smart" }'
+        async with running.client() as client:
+            await client.post("/v1/chat/completions", content=body)
+        assert provider.asked[0].body == body.replace(b'"smart"', b'"big"')
+
+
+@pytest.mark.parametrize("wants_usage", [True, False])
+async def test_usage_is_asked_of_a_stream_and_withheld_again(tmp_path: Path, wants_usage: bool) -> None:
+    chunks = [word("a", usage=None), word("b", usage=None), FINISH, USAGE, DONE]
+    async with Provider([stream(*chunks)]) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        more: dict[str, Any] = {"stream_options": {"include_usage": True}} if wants_usage else {}
+        response = await running.chat(stream=True, **more)
+        assert provider.asked[0].json["stream_options"] == {"include_usage": True}
+        expected = chunks if wants_usage else [word("a"), word("b"), FINISH, DONE]
+        assert response.content == b"".join(expected)
+        total = (await running.usage())["total"]
+        assert (total["calls"], total["prompt_tokens"], total["completion_tokens"]) == (1, 7, 3)
+
+
+async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="30")
+    async with Provider([busy]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            responses = [await running.chat() for _ in range(3)]
+            assert [one.status_code for one in responses] == [200, 200, 200]
+            assert (len(first.asked), len(second.asked)) == (1, 3)
+            assert 'gateway_fallbacks_total{from="p0/smart",to="p1/smart",reason="throttled"} 1' in await running.metrics()
+
+
+async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
+    async with Provider([answer({}, 500)]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.headers["x-gateway-attempts"]) == (200, "3")
+            assert (await running.usage())["total"]["calls"] == 1, "one call, whatever the tries"
+
+
+@pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
+async def test_a_rejected_call_gets_the_providers_own_words_and_nothing_is_retried(tmp_path: Path, status: int) -> None:
+    words = b'{"error": {"message": "no",\n "type": "x", "param": null, "code": "context_length_exceeded"}}'
+    async with Provider([answer(words, status)]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.content) == (status, words)
+            assert (len(first.asked), len(second.asked)) == (1, 0)
+
+
+async def test_a_provider_that_refuses_our_key_is_a_502(tmp_path: Path) -> None:
+    async with Provider([answer({"error": {"message": "bad key"}}, 401)]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running:
+            response = await running.chat()
+            assert response.status_code == 502
+            assert response.json()["error"]["code"] == "upstream_error"
+            assert response.headers["x-should-retry"] == "false"
+
+
+async def test_the_last_outage_is_told_in_the_providers_words(tmp_path: Path) -> None:
+    async with Provider([answer({"error": {"message": "overloaded"}}, 503)]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.json()["error"]["message"]) == (503, "overloaded")
+            assert response.headers["x-should-retry"] == "false"
+
+
+async def test_a_dead_provider_is_a_502_and_then_its_circuit_opens(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        url = provider.url
+    async with gateway(tmp_path, policies(url)) as running:
+        codes = [(await running.chat()).json()["error"]["code"] for _ in range(5)]
+        assert codes[0] == "upstream_error"
+        assert codes[-1] == "no_target"
+        assert 'gateway_circuit_state{deployment="p0/smart"} 2' in await running.metrics()
+
+
+async def test_a_silent_provider_is_asked_once_and_the_next_answers(tmp_path: Path) -> None:
+    model = "timeouts: {first_token: 100ms, total: 5s}"
+    async with Provider([hang()]) as first, Provider([stream(word("hi"), FINISH, DONE)]) as second:
+        async with gateway(tmp_path, policies(first.url, second.url, model=model)) as running:
+            response = await running.chat(stream=True)
+            assert b"hi" in response.content
+            assert len(first.asked) == 1
+
+
+async def test_a_call_that_takes_too_long_is_a_504(tmp_path: Path) -> None:
+    async with Provider([hang()]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model="timeouts: {total: 200ms}")) as running:
+            response = await running.chat()
+            assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
+
+
+@pytest.mark.parametrize("end", [True, False])
+async def test_a_stream_that_ends_early_ends_in_an_error_event(tmp_path: Path, end: bool) -> None:
+    cut = stream(word("one"), word("two"), end=end)
+    async with Provider([cut]) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        response = await running.chat(stream=True)
+        blocks = response.content.split(b"\n\n")
+        assert blocks[:2] == [word("one").strip(), word("two").strip()]
+        error = json.loads(blocks[2].removeprefix(b"data: "))["error"]
+        assert error["code"] == "upstream_stream_broken"
+        assert b"[DONE]" not in response.content
+        assert "gateway_stream_truncated_total{model=\"smart\"} 1" in await running.metrics()
+
+
+async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> None:
+    async with Provider([stream(word("one"), FINISH)]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running:
+            response = await running.chat(stream=True)
+            assert b"error" not in response.content
+
+
+async def test_a_stream_that_begins_with_an_error_leads_on(tmp_path: Path) -> None:
+    ill = stream(event(error={"message": "internal", "type": "server_error"}))
+    async with Provider([ill]) as first, Provider([stream(word("well"), FINISH, DONE)]) as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat(stream=True)
+            assert b"well" in response.content
+            assert b"internal" not in response.content
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(tmp_path: Path, streamed: bool) -> None:
+    act = stream(word("one"), then=asyncio.Event().wait) if streamed else hang()  # type: ignore[arg-type]
+    async with Provider([act, answer(CHAT)]) as provider:
+        async with gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
+            reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+            body = json.dumps({"model": "smart", "stream": streamed, "max_tokens": 50, "messages": []}).encode()
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
+            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+            if streamed:
+                await reader.readuntil(b"one")
+            else:
+                async with asyncio.timeout(2):
+                    while not provider.asked:
+                        await asyncio.sleep(0.005)
+            began = asyncio.get_running_loop().time()
+            writer.close()
+            async with asyncio.timeout(2):
+                await until_idle(running)
+                while running.house.upstream.stats() and any(o for o, _ in running.house.upstream.stats().values()):
+                    await asyncio.sleep(0.005)
+            assert asyncio.get_running_loop().time() - began < 1
+            report = await running.usage(by="outcome")
+            assert [(row["outcome"], row["calls"], row["estimated"]) for row in report["rows"]] == [
+                ("client_cancelled", 1, 1)
+            ]
+            left = await limits_left(running)
+            assert left["x-ratelimit-remaining-requests"] == "98"
+
+
+async def test_reservations_are_settled_to_what_was_used(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
+        first = await running.chat(max_tokens=500)
+        assert int(first.headers["x-ratelimit-remaining-tokens"]) < 9600, "the estimate is reserved"
+        second = await running.chat(max_tokens=1)
+        assert int(second.headers["x-ratelimit-remaining-tokens"]) > 9980, "7 + 3 tokens were used"
+
+
+async def test_a_limit_that_is_reached_names_its_rule_and_when_to_come_back(tmp_path: Path) -> None:
+    rule = "kind: rate-limits\nrules: [{id: one-a-day, limit: 1, unit: requests, per: day}]"
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=rule)) as running:
+        assert (await running.chat()).status_code == 200
+        refused = await running.chat()
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "rate_limit_exceeded"
+        assert "one-a-day" in refused.json()["error"]["message"]
+        assert 86000 < int(refused.headers["retry-after"]) <= 86400
+        assert len(provider.asked) == 1
+
+
+async def test_what_can_never_fit_is_a_400(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
+        response = await running.chat(max_tokens=20000)
+        assert response.status_code == 400
+        assert "words" in response.json()["error"]["message"]
+
+
+async def test_a_teams_output_cap_is_added_or_refused(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client("sk-poor") as client:
+            body = {"model": "mini", "messages": []}
+            assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+            assert provider.asked[0].json["max_tokens"] == 100
+            over = await client.post("/v1/chat/completions", json=body | {"max_completion_tokens": 101})
+            assert (over.status_code, over.json()["error"]["code"]) == (400, "max_output_tokens_exceeded")
+            denied = await client.post("/v1/chat/completions", json=body | {"model": "smart"})
+            assert (denied.status_code, denied.json()["error"]["code"]) == (403, "model_not_allowed")
+
+
+async def test_a_full_house_turns_calls_away(tmp_path: Path) -> None:
+    async with Provider([hang()]) as provider, gateway(tmp_path, policies(provider.url), max_in_flight=1) as running:
+        first = asyncio.ensure_future(running.chat())
+        async with asyncio.timeout(2):
+            while not provider.asked:
+                await asyncio.sleep(0.005)
+        refused = await running.chat()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+        await until_idle(running)

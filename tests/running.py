@@ -1,0 +1,116 @@
+"""A whole gateway inside the test's event loop: real sockets on both sides, everything else as in `gateway serve`."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from gateway.app.house import House
+from gateway.app.office import Office
+from gateway.app.plan import Plan, prepare
+from gateway.app.run import alone, listen, open_log
+from gateway.edge.server import Server, server
+from gateway.settings import Settings
+
+KEY = "sk-test-key-of-the-tests"
+HASH = hashlib.sha256(KEY.encode()).hexdigest()
+ACCESS = f"""
+kind: access
+teams: {{research: {{models: ["*"]}}, free: {{models: [mini], max_output_tokens: 100}}}}
+keys:
+  - {{name: tester, team: research, hash: "sha256:{HASH}"}}
+  - {{name: poor, team: free, hash: "sha256:{hashlib.sha256(b"sk-poor").hexdigest()}"}}
+"""
+
+
+def policies(*targets: str, more: str = "", model: str = "") -> str:
+    """One model `smart` with a target per address (`mini` has the first), and the teams of the tests."""
+    providers = ", ".join(f'p{i}: {{type: compatible, base_url: "{url}"}}' for i, url in enumerate(targets))
+    listed = ", ".join(f"{{provider: p{i}}}" for i in range(len(targets)))
+    return f"""
+kind: providers
+providers: {{{providers}}}
+---
+kind: models
+models:
+  smart: {{targets: [{listed}]{", " if model else ""}{model}}}
+  mini: {{targets: [{{provider: p0}}]}}
+---
+{ACCESS}
+{"---" if more else ""}
+{more}
+"""
+
+
+@dataclass
+class Running:
+    house: House
+    office: Office
+    data: Server
+    url: str
+    admin_url: str
+    port: int
+    token: str
+    folder: Path
+
+    def client(self, key: str = KEY) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+
+    def admin(self) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {self.token}"}
+        return httpx.AsyncClient(base_url=self.admin_url, headers=headers, timeout=20, trust_env=False)
+
+    async def usage(self, by: str = "") -> Any:
+        async with self.admin() as client:
+            return (await client.get("/admin/v1/usage", params={"by": by} if by else {})).json()
+
+    async def metrics(self) -> str:
+        async with self.admin() as client:
+            return (await client.get("/metrics")).text
+
+    async def chat(self, model: str = "smart", **more: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+        async with self.client() as client:
+            return await client.post("/v1/chat/completions", json=body)
+
+
+@asynccontextmanager
+async def gateway(tmp_path: Path, text: str, **settings: Any) -> AsyncIterator[Running]:
+    """Serve these policies until the block ends."""
+    folder, data_dir = tmp_path / "policies", tmp_path / "data"
+    folder.mkdir(exist_ok=True)
+    (folder / "gateway.yaml").write_text(text)
+    prepare(data_dir)
+    known = Settings(data_dir=data_dir, admin_token="admin-token-of-the-tests", log_level="error", **settings)
+    plan = Plan(known, folder, port=0, admin_port=0, environ={})
+    async with AsyncExitStack() as stack:
+        house = House(plan, open_log(plan), stack)
+        office = Office(plan, house, alone(house), house.log, stack)
+        sockets = [listen("127.0.0.1", 0), listen("127.0.0.1", 0)]
+        data, admin = server(house.app, 75, 1), server(office.app, 75, 1)
+        sweep = data.sweep(known.header_timeout, known.body_timeout)
+        tasks = [asyncio.ensure_future(job) for job in [*house.jobs(), *office.jobs(), sweep]]
+        serving = [
+            asyncio.ensure_future(one.serve(sockets=[sock]))
+            for one, sock in zip((data, admin), sockets, strict=True)
+        ]
+        while not (data.started and admin.started):
+            await asyncio.sleep(0.002)  # noqa: ASYNC110 - uvicorn tells it by a flag alone
+        house.listening = True
+        ports = [sock.getsockname()[1] for sock in sockets]
+        urls = [f"http://127.0.0.1:{port}" for port in ports]
+        try:
+            yield Running(house, office, data, urls[0], urls[1], ports[0], known.admin_token, folder)
+        finally:
+            data.should_exit = admin.should_exit = True
+            data.force_exit = admin.force_exit = True
+            await asyncio.gather(*serving)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
