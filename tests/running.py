@@ -101,7 +101,7 @@ async def gateway(tmp_path: Path, text: str, **settings: Any) -> AsyncIterator[R
             for one, sock in zip((data, admin), sockets, strict=True)
         ]
         while not (data.started and admin.started):
-            await asyncio.sleep(0.002)  # noqa: ASYNC110 - uvicorn tells it by a flag alone
+            await asyncio.sleep(0.002)  # uvicorn tells it by a flag alone
         house.listening = True
         ports = [sock.getsockname()[1] for sock in sockets]
         urls = [f"http://127.0.0.1:{port}" for port in ports]

@@ -93,7 +93,7 @@ class Provider:
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, limit=1 << 24)
-        self.url = "http://127.0.0.1:%d/v1" % self._server.sockets[0].getsockname()[1]
+        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}/v1"
         return self
 
     async def __aexit__(self, *gone: object) -> None:
@@ -101,7 +101,7 @@ class Provider:
         for writer in self._writers:
             writer.close()
         while self.open:
-            await asyncio.sleep(0.002)  # noqa: ASYNC110 - the connections' own tasks are on their way out
+            await asyncio.sleep(0.002)  # the connections' own tasks are on their way out
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.open += 1
@@ -129,6 +129,6 @@ def hang() -> Act:
 
     async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
         while not writer.is_closing():
-            await asyncio.sleep(0.01)  # noqa: ASYNC110 - asyncio tells of the peer's close by this flag alone
+            await asyncio.sleep(0.01)  # asyncio tells of the peer's close by this flag alone
 
     return act

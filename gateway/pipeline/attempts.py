@@ -8,13 +8,12 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from gateway.config.snapshot import Lane, Retry
 from gateway.core.exchange import Attempt, Call, Exchange, Headers, Target
 from gateway.core.failure import (
-    BadRequest,
     Failure,
     GatewayError,
     NoTarget,
@@ -235,25 +234,13 @@ def _body(call: Call, lane: Lane, target: Target, dialect: Dialect, ask_usage: b
     return dialect.write(call, Changes(target.asked(call.model), ask_usage, params))
 
 
-def _capped(params: object, call: Call, cap: int, cap_name: str) -> dict[str, object]:
+def _capped(params: Mapping[str, Any], call: Call, cap: int, cap_name: str) -> dict[str, Any]:
     """The provider's defaults with the team's output cap among them, unless the call says its own."""
-    kept = {name: value for name, value in dict(params).items() if name not in CAPS}  # type: ignore[call-overload]
+    kept = {name: value for name, value in params.items() if name not in CAPS}
     if any(call.payload.get(name) is not None for name in CAPS):
         return kept
     name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(call.route, cap_name)
     return {**kept, name: cap}
-
-
-def check_cap(exchange: Exchange, lane: Lane) -> None:
-    """Raises BadRequest where the call asks for more than its team may have."""
-    cap = lane.team.max_output_tokens
-    if cap is not None and exchange.shape.max_tokens > cap:
-        raise BadRequest(
-            f'team "{lane.team.name}" may ask for at most {cap} output tokens, '
-            f"not {exchange.shape.max_tokens}",
-            code="max_output_tokens_exceeded",
-            param="max_tokens",
-        )
 
 
 def leads_on(retry: Retry, setback: Setback) -> bool:

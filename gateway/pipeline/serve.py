@@ -10,10 +10,11 @@ from typing import NamedTuple, Protocol
 
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Exchange, Reply
-from gateway.core.failure import Failure, Forbidden, GatewayError, UpstreamTimeout
-from gateway.pipeline.attempts import Attempts, check_cap
+from gateway.core.failure import Failure, GatewayError, UpstreamTimeout
+from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.relay import Answered, relay
 from gateway.pipeline.watch import Watch
+from gateway.policy import access
 from gateway.state.allowance import Allowance
 from gateway.wire.registry import DIALECTS
 
@@ -46,7 +47,8 @@ class Pipeline(NamedTuple):
         exchange.model = lane.model
         total = lane.timeouts.total
         try:
-            _admit(exchange, lane)
+            team = lane.team
+            access.check(exchange, team.name, team.max_output_tokens, team.condition)
             exchange.grant = await self.allowance.reserve(lane.claims(exchange), total + SWEEP_AFTER)
             watch.start(total)
             await self._carry(exchange, lane, deliver)
@@ -87,16 +89,6 @@ class Pipeline(NamedTuple):
         else:
             self.allowance.release(exchange.grant)
         self.recorder.record(exchange)
-
-
-def _admit(exchange: Exchange, lane: Lane) -> None:
-    """What the team's own rules say before anything is reserved."""
-    check_cap(exchange, lane)
-    condition = lane.team.condition
-    if condition is not None and not condition(exchange):
-        raise Forbidden(
-            f'the access condition of team "{lane.team.name}" refuses this call', code="access_denied"
-        )
 
 
 def _note(exchange: Exchange, error: GatewayError) -> None:

@@ -23,7 +23,9 @@ rules:
 async def limits_left(running: Running) -> dict[str, str]:
     """What the next call's headers say is left (that call included)."""
     response = await running.chat(max_tokens=1)
-    return {name: value for name, value in response.headers.items() if name.startswith("x-ratelimit-remaining")}
+    return {
+        name: value for name, value in response.headers.items() if name.startswith("x-ratelimit-remaining")
+    }
 
 
 async def until_idle(running: Running) -> None:
@@ -49,7 +51,9 @@ async def test_a_call_is_answered_with_the_providers_own_bytes(tmp_path: Path) -
 async def test_the_request_goes_out_as_it_came_but_for_the_model(tmp_path: Path) -> None:
     text = policies("URL", model="").replace("{provider: p0}]", "{provider: p0, model: big}]")
     async with Provider() as provider, gateway(tmp_path, text.replace("URL", provider.url)) as running:
-        body = b'{ "messages":[{"role":"user","content":"\\u00e9 model"}] ,"x_new": 1.50,\n"model" : "smart" }'
+        body = (
+            b'{ "messages":[{"role":"user","content":"\\u00e9 model"}] ,"x_new": 1.50,\n"model" : "smart" }'
+        )
         async with running.client() as client:
             await client.post("/v1/chat/completions", content=body)
         assert provider.asked[0].body == body.replace(b'"smart"', b'"big"')
@@ -75,7 +79,8 @@ async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_pat
             responses = [await running.chat() for _ in range(3)]
             assert [one.status_code for one in responses] == [200, 200, 200]
             assert (len(first.asked), len(second.asked)) == (1, 3)
-            assert 'gateway_fallbacks_total{from="p0/smart",to="p1/smart",reason="throttled"} 1' in await running.metrics()
+            counted = 'gateway_fallbacks_total{from="p0/smart",to="p1/smart",reason="throttled"} 1'
+            assert counted in await running.metrics()
 
 
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
@@ -87,7 +92,9 @@ async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
-async def test_a_rejected_call_gets_the_providers_own_words_and_nothing_is_retried(tmp_path: Path, status: int) -> None:
+async def test_a_rejected_call_gets_the_providers_own_words_and_nothing_is_retried(
+    tmp_path: Path, status: int
+) -> None:
     words = b'{"error": {"message": "no",\n "type": "x", "param": null, "code": "context_length_exceeded"}}'
     async with Provider([answer(words, status)]) as first, Provider() as second:
         async with gateway(tmp_path, policies(first.url, second.url)) as running:
@@ -149,7 +156,7 @@ async def test_a_stream_that_ends_early_ends_in_an_error_event(tmp_path: Path, e
         error = json.loads(blocks[2].removeprefix(b"data: "))["error"]
         assert error["code"] == "upstream_stream_broken"
         assert b"[DONE]" not in response.content
-        assert "gateway_stream_truncated_total{model=\"smart\"} 1" in await running.metrics()
+        assert 'gateway_stream_truncated_total{model="smart"} 1' in await running.metrics()
 
 
 async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> None:
@@ -169,12 +176,16 @@ async def test_a_stream_that_begins_with_an_error_leads_on(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("streamed", [True, False])
-async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(tmp_path: Path, streamed: bool) -> None:
+async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(
+    tmp_path: Path, streamed: bool
+) -> None:
     act = stream(word("one"), then=asyncio.Event().wait) if streamed else hang()  # type: ignore[arg-type]
     async with Provider([act, answer(CHAT)]) as provider:
         async with gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
             reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
-            body = json.dumps({"model": "smart", "stream": streamed, "max_tokens": 50, "messages": []}).encode()
+            body = json.dumps(
+                {"model": "smart", "stream": streamed, "max_tokens": 50, "messages": []}
+            ).encode()
             head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {KEY}\r\n"
             writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
             if streamed:
@@ -187,7 +198,9 @@ async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(tmp_pat
             writer.close()
             async with asyncio.timeout(2):
                 await until_idle(running)
-                while running.house.upstream.stats() and any(o for o, _ in running.house.upstream.stats().values()):
+                while running.house.upstream.stats() and any(
+                    o for o, _ in running.house.upstream.stats().values()
+                ):
                     await asyncio.sleep(0.005)
             assert asyncio.get_running_loop().time() - began < 1
             report = await running.usage(by="outcome")
@@ -238,7 +251,10 @@ async def test_a_teams_output_cap_is_added_or_refused(tmp_path: Path) -> None:
 
 
 async def test_a_full_house_turns_calls_away(tmp_path: Path) -> None:
-    async with Provider([hang()]) as provider, gateway(tmp_path, policies(provider.url), max_in_flight=1) as running:
+    async with (
+        Provider([hang()]) as provider,
+        gateway(tmp_path, policies(provider.url), max_in_flight=1) as running,
+    ):
         first = asyncio.ensure_future(running.chat())
         async with asyncio.timeout(2):
             while not provider.asked:
