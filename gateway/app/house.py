@@ -16,7 +16,10 @@ from gateway.config.desk import Desk
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
 from gateway.edge.door import Door
+from gateway.edge.endpoints import FAMILIES, NEVER, STORED
 from gateway.edge.inference import Inference
+from gateway.edge.ownership import Ownership
+from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
 from gateway.edge.reception import Bounds, Reception
 from gateway.edge.reception import Tools as ReceptionTools
@@ -27,6 +30,7 @@ from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
+from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.sql import open_engine
@@ -113,7 +117,9 @@ class House:
         )
         self.identify = Identify(self.keys, time.time)
         return Reception(
-            ReceptionTools(self.desk, self.identify, pipeline, self.telemetry, self.meters, time.time),
+            ReceptionTools(
+                self.desk, self.identify, pipeline, self.telemetry, self.meters, time.time, self.log
+            ),
             Bounds(body, file, in_flight),
         )
 
@@ -124,7 +130,7 @@ class House:
             )
             for route, path, dialect in _HOT
         }
-        app: App = Sanity(Door(hot, {}, starlette(self.desk, self.identify, self.ready)))
+        app: App = Sanity(Door(hot, self._families(), starlette(self.desk, self.identify, self.ready)))
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if not origins:
             return app
@@ -132,6 +138,15 @@ class House:
         return CORSMiddleware(
             app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed
         )
+
+    def _families(self) -> dict[str, App]:
+        """What passes through, and what never does."""
+        ownership = Ownership(Owners(self.engine, time.time))
+        families = {
+            label: self.reception.route(label, Passthrough(self.reception, ownership, family))
+            for label, family in {**FAMILIES, STORED.label: STORED}.items()
+        }
+        return families | {label: self.reception.route("_other", never) for label in NEVER}
 
     def _count_condition(self, rule: str) -> None:
         self.meters.condition_errors.add((rule,))

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.core.claim import NOTHING, Grant
 from gateway.core.usage import Usage
@@ -10,25 +10,37 @@ from gateway.core.usage import Usage
 Headers = Sequence[tuple[bytes, bytes]]
 
 
+class Upload(Protocol):
+    """A body that is passed on as it arrives."""
+
+    @property
+    def sent(self) -> bool:
+        """Whether it was on its way once: it cannot be sent again."""
+        ...
+
+    def open(self, model: str) -> tuple[AsyncIterator[bytes], int | None]:
+        """The body for a target that knows the model by this name, and its size where that is known."""
+        ...
+
+
 class Call(NamedTuple):
     """What the client asks: the bytes as they came, and the few fields the house reads.
 
     `route` is the closed label of the endpoint ("chat", "embeddings", "files" ...), `path` what follows
     `/v1` with its query, `forward` the client's headers that go on to the provider (lower-case names).
-    `body` is a stream where the endpoint's bodies are too large to hold; `length` is then its size in
-    bytes, or None where the client did not say. `payload` is empty for bodies that are not JSON.
+    `body` is an Upload where the endpoint's bodies are too large to hold. `payload` is empty for bodies that
+    are not JSON.
     """
 
     route: str
     dialect: str
     method: str
     path: str
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | Upload
     payload: Mapping[str, Any]
     model: str
     stream: bool
     forward: Headers = ()
-    length: int | None = None
 
 
 class Caller(NamedTuple):

@@ -16,7 +16,7 @@ from gateway.edge.body import ClientLeft
 from gateway.edge.reply import Writer, request_id_of
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.relay import KEEP_ALIVE
-from gateway.pipeline.serve import Pipeline
+from gateway.pipeline.serve import Deliver, Pipeline
 from gateway.pipeline.watch import Watch
 from gateway.wire.envelope import envelope_of
 from gateway.wire.registry import DIALECTS
@@ -49,6 +49,7 @@ class Tools(NamedTuple):
     telemetry: Telemetry
     meters: Meters
     wall_clock: Callable[[], float]
+    log: Callable[..., None]
 
 
 @dataclass(slots=True)
@@ -74,7 +75,7 @@ class Reception:
     def __init__(self, tools: Tools, bounds: Bounds) -> None:
         self.desk, self.pipeline, self.bounds = tools.desk, tools.pipeline, bounds
         self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
-        self._clock, self._now = tools.pipeline.clock, tools.wall_clock
+        self._clock, self._now, self._log = tools.pipeline.clock, tools.wall_clock, tools.log
         self._streams: set[Writer] = set()
         self.in_flight = 0
         tools.meters.in_flight.source = lambda: [((), float(self.in_flight))]
@@ -99,6 +100,10 @@ class Reception:
                     self._cut(scope)
             except ClientLeft:
                 return
+            except Exception as error:  # the border of the call: a fault of ours must not take more than it
+                self._log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
+                if not await writer.fail(GatewayError("the gateway failed; its operator has been told")):
+                    self._cut(scope)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
@@ -132,7 +137,9 @@ class Reception:
         visit.writer.dialect = DIALECTS[call.dialect]
         return exchange
 
-    async def serve(self, visit: Visit, exchange: Exchange, lane: Lane) -> None:
+    async def serve(
+        self, visit: Visit, exchange: Exchange, lane: Lane, deliver: Deliver | None = None
+    ) -> None:
         """Walk the corridor, watched: a client that hangs up ends the call at once."""
         task = asyncio.current_task()
         assert task is not None
@@ -141,7 +148,7 @@ class Reception:
         visit.scope["gateway.hangup"] = watch.hang_up
         if exchange.call.stream:
             self._streams.add(visit.writer)
-        await self.pipeline.serve(exchange, lane, watch, visit.writer.deliver)
+        await self.pipeline.serve(exchange, lane, watch, deliver or visit.writer.deliver)
 
     async def keep_streams_alive(self) -> None:
         """Write a comment to streams that have been silent for a while; runs until cancelled."""

@@ -77,7 +77,7 @@ class Attempts:
                 return came
             if came is not None:
                 setback, before = came, target
-                if not leads_on(lane.retry, came):
+                if not leads_on(lane.retry, came) or _is_spent(exchange.call):
                     break
         if setback is None:
             raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
@@ -104,7 +104,11 @@ class Attempts:
                 return came
             setback = came
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
-            if wait is None or not tools.budgets.spend(target.name, lane.retry.budget):
+            if (
+                wait is None
+                or _is_spent(exchange.call)
+                or not tools.budgets.spend(target.name, lane.retry.budget)
+            ):
                 break
             tools.meters.retries.add((came.failure.value,))
             await asyncio.sleep(wait)
@@ -221,6 +225,11 @@ class Attempts:
                 breaker.cool(name, min(came.retry_after or 0.0, 60.0))
             else:
                 breaker.fail(name)
+
+
+def _is_spent(call: Call) -> bool:
+    """Whether the body went out as it came in: nothing is left to send again."""
+    return not isinstance(call.body, bytes) and call.body.sent
 
 
 def _body(call: Call, lane: Lane, target: Target, dialect: Dialect, ask_usage: bool) -> bytes:

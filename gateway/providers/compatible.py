@@ -75,7 +75,8 @@ class Compatible:
         head += [b"%b: %b\r\n" % pair for pair in extra]
         if isinstance(call.body, bytes):
             return WireRequest(place.origin, b"".join(head), body, len(body))
-        return WireRequest(place.origin, b"".join(head), call.body, call.length)
+        stream, length = call.body.open(target.asked(call.model))
+        return WireRequest(place.origin, b"".join(head), stream, length)
 
     def classify(self, status: int, body: bytes) -> Failure:
         return failure_from_status(status)

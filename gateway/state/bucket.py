@@ -5,8 +5,12 @@ never below nothing. A bucket nobody used is thus no bucket at all, and a limit 
 keeps what was used under the old one. `used` is exact: whole units less a carry of carry/per units.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from gateway.core.claim import Claim, Limit, Standing
-from gateway.core.failure import LimitReached, NeverFits
+from gateway.core.failure import GatewayError, LimitReached, NeverFits
+from gateway.core.tally import Counter
 
 MICROSECONDS = 1_000_000
 LARGEST = 1 << 50  # amounts are cut off here: far beyond any limit, far below where doubles stop being exact
@@ -26,16 +30,36 @@ def standing(limit: Limit, used: int, carry: int) -> Standing:
     return Standing(limit, max(0, limit.limit - used), reset)
 
 
-def wait(claim: Claim, used: int, carry: int) -> float:
-    """Seconds until `claim` fits into a bucket of which `used` units, less the carry, are used."""
-    rate, per = pace(claim.limit)
+class Shortage(NamedTuple):
+    """A claim that did not fit, and how its bucket stood."""
+
+    claim: Claim
+    used: int
+    carry: int
+
+
+def wait(shortage: Shortage) -> float:
+    """Seconds until the claim fits, if nobody else takes from the bucket."""
+    rate, per = pace(shortage.claim.limit)
     if not rate:
         return CONCURRENT_WAIT
-    missing = used + claim.amount - claim.limit.limit
-    return -((carry - missing * per) // rate) / MICROSECONDS
+    missing = shortage.used + shortage.claim.amount - shortage.claim.limit.limit
+    return -((shortage.carry - missing * per) // rate) / MICROSECONDS
 
 
-def never_fits(claim: Claim) -> NeverFits:
+def refuse(shortages: Sequence[Shortage], decisions: Counter) -> GatewayError:
+    """Count each rule that had no room, and say the refusal the caller will see: of a claim that never fits,
+    else of the one with the longest wait."""
+    for shortage in shortages:
+        decisions.add((shortage.claim.limit.rule, "refused"))
+    for shortage in shortages:
+        if shortage.claim.amount > shortage.claim.limit.limit:
+            return _never_fits(shortage.claim)
+    longest = max(shortages, key=wait)
+    return _limit_reached(longest, wait(longest))
+
+
+def _never_fits(claim: Claim) -> NeverFits:
     limit = claim.limit
     return NeverFits(
         f'rule "{limit.rule}": this call needs {_count(claim.amount, limit)} and the rule never has more than '
@@ -43,18 +67,21 @@ def never_fits(claim: Claim) -> NeverFits:
     )
 
 
-def refusal(claim: Claim, used: int, seconds: float) -> LimitReached:
-    """`seconds` is what `wait` said."""
-    limit, whole = claim.limit, max(1, -int(-seconds // 1))
-    left = max(0, limit.limit - used)
-    if left == 0 or limit.unit == "concurrent":
-        verb = "is" if limit.limit == 1 else "are"
-        why = f"{_allowed(limit)} {verb} {'in flight' if limit.unit == 'concurrent' else 'used up'}"
+def _limit_reached(shortage: Shortage, seconds: float) -> LimitReached:
+    claim, limit = shortage.claim, shortage.claim.limit
+    left = max(0, limit.limit - shortage.used)
+    if limit.unit == "concurrent":
+        why = f"{_allowed(limit)} {_are(limit)} in flight"
+    elif left == 0:
+        why = f"{_allowed(limit)} {_are(limit)} used up"
     else:
         why = f"{_count(claim.amount, limit)} do not fit into the {left} left of {_allowed(limit)}"
-    return LimitReached(
-        f'rule "{limit.rule}": {why}; try again in {whole} s', rule=limit.rule, retry_after=seconds
-    )
+    message = f'rule "{limit.rule}": {why}; try again in {max(1, -int(-seconds // 1))} s'
+    return LimitReached(message, rule=limit.rule, retry_after=seconds)
+
+
+def _are(limit: Limit) -> str:
+    return "is" if limit.limit == 1 else "are"
 
 
 def _count(amount: int, limit: Limit) -> str:

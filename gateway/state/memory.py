@@ -6,9 +6,8 @@ from collections.abc import Callable, Sequence
 from itertools import count
 
 from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
-from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
-from gateway.state.bucket import LARGEST, never_fits, pace, refusal, standing, wait
+from gateway.state.bucket import LARGEST, Shortage, pace, refuse, standing
 
 Name = tuple[str, str, str]  # rule, unit, bucket
 
@@ -34,6 +33,11 @@ class Bucket:
         self.used = used if used > 0 else 0
         self.at, self.rate = now, rate
 
+    def exactly(self) -> tuple[int, int]:
+        """Used units and their carry, as `gateway.state.bucket` counts them."""
+        used = -(-self.used // self.per)
+        return used, used * self.per - self.used
+
 
 class MemoryAllowance:
     """Implements `Allowance`. `clock` gives nanoseconds that never go back."""
@@ -56,28 +60,32 @@ class MemoryAllowance:
         now = self._clock() // 1000
         taken: list[tuple[Bucket, Claim]] = []
         standings: list[Standing] = []
-        refused: list[tuple[Claim, int, int]] = []
+        refused: list[Shortage] = []
         for claim in claims:
             limit, name, amount = claim
             bucket = self._bucket(limit, name, now)
-            per = bucket.per
-            if bucket.used + amount * per <= limit.limit * per:
-                bucket.used += amount * per
+            if bucket.used + amount * bucket.per <= limit.limit * bucket.per:
+                bucket.used += amount * bucket.per
                 taken.append((bucket, claim))
             elif limit.mode == "shadow":
                 self._decisions.add((limit.rule, "shadow_refused"))
-                continue
             else:
-                refused.append((claim, used := -(-bucket.used // per), used * per - bucket.used))
-            if limit.mode != "shadow":
-                standings.append(standing(limit, used := -(-bucket.used // per), used * per - bucket.used))
+                refused.append(Shortage(claim, *bucket.exactly()))
+            if limit.mode == "enforce":
+                standings.append(standing(limit, *bucket.exactly()))
         if refused:
-            for bucket, claim in taken:
-                bucket.used -= claim.amount * bucket.per
-            raise self._refused(refused)
-        for _, claim in taken:
+            self._undo(taken)
+            raise refuse(refused, self._decisions)
+        return self._granted([claim for _, claim in taken], standings)
+
+    def _undo(self, taken: list[tuple[Bucket, Claim]]) -> None:
+        for bucket, claim in taken:
+            bucket.used -= claim.amount * bucket.per
+
+    def _granted(self, claims: list[Claim], standings: list[Standing]) -> Grant:
+        for claim in claims:
             self._decisions.add((claim.limit.rule, "allowed"))
-        grant = Grant(f"m{next(self._numbers)}", tuple([claim for _, claim in taken]), tuple(standings))
+        grant = Grant(f"m{next(self._numbers)}", tuple(claims), tuple(standings))
         self._open.add(grant.id)
         return grant
 
@@ -131,20 +139,3 @@ class MemoryAllowance:
         """A negative amount is what was used beyond the estimate."""
         bucket = self._bucket(claim.limit, claim.bucket, self._clock() // 1000)
         bucket.used = max(0, bucket.used - amount * bucket.per)
-
-    def _refused(self, refused: Sequence[tuple[Claim, int, int]]) -> GatewayError:
-        for claim, _, _ in refused:
-            self._decisions.add((claim.limit.rule, "refused"))
-        return worst(refused)
-
-
-def worst(refused: Sequence[tuple[Claim, int, int]]) -> GatewayError:
-    """Of claims that did not fit (with used and carry of their buckets), the refusal to tell the caller:
-    one that never fits, else the one with the longest wait."""
-    for claim, _, _ in refused:
-        if claim.amount > claim.limit.limit:
-            return never_fits(claim)
-    claim, used, seconds = max(
-        ((claim, used, wait(claim, used, carry)) for claim, used, carry in refused), key=lambda row: row[2]
-    )
-    return refusal(claim, used, seconds)

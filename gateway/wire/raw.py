@@ -1,4 +1,4 @@
-"""Endpoints that pass through as they are: a bounded look for usage and for the ids they mint."""
+"""Endpoints that pass through as they are: a bounded look for their usage."""
 
 import re
 from collections.abc import Mapping
@@ -55,7 +55,7 @@ class Raw:
 
 
 class RawTap:
-    """Lets every byte pass. Keeps a bounded copy of a JSON answer; reads the events of a stream for ids,
+    """Lets every byte pass. Keeps a bounded copy of a JSON answer; reads the events of a stream for
     usage and the end."""
 
     __slots__ = (
@@ -67,7 +67,6 @@ class RawTap:
         "failed",
         "finish_reason",
         "finished",
-        "ids",
     )
 
     def __init__(self, usage: Usage) -> None:
@@ -77,7 +76,6 @@ class RawTap:
         self._streamed = False
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
-        self.ids: list[str] = []  # minted by the provider: they belong to the caller's team
 
     def feed(self, chunk: bytes) -> bytes:
         """One chunk of an event stream: whole events pass."""
@@ -85,8 +83,6 @@ class RawTap:
         if not block:
             return b""
         self.begun = self.begun or b"data:" in block
-        if not self.ids and b'"id"' in block:
-            self._note_stream_ids(block)
         if _TERMINAL.search(block) or b"[DONE]" in block:
             self.finished = True
             for event in sse.events(block):
@@ -117,31 +113,12 @@ class RawTap:
         except orjson.JSONDecodeError:
             return
         note_usage(self._usage, answer.get("usage"))
-        self._note_ids(answer)
-
-    def _note_stream_ids(self, block: bytes) -> None:
-        for event in sse.events(block):
-            payload = _loads(sse.data(event))
-            self._note_ids(payload.get("response", payload))
 
     def _note_event_usage(self, event: bytes) -> None:
         payload = _loads(sse.data(event))
         source = payload.get("response", payload)
         if isinstance(source, dict):
             note_usage(self._usage, source.get("usage"))
-
-    def _note_ids(self, answer: Any) -> None:
-        if not isinstance(answer, dict):
-            return
-        conversation = answer.get("conversation")
-        found = [
-            answer.get("id"),
-            answer.get("output_file_id"),
-            answer.get("error_file_id"),
-            conversation.get("id") if isinstance(conversation, dict) else None,
-            file.get("id") if isinstance(file := answer.get("file"), dict) else None,
-        ]
-        self.ids += [one for one in found if isinstance(one, str) and one]
 
 
 def _loads(payload: bytes) -> dict[str, Any]:
