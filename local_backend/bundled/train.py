@@ -32,6 +32,11 @@ TEMPLATE = (
 )
 OPENINGS = ["", "", "", "", "please ", "hi, ", "hey, ", "so ", "can you tell me ", "i want to know ", "ok "]
 ENDINGS = ["", "?", "?", "?", ".", "!", " please", " please?", "??"]
+NAMES = {
+    "gatehouse": "Gatehouse", "openai": "OpenAI", "redis": "Redis", "prometheus": "Prometheus", "litellm": "LiteLLM",
+    "grafana": "Grafana", "opentelemetry": "OpenTelemetry", "python": "Python", "json": "JSON", "yaml": "YAML",
+    "gpu": "GPU", "api": "API", "sdk": "SDK", "vllm": "vLLM", "france": "France", "london": "London", "i": "I",
+}  # fmt: skip
 HELD_OUT = [
     "What is Gatehouse?", "so what exactly is gatehouse", "How can I create a key for my team?",
     "what happens if openai goes down", "How do I reload my policies?", "tell me how rate limits work",
@@ -66,9 +71,18 @@ def disturbed(question: str, dice: random.Random) -> str:
     if dice.random() < 0.15:
         place = dice.randrange(len(text))
         text = text[:place] + text[place + 1 :]  # a letter that was not hit
-    if dice.random() < 0.5:
+    words = text.split(" ")
+    if len(words) > 3 and dice.random() < 0.1:
+        words.pop(dice.randrange(len(words)))
+    if dice.random() < 0.6:
+        words = [
+            NAMES.get(word.rstrip("?.!"), word.rstrip("?.!")) + word[len(word.rstrip("?.!")) :]
+            for word in words
+        ]
+    text = " ".join(words)
+    if dice.random() < 0.6:
         text = text[:1].upper() + text[1:]
-    return text.replace(" i ", " I ") if dice.random() < 0.5 else text
+    return text
 
 
 def make_tokenizer(texts: list[str]) -> Tokenizer:
