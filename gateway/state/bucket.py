@@ -63,7 +63,8 @@ def _never_fits(claim: Claim) -> NeverFits:
     limit = claim.limit
     return NeverFits(
         f'rule "{limit.rule}": this call needs {_count(claim.amount, limit)} and the rule never has more than '
-        f"{_allowed(limit)}; ask for less output or send a shorter prompt"
+        f"{_allowed(limit)}; ask for less output or send a shorter prompt",
+        rule=limit.rule,
     )
 
 

@@ -18,8 +18,8 @@ import hiredis
 from gateway.core.claim import NOTHING, Claim, Grant
 from gateway.core.failure import StoreGone
 from gateway.core.meters import Meters
-from gateway.state.bucket import LARGEST, standing
-from gateway.state.memory import MemoryAllowance, worst
+from gateway.state.bucket import LARGEST, Shortage, refuse, standing
+from gateway.state.memory import MemoryAllowance
 from gateway.state.resp import Argument, Connection, Place, RedisAway, connect
 
 PATIENCE = 0.04  # seconds a call waits for Redis
@@ -160,13 +160,11 @@ class RedisAllowance:
         ]
         if not answer[0]:
             refused = [
-                (claim, used, carry)
+                Shortage(claim, used, carry)
                 for claim, fits, used, carry in rows
                 if not fits and claim.limit.mode == "enforce"
             ]
-            for claim, _, _ in refused:
-                self._decisions.add((claim.limit.rule, "refused"))
-            raise worst(refused)
+            raise refuse(refused, self._decisions)
         for claim, fits, _, _ in rows:
             self._decisions.add((claim.limit.rule, "allowed" if fits else "shadow_refused"))
         taken = tuple(claim for claim, fits, _, _ in rows if fits)
