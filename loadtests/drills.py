@@ -1,0 +1,188 @@
+"""Fault drills: one fault each, and what must hold. Bounded in time and number; each prints its verdict."""
+
+import signal
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import uvloop
+
+from loadtests import generator
+from loadtests.bench import body
+from loadtests.children import KEY, Gateway, Stage, until
+
+PATH = "/v1/chat/completions"
+Verdict = tuple[bool, str]
+
+
+def run(name: str, seconds: float) -> int:
+    names = sorted(DRILLS) if name == "all" else [name]
+    good = True
+    for one in names:
+        with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+            stage = Stage(Path(folder), stack)
+            stage.upstream()
+            held, told = DRILLS[one](stage, seconds)
+        good = good and held
+        print(f"{'holds' if held else 'FAILS'}  {one}: {told}", flush=True)
+    return 0 if good else 1
+
+
+def hang_ups(stage: Stage, seconds: float) -> Verdict:
+    """1,000 clients leave at random points: upstreams closed, slots free, every call in the ledger once."""
+    gateway = stage.gateway(stage.policies())
+    requests = [
+        _request(gateway, "sse-200-5", stream=True),
+        _request(gateway, "slow-100"),
+        _request(gateway, "now"),
+    ]
+    left = uvloop.run(generator.hang_ups(gateway.port, requests, 1000))
+    idle = uvloop.run(until(lambda: stage.stats()["open"] <= _idle(gateway) + 1, 3))
+    time.sleep(0.5)
+    ledger, upstream = _calls(gateway), stage.stats()["requests"]
+    held = idle and ledger == upstream
+    return (
+        held,
+        f"{left} left early; upstream saw {upstream} calls, the ledger has {ledger}; upstreams closed: {idle}",
+    )
+
+
+def exact(stage: Stage, seconds: float) -> Verdict:
+    """5,000 requests from 4 workers against 1,000 a day: exactly 1,000 admitted."""
+    _, url = stage.redis()
+    gateway = stage.gateway(stage.policies(1000, "day"), {"GATEWAY_REDIS_URL": url}, workers=4)
+    request = _request(gateway, "now")
+    result = uvloop.run(generator.constant_rate(gateway.port, request, 1500, 5000 / 1500))
+    admitted = result.kinds.get("200", 0)
+    # Evenly refilled, a day's limit of 1,000 gives back one unit each 86 s: none within the run.
+    return admitted == 1000 == stage.stats()[
+        "requests"
+    ], f"{admitted} of {result.requests} admitted, {result.kinds}"
+
+
+def reload(stage: Stage, seconds: float) -> Verdict:
+    """Policies rewritten every second under load: no call fails."""
+    import asyncio
+
+    policies = stage.policies()
+    gateway = stage.gateway(policies)
+    file = policies / "gateway.yaml"
+    text = file.read_text()
+    duration = seconds or 60.0
+    versions: set[str] = set()
+
+    async def rewrite() -> None:
+        for number in range(int(duration)):
+            file.write_text(f"{text}\n# edit {number}\n")
+            await asyncio.sleep(1)
+            versions.add(gateway.admin("/admin/v1/policies")["version"])
+
+    async def both() -> generator.Result:
+        result, _ = await asyncio.gather(
+            generator.constant_rate(gateway.port, _request(gateway, "now"), 300, duration), rewrite()
+        )
+        return result
+
+    result = uvloop.run(both())
+    held = result.failed == 0 and len(versions) >= int(duration) * 0.8
+    return held, f"{result.requests} calls, {result.failed} failed, {len(versions)} policy sets seen"
+
+
+def sigterm(stage: Stage, seconds: float) -> Verdict:
+    """SIGTERM under load: every accepted call is answered, exit code 0 within the drain time."""
+    import asyncio
+
+    gateway = stage.gateway(stage.policies(), {"GATEWAY_DRAIN_TIMEOUT": "10s"})
+
+    async def scene() -> tuple[generator.Streamed, float]:
+        request = _request(gateway, "sse-100-20", stream=True)
+        streaming = asyncio.ensure_future(generator.streams(gateway.port, request, 200))
+        await asyncio.sleep(1.3)
+        gateway.process.signal(signal.SIGTERM)
+        start = time.perf_counter()
+        return await streaming, start
+
+    streamed, start = uvloop.run(scene())
+    code = gateway.process.wait(15)
+    took = time.perf_counter() - start
+    held = streamed.whole == streamed.streams and code == 0
+    return held, f"{streamed.whole} of {streamed.streams} streams whole, exit code {code} after {took:.1f} s"
+
+
+def kill9(stage: Stage, seconds: float) -> Verdict:
+    """kill -9 under load: after a restart the ledger has each call the upstream saw, once."""
+    import asyncio
+
+    policies = stage.policies()
+    first = stage.gateway(policies)
+
+    async def scene() -> None:
+        load = asyncio.ensure_future(generator.saturate(first.port, _request(first, "slow-20"), 32, 3))
+        await asyncio.sleep(1.5)
+        first.process.signal(signal.SIGKILL)
+        await asyncio.wait([load], timeout=5)
+        load.cancel()
+        await asyncio.gather(load, return_exceptions=True)
+
+    uvloop.run(scene())
+    first.process.wait(5)
+    second = stage.gateway(policies, {"GATEWAY_DATA_DIR": str(first.data_dir)})
+    time.sleep(1)
+    total = second.admin("/admin/v1/usage")["total"]
+    upstream = stage.stats()["requests"]
+    # A call may be written down and killed before its request left: the ledger may not have fewer.
+    held = upstream <= total["calls"] <= upstream + 32
+    return (
+        held,
+        f"upstream saw {upstream}, the ledger has {total['calls']}, of them estimated {total['estimated']}",
+    )
+
+
+def redis_gone(stage: Stage, seconds: float) -> Verdict:
+    """Redis stops answering in the middle: no call fails, none waits longer than 50 ms for it."""
+    import asyncio
+
+    process, url = stage.redis()
+    gateway = stage.gateway(stage.policies(), {"GATEWAY_REDIS_URL": url})
+
+    async def scene() -> generator.Result:
+        load = asyncio.ensure_future(generator.constant_rate(gateway.port, _request(gateway, "now"), 200, 6))
+        await asyncio.sleep(2)
+        process.signal(signal.SIGSTOP)
+        await asyncio.sleep(2)
+        process.signal(signal.SIGCONT)
+        return await load
+
+    result = uvloop.run(scene())
+    # 50 ms for Redis and 50 for a noisy machine.
+    held = result.failed == 0 and result.worst < 100
+    return (
+        held,
+        f"{result.requests} calls, {result.failed} failed, worst {result.worst} ms, p99 {result.p99} ms",
+    )
+
+
+def _request(gateway: Gateway, model: str, *, stream: bool = False) -> bytes:
+    return generator.request_bytes(gateway.port, PATH, body(model, stream), KEY)
+
+
+def _calls(gateway: Gateway) -> int:
+    return int(gateway.admin("/admin/v1/usage")["total"]["calls"])
+
+
+def _idle(gateway: Gateway) -> int:
+    """Keep-alive connections the gateway may hold to the upstream: those are not calls."""
+    return 64
+
+
+DRILLS: dict[str, Callable[[Stage, float], Any]] = {
+    "exact": exact,
+    "hangups": hang_ups,
+    "kill9": kill9,
+    "redis-gone": redis_gone,
+    "reload": reload,
+    "sigterm": sigterm,
+}

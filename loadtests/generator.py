@@ -1,0 +1,203 @@
+"""Load at a constant rate, or as much as goes, and streams held open: own callbacks on uvloop and httptools.
+
+At a constant rate each request has a time at which it is due, and its latency counts from there: a server that
+stalls is charged for the requests that had to wait (no coordinated omission).
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any
+
+import httptools
+
+
+@dataclass
+class Result:
+    """Latencies in milliseconds; `kinds` counts statuses and errors."""
+
+    requests: int
+    seconds: float
+    rate: float
+    p50: float
+    p90: float
+    p99: float
+    worst: float
+    kinds: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> int:
+        return sum(count for kind, count in self.kinds.items() if kind != "200")
+
+
+def summary(latencies: list[float], seconds: float, kinds: Counter[str]) -> Result:
+    ordered = sorted(latencies) or [0.0]
+
+    def at(share: float) -> float:
+        return round(ordered[min(len(ordered) - 1, int(len(ordered) * share))] * 1000, 3)
+
+    rate = round(len(latencies) / seconds, 1)
+    return Result(len(latencies), round(seconds, 2), rate, at(0.5), at(0.9), at(0.99), at(1), dict(kinds))
+
+
+class Connection(asyncio.Protocol):
+    """One keep-alive connection, one request at a time."""
+
+    def __init__(self, request: bytes) -> None:
+        self._request = request
+        self.transport: Any = None
+        self._parser: Any = None
+        self._done: asyncio.Future[int] | None = None
+        self.chunks = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_exception(ConnectionError("closed"))
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self.chunks += body.count(b"data: ")
+
+    def on_message_complete(self) -> None:
+        if self._done is not None and not self._done.done():
+            self._done.set_result(self._parser.get_status_code())
+
+    def ask(self) -> "asyncio.Future[int]":
+        self._parser = httptools.HttpResponseParser(self)
+        self._done = asyncio.get_running_loop().create_future()
+        self.transport.write(self._request)
+        return self._done
+
+
+def request_bytes(port: int, path: str, body: bytes, key: str) -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\nuser-agent: loadtests\r\n"
+        f"content-type: application/json\r\naccept: */*\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+async def _connect(port: int, request: bytes) -> Connection:
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(request), "127.0.0.1", port)
+    return connection
+
+
+async def constant_rate(
+    port: int, request: bytes, rate: int, seconds: float, connections: int = 64
+) -> Result:
+    """`rate` requests a second, sent when due or as soon after as a connection is free."""
+    free = deque([await _connect(port, request) for _ in range(connections)])
+    latencies: list[float] = []
+    kinds: Counter[str] = Counter()
+    waiting: deque[float] = deque()
+    running: set[asyncio.Future[None]] = set()
+    clock = time.perf_counter
+
+    async def one(due: float, connection: Connection) -> None:
+        while True:
+            try:
+                kinds[str(await connection.ask())] += 1
+                latencies.append(clock() - due)
+            except ConnectionError:
+                kinds["closed"] += 1
+                connection = await _connect(port, request)
+            if not waiting:
+                free.append(connection)
+                return
+            due = waiting.popleft()
+
+    start = clock()
+    for number in range(int(rate * seconds)):
+        due = start + number / rate
+        while (left := due - clock()) > 0:  # noqa: ASYNC110 - a time is waited for, not an event
+            await asyncio.sleep(left if left > 0.002 else 0)
+        if free:
+            task = asyncio.ensure_future(one(due, free.popleft()))
+            running.add(task)
+            task.add_done_callback(running.discard)
+        else:
+            waiting.append(due)
+    if running:
+        await asyncio.wait(set(running), timeout=30)
+    took = clock() - start
+    for connection in free:
+        connection.transport.close()
+    return summary(latencies, took, kinds)
+
+
+async def saturate(port: int, request: bytes, connections: int, seconds: float) -> Result:
+    """Each connection asks again as soon as it has its answer."""
+    latencies: list[float] = []
+    kinds: Counter[str] = Counter()
+    end = time.perf_counter() + seconds
+
+    async def one() -> None:
+        connection = await _connect(port, request)
+        while (before := time.perf_counter()) < end:
+            kinds[str(await connection.ask())] += 1
+            latencies.append(time.perf_counter() - before)
+        connection.transport.close()
+
+    start = time.perf_counter()
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return summary(latencies, time.perf_counter() - start, kinds)
+
+
+@dataclass
+class Streamed:
+    """`whole` streams came to their end; `events` counts data events, `rate` them per second."""
+
+    streams: int
+    whole: int
+    events: int
+    seconds: float
+    rate: float
+
+
+async def streams(port: int, request: bytes, count: int) -> Streamed:
+    """`count` streams at once, opened over a second."""
+    clock = time.perf_counter
+    start = clock()
+
+    async def one(number: int) -> tuple[int, int]:
+        await asyncio.sleep(number / count)
+        connection = await _connect(port, request)
+        try:
+            status = await connection.ask()
+        except ConnectionError:
+            status = 0
+        connection.transport.close()
+        return status, connection.chunks
+
+    ends = await asyncio.gather(*(one(number) for number in range(count)))
+    seconds = clock() - start
+    events = sum(chunks for _, chunks in ends)
+    whole = sum(status == 200 for status, _ in ends)
+    return Streamed(count, whole, events, round(seconds, 2), round(events / seconds, 1))
+
+
+async def hang_ups(port: int, requests: list[bytes], count: int, at_once: int = 50, seed: int = 1) -> int:
+    """`count` clients that leave at a random moment within 60 ms of asking; the number that did."""
+    dice = random.Random(seed)
+    gate = asyncio.Semaphore(at_once)
+
+    async def one(request: bytes, patience: float) -> int:
+        async with gate:
+            connection = await _connect(port, request)
+            answer = connection.ask()
+            await asyncio.wait([answer], timeout=patience)
+            left = not answer.done()
+            connection.transport.abort()
+            answer.cancel()
+            return left
+
+    asked = [one(dice.choice(requests), dice.uniform(0, 0.06)) for _ in range(count)]
+    return sum(await asyncio.gather(*asked))
