@@ -16,7 +16,7 @@ from gateway.config.desk import Desk
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
 from gateway.edge.door import Door
-from gateway.edge.endpoints import FAMILIES, NEVER, STORED
+from gateway.edge.endpoints import FAMILIES, NEVER
 from gateway.edge.inference import Inference
 from gateway.edge.ownership import Ownership
 from gateway.edge.passthrough import Passthrough, never
@@ -144,7 +144,7 @@ class House:
         ownership = Ownership(Owners(self.engine, time.time))
         families = {
             label: self.reception.route(label, Passthrough(self.reception, ownership, family))
-            for label, family in {**FAMILIES, STORED.label: STORED}.items()
+            for label, family in FAMILIES.items()
         }
         return families | {label: self.reception.route("_other", never) for label in NEVER}
 

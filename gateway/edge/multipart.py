@@ -1,113 +1,230 @@
-"""Find the `model` field of a multipart body without holding the body: what is read meanwhile is spooled."""
+"""Read the small fields of a multipart body while it streams by (RFC 7578), and pass the body on."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from tempfile import SpooledTemporaryFile
-from typing import IO
+from typing import IO, NamedTuple
 
 from gateway.core.failure import BadRequest
 
 IN_MEMORY = 1 << 20  # bytes; past it the spool lies on disk
 PIECE = 256 << 10
-MOST_PARTS, MOST_PART_HEAD, MOST_MODEL = 1000, 8 << 10, 256
+MOST_PARTS, MOST_PART_HEAD, MOST_VALUE = 1000, 8 << 10, 256
 
-_BOUNDARY = re.compile(rb'boundary=(?:"([^"]{1,70})"|([^\s;"]{1,70}))(?:;|\s|$)', re.IGNORECASE)
-_NAME = re.compile(rb'content-disposition:[^\r\n]*?[;\s]name="([^"\r\n]*)"', re.IGNORECASE)
+_BOUNDARY = re.compile(
+    rb";\s*boundary=(?:\"([^\"\\\r\n]{1,70})\"|([^\s\";,]{1,70}))\s*(?:;|$)", re.IGNORECASE
+)
+# Strict on purpose: a head that another reader would take for another field could hide a model or an id.
+_DISPOSITION = re.compile(
+    rb'content-disposition:[ \t]*form-data;[ \t]*name=(?:"([^"\r\n\\]*)"|([\w.\[\]-]+))'
+    rb'(?:;[ \t]*filename\*?=(?:"[^"\r\n]*"|[^\s";]+))*[ \t]*',
+    re.IGNORECASE,
+)
+_PADDING = b" \t"
+
+
+class Field(NamedTuple):
+    """A field that was watched for; `start` and `end` bound its value in the body."""
+
+    name: str
+    value: str
+    start: int
+    end: int
 
 
 def boundary_of(content_type: bytes) -> bytes:
     """Raises BadRequest."""
-    match = _BOUNDARY.search(content_type)
-    if match is None:
-        raise BadRequest(
-            "the multipart body needs a boundary of at most 70 characters", code="invalid_multipart"
-        )
+    match = _BOUNDARY.search(content_type) if len(content_type) < 1024 else None
+    if match is None or content_type.lower().count(b"boundary=") > 1:
+        raise _bad("the multipart body needs one boundary of at most 70 characters")
     return match[1] or match[2]
 
 
-class Upload:
-    """A body on its way through: what was read so far, then the rest of the client's stream.
+class Scanner:
+    """Feed it the body in pieces of any size; it gives the watched fields as they are complete."""
 
-    It can be sent once; `open` renames the model on the way, where it is asked to.
+    def __init__(self, boundary: bytes, watched: Collection[str]) -> None:
+        self._mark = b"\r\n--" + boundary
+        self._watched = frozenset(watched)
+        self._buffer = bytearray(b"\r\n")  # the first delimiter has no line break before it
+        self._base = -2  # where the buffer begins in the body
+        self._parts = 0
+        self._name = ""  # of the watched field whose value is being read
+        self._step: Callable[[list[Field]], bool] = self._data
+
+    def feed(self, piece: bytes) -> list[Field]:
+        """Raises BadRequest for what is not sound multipart."""
+        self._buffer += piece
+        found: list[Field] = []
+        while self._step(found):
+            pass
+        return found
+
+    def _drop(self, size: int) -> None:
+        del self._buffer[:size]
+        self._base += size
+
+    def _data(self, found: list[Field]) -> bool:
+        """Look for the next delimiter; what cannot hold it any more is let go."""
+        at = self._buffer.find(self._mark)
+        if at < 0:
+            self._drop(max(0, len(self._buffer) - len(self._mark) + 1))
+            return False
+        self._drop(at + len(self._mark))
+        self._step = self._delimiter
+        return True
+
+    def _delimiter(self, found: list[Field]) -> bool:
+        """After a boundary: a line break, or the two dashes that end the body."""
+        if len(self._buffer) < 2:
+            return False
+        if self._buffer.startswith(b"--"):
+            self._step = self._epilogue
+            return True
+        padding = len(self._buffer) - len(self._buffer.lstrip(_PADDING))
+        line = bytes(self._buffer[padding : padding + 2])
+        if padding > 100 or not b"\r\n".startswith(line):
+            raise _bad("a line begins with the boundary and is no delimiter")
+        if len(line) < 2:
+            return False
+        self._parts += 1
+        if self._parts > MOST_PARTS:
+            raise _bad(f"the body has more than {MOST_PARTS} parts")
+        self._drop(padding + 2)
+        self._step = self._head
+        return True
+
+    def _head(self, found: list[Field]) -> bool:
+        end = self._buffer.find(b"\r\n\r\n")
+        if end > MOST_PART_HEAD or (end < 0 and len(self._buffer) > MOST_PART_HEAD):
+            raise _bad(f"the head of a part is larger than {MOST_PART_HEAD} bytes")
+        if end < 0:
+            return False
+        name = _name_of(bytes(self._buffer[:end]))
+        self._drop(end + 2)  # the second line break may belong to the delimiter of an empty part
+        self._name = name if name in self._watched else ""
+        self._step = self._value if self._name else self._data
+        return True
+
+    def _value(self, found: list[Field]) -> bool:
+        end = self._buffer.find(self._mark, 0 if self._buffer.startswith(self._mark) else 2)
+        if (end if end >= 0 else len(self._buffer) - len(self._mark)) > MOST_VALUE + 2:
+            raise _bad(f"the field {self._name!r} is longer than {MOST_VALUE} bytes")
+        if end < 0:
+            return False
+        try:
+            value = self._buffer[2:end].decode()
+        except UnicodeDecodeError:
+            raise _bad(f"the field {self._name!r} is not UTF-8") from None
+        found.append(Field(self._name, value, self._base + 2, self._base + max(end, 2)))
+        self._step = self._data
+        return True
+
+    def _epilogue(self, found: list[Field]) -> bool:
+        """Nothing may follow that another reader would take for further parts."""
+        if self._mark in self._buffer:
+            raise _bad("there are parts after the closing boundary")
+        self._drop(max(0, len(self._buffer) - len(self._mark) + 1))
+        return False
+
+
+def _name_of(head: bytes) -> str:
+    name: bytes | None = None
+    for line in head.split(b"\r\n"):
+        lower = line.lower()
+        if not lower.startswith(b"content-disposition"):
+            if lower[:1] in (b" ", b"\t") or b":" not in lower or b"\n" in lower:
+                raise _bad("the head of a part holds a broken line")
+            if (
+                lower.startswith(b"content-transfer-encoding")
+                and b"binary" not in lower
+                and b"bit" not in lower
+            ):
+                raise _bad("parts must come without a content-transfer-encoding")
+            continue
+        match = _DISPOSITION.fullmatch(line)
+        if match is None or name is not None:
+            raise _bad('each part needs one content-disposition: form-data; name="..."')
+        name = match[1] if match[1] is not None else match[2]
+    if name is None:
+        raise _bad('each part needs one content-disposition: form-data; name="..."')
+    return name.decode("utf-8", "replace")
+
+
+def _bad(message: str) -> BadRequest:
+    return BadRequest(message, code="invalid_multipart")
+
+
+class Upload:
+    """A body on its way through: what had to be read to know the model, then the rest of the client's stream.
+
+    `judge` is asked about every watched field before a byte of it is passed on; what it raises ends the
+    upload. `open` renames the model on the way. The body can be sent once.
     """
 
-    def __init__(self, stream: AsyncIterator[bytes], length: int | None) -> None:
-        self._stream, self._length = stream, length
+    def __init__(
+        self,
+        stream: AsyncIterator[bytes],
+        length: int | None,
+        scanner: Scanner | None,
+        judge: Callable[[Field], Awaitable[None]],
+    ) -> None:
+        self._stream, self._length, self._scanner, self._judge = stream, length, scanner, judge
         self._spool: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed by close()
-        self._place: tuple[int, int] | None = None  # where the model's name stands in the spool
-        self.model = ""
+        self._model: Field | None = None
         self.sent = False
+
+    @property
+    def model(self) -> str:
+        return self._model.value if self._model is not None else ""
 
     def open(self, model: str) -> tuple[AsyncIterator[bytes], int | None]:
         """The body with this model's name, and its size where the client told one."""
-        self.sent = True
-        length = self._length
-        if self._place is not None and length is not None:
-            length += len(model.encode()) - (self._place[1] - self._place[0])
+        length, place = self._length, self._model
+        if place is not None and length is not None:
+            length += len(model.encode()) - (place.end - place.start)
         return self._pieces(model.encode()), length
 
     def close(self) -> None:
         self._spool.close()
 
-    async def find_model(self, boundary: bytes) -> None:
-        """Read until the field `model` is known (or the body ends). Raises BadRequest for broken multipart."""
-        buffer, parts = bytearray(b"\r\n"), 0  # the first delimiter has no line break before it
-        mark = b"\r\n--" + boundary
-        while True:
-            at = await self._until(buffer, mark, keep=len(mark))
-            if at < 0:
-                return
-            del buffer[: at + len(mark)]
-            parts += 1
-            if parts > MOST_PARTS:
-                raise BadRequest(f"the body has more than {MOST_PARTS} parts", code="invalid_multipart")
-            end = await self._until(buffer, b"\r\n\r\n", keep=MOST_PART_HEAD + 4, most=MOST_PART_HEAD)
-            if end < 0:
-                return  # the closing delimiter: there is no model
-            name = _NAME.search(bytes(buffer[:end]))
-            del buffer[: end + 4]
-            if name is not None and name[1] == b"model":
-                await self._take_model(buffer, mark)
-                return
+    async def find_model(self) -> None:
+        """Read until the field `model` is known, or the body ends. Raises BadRequest."""
+        while self._model is None and (piece := await anext(self._stream, b"")):
+            self._spool.write(piece)  # to the page cache: a quarter of a millisecond for a piece at most
+            await self._look(piece)
 
-    async def _take_model(self, buffer: bytearray, mark: bytes) -> None:
-        end = await self._until(buffer, mark, keep=MOST_MODEL + len(mark), most=MOST_MODEL)
-        if end < 0:
-            raise BadRequest("the field 'model' is cut off", code="invalid_multipart", param="model")
-        first = self._spool.tell() - len(buffer)
-        self._place = (first, first + end)
-        self.model = bytes(buffer[:end]).decode("utf-8", "replace").strip()
-
-    async def _until(self, buffer: bytearray, mark: bytes, *, keep: int, most: int | None = None) -> int:
-        """Where `mark` begins in the buffer, reading on as needed; -1 at the end of the body. With `most`
-        the mark must come within so many bytes; without, what cannot hold it any more is dropped."""
-        while (at := buffer.find(mark)) < 0:
-            if most is not None and len(buffer) > keep:
-                raise BadRequest("a part's head or the model's name is too long", code="invalid_multipart")
-            if most is None and len(buffer) > keep:
-                del buffer[: len(buffer) - keep]
-            piece = await anext(self._stream, b"")
-            if not piece:
-                return -1
-            self._spool.write(piece)
-            buffer += piece
-        return at
+    async def _look(self, piece: bytes) -> None:
+        if self._scanner is None:
+            return
+        for field in self._scanner.feed(piece):
+            if field.name != "model":
+                await self._judge(field)
+            elif self._model is not None:
+                raise BadRequest("'model' stands twice in the body", code="duplicate_field", param="model")
+            elif not field.value:
+                raise BadRequest(
+                    "'model' must name a model", code="missing_required_parameter", param="model"
+                )
+            else:
+                self._model = field
 
     async def _pieces(self, model: bytes) -> AsyncIterator[bytes]:
-        spool = self._spool
+        self.sent = True
+        spool, place = self._spool, self._model
         end = spool.tell()
         spool.seek(0)
-        if self._place is not None:
-            first, last = self._place
-            async for piece in self._spooled(first):
+        if place is not None:
+            for piece in self._spooled(place.start):
                 yield piece
             yield model
-            spool.seek(last)
-        async for piece in self._spooled(end):
+            spool.seek(place.end)
+        for piece in self._spooled(end):
             yield piece
         async for piece in self._stream:
+            await self._look(piece)
             yield piece
 
-    async def _spooled(self, end: int) -> AsyncIterator[bytes]:
+    def _spooled(self, end: int) -> Iterator[bytes]:
         while piece := self._spool.read(min(PIECE, end - self._spool.tell())):
             yield piece

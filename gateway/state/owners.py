@@ -2,13 +2,14 @@
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
+AT_ONCE = 500  # ids of one query: databases bound the parameters of a statement
 
 _METADATA = MetaData()
 _OWNERS = Table(
@@ -38,44 +39,48 @@ class Owners:
 
     async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
         """Returns once it is durable: a client may use an id as soon as it sees it."""
-        new = [one for one in ids if one not in self._known and len(one) <= 256]
+        new = [one for one in dict.fromkeys(ids) if one not in self._known and 0 < len(one) <= 256]
         if new:
-            await asyncio.to_thread(self._write, new, owner, kind)
-            for one in new:
-                self._keep(one, owner)
+            self._keep(await asyncio.to_thread(self._write, new, owner, kind))
 
-    async def owner(self, id: str) -> Owner | None:
-        known = self._known.get(id)
-        if known is None:
-            known = await asyncio.to_thread(self._read, id)
-            if known is not None:
-                self._keep(id, known)
-        return known
+    async def among(self, ids: Sequence[str]) -> dict[str, Owner]:
+        """The owners of those that are known, by id."""
+        found = {one: owner for one in ids if (owner := self._known.get(one)) is not None}
+        asked = [one for one in dict.fromkeys(ids) if one not in found and len(one) <= 256]
+        if asked:
+            read = await asyncio.to_thread(self._read, asked)
+            self._keep(read)
+            found |= read
+        return found
 
     async def forget(self, id: str) -> None:
         """The object is deleted."""
         self._known.pop(id, None)
         await asyncio.to_thread(self._delete, id)
 
-    def _keep(self, id: str, owner: Owner) -> None:
-        self._known[id] = owner
-        if len(self._known) > REMEMBERED:
+    def _keep(self, owners: Mapping[str, Owner]) -> None:
+        self._known |= owners
+        while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _write(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
+    def _write(self, ids: Sequence[str], owner: Owner, kind: str) -> dict[str, Owner]:
+        """Who owns them now: whoever was first."""
         rows = [
             {"id": one, "team": owner.team, "provider": owner.provider, "kind": kind, "created": self._now()}
-            for one in dict.fromkeys(ids)
+            for one in ids
         ]
         with self._engine.begin() as connection:
             connection.execute(self._insert(_OWNERS).on_conflict_do_nothing(), rows)
+        return self._read(ids)
 
-    def _read(self, id: str) -> Owner | None:
+    def _read(self, ids: Sequence[str]) -> dict[str, Owner]:
+        query = select(_OWNERS.c.id, _OWNERS.c.team, _OWNERS.c.provider)
+        found: dict[str, Owner] = {}
         with self._engine.connect() as connection:
-            row = connection.execute(
-                select(_OWNERS.c.team, _OWNERS.c.provider).where(_OWNERS.c.id == id)
-            ).first()
-        return Owner(row.team, row.provider) if row is not None else None
+            for at in range(0, len(ids), AT_ONCE):
+                rows = connection.execute(query.where(_OWNERS.c.id.in_(ids[at : at + AT_ONCE])))
+                found |= {row.id: Owner(row.team, row.provider) for row in rows}
+        return found
 
     def _delete(self, id: str) -> None:
         with self._engine.begin() as connection:

@@ -86,8 +86,8 @@ async def test_lists_show_a_team_its_own_objects_from_as_many_pages_as_it_takes(
     async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
         await made(running, provider, "/v1/files", "file-1")
         pages = [
-            {"object": "list", "data": [{"id": "file-9"}], "has_more": True},
-            {"object": "list", "data": [{"id": "file-1"}], "has_more": False},
+            {"data": [{"id": "file-9"}], "has_more": True, "first_id": "file-9", "last_id": "file-9"},
+            {"data": [{"id": "file-1"}], "has_more": False},
         ]
         provider.script[:] = [answer(page) for page in pages]
         async with running.client() as client:
