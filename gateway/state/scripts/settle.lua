@@ -1,21 +1,18 @@
--- Settle one grant: correct what was reserved by what was used, give calls in flight back. Twice counts once.
--- KEYS[1]   the mark that this grant is settled;  KEYS[2..] the buckets
--- ARGV[1]   the grant's id;  ARGV[2] how long the mark is kept, ms
--- ARGV[3..] per bucket: what to add to its use (negative: give back); "x" for calls in flight
-if not redis.call('SET', KEYS[1], '1', 'NX', 'PX', ARGV[2]) then return 0 end
-for i = 2, #KEYS do
-  local change = ARGV[i + 1]
-  if change == 'x' then
-    redis.call('ZREM', KEYS[i], ARGV[1])
-  elseif redis.call('EXISTS', KEYS[i]) == 1 then
-    local used = tonumber(redis.call('HGET', KEYS[i], 'u')) + tonumber(change)
-    if used < 0 then used = 0 end
-    redis.call('HSET', KEYS[i], 'u', string.format('%.0f', used))
-  elseif tonumber(change) > 0 then
-    -- The bucket was full again and forgotten; what was used beyond the estimate is owed all the same.
-    local time = redis.call('TIME')
-    redis.call('HSET', KEYS[i], 'u', change, 'c', '0', 't', string.format('%.0f', time[1] * 1000))
-    redis.call('PEXPIRE', KEYS[i], 86400000)
+-- Settle one grant: correct what was reserved by what was used. bucket.lua stands before this text.
+-- KEYS      two per claim: the bucket, its open reservations
+-- ARGV[1]   the grant's id
+-- ARGV[2..] per claim: "limit per amount kind change": as reserve.lua has them, and what the bucket's use changes by
+-- A reservation that is no longer open (settled before, swept, lost with its store) changes nothing: settling
+-- twice counts once. Requests keep no open reservation: who settles sends those once.
+local now = clock()
+for i = 1, #KEYS / 2 do
+  local key, open = KEYS[2 * i - 1], KEYS[2 * i]
+  local limit, per, amount, unit, change = string.match(ARGV[1 + i], '^(%d+) (%d+) (%d+) (%a)%a (-?%d+)$')
+  local bucket = load(key, open, unit == 'c' and 0 or tonumber(limit), tonumber(per), now)
+  if unit == 'r' or redis.call('ZREM', open, amount .. ':' .. ARGV[1]) == 1 then
+    give_back(bucket, -tonumber(change))
+    bucket.changed = true
   end
+  if bucket.changed then save(bucket, now) end
 end
 return 1

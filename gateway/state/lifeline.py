@@ -1,0 +1,190 @@
+"""The connection to Redis as something that is kept: made, watched, made again. Scripts run over it.
+
+Away is what Redis is when there is no connection, and also after several replies in a row came too late: then
+calls stop waiting for it, and one attempt per pause finds out when it is back.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any
+
+import hiredis
+
+from gateway.state.resp import PATIENCE, Argument, Connection, Place, RedisAway, RedisLate, Unheard, connect
+from gateway.state.scripts import Script, load
+
+CONNECT_PATIENCE = 0.5  # seconds until a connection must stand, and until a sign of life must be answered
+FIRST_PAUSE, LONGEST_PAUSE = 0.15, 1.0  # seconds between attempts to connect
+BEAT = 1.0  # seconds between signs of life
+GONE_MICROSECONDS = 5_000_000  # a process that gave none for so long does not count
+LATE_IN_A_ROW = 5
+DEADLINE_SLACK = 20_000  # microseconds: how well our idea of Redis's clock may be off
+
+PREFIX = "gatehouse:v1:{l}:"  # one hash slot, so that one script may touch all buckets of a call
+
+Log = Callable[[str, str], None]
+
+
+class Lifeline:
+    """`run` must be running. `back` is called whenever a connection stands again."""
+
+    def __init__(self, place: Place, scripts: Sequence[Script], log: Log, back: Callable[[], None]) -> None:
+        self._place, self._log, self._back = place, log, back
+        self._beat = load("beat")
+        self._scripts = (self._beat, *scripts)
+        self._connection: Connection | None = None
+        self._lost = asyncio.Event()
+        self._late = 0
+        self._ahead = 0  # microseconds by which Redis's clock is ahead of the loop's
+        self.id = secrets.token_hex(6)
+        self.processes = 1  # last seen sharing this store, ourselves included
+        self.tried = asyncio.Event()  # the first attempt to connect is over, whatever came of it
+
+    @property
+    def connected(self) -> bool:
+        return self._connection is not None and not self._connection.closed
+
+    async def run(self) -> None:
+        """Connect, stay connected, come back; until cancelled."""
+        pause, told = FIRST_PAUSE, False
+        try:
+            while True:
+                trouble = await self._connect()
+                self.tried.set()
+                if not trouble:
+                    if told:
+                        self._log("info", "Redis is back: limits are shared again")
+                    trouble = await self._live()
+                    pause, told = FIRST_PAUSE, False
+                if not told:
+                    told = True
+                    self._log(
+                        "error", f"Redis is away ({trouble}): every rule does what its on_store_error says"
+                    )
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            self._drop()
+
+    async def ask_soon(self, script: Script, arguments: Sequence[Argument], unheard: Unheard) -> Any:
+        """The reply of a script, while a call waits for it. Raises RedisLate, RedisAway."""
+        connection = self._connection
+        if connection is None:
+            raise RedisAway("there is no connection")
+        try:
+            try:
+                reply = await connection.ask_soon(("EVALSHA", script.sha, *arguments), unheard)
+            except hiredis.ReplyError as error:
+                if not str(error).startswith("NOSCRIPT"):
+                    raise
+                reply = await connection.ask_soon(("EVAL", script.text, *arguments), unheard)
+        except RedisLate:
+            self._count_late(connection)
+            raise
+        except hiredis.ReplyError as error:
+            self._log("error", f"Redis refuses a script: {error}")
+            raise RedisAway(str(error)) from None
+        self._late = 0
+        return reply
+
+    def tell(self, script: Script, arguments: Sequence[Argument], *, whole: bool) -> "asyncio.Future[Any]":
+        """The reply of a script that no call waits for. `whole` sends its text, where Redis lost it.
+        Raises RedisAway, hiredis.ReplyError."""
+        connection = self._connection
+        if connection is None:
+            raise RedisAway("there is no connection")
+        if whole:
+            return connection.ask("EVAL", script.text, *arguments)
+        return connection.ask("EVALSHA", script.sha, *arguments)
+
+    def deadline(self, seconds: float) -> int:
+        """The moment, by Redis's clock in microseconds, at which `seconds` from now are over."""
+        return self._now() + self._ahead + int(seconds * 1_000_000) + DEADLINE_SLACK
+
+    def heard(self, redis_now: int) -> None:
+        """Redis told its time."""
+        self._ahead = redis_now - self._now()
+
+    async def leave(self) -> None:
+        """The last word: this process counts no longer."""
+        connection = self._connection
+        if connection is not None and not connection.closed:
+            with suppress(RedisAway, hiredis.ReplyError, TimeoutError):
+                async with asyncio.timeout(CONNECT_PATIENCE):
+                    await connection.ask("ZREM", PREFIX + "processes", self.id)
+        self._drop()
+
+    async def _connect(self) -> str:
+        """Why the connection does not stand; empty when it does."""
+        self._lost.clear()
+        try:
+            async with asyncio.timeout(CONNECT_PATIENCE):
+                connection = await connect(self._place, self._lost.set)
+                try:
+                    await self._load(connection)
+                    await self._give_sign(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+        except (OSError, RedisAway, hiredis.ReplyError) as error:  # OSError: TimeoutError, TLS included
+            return f"{self._place}: {type(error).__name__} {error}".strip()
+        self._connection, self._late = connection, 0
+        self._back()
+        return ""
+
+    async def _live(self) -> str:
+        """Signs of life until the connection is lost; says how."""
+        connection = self._connection
+        assert connection is not None
+        trouble = "the connection was lost"
+        while not self._lost.is_set():
+            with suppress(TimeoutError):
+                async with asyncio.timeout(BEAT):
+                    await self._lost.wait()
+                break
+            try:
+                async with asyncio.timeout(CONNECT_PATIENCE):
+                    await self._give_sign(connection)
+            except TimeoutError:
+                trouble = "no sign of life"
+                break
+            except RedisAway:
+                break
+            except hiredis.ReplyError as error:
+                trouble = str(error)
+                break
+        self._drop()
+        return trouble
+
+    async def _load(self, connection: Connection) -> None:
+        await asyncio.gather(*(connection.ask("SCRIPT", "LOAD", script.text) for script in self._scripts))
+
+    async def _give_sign(self, connection: Connection) -> None:
+        try:
+            now, seen = await connection.ask(
+                "EVALSHA", self._beat.sha, 1, PREFIX + "processes", self.id, GONE_MICROSECONDS
+            )
+        except hiredis.ReplyError as error:
+            if not str(error).startswith("NOSCRIPT"):
+                raise
+            await self._load(connection)
+            return
+        self.heard(now)
+        self.processes = max(1, seen)
+
+    def _count_late(self, connection: Connection) -> None:
+        """A Redis that is slow but answers is not away: only replies missed in silence count."""
+        if asyncio.get_running_loop().time() - connection.heard_at >= PATIENCE:
+            self._late += 1
+            if self._late >= LATE_IN_A_ROW and connection is self._connection:
+                self._drop()
+
+    def _drop(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def _now(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1_000_000)

@@ -1,0 +1,68 @@
+-- One bucket, as reserve.lua and settle.lua see it; this text stands in front of both.
+--
+-- A bucket is what is used of it: `used` whole units, less `carry` / per of one. Time takes `rate` units away per
+-- `per` microseconds, never below nothing; calls in flight have rate 0. Beside it lies the sorted set of its open
+-- reservations ("amount:grant", by the moment they expire): what a dead process reserved comes back by itself.
+-- Kept as five doubles: used, carry, at, when the next reservation may expire, when the last one does.
+local NEVER = 2 ^ 52
+
+local function clock()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- (elapsed * rate + carry) / per in whole units, and the new carry. Exact although the product may pass 2^53:
+-- `elapsed` is taken in digits of 15 bits, so no step reaches 2^53 while per < 2^37 (38 hours).
+local function come_back(elapsed, rate, per, carry)
+  local part = rate % per
+  local units, rest = 0, 0
+  for digit = 2, 0, -1 do
+    local weight = 32768 ^ digit
+    local next = rest * 32768 + (math.floor(elapsed / weight) % 32768) * part + (digit == 0 and carry or 0)
+    rest = math.fmod(next, per)
+    units = units * 32768 + (next - rest) / per
+  end
+  return elapsed * ((rate - part) / per) + units, rest
+end
+
+local function give_back(bucket, amount)
+  bucket.used = math.max(0, bucket.used - amount)
+  if bucket.used == 0 then bucket.carry = 0 end
+end
+
+local function sweep(bucket, now)
+  local expired = redis.call('ZRANGEBYSCORE', bucket.open, '-inf', now, 'LIMIT', 0, 1000)
+  for _, member in ipairs(expired) do
+    give_back(bucket, tonumber(string.match(member, '^%d+')))
+  end
+  if #expired > 0 then redis.call('ZREM', bucket.open, unpack(expired)) end
+  local first = redis.call('ZRANGE', bucket.open, 0, 0, 'WITHSCORES')
+  bucket.next, bucket.changed = tonumber(first[2]) or NEVER, true
+end
+
+local function load(key, open, rate, per, now)
+  local bucket = {key = key, open = open, rate = rate, per = per, used = 0, carry = 0, next = NEVER, last = 0}
+  local kept = redis.call('GET', key)
+  if kept then
+    local at
+    bucket.used, bucket.carry, at, bucket.next, bucket.last = struct.unpack('>ddddd', kept)
+    if bucket.carry >= per then bucket.carry = 0 end -- counted under another period
+    local elapsed = math.min(math.max(now - at, 0), 2 ^ 45 - 1)
+    if rate > 0 and bucket.used > 0 then
+      local units, carry = come_back(elapsed, rate, per, bucket.carry)
+      bucket.carry = carry
+      give_back(bucket, units)
+    end
+    if now >= bucket.next then sweep(bucket, now) end
+  end
+  return bucket
+end
+
+-- An idle bucket is forgotten once it is full again and nothing of it is open.
+local function save(bucket, now)
+  local full = bucket.rate > 0 and bucket.used * bucket.per / bucket.rate or 0
+  local left = math.max(full, bucket.last - now)
+  if left <= 0 then return redis.call('DEL', bucket.key) end
+  local kept = struct.pack('>ddddd', bucket.used, bucket.carry, now, bucket.next, bucket.last)
+  redis.call('SET', bucket.key, kept, 'PX', string.format('%.0f', math.min(left / 1000, 1e13) + 1000))
+end
