@@ -124,13 +124,16 @@ class House:
         )
 
     def _application(self) -> App:
+        ownership = Ownership(Owners(self.engine, time.time))
         hot = {
             ("POST", f"/v1{path}"): self.reception.route(
-                route, Inference(self.reception, route, path, DIALECTS[dialect])
+                route, Inference(self.reception, ownership, route, path, DIALECTS[dialect])
             )
             for route, path, dialect in _HOT
         }
-        app: App = Sanity(Door(hot, self._families(), starlette(self.desk, self.identify, self.ready)))
+        app: App = Sanity(
+            Door(hot, self._families(ownership), starlette(self.desk, self.identify, self.ready))
+        )
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if not origins:
             return app
@@ -139,9 +142,8 @@ class House:
             app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed
         )
 
-    def _families(self) -> dict[str, App]:
+    def _families(self, ownership: Ownership) -> dict[str, App]:
         """What passes through, and what never does."""
-        ownership = Ownership(Owners(self.engine, time.time))
         families = {
             label: self.reception.route(label, Passthrough(self.reception, ownership, family))
             for label, family in FAMILIES.items()

@@ -1,23 +1,30 @@
 """The hot routes: read a JSON call, find its lane, serve it."""
 
+import hashlib
 from collections.abc import Mapping
 
-from gateway.core.exchange import Call, Headers
+from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.body import check_head, read_body
+from gateway.edge.noting import noted
+from gateway.edge.ownership import Ownership, files, held_by
 from gateway.edge.reception import Reception, Visit
+from gateway.pipeline.serve import Deliver
 from gateway.wire.base import Dialect
 
 # Headers of the client that mean something to a provider. Everything else stays here: credentials,
 # cookies, hop-by-hop and forwarding headers above all.
-_FORWARDED = (b"openai-beta", b"idempotency-key", b"x-client-request-id")
+_FORWARDED = (b"openai-beta", b"x-client-request-id")
 _JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 
 class Inference:
     """POST of one endpoint: `route` labels it, `path` is what follows `/v1`."""
 
-    def __init__(self, reception: Reception, route: str, path: str, dialect: Dialect) -> None:
-        self._reception, self._route, self._path, self._dialect = reception, route, path, dialect
+    def __init__(
+        self, reception: Reception, ownership: Ownership, route: str, path: str, dialect: Dialect
+    ) -> None:
+        self._reception, self._ownership = reception, ownership
+        self._route, self._path, self._dialect = route, path, dialect
 
     async def __call__(self, visit: Visit) -> None:
         reception, dialect = self._reception, self._dialect
@@ -26,19 +33,32 @@ class Inference:
         body = await read_body(visit.receive, most)
         payload, model, stream = dialect.read(body)
         lane = visit.snapshot.lane(visit.caller, model)
+        if used := files(body):
+            lane = held_by(lane, await self._ownership.provider_of(used, visit.caller.team))
         path = self._path
         query = visit.scope["query_string"]
         if query:
             path += "?" + query.decode("latin-1")
-        call = Call(
-            self._route, dialect.name, "POST", path, body, payload, model, stream, forwarded(visit.head)
-        )
+        forward = _JSON + forwarded(visit.head, visit.caller.team)
+        call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))
-        await reception.serve(visit, exchange, lane)
+        deliver = self._noting(visit, exchange) if payload.get("store") is True else None
+        await reception.serve(visit, exchange, lane, deliver)
+
+    def _noting(self, visit: Visit, exchange: Exchange) -> Deliver:
+        """For completions that the provider is to keep: their ids are the team's."""
+
+        async def deliver(reply: Reply) -> None:
+            await visit.writer.deliver(await noted(reply, self._ownership, exchange))
+
+        return deliver
 
 
-def forwarded(head: Mapping[bytes, bytes]) -> Headers:
-    """The headers that go on to the provider with a JSON body."""
+def forwarded(head: Mapping[bytes, bytes], team: str) -> list[tuple[bytes, bytes]]:
+    """The headers that go on to the provider. Teams share its account, so their idempotency keys are kept
+    apart."""
     found = [(name, head[name]) for name in _FORWARDED if name in head]
-    return _JSON + found if found else _JSON
+    if key := head.get(b"idempotency-key"):
+        found.append((b"idempotency-key", hashlib.sha256(team.encode() + b"\0" + key).hexdigest().encode()))
+    return found

@@ -2,11 +2,13 @@
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, Protocol
 
 import orjson
 
+from gateway.config.snapshot import Lane
 from gateway.core.failure import BadRequest, NotFound
 from gateway.state.owners import Owner
 from gateway.wire import sse
@@ -95,6 +97,20 @@ class Ownership:
         return [one for one in listed if (owner := known.get(one["id"])) is not None and owner.team == team]
 
 
+def held_by(lane: Lane, provider: str | None) -> Lane:
+    """The lane without the targets that do not have the objects a call uses. Raises BadRequest."""
+    if provider is None:
+        return lane
+    targets = tuple(target for target in lane.targets if target.provider == provider)
+    if not targets:
+        raise BadRequest(
+            f'the objects this call uses lie at "{provider}", which does not serve "{lane.model}"',
+            code="mixed_providers",
+            param="model",
+        )
+    return replace(lane, targets=targets)
+
+
 class _Object(list[tuple[str, Any]]):
     """A JSON object with every member it was written with: of two with one name, parsers differ on which
     counts, so both must be good."""
@@ -104,11 +120,7 @@ def references(body: bytes) -> list[Reference]:
     """Ids of provider-made objects that a (valid) JSON body uses. Raises BadRequest past all depth."""
     if not _SUSPECT.search(body):
         return []
-    try:
-        tree = json.loads(body, object_pairs_hook=_Object)
-    except RecursionError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
-    return list(_references(tree))
+    return list(_references(_read(body, _Object)))
 
 
 def files(body: bytes) -> list[Reference]:
@@ -122,8 +134,15 @@ def files(body: bytes) -> list[Reference]:
             Reference(value) for name, value in pairs if name == "file_id" and isinstance(value, str)
         )
 
-    json.loads(body, object_pairs_hook=look)
+    _read(body, look)
     return found
+
+
+def _read(body: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any:
+    try:
+        return json.loads(body, object_pairs_hook=pairs)
+    except RecursionError:
+        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
 
 
 def _references(tree: Any) -> Iterator[Reference]:

@@ -1,26 +1,25 @@
 """Endpoints that pass through: the same auth, limits and accounting, and ids that only their team may use."""
 
-import hashlib
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.config.snapshot import Lane
-from gateway.core.exchange import Call, Exchange, Headers, Reply, Shape
+from gateway.core.exchange import Call, Exchange, Reply, Shape
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import Family, Place, check_method, check_open, place_of
+from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
-from gateway.edge.ownership import REFERENCES, Ownership, Reference, references
+from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, references
 from gateway.edge.reception import Reception, Visit
 from gateway.wire.registry import DIALECTS
 
 NO_OUTPUT = Shape(choices=0)  # calls that name no model reserve no tokens
-_FORWARDED = (b"content-type", b"accept", b"openai-beta", b"x-client-request-id")
+_FORWARDED = (b"content-type", b"accept")
 _RAW = DIALECTS["openai.raw"]
 _MULTIPART = b"multipart/form-data"
 _WATCHED = REFERENCES | {f"{name}[]" for name in REFERENCES}
@@ -128,17 +127,7 @@ class Passthrough:
         snapshot, caller, provider = request.visit.snapshot, request.visit.caller, request.provider
         if not model:
             return snapshot.provider_lane(caller, provider)
-        lane = snapshot.lane(caller, model)
-        if provider is None:
-            return lane
-        targets = tuple(target for target in lane.targets if target.provider == provider)
-        if not targets:
-            raise BadRequest(
-                f'the objects this call uses lie at "{provider}", which does not serve "{lane.model}"',
-                code="mixed_providers",
-                param="model",
-            )
-        return replace(lane, targets=targets)
+        return held_by(snapshot.lane(caller, model), provider)
 
     def _call(
         self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False
@@ -146,7 +135,8 @@ class Passthrough:
         visit = request.visit
         query = visit.scope["query_string"].decode("latin-1")
         path = "/" + "/".join(request.place.segments) + ("?" + query if query else "")
-        forward = forwarded(visit.head, request.team)
+        forward = [(name, visit.head[name]) for name in _FORWARDED if name in visit.head]
+        forward += forwarded(visit.head, request.team)
         label = self._family.label
         return Call(label, _RAW.name, request.method, path, body, payload, model, stream, forward)
 
@@ -181,14 +171,6 @@ class Passthrough:
 
         reply.body = await own_page(reply, request.query, self._ownership, request.team, fetch)
         reply.headers = [pair for pair in reply.headers if pair[0] != b"content-length"]
-
-
-def forwarded(head: Any, team: str) -> Headers:
-    """The headers that go on to the provider. Teams share its account: their idempotency keys must not meet."""
-    found = [(name, head[name]) for name in _FORWARDED if name in head]
-    if key := head.get(b"idempotency-key"):
-        found.append((b"idempotency-key", hashlib.sha256(team.encode() + b"\0" + key).hexdigest().encode()))
-    return found
 
 
 def mints(request: Request, call: Call) -> bool:

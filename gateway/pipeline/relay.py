@@ -69,12 +69,13 @@ async def _events(
     assert tap is not None
     assert answer is not None
     exchange.first_token = clock()
+    settles = not isinstance(tap, RawTap)  # of several images, each ends like the last
     for block in answered.first:
         yield block
     try:
         while True:
             before = clock()
-            chunk = await answer.chunk(SETTLE_SECONDS if tap.finished else None)
+            chunk = await answer.chunk(SETTLE_SECONDS if tap.finished and settles else None)
             exchange.waited += clock() - before
             if not chunk:
                 break

@@ -1,5 +1,6 @@
 """Endpoints that pass through as they are: a bounded look for their usage."""
 
+import json
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -15,10 +16,14 @@ from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, note_usage, read_object
 from gateway.wire.splice import set_members
 
-LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; larger ones pass unread
+LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
+TAIL = 4 << 10  # bytes
+_USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TERMINAL = re.compile(
-    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|[\w.]+\.(?:done|completed))"'
+    rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|speech\.audio\.done|transcript\.text\.done'
+    rb'|image_(?:generation|edit)\.completed)"'
 )
+_OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
 
 class Raw:
@@ -60,8 +65,9 @@ class RawTap:
 
     __slots__ = (
         "_held",
+        "_promises",
         "_splitter",
-        "_streamed",
+        "_tail",
         "_usage",
         "begun",
         "failed",
@@ -73,7 +79,8 @@ class RawTap:
         self._usage = usage
         self._splitter = sse.Splitter()
         self._held: bytearray | None = bytearray()
-        self._streamed = False
+        self._tail = b""
+        self._promises = False  # a last event
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
 
@@ -83,6 +90,7 @@ class RawTap:
         if not block:
             return b""
         self.begun = self.begun or b"data:" in block
+        self._promises = self._promises or bool(_OF_RESPONSES.search(block))
         if _TERMINAL.search(block) or b"[DONE]" in block:
             self.finished = True
             for event in sse.events(block):
@@ -92,6 +100,8 @@ class RawTap:
         return block
 
     def rest(self) -> bytes:
+        """Of the kinds of streams only Responses are known to say always that they are complete."""
+        self.finished = self.finished or not self._promises
         return self._splitter.rest()
 
     def keep(self, chunk: bytes) -> None:
@@ -101,11 +111,16 @@ class RawTap:
             self._held += chunk
             if len(self._held) > LOOK:
                 self._held = None
+        if self._held is None:
+            self._tail = (self._tail + chunk)[-TAIL:]
 
     def whole(self, body: bytes) -> None:
         """Read what was kept (or the whole answer) once it is complete."""
         self.begun = self.finished = True
-        held = body or bytes(self._held or b"")
+        if self._held is None:
+            note_usage(self._usage, _last_usage(self._tail))
+            return
+        held = body or bytes(self._held)
         if held[:1] not in b"{" or not held:
             return
         try:
@@ -119,6 +134,17 @@ class RawTap:
         source = payload.get("response", payload)
         if isinstance(source, dict):
             note_usage(self._usage, source.get("usage"))
+
+
+def _last_usage(tail: bytes) -> Any:
+    """The last `usage` object of a JSON answer, out of its last bytes; None where there is none."""
+    places = [match.end() for match in _USAGE.finditer(tail)]
+    if not places:
+        return None
+    try:
+        return json.JSONDecoder().raw_decode(tail[places[-1] :].decode("utf-8", "replace"))[0]
+    except json.JSONDecodeError:
+        return None
 
 
 def _loads(payload: bytes) -> dict[str, Any]:
