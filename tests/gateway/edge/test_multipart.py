@@ -1,0 +1,216 @@
+"""Multipart bodies are read strictly, in pieces of any size, and pass on with nothing but the model changed."""
+
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from gateway.core.failure import BadRequest
+from gateway.edge.multipart import IN_MEMORY, MOST_PARTS, Field, Scanner, Upload, boundary_of
+
+BOUNDARY = b"xYz"
+
+
+def part(name: str, value: bytes, more: str = "") -> bytes:
+    return (
+        b"--xYz\r\n"
+        + f'Content-Disposition: form-data; name="{name}"{more}\r\n\r\n'.encode()
+        + value
+        + b"\r\n"
+    )
+
+
+def form(*parts: bytes) -> bytes:
+    return b"".join(parts) + b"--xYz--\r\n"
+
+
+def scan(body: bytes, size: int = 1 << 16) -> list[Field]:
+    scanner = Scanner(BOUNDARY, {"model", "file_id"})
+    return [
+        field for at in range(0, len(body), size) for field in scanner.feed(body[at : at + size])
+    ]  # fmt: skip
+
+
+FILE = part("file", b"\r\n--xY \r\n\r\n\x00 no boundary", '; filename="a.wav"')
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 16])
+def test_fields_are_found_for_any_cut_into_pieces(size: int) -> None:
+    body = form(part("model", b"whisper"), FILE, part("file_id", b"file-1"), part("prompt", b"x"))
+    fields = scan(body, size)
+    assert [(one.name, one.value) for one in fields] == [("model", "whisper"), ("file_id", "file-1")]
+    assert [body[one.start : one.end] for one in fields] == [b"whisper", b"file-1"]
+
+
+def test_an_empty_field_is_found_as_one() -> None:
+    assert [one.value for one in scan(form(part("model", b"")))] == [""]
+
+
+def test_names_without_quotes_count_as_well() -> None:
+    body = form(b"--xYz\r\ncontent-disposition: form-data; name=model\r\n\r\ngpt\r\n")
+    assert [one.value for one in scan(body)] == ["gpt"]
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        'Content-Disposition: form-data; name="x"; name="model"',
+        'Content-Disposition: form-data; name="x"\r\nContent-Disposition: form-data; name="model"',
+        "Content-Disposition: form-data; name*=utf-8''model",
+        "Content-Disposition: form-data",
+        'Content-Disposition: form-data;\r\n name="model"',
+        'Content-Disposition: attachment; name="model"',
+        'Content-Disposition: form-data; name="mo\\del"',
+        "Content-Type: text/plain",
+        'X: y\nContent-Disposition: form-data; name="model"',
+        'Content-Disposition: form-data; name="model"\r\nContent-Transfer-Encoding: base64',
+        'Content-Disposition: form-data; name="model"\r\nbroken',
+    ],
+)
+def test_a_part_that_two_readers_could_read_as_two_things_is_refused(head: str) -> None:
+    with pytest.raises(BadRequest):
+        scan(b"--xYz\r\n" + head.encode() + b"\r\n\r\ngpt\r\n--xYz--\r\n")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        form(*[part(f"p{i}", b"x") for i in range(MOST_PARTS + 1)]),
+        b"--xYz\r\nx: " + b"y" * 9000,
+        form(part("model", b"m" * 300)),
+        b'--xYz\r\ncontent-disposition: form-data; name="model"\r\n\r\n' + b"m" * 300,
+        form(part("model", b"\xff\xfe")),
+        b"--xYzz\r\n",
+        b"--xYz" + b" " * 200 + b"\r\n",
+        form(part("x", b"y")) + part("model", b"gpt"),
+    ],
+)
+def test_broken_multipart_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        scan(body)
+    with pytest.raises(BadRequest):
+        scan(body, 10)
+
+
+@pytest.mark.parametrize(
+    ("content_type", "boundary"),
+    [
+        (b"multipart/form-data; boundary=abc", b"abc"),
+        (b'multipart/form-data; charset=utf-8; Boundary="a b"; x=y', b"a b"),
+        (b"multipart/form-data;boundary=" + b"-" * 70, b"-" * 70),
+    ],
+)
+def test_a_boundary_is_read_as_written(content_type: bytes, boundary: bytes) -> None:
+    assert boundary_of(content_type) == boundary
+
+
+@pytest.mark.parametrize(
+    "content_type",
+    [
+        b"multipart/form-data",
+        b"multipart/form-data; boundary=",
+        b"multipart/form-data; boundary=" + b"-" * 71,
+        b"multipart/form-data; boundary=" + b"-" * 1_000_000,
+        b"multipart/form-data; boundary=a; boundary=b",
+    ],
+)
+def test_an_unsound_boundary_is_refused_at_once(content_type: bytes) -> None:
+    began = time.perf_counter()
+    with pytest.raises(BadRequest):
+        boundary_of(content_type)
+    assert time.perf_counter() - began < 0.05, "the bound of the attack, not a benchmark"
+
+
+class Source:
+    """A client's body in pieces; counts what was taken."""
+
+    def __init__(self, body: bytes, size: int = 1 << 16) -> None:
+        self.pieces = [body[at : at + size] for at in range(0, len(body), size)]
+        self.taken = 0
+
+    async def stream(self) -> AsyncIterator[bytes]:
+        for piece in self.pieces:
+            self.taken += 1
+            yield piece
+
+
+async def upload(body: bytes, source: Source | None = None) -> tuple[Upload, list[str]]:
+    seen: list[str] = []
+
+    async def judge(field: Field) -> None:
+        seen.append(field.value)
+        if field.value == "file-theirs":
+            raise BadRequest("not yours")
+
+    source = source or Source(body)
+    scanner = Scanner(BOUNDARY, {"model", "file_id"})
+    return Upload(source.stream(), len(body), scanner, judge), seen
+
+
+async def sent(one: Upload, model: str) -> tuple[bytes, int | None]:
+    stream, length = one.open(model)
+    return b"".join([piece async for piece in stream]), length
+
+
+@pytest.mark.parametrize("name", ["whisper", "w", "a-much-longer-name"])
+async def test_the_model_is_renamed_and_all_else_stays(name: str) -> None:
+    big = part("file", b"\x00" * (IN_MEMORY + 1000), '; filename="a"')
+    for parts in ((part("model", b"whisper"), big), (big, part("model", b"whisper"), part("x", b"y"))):
+        body = form(*parts)
+        one, _ = await upload(body)
+        await one.find_model()
+        assert one.model == "whisper"
+        out, length = await sent(one, name)
+        assert out == body.replace(b"\r\nwhisper\r\n", b"\r\n" + name.encode() + b"\r\n")
+        assert length == len(out)
+        one.close()
+
+
+async def test_nothing_is_read_past_a_model_that_comes_first() -> None:
+    body = form(part("model", b"whisper"), part("file", bytes(1 << 20)))
+    source = Source(body)
+    one, _ = await upload(body, source)
+    await one.find_model()
+    assert source.taken == 1
+    one.close()
+
+
+async def test_a_body_without_a_model_passes_whole() -> None:
+    body = form(FILE, part("file_id", b"file-mine"))
+    one, seen = await upload(body)
+    await one.find_model()
+    assert (one.model, await sent(one, "x"), seen) == ("", (body, len(body)), ["file-mine"])
+    one.close()
+
+
+@pytest.mark.parametrize("late", [part("model", b"gpt-secret"), part("file_id", b"file-theirs")])
+async def test_a_late_field_that_is_not_allowed_never_leaves(late: bytes) -> None:
+    body = form(part("model", b"whisper"), part("file", bytes(1 << 18)), late)
+    one, _ = await upload(body)
+    await one.find_model()
+    stream, _ = one.open("whisper")
+    out = b""
+    with pytest.raises(BadRequest):
+        async for piece in stream:
+            out += piece
+    assert b"secret" not in out
+    assert b"theirs" not in out
+    assert one.sent
+    one.close()
+
+
+async def test_an_empty_model_is_none() -> None:
+    one, _ = await upload(form(part("model", b"")))
+    with pytest.raises(BadRequest):
+        await one.find_model()
+    one.close()
+
+
+async def test_a_body_that_is_not_sent_yet_can_be_opened_again() -> None:
+    body = form(part("model", b"whisper"))
+    one, _ = await upload(body)
+    await one.find_model()
+    one.open("a")
+    assert not one.sent
+    assert (await sent(one, "b"))[0] == body.replace(b"whisper", b"b")
+    one.close()
