@@ -11,9 +11,9 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
-from gateway.core.claim import NOTHING, Claim, Grant
+from gateway.core.claim import NOTHING, Claim, Grant, Standing
 from gateway.core.meters import Meters
-from gateway.state.bucket import LARGEST, Shortage, pace, refuse, standing
+from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, refuse, standing
 from gateway.state.lifeline import PREFIX, Lifeline, Log
 from gateway.state.resp import PATIENCE, Argument, Place, RedisAway, RedisLate
 from gateway.state.scripts import load
@@ -54,7 +54,10 @@ class RedisAllowance:
             return self._stopgap.take(claims, lifeline.processes)
         grant_id = f"{lifeline.id}-{next(self._numbers):x}"
         arguments: list[Argument] = [2 * len(claims), *self._names(claims), grant_id]
-        arguments += [int(hold * 1_000_000), lifeline.deadline(PATIENCE), *map(_terms, claims)]
+        arguments += [int(hold * MICROSECONDS), lifeline.deadline(PATIENCE)]
+        for limit, _, amount in claims:
+            arguments += [limit.limit, limit.per * MICROSECONDS, min(amount, LARGEST)]
+            arguments += ["e" if limit.mode == "enforce" else "s", "-" if limit.unit == "requests" else "h"]
         undo = partial(self._undo, grant_id, claims)
         try:
             answer = await lifeline.ask_soon(self._reserve, arguments, undo)
@@ -104,20 +107,25 @@ class RedisAllowance:
 
     def _granted(self, grant_id: str, claims: Sequence[Claim], answer: Sequence[int]) -> Grant:
         """Raises LimitReached, NeverFits."""
-        rows = list(zip(claims, answer[2::3], answer[3::3], answer[4::3], strict=True))
-        enforced = [row for row in rows if row[0].limit.mode == "enforce"]
-        for claim, fits, _, _ in rows:
-            if not fits and claim.limit.mode == "shadow":
+        taken: list[Claim] = []
+        standings: list[Standing] = []
+        short: list[Shortage] = []
+        for at, claim in enumerate(claims):
+            fits, used, carry = answer[3 * at + 2 : 3 * at + 5]
+            if fits:
+                taken.append(claim)
+            elif claim.limit.mode == "shadow":
                 self._decisions.add((claim.limit.rule, "shadow_refused"))
-        if answer[0] != GRANTED:
-            short = [Shortage(claim, used, carry) for claim, fits, used, carry in enforced if not fits]
+            else:
+                short.append(Shortage(claim, used, carry))
+            if claim.limit.mode == "enforce":
+                standings.append(standing(claim.limit, used, carry))
+        if short:
             raise refuse(short, self._decisions)
-        taken = tuple([claim for claim, fits, _, _ in rows if fits])
         for claim in taken:
             self._decisions.add((claim.limit.rule, "allowed"))
         self._open.add(grant_id)
-        standings = [standing(claim.limit, used, carry) for claim, _, used, carry in enforced]
-        return Grant(grant_id, taken, tuple(standings))
+        return Grant(grant_id, tuple(taken), tuple(standings))
 
     def _undo(self, grant_id: str, claims: Sequence[Claim], answer: Any) -> None:
         """Nobody waits for this grant any more: give back what was taken. No answer: what may have been."""
@@ -138,11 +146,12 @@ class RedisAllowance:
         self._settlements.add(Settlement(whole, again))
 
     def _settling(self, grant_id: str, claims: Sequence[Claim], tokens: int) -> tuple[Argument, ...]:
-        changes = [
-            f"{_terms(claim)} {(tokens if claim.limit.unit == 'tokens' else 0) - claim.amount}"
-            for claim in claims
-        ]
-        return (2 * len(claims), *self._names(claims), grant_id, *changes)
+        arguments: list[Argument] = [2 * len(claims), *self._names(claims), grant_id]
+        for limit, _, amount in claims:
+            change = (tokens if limit.unit == "tokens" else 0) - amount
+            held = "-" if limit.unit == "requests" else "h"
+            arguments += [limit.limit, limit.per * MICROSECONDS, amount, change, held]
+        return tuple(arguments)
 
     def _names(self, claims: Sequence[Claim]) -> list[bytes]:
         """Two keys per claim: the bucket, its open reservations."""
@@ -163,10 +172,3 @@ def _key_pair(rule: str, unit: str, bucket: str) -> tuple[bytes, bytes]:
     name = "\0".join((rule, unit, bucket)).encode("utf-8", "surrogatepass")
     key = (PREFIX + blake2b(name, digest_size=16).hexdigest()).encode()
     return key, key + b":open"
-
-
-def _terms(claim: Claim) -> str:
-    """limit, per in microseconds, amount, and the letters of unit and mode, as the scripts read them."""
-    limit = claim.limit
-    amount = min(max(claim.amount, 0), LARGEST)
-    return f"{limit.limit} {pace(limit)[1]} {amount} {limit.unit[0]}{limit.mode[0]}"

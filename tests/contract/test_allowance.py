@@ -419,13 +419,13 @@ class InLua:
         self.now += elapsed
         self.client.delete("clock")
         self.client.rpush("clock", self.now // 1_000_000, self.now % 1_000_000)
-        terms = f"{self.limit} {self.per} {amount} te"
-        answer: Any = self.client.eval(self.reserve, 2, "b", "b:open", str(number), 10**15, 0, terms)
+        claim = (self.limit, self.per, amount, "e", "h")
+        answer: Any = self.client.eval(self.reserve, 2, "b", "b:open", number, 10**15, 0, *claim)
         return answer[2] == 1, max(0, self.limit - answer[3])
 
     def settle(self, amount: int, tokens: int, number: int) -> None:
-        terms = f"{self.limit} {self.per} {amount} te {tokens - amount}"
-        self.client.eval(self.settling, 2, "b", "b:open", str(number), terms)
+        change = (self.limit, self.per, amount, tokens - amount, "h")
+        self.client.eval(self.settling, 2, "b", "b:open", number, *change)
 
 
 @given(LIMITS, PERS, STEPS)

@@ -3,7 +3,7 @@
 -- A bucket is what is used of it: `used` whole units, less `carry` / per of one. Time takes `rate` units away per
 -- `per` microseconds, never below nothing; calls in flight have rate 0. Beside it lies the sorted set of its open
 -- reservations ("amount:grant", by the moment they expire): what a dead process reserved comes back by itself.
--- Kept as five doubles: used, carry, at, when the next reservation may expire, when the last one does.
+-- Kept as five doubles: used, carry, at; `next`, before which no reservation expires; `last`, after which none does.
 local NEVER = 2 ^ 52
 
 local function clock()
@@ -11,16 +11,20 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
--- (elapsed * rate + carry) / per in whole units, and the new carry. Exact although the product may pass 2^53:
--- `elapsed` is taken in digits of 15 bits, so no step reaches 2^53 while per < 2^37 (38 hours).
+-- (elapsed * rate + carry) / per in whole units, and the new carry, exactly. Where the product passes 2^53,
+-- `elapsed` is taken in digits of 15 bits: no step reaches 2^53 then while per < 2^37 (38 hours).
 local function come_back(elapsed, rate, per, carry)
-  local part = rate % per
+  local product = elapsed * rate + carry
+  if product < 2 ^ 53 then
+    local rest = math.fmod(product, per)
+    return (product - rest) / per, rest
+  end
+  local part = math.fmod(rate, per)
   local units, rest = 0, 0
   for digit = 2, 0, -1 do
-    local weight = 32768 ^ digit
-    local next = rest * 32768 + (math.floor(elapsed / weight) % 32768) * part + (digit == 0 and carry or 0)
-    rest = math.fmod(next, per)
-    units = units * 32768 + (next - rest) / per
+    product = rest * 32768 + math.floor(elapsed / 32768 ^ digit) % 32768 * part + (digit == 0 and carry or 0)
+    rest = math.fmod(product, per)
+    units = units * 32768 + (product - rest) / per
   end
   return elapsed * ((rate - part) / per) + units, rest
 end
@@ -40,22 +44,34 @@ local function sweep(bucket, now)
   bucket.next, bucket.changed = tonumber(first[2]) or NEVER, true
 end
 
-local function load(key, open, rate, per, now)
+local function load(key, open, limit, per, now)
+  local rate = limit
+  if per == 0 then rate, per = 0, 1 end
   local bucket = {key = key, open = open, rate = rate, per = per, used = 0, carry = 0, next = NEVER, last = 0}
   local kept = redis.call('GET', key)
   if kept then
-    local at
-    bucket.used, bucket.carry, at, bucket.next, bucket.last = struct.unpack('>ddddd', kept)
-    if bucket.carry >= per then bucket.carry = 0 end -- counted under another period
-    local elapsed = math.min(math.max(now - at, 0), 2 ^ 45 - 1)
-    if rate > 0 and bucket.used > 0 then
-      local units, carry = come_back(elapsed, rate, per, bucket.carry)
-      bucket.carry = carry
+    local used, carry, at, next, last = struct.unpack('>ddddd', kept)
+    bucket.used, bucket.next, bucket.last = used, next, last
+    if rate > 0 and used > 0 then
+      local elapsed = math.min(math.max(now - at, 0), 2 ^ 45 - 1)
+      if carry >= per then carry = 0 end -- counted under another period
+      local units
+      units, bucket.carry = come_back(elapsed, rate, per, carry)
       give_back(bucket, units)
     end
-    if now >= bucket.next then sweep(bucket, now) end
+    if now >= next then sweep(bucket, now) end
   end
   return bucket
+end
+
+-- Sets of open reservations outlive their last one; what they may outlive it by saves most calls of PEXPIRE.
+local function hold_open(bucket, member, now, hold)
+  redis.call('ZADD', bucket.open, now + hold, member)
+  bucket.next = math.min(bucket.next, now + hold)
+  if bucket.last < now + hold then
+    bucket.last = now + hold + math.ceil(hold / 4)
+    redis.call('PEXPIRE', bucket.open, math.ceil((bucket.last - now) / 1000) + 1000)
+  end
 end
 
 -- An idle bucket is forgotten once it is full again and nothing of it is open.
@@ -64,5 +80,5 @@ local function save(bucket, now)
   local left = math.max(full, bucket.last - now)
   if left <= 0 then return redis.call('DEL', bucket.key) end
   local kept = struct.pack('>ddddd', bucket.used, bucket.carry, now, bucket.next, bucket.last)
-  redis.call('SET', bucket.key, kept, 'PX', string.format('%.0f', math.min(left / 1000, 1e13) + 1000))
+  redis.call('SET', bucket.key, kept, 'PX', math.min(math.ceil(left / 1000), 1e13) + 1000)
 end
