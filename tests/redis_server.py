@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 STARTS_WITHIN = 10.0
 
@@ -43,7 +45,8 @@ class RedisServer:
                 time.sleep(0.005)  # a server says nowhere that it listens
 
     def client(self) -> redis.Redis:
-        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True)
+        retry = Retry(NoBackoff(), 0)  # by itself the library waits for seconds
+        return redis.Redis(unix_socket_path=str(self.socket), decode_responses=True, retry=retry)
 
     def kill(self) -> None:
         assert self._process is not None

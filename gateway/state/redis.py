@@ -42,6 +42,11 @@ class RedisAllowance:
     def degraded(self) -> list[str]:
         return [] if self._lifeline.connected else ["redis"]
 
+    @property
+    def processes(self) -> int:
+        """How many were last seen sharing this store: a local share is one of so many."""
+        return self._lifeline.processes
+
     async def run(self) -> None:
         """Until cancelled."""
         await self._lifeline.run()
