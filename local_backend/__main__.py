@@ -124,6 +124,7 @@ def _listen(address: str) -> socket.socket:
         before = os.umask(0o177)  # the socket is this user's alone from its first moment
         try:
             sock.bind(path)
+            sock.listen(512)  # from now on a client waits instead of being refused
         finally:
             os.umask(before)
         return sock

@@ -1,0 +1,199 @@
+"""The engine computes the same whatever the company, the chunks, the cache and the room it has."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+
+from local_backend.config import EngineConfig, ModelConfig, UnusableModel  # noqa: E402
+from local_backend.engine import Engine  # noqa: E402
+from local_backend.loader import export, load  # noqa: E402
+from local_backend.model import Decoder, rotate  # noqa: E402
+from local_backend.tokenizer import Tokenizer  # noqa: E402
+from local_backend.types import Delta, Finish, Full, Sampling, Sequence  # noqa: E402
+from tests.shared import shared  # noqa: E402
+
+CONFIG = ModelConfig(
+    vocab_size=64, hidden_size=32, intermediate_size=48, layers=2, heads=4, kv_heads=2, head_dim=8,
+    max_positions=256, rms_eps=1e-5, rope_theta=10000.0, tied=True, eos=(), bos=None, temperature=1.0,
+)  # fmt: skip
+PROMPTS = [[(7 * i + j) % 64 for j in range(3 + 11 * i)] for i in range(6)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Decoder:
+    torch.manual_seed(5)
+    made = Decoder(CONFIG)
+    for parameter in made.parameters():
+        if parameter.dim() > 1:
+            torch.nn.init.normal_(parameter, std=0.3)
+    return made.eval().requires_grad_(False)
+
+
+def generate(engine: Engine, prompts: list[list[int]], joins: int = 0, **asked: Any) -> list[list[int]]:
+    """The tokens of each prompt; `joins` steps pass before each next one comes in."""
+    sampling = Sampling(**{"temperature": 0.0, "max_tokens": 12, **asked})
+    out: list[list[int]] = [[] for _ in prompts]
+    for index, prompt in enumerate(prompts):
+        engine.add(prompt, sampling, lambda delta, index=index: out[index].extend(delta.ids))  # type: ignore[misc]
+        for _ in range(joins):
+            engine.step()
+    while engine.has_work:
+        engine.step()
+    assert engine.pool.used == 0
+    engine.pool.check_integrity([])
+    return out
+
+
+def alone(model: Decoder, **asked: Any) -> list[list[int]]:
+    return [generate(Engine(model, EngineConfig()), [prompt], **asked)[0] for prompt in PROMPTS]
+
+
+def reference(model: Decoder, prompt: list[int], count: int) -> list[int]:
+    """Plain causal attention written out, a token at a time: nothing of the engine's own."""
+    ids = list(prompt)
+    for _ in range(count):
+        positions = torch.arange(len(ids))
+        x = model.embed(torch.tensor(ids))
+        cos, sin = model.cos[positions].unsqueeze(1), model.sin[positions].unsqueeze(1)
+        layers: Any = model.layers
+        for layer in layers:
+            rows = layer.qkv(layer.input_norm(x)).view(len(ids), 8, 8)
+            q, k, v = rotate(rows[:, :4], cos, sin), rotate(rows[:, 4:6], cos, sin), rows[:, 6:]
+            mixed = torch.empty_like(q)
+            for head in range(4):
+                scores = q[:, head] @ k[:, head // 2].T / 8**0.5
+                scores = scores.masked_fill(torch.triu(torch.ones_like(scores), 1).bool(), -torch.inf)
+                mixed[:, head] = scores.softmax(-1) @ v[:, head // 2]
+            x = x + layer.out(mixed.reshape(len(ids), -1))
+            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
+            x = x + layer.down(torch.nn.functional.silu(gate) * up)
+        ids.append(int(model.logits(model.norm(x[-1:]))[0].argmax()))
+    return ids[len(prompt) :]
+
+
+def test_the_engine_agrees_with_attention_written_out(model: Decoder) -> None:
+    assert alone(model)[:3] == [reference(model, prompt, 12) for prompt in PROMPTS[:3]]
+
+
+@pytest.mark.parametrize("joins", [0, 1, 3])
+def test_company_changes_nothing(model: Decoder, joins: int) -> None:
+    assert generate(Engine(model, EngineConfig()), PROMPTS, joins) == alone(model)
+
+
+@pytest.mark.parametrize("chunk", [1, 5, 16, 17])
+def test_a_prompt_in_pieces_is_the_same_prompt(model: Decoder, chunk: int) -> None:
+    assert generate(Engine(model, EngineConfig(step_tokens=chunk)), PROMPTS) == alone(model)
+
+
+def test_a_pool_too_small_for_all_preempts_and_changes_nothing(model: Decoder) -> None:
+    per_block = 4 * 2 * 2 * 2 * 8 * 16
+    engine = Engine(model, EngineConfig(kv_memory=per_block * 8))
+    assert generate(engine, PROMPTS) == alone(model)
+    assert engine.scheduler.preemptions > 0
+
+
+def test_a_known_beginning_is_not_computed_again(model: Decoder) -> None:
+    engine = Engine(model, EngineConfig())
+    prompt = PROMPTS[5]
+    first = generate(engine, [prompt])
+    cached: list[int] = []
+    engine.add(prompt, Sampling(temperature=0.0, max_tokens=12), lambda delta: cached.append(delta.cached))
+    while engine.has_work:
+        engine.step()
+    assert cached[-1] == (len(prompt) - 1) // 16 * 16, "all but the last token's block"
+    assert generate(engine, [prompt]) == first
+
+
+def test_another_tenants_beginning_is_not_found(model: Decoder) -> None:
+    engine = Engine(model, EngineConfig())
+    cached: list[int] = []
+    for salt in ("a", "b"):
+        engine.add(PROMPTS[5], Sampling(temperature=0.0), lambda delta: cached.append(delta.cached), salt)
+        while engine.has_work:
+            engine.step()
+    assert set(cached) == {0}
+
+
+def test_a_seed_draws_the_same_whoever_shares_the_batch(model: Decoder) -> None:
+    asked = {"temperature": 0.9, "top_p": 0.95, "top_k": 20, "min_p": 0.01, "seed": 11}
+    assert generate(Engine(model, EngineConfig()), PROMPTS, 1, **asked) == alone(model, **asked)
+    assert alone(model, **asked) != alone(model, **{**asked, "seed": 12})
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+def test_an_abort_in_any_phase_gives_its_blocks_back(model: Decoder, steps: int) -> None:
+    engine = Engine(model, EngineConfig(step_tokens=16, max_seqs=2))
+    ended: list[Finish | None] = []
+    sampling = Sampling(temperature=0.0, max_tokens=50)
+    added: list[Sequence] = [engine.add(p, sampling, lambda d: ended.append(d.finish)) for p in PROMPTS]
+    for _ in range(steps):
+        engine.step()
+    for sequence in added:
+        engine.abort(sequence)
+        engine.abort(sequence)
+    assert ended.count(Finish.ABORT) == len(PROMPTS)
+    assert not engine.has_work
+    assert engine.pool.used == 0
+
+
+def test_a_full_queue_says_so(model: Decoder) -> None:
+    engine = Engine(model, EngineConfig(max_waiting=1))
+    engine.add([1], Sampling(), lambda delta: None)
+    with pytest.raises(Full):
+        engine.add([2], Sampling(), lambda delta: None)
+
+
+def test_length_and_stop_ids_end_a_sequence(model: Decoder) -> None:
+    deltas: list[Delta] = []
+    engine = Engine(model, EngineConfig())
+    first = alone(model)[0]
+    engine.add(PROMPTS[0], Sampling(temperature=0.0, max_tokens=5), deltas.append)
+    engine.add(
+        PROMPTS[0], Sampling(temperature=0.0, max_tokens=50, stop_ids=frozenset({first[2]})), deltas.append
+    )
+    while engine.has_work:
+        engine.step()
+    assert {delta.finish for delta in deltas if delta.finish} == {Finish.LENGTH, Finish.STOP}
+
+
+def test_weights_survive_export_and_load(model: Decoder, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    facts = {
+        "architectures": ["LlamaForCausalLM"], "vocab_size": 64, "hidden_size": 32, "intermediate_size": 48,
+        "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8,
+        "max_position_embeddings": 256, "rms_norm_eps": 1e-5, "rope_theta": 10000.0, "tie_word_embeddings": True,
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    save_file(export(model), tmp_path / "model.safetensors")
+    assert generate(Engine(load(tmp_path), EngineConfig()), PROMPTS[:2]) == alone(model)[:2]
+    raw = (tmp_path / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(raw[: len(raw) // 2])
+    with pytest.raises(UnusableModel, match=r"model\.safetensors"):
+        load(tmp_path)
+
+
+def test_an_unknown_architecture_names_what_is_supported(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"architectures": ["MambaForCausalLM"]}')
+    with pytest.raises(UnusableModel, match="LlamaForCausalLM"):
+        ModelConfig.load(tmp_path)
+
+
+def test_real_weights_tell_their_published_story() -> None:
+    folder = shared("models/stories260K")
+    tokens: list[int] = []
+    engine = Engine(load(folder), EngineConfig())
+    engine.add([1], Sampling(temperature=0.0, max_tokens=200), lambda delta: tokens.extend(delta.ids))
+    while engine.has_work:
+        engine.step()
+    text = Tokenizer(folder).decode(tokens)
+    # From karpathy/llama2.c:doc/stories260K.md, the greedy story of this checkpoint.
+    assert text.startswith(
+        "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
+        "One day, she saw a big, red ball. She wanted to play with it, but it was too high.\n"
+        "Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do."
+    )

@@ -1,0 +1,173 @@
+"""The engine's HTTP face, as a program of its own, with the official SDK."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The bundled model on a unix socket; takes about two seconds to load torch."""
+    socket = tmp_path_factory.mktemp("engine") / "engine.sock"
+    command = [sys.executable, "-m", "local_backend", "--model", "bundled", "--listen", f"unix:{socket}"]
+    process = subprocess.Popen([*command, "--exit-with-stdin"], stdin=subprocess.PIPE)
+    try:
+        wait_ready(socket)
+        yield str(socket)
+    finally:
+        assert process.stdin is not None
+        process.stdin.close()
+        assert process.wait(10) == 0, "the engine ends with its standard input"
+
+
+def wait_ready(socket: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not socket.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    with client_of(str(socket)) as client:
+        while client.get("/health").status_code != 200:
+            assert time.monotonic() < deadline, "the engine did not become ready"
+            time.sleep(0.05)
+
+
+def client_of(socket: str) -> httpx.Client:
+    return httpx.Client(transport=httpx.HTTPTransport(uds=socket), base_url="http://engine", timeout=60)
+
+
+@pytest.fixture
+def client(engine: str) -> Iterator[httpx.Client]:
+    with client_of(engine) as client:
+        yield client
+
+
+def chat(client: httpx.Client, text: str, **more: object) -> httpx.Response:
+    body = {"model": "bundled", "messages": [{"role": "user", "content": text}], **more}
+    return client.post("/v1/chat/completions", json=body)
+
+
+@pytest.mark.parametrize(
+    ("question", "word"),
+    [
+        ("What is Gatehouse?", "gateway"),
+        ("How do I create a key?", "keys create"),
+        ("what happens when a provider is down", "next target"),
+        ("Does it need a GPU?", "CPU"),
+        ("who wrote hamlet?", "small model"),
+        ("Hello!", "Hello"),
+    ],
+)
+def test_the_bundled_model_answers_sensibly(client: httpx.Client, question: str, word: str) -> None:
+    answer = chat(client, question, temperature=0).json()["choices"][0]
+    assert word in answer["message"]["content"]
+    assert answer["finish_reason"] == "stop"
+
+
+def test_the_official_sdk_chats_streams_and_lists(engine: str) -> None:
+    import httpx2
+
+    transport = httpx2.HTTPTransport(uds=engine)
+    with openai.OpenAI(
+        api_key="x", base_url="http://engine/v1", http_client=httpx2.Client(transport=transport)
+    ) as sdk:
+        messages: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "content": "hi"}]
+        whole = sdk.chat.completions.create(model="bundled", messages=messages, temperature=0)
+        assert whole.usage is not None
+        assert whole.usage.total_tokens == whole.usage.prompt_tokens + whole.usage.completion_tokens
+        parts = sdk.chat.completions.create(
+            model="bundled",
+            messages=messages,
+            temperature=0,
+            stream=True,
+            stream_options={"include_usage": True},
+        )
+        chunks = list(parts)
+        text = "".join(c.choices[0].delta.content or "" for c in chunks if c.choices)
+        assert text == whole.choices[0].message.content
+        assert chunks[-1].usage == whole.usage or chunks[-1].usage is not None
+        assert [model.id for model in sdk.models.list()] == ["bundled"]
+        with pytest.raises(openai.BadRequestError) as refused:
+            sdk.embeddings.create(model="bundled", input="x")
+        assert "no embeddings" in str(refused.value)
+
+
+def test_stop_strings_cut_and_end(client: httpx.Client) -> None:
+    whole = chat(client, "hello", temperature=0).json()["choices"][0]["message"]["content"]
+    stop = whole[10:14]
+    cut = chat(client, "hello", temperature=0, stop=[stop]).json()["choices"][0]
+    assert cut["message"]["content"] == whole[: whole.index(stop)]
+    assert cut["finish_reason"] == "stop"
+
+
+def test_a_seed_repeats_and_choices_differ(client: httpx.Client) -> None:
+    asked = {"temperature": 2.0, "seed": 3, "n": 3, "max_tokens": 12}
+    first, second = (chat(client, "xyz", **asked).json()["choices"] for _ in range(2))
+    assert [one["message"] for one in first] == [one["message"] for one in second]
+    assert len({one["message"]["content"] for one in first}) > 1
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ({"logprobs": True}, "logprobs"),
+        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"frobnicate": 1}, "frobnicate"),
+        ({"temperature": 3}, "temperature"),
+        ({"n": 10**9}, "n"),
+        ({"max_tokens": 0}, "max_tokens"),
+        ({"messages": []}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages[0].content"),
+    ],
+)
+def test_a_field_that_is_not_honoured_is_named(
+    client: httpx.Client, body: dict[str, object], param: str
+) -> None:
+    response = (
+        chat(client, "x", **body)
+        if "messages" not in body
+        else client.post("/v1/chat/completions", json=body)
+    )
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == param
+
+
+def test_a_prompt_too_long_tells_both_numbers(client: httpx.Client) -> None:
+    response = chat(client, "word " * 3000)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "context_length_exceeded")
+    assert "1023" in error["message"]
+
+
+def test_a_client_that_leaves_frees_its_place(client: httpx.Client, engine: str) -> None:
+    with client_of(engine) as leaver:
+        body = {"model": "bundled", "prompt": "x", "max_tokens": 900, "stream": True, "ignore_eos": True}
+        with leaver.stream("POST", "/v1/completions", json=body) as response:
+            next(response.iter_bytes())
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        if (
+            "backend_running 0\n" in (text := client.get("/metrics").text)
+            and "backend_aborts_total 0" not in text
+        ):
+            return
+        time.sleep(0.02)
+        chat(client, "hi", max_tokens=1)
+    raise AssertionError("the request of a client that left goes on")
+
+
+def test_tokenize_and_detokenize_are_inverse(client: httpx.Client) -> None:
+    ids = client.post("/tokenize", json={"prompt": "Grüße, Gatehouse!"}).json()["tokens"]
+    assert client.post("/detokenize", json={"tokens": ids}).json()["prompt"] == "Grüße, Gatehouse!"
+
+
+def test_an_unknown_route_is_a_404_in_openais_shape(client: httpx.Client) -> None:
+    response = client.get("/nothing")
+    assert response.status_code == 404
+    assert set(response.json()["error"]) == {"message", "type", "param", "code"}
