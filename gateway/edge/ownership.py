@@ -127,12 +127,15 @@ def files(body: bytes) -> list[Reference]:
     """The files a chat call uses."""
     if b"file_id" not in body and not _ESCAPED.search(body):
         return []
-    found: list[Reference] = []
+    return [Reference(one) for one in named(body, "file_id")]
+
+
+def named(body: bytes, name: str) -> list[str]:
+    """Every string that stands under this name anywhere in a (valid) JSON body."""
+    found: list[str] = []
 
     def look(pairs: list[tuple[str, Any]]) -> None:
-        found.extend(
-            Reference(value) for name, value in pairs if name == "file_id" and isinstance(value, str)
-        )
+        found.extend(value for known, value in pairs if known == name and isinstance(value, str))
 
     _read(body, look)
     return found

@@ -1,5 +1,7 @@
 """Endpoints that pass through: the same auth, limits and accounting, and ids that only their team may use."""
 
+import random
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
@@ -8,13 +10,14 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply, Shape
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
+from gateway.edge.batches import check_lines
 from gateway.edge.body import check_head, read_body, stream_body
-from gateway.edge.endpoints import Family, Place, check_method, check_open, place_of
+from gateway.edge.endpoints import SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
-from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, references
+from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, named, references
 from gateway.edge.reception import Reception, Visit
 from gateway.wire.registry import DIALECTS
 
@@ -48,6 +51,8 @@ class Passthrough:
     async def __call__(self, visit: Visit) -> None:
         request = await self._check(visit)
         lane, call = await self._read(request)
+        if self._family.label == "batches" and request.place.is_collection and request.query is None:
+            await self._check_batch(request, lane, call)
         try:
             exchange = self._reception.exchange(visit, call)
             size = len(call.body) if isinstance(call.body, bytes) else 0
@@ -66,8 +71,8 @@ class Passthrough:
         check_method(family, place, method)
         lists = place.is_collection and method == "GET"
         query = Query(visit.scope["query_string"]) if lists else None
-        named = [Reference(place.object_id)] if place.object_id else query.cursors if query else []
-        return Request(visit, place, method, query, await self._ownership.provider_of(named, team.name))
+        used = [Reference(place.object_id)] if place.object_id else query.cursors if query else []
+        return Request(visit, place, method, query, await self._ownership.provider_of(used, team.name))
 
     async def _read(self, request: Request) -> tuple[Lane, Call]:
         family, bounds = self._family, self._reception.bounds
@@ -121,6 +126,27 @@ class Passthrough:
         provider = await self._ownership.provider_of(used, request.team)
         lane = self._lane(request._replace(provider=provider or request.provider), model)
         return lane, self._call(request, body, payload, model, stream=stream)
+
+    async def _check_batch(self, request: Request, lane: Lane, batch: Call) -> None:
+        """Read the batch's file at the provider, as a call of its own: only there is all of it at hand."""
+        assert isinstance(batch.body, bytes)
+        files = named(batch.body, "input_file_id")
+        if len(files) != 1 or not SEGMENT.fullmatch(files[0]):
+            raise BadRequest(
+                "'input_file_id' must name one file", code="invalid_value", param="input_file_id"
+            )
+        visit = replace(request.visit, id=f"{random.getrandbits(128):032x}")
+        call = Call("files", _RAW.name, "GET", f"/files/{files[0]}/content", b"", {}, "", stream=False)
+        exchange = self._reception.exchange(visit, call)
+        exchange.shape = NO_OUTPUT
+        team = visit.snapshot.teams[visit.caller.team]
+
+        async def deliver(reply: Reply) -> None:
+            if isinstance(reply.body, bytes):
+                raise UpstreamFailed(f"the batch's file could not be read: {reply.status}", Failure.REJECTED)
+            await check_lines(reply.body, team, self._ownership)
+
+        await self._reception.serve(visit, exchange, lane, deliver)
 
     def _lane(self, request: Request, model: str) -> Lane:
         """The model's lane, or that of the provider that has the objects; of both, where both are named."""

@@ -9,6 +9,7 @@ from tests.scripted import Provider, answer
 POOR = "sk-poor"
 CLOSED = sorted(label for label, family in FAMILIES.items() if not family.open)
 ALL = f", passthrough: [{', '.join(CLOSED)}]"
+LINE = b'{"custom_id": "1", "url": "/v1/chat/completions", "body": {"model": "gpt-5", "messages": []}}\n'
 COLLECTIONS = sorted(
     f"/v1/{family.label}" + (f"/{collection}" if collection else "")
     for family in FAMILIES.values()
@@ -37,8 +38,13 @@ models: {{whisper: {{targets: [{{provider: o, model: whisper-1}}]}}, "gpt-*": {{
 
 async def made(running: Running, provider: Provider, path: str, ident: str, **more: Any) -> None:
     """Let the first team make an object."""
-    provider.script[:] = [answer({"id": ident, "object": "x", **more})]
     body: dict[str, Any] = {"x": 1}
+    acts = [answer({"id": ident, "object": "x", **more})]
+    if path == "/v1/batches":
+        await made(running, provider, "/v1/files", "file-of-batch")
+        body = {"input_file_id": "file-of-batch"}
+        acts.insert(0, answer(LINE, content_type="application/octet-stream"))
+    provider.script[:] = acts
     if path == "/v1/chat/completions":
         body = {"model": "gpt-5", "store": True, "messages": []}
     async with running.client() as client:

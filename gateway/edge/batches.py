@@ -1,0 +1,61 @@
+"""What stands in the lines of a batch file is asked for like any call: models and objects the team may use."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import orjson
+
+from gateway.config.snapshot import Team
+from gateway.core.failure import BadRequest, Forbidden
+from gateway.edge.ownership import Ownership, Reference, named, references
+
+MOST_LINE = 32 << 20  # bytes
+
+
+async def check_lines(pieces: AsyncIterator[bytes], team: Team, ownership: Ownership) -> None:
+    """Raises Forbidden, NotFound or BadRequest that says which line is at fault."""
+    number = 0
+    async for lines in _lines(pieces):
+        used: list[Reference] = []
+        for line in lines:
+            number += 1
+            if line.strip():
+                used += _check(line, team, number)
+        await ownership.provider_of(used, team.name)
+        await asyncio.sleep(0)  # a file of 200 MB must not keep other calls waiting
+
+
+def _check(line: bytes, team: Team, number: int) -> list[Reference]:
+    try:
+        call = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise BadRequest(f"line {number} of the batch file is not valid JSON", code="invalid_json") from None
+    for model in _models(line, call):
+        if not team.models(model):
+            raise Forbidden(
+                f'line {number} of the batch file: team "{team.name}" may not use the model "{model[:100]}"',
+                param="model",
+            )
+    return references(line)
+
+
+def _models(line: bytes, call: Any) -> list[str]:
+    """Every model a line names. The plain case is read by the fast parser: 200 MB are a second or two."""
+    if line.count(b'"model"') > 1 or b"\\u00" in line:
+        return named(line, "model")
+    body = call.get("body") if isinstance(call, dict) else None
+    model = body.get("model") if isinstance(body, dict) else None
+    return [model] if isinstance(model, str) else []
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
+    """Whole lines, as many as a piece completes."""
+    rest = b""
+    async for piece in pieces:
+        *lines, rest = (rest + piece).split(b"\n") if rest else piece.split(b"\n")
+        if len(rest) > MOST_LINE:
+            raise BadRequest(f"a line of the batch file is longer than {MOST_LINE} bytes")
+        if lines:
+            yield lines
+    yield [rest]
