@@ -4,29 +4,37 @@ import asyncio
 import hashlib
 import hmac
 import secrets
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from sqlalchemy import Boolean, Column, Engine, Float, MetaData, String, Table, insert, select, update
-from sqlalchemy.exc import SQLAlchemyError
+import sqlalchemy as sql
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
 from gateway.core.key import KeyFacts
+from gateway.state.sql import ensure
 
 PREFIX = "gh-"
 REFRESH = 0.5  # seconds between looks for what another process issued or revoked
 
-_METADATA = MetaData()
-_KEYS = Table(
+_METADATA = sql.MetaData()
+_KEYS = sql.Table(
     "keys",
     _METADATA,
-    Column("id", String(32), primary_key=True),
-    Column("name", String(128), nullable=False, index=True),
-    Column("team", String(128), nullable=False),
-    Column("hash", String(64), nullable=False, unique=True),
-    Column("created", Float, nullable=False),
-    Column("expires", Float),
-    Column("revoked", Boolean, nullable=False, default=False),
+    sql.Column("id", sql.String(32), primary_key=True),
+    sql.Column("name", sql.String(128), nullable=False, index=True),
+    sql.Column("team", sql.String(128), nullable=False),
+    sql.Column("hash", sql.String(64), nullable=False, unique=True),
+    sql.Column("created", sql.Float, nullable=False),
+    sql.Column("expires", sql.Float),
+    sql.Column("revoked", sql.Boolean, nullable=False, default=False),
+    sql.Column("replaced", sql.Boolean, nullable=False, default=False),  # its name has gone on to a newer key
+    # Each change of a row adds one: the sum over all rows tells whether anything changed.
+    sql.Column("revision", sql.Integer, nullable=False, default=1),
 )
+_IN_USE = sql.and_(_KEYS.c.revoked.is_(False), _KEYS.c.replaced.is_(False))
+# Two processes that give a name away at the same moment: the database lets one of them.
+sql.Index("keys_in_use", _KEYS.c.name, unique=True, sqlite_where=_IN_USE, postgresql_where=_IN_USE)
 
 Log = Callable[[str, str], None]
 
@@ -42,11 +50,13 @@ class NoSuchKey(LookupError):
 class KeyStore:
     """`find` never waits: the table lies in memory. All SQL runs in a thread."""
 
-    def __init__(self, engine: Engine, wall_clock: Callable[[], float], log: Log) -> None:
+    def __init__(self, engine: sql.Engine, wall_clock: Callable[[], float], log: Log) -> None:
         self._engine, self._now, self._log = engine, wall_clock, log
         self._by_hash: dict[str, KeyFacts] = {}
+        self._loading = threading.Lock()
+        self._seen = 0  # the sum of revisions that `_by_hash` shows
         self._failing = False
-        _METADATA.create_all(engine)
+        ensure(engine, _METADATA)
         self._load()
 
     def find(self, hash: str) -> KeyFacts | None:
@@ -60,21 +70,20 @@ class KeyStore:
         return await asyncio.to_thread(self._create, name, team, expires, key), key
 
     async def adopt(self, name: str, team: str, key: str) -> None:
-        """Take a key that exists already (the starter key) unless it is known."""
-        if self.find(hashlib.sha256(key.encode()).hexdigest()) is None:
-            await asyncio.to_thread(self._create, name, team, None, key)
+        """Take a key that exists already (the starter key), unless it was ever known: what was revoked stays so.
+        Raises KeyTaken."""
+        await asyncio.to_thread(self._adopt, name, team, key)
 
-    async def revoke(self, name: str) -> None:
-        """Effective here at once, in other processes within REFRESH. Raises NoSuchKey."""
-        await asyncio.to_thread(self._revoke, name)
+    async def revoke(self, which: str) -> None:
+        """By name (with what `rotate` left of it) or id. Effective here at once, in other processes within
+        REFRESH. Raises NoSuchKey."""
+        await asyncio.to_thread(self._revoke, which)
 
-    async def rotate(self, name: str) -> tuple[str, str]:
-        """A new key in the place of the old one, which ends at once. Raises NoSuchKey."""
-        old = next((facts for facts in self._by_hash.values() if facts.name == name), None)
-        if old is None:
-            raise NoSuchKey(f'there is no key "{name}"')
-        await self.revoke(name)
-        return await self.create(name, old.team, old.expires)
+    async def rotate(self, name: str, overlap: float = 0.0) -> tuple[str, str]:
+        """(id, key) of a new key in the place of the old one, which is good for `overlap` seconds more.
+        Raises NoSuchKey."""
+        key = PREFIX + secrets.token_urlsafe(32)
+        return await asyncio.to_thread(self._rotate, name, overlap, key), key
 
     async def listed(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._list)
@@ -94,35 +103,78 @@ class KeyStore:
                     )
 
     def _create(self, name: str, team: str, expires: float | None, key: str) -> str:
-        digest = hashlib.sha256(key.encode()).hexdigest()
-        ident = secrets.token_hex(8)
-        row = {"id": ident, "name": name, "team": team, "hash": digest, "expires": expires, "revoked": False}
-        with self._engine.begin() as connection:
-            taken = select(_KEYS.c.id).where(_KEYS.c.name == name, _KEYS.c.revoked.is_(False))
-            if connection.execute(taken).first() is not None:
-                raise KeyTaken(f'a key named "{name}" is in use; revoke or rotate it, or take another name')
-            connection.execute(insert(_KEYS).values(created=self._now(), **row))
+        try:
+            with self._engine.begin() as connection:
+                ident = self._insert(connection, name, team, expires, key)
+        except IntegrityError:
+            raise KeyTaken(
+                f'a key named "{name}" is in use; revoke or rotate it, or take another name'
+            ) from None
         self._load()
         return ident
 
-    def _revoke(self, name: str) -> None:
-        change = update(_KEYS).where(_KEYS.c.name == name, _KEYS.c.revoked.is_(False)).values(revoked=True)
+    def _adopt(self, name: str, team: str, key: str) -> None:
+        with self._engine.connect() as connection:
+            known = connection.execute(sql.select(_KEYS.c.id).where(_KEYS.c.hash == digest(key))).first()
+        if known is None:
+            self._create(name, team, None, key)
+
+    def _rotate(self, name: str, overlap: float, key: str) -> str:
         with self._engine.begin() as connection:
-            if not connection.execute(change).rowcount:
+            in_use = sql.and_(_KEYS.c.name == name, _IN_USE)
+            old = connection.execute(sql.select(_KEYS).where(in_use)).first()
+            ends = self._now() + overlap
+            left = {"revoked": overlap <= 0, "replaced": True}
+            if old is None or not _change(connection, sql.and_(in_use, _KEYS.c.id == old.id), left):
                 raise NoSuchKey(f'there is no key "{name}"')
+            if overlap > 0 and (old.expires is None or old.expires > ends):
+                _change(connection, _KEYS.c.id == old.id, {"expires": ends})
+            ident = self._insert(connection, name, old.team, old.expires, key)
+        self._load()
+        return ident
+
+    def _insert(
+        self, connection: sql.Connection, name: str, team: str, expires: float | None, key: str
+    ) -> str:
+        row = {"name": name, "team": team, "hash": digest(key), "created": self._now(), "expires": expires}
+        ident = secrets.token_hex(8)
+        connection.execute(sql.insert(_KEYS).values(id=ident, **row))
+        return ident
+
+    def _revoke(self, which: str) -> None:
+        meant = sql.and_(sql.or_(_KEYS.c.name == which, _KEYS.c.id == which), _KEYS.c.revoked.is_(False))
+        with self._engine.begin() as connection:
+            if not _change(connection, meant, {"revoked": True}):
+                raise NoSuchKey(f'there is no key "{which}"')
         self._load()
 
     def _list(self) -> list[dict[str, Any]]:
-        columns = [column for column in _KEYS.columns if column.name != "hash"]
+        columns = [_KEYS.c[name] for name in ("id", "name", "team", "created", "expires", "revoked")]
         with self._engine.connect() as connection:
             return [
-                dict(row) for row in connection.execute(select(*columns).order_by(_KEYS.c.created)).mappings()
+                dict(row)
+                for row in connection.execute(sql.select(*columns).order_by(_KEYS.c.created)).mappings()
             ]
 
     def _load(self) -> None:
-        wanted = select(_KEYS.c.name, _KEYS.c.team, _KEYS.c.hash, _KEYS.c.expires).where(
+        """One at a time: a look that began before a revocation must not have the last word."""
+        wanted = sql.select(_KEYS.c.name, _KEYS.c.team, _KEYS.c.hash, _KEYS.c.expires).where(
             _KEYS.c.revoked.is_(False)
         )
-        with self._engine.connect() as connection:
-            rows = connection.execute(wanted).all()
-        self._by_hash = {row.hash: KeyFacts(row.name, row.team, row.hash, row.expires) for row in rows}
+        with self._loading, self._engine.connect() as connection:
+            seen = connection.scalar(sql.select(sql.func.coalesce(sql.func.sum(_KEYS.c.revision), 0)))
+            if seen != self._seen:
+                rows = connection.execute(wanted).all()
+                self._by_hash = {
+                    row.hash: KeyFacts(row.name, row.team, row.hash, row.expires) for row in rows
+                }
+                self._seen = int(seen or 0)
+
+
+def digest(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _change(connection: sql.Connection, which: sql.ColumnElement[bool], values: Mapping[str, Any]) -> int:
+    changed = sql.update(_KEYS).where(which).values(revision=_KEYS.c.revision + 1, **values)
+    return connection.execute(changed).rowcount

@@ -50,6 +50,11 @@ class MemoryAllowance:
         self._open: set[str] = set()
         self._numbers = count(1)
 
+    @property
+    def size(self) -> int:
+        """Buckets that are remembered."""
+        return len(self._buckets)
+
     async def reserve(self, claims: Sequence[Claim], hold: float) -> Grant:
         return self.take(claims)
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
+from gateway.state.sql import ensure
+
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
 AT_ONCE = 500  # ids of one query: databases bound the parameters of a statement
 
@@ -35,7 +37,7 @@ class Owners:
         self._engine, self._now = engine, wall_clock
         self._known: OrderedDict[str, Owner] = OrderedDict()
         self._insert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert
-        _METADATA.create_all(engine)
+        ensure(engine, _METADATA)
 
     async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
         """Returns once it is durable: a client may use an id as soon as it sees it."""

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event
+from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 
 def open_engine(url: str) -> Engine:
@@ -17,3 +18,12 @@ def open_engine(url: str) -> Engine:
                 connection.execute(f"PRAGMA {pragma}")
 
     return engine
+
+
+def ensure(engine: Engine, tables: MetaData) -> None:
+    """Make what is missing. Processes that start at the same moment may all ask for it."""
+    with engine.begin() as connection:
+        for table in tables.sorted_tables:
+            connection.execute(CreateTable(table, if_not_exists=True))
+            for index in sorted(table.indexes, key=lambda index: str(index.name)):
+                connection.execute(CreateIndex(index, if_not_exists=True))

@@ -1,0 +1,168 @@
+"""Issued keys in a real SQLite file, as several processes see them."""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+
+from gateway.state import keystore
+from gateway.state.keystore import KeyStore, KeyTaken, NoSuchKey
+from gateway.state.sql import open_engine
+
+NOW = 1_800_000_000.0
+
+
+def hashed(key: str) -> str:
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def all_bytes(folder: Path) -> bytes:
+    return b"".join(path.read_bytes() for path in folder.iterdir())
+
+
+@pytest.fixture
+def open_store(tmp_path: Path) -> Iterator[Callable[[], KeyStore]]:
+    """Each call is another process with its own view of the one file."""
+    engines: list[sql.Engine] = []
+
+    def open_one() -> KeyStore:
+        engines.append(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
+        return KeyStore(engines[-1], lambda: NOW, lambda level, text: None)
+
+    yield open_one
+    for engine in engines:
+        engine.dispose()
+
+
+@pytest.fixture
+def store(open_store: Callable[[], KeyStore]) -> KeyStore:
+    return open_store()
+
+
+async def test_a_new_key_is_known_by_its_hash_alone(store: KeyStore, tmp_path: Path) -> None:
+    _, key = await store.create("ci", "research", NOW + 60)
+    assert key.startswith("gh-")
+    assert len(key) >= 3 + 43, "32 random bytes"
+    facts = store.find(hashed(key))
+    assert facts == ("ci", "research", hashed(key), NOW + 60)
+    assert store.find(hashed(key + "x")) is None
+    assert store.find("") is None
+    everything = all_bytes(tmp_path)
+    assert hashed(key).encode() in everything
+    assert key.encode() not in everything
+
+
+async def test_a_name_is_given_once_and_free_again_after_revocation(store: KeyStore) -> None:
+    await store.create("ci", "research")
+    with pytest.raises(
+        KeyTaken, match='a key named "ci" is in use; revoke or rotate it, or take another name'
+    ):
+        await store.create("ci", "other")
+    await store.revoke("ci")
+    await store.create("ci", "other")
+
+
+async def test_two_processes_cannot_give_away_one_name(open_store: Callable[[], KeyStore]) -> None:
+    stores = [open_store() for _ in range(4)]
+    results = await asyncio.gather(*(one.create("ci", "research") for one in stores), return_exceptions=True)
+    assert sum(isinstance(result, KeyTaken) for result in results) == 3
+
+
+async def test_a_revoked_key_is_gone_at_once(store: KeyStore) -> None:
+    ident, key = await store.create("ci", "research")
+    _, other = await store.create("other", "research")
+    await store.revoke(ident)
+    assert store.find(hashed(key)) is None
+    assert store.find(hashed(other)) is not None
+    for gone in (ident, "ci", "never"):
+        with pytest.raises(NoSuchKey, match=f'there is no key "{gone}"'):
+            await store.revoke(gone)
+
+
+async def test_a_rotated_key_ends_at_once_or_after_the_overlap(store: KeyStore) -> None:
+    _, first = await store.create("ci", "research", NOW + 1000)
+    _, second = await store.rotate("ci")
+    assert store.find(hashed(first)) is None
+    assert store.find(hashed(second)) == ("ci", "research", hashed(second), NOW + 1000)
+    _, third = await store.rotate("ci", overlap=60)
+    assert store.find(hashed(second)) == ("ci", "research", hashed(second), NOW + 60)
+    _, fourth = await store.rotate("ci", overlap=5000)
+    assert store.find(hashed(third)) == ("ci", "research", hashed(third), NOW + 1000), (
+        "never longer than before"
+    )
+    await store.revoke("ci")
+    assert not any(store.find(hashed(key)) for key in (first, second, third, fourth))
+    with pytest.raises(NoSuchKey):
+        await store.rotate("ci")
+
+
+async def test_other_processes_follow(
+    open_store: Callable[[], KeyStore], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keystore, "REFRESH", 0.01)
+    here, there = open_store(), open_store()
+    fresh = asyncio.ensure_future(there.keep_fresh())
+
+    async def seen(key: str, known: bool) -> None:
+        async with asyncio.timeout(5):
+            while (there.find(hashed(key)) is not None) is not known:
+                await asyncio.sleep(0.002)  # what another process does comes unannounced
+
+    _, key = await here.create("ci", "research")
+    await seen(key, True)
+    _, newer = await here.rotate("ci", overlap=30)
+    await seen(newer, True)
+    facts = there.find(hashed(key))
+    assert facts is not None
+    assert facts.expires == NOW + 30
+    await here.revoke("ci")
+    await seen(newer, False)
+    await seen(key, False)
+    fresh.cancel()
+    await asyncio.wait([fresh])
+
+
+async def test_the_list_shows_no_hash(store: KeyStore) -> None:
+    ident, _ = await store.create("ci", "research", NOW + 60)
+    await store.create("old", "free")
+    await store.revoke("old")
+    rows = await store.listed()
+    assert rows[0] == {
+        "id": ident, "name": "ci", "team": "research", "created": NOW, "expires": NOW + 60, "revoked": False,
+    }  # fmt: skip
+    assert rows[1]["revoked"] is True
+
+
+async def test_a_starter_key_is_taken_once_and_stays_revoked(open_store: Callable[[], KeyStore]) -> None:
+    store = open_store()
+    for _ in range(2):
+        await store.adopt("starter", "demo", "gh-starter")
+    assert store.find(hashed("gh-starter")) is not None
+    await store.revoke("starter")
+    await open_store().adopt("starter", "demo", "gh-starter")
+    assert open_store().find(hashed("gh-starter")) is None
+
+
+async def test_while_sql_is_away_the_last_known_keys_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keystore, "REFRESH", 0.005)
+    engine = open_engine(f"sqlite:///{tmp_path / 'state.db'}")
+    said: list[str] = []
+    store = KeyStore(engine, lambda: NOW, lambda level, text: said.append(text))
+    _, key = await store.create("ci", "research")
+    with engine.begin() as connection:
+        connection.execute(sql.text("alter table keys rename to elsewhere"))
+    fresh = asyncio.ensure_future(store.keep_fresh())
+    async with asyncio.timeout(5):
+        while not said:
+            await asyncio.sleep(0.002)  # a look that fails is told in the log alone
+    await asyncio.sleep(0.05)
+    assert said == ["issued keys cannot be read (OperationalError); the last known stay"]
+    assert store.find(hashed(key)) is not None
+    fresh.cancel()
+    await asyncio.wait([fresh])
+    engine.dispose()

@@ -1,0 +1,76 @@
+"""Who owns what a provider made, in a real SQLite file that several processes share."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+
+from gateway.state import owners
+from gateway.state.owners import Owner, Owners
+from gateway.state.sql import open_engine
+
+RESEARCH, FREE = Owner("research", "openai"), Owner("free", "openai")
+
+
+@pytest.fixture
+def open_owners(tmp_path: Path) -> Iterator[Callable[[], Owners]]:
+    engines: list[sql.Engine] = []
+
+    def open_one() -> Owners:
+        engines.append(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
+        return Owners(engines[-1], lambda: 1_800_000_000.0)
+
+    yield open_one
+    for engine in engines:
+        engine.dispose()
+
+
+async def test_an_id_is_known_everywhere_once_it_is_remembered(open_owners: Callable[[], Owners]) -> None:
+    here, there = open_owners(), open_owners()
+    await here.remember(["file-1", "file-1", "batch-2"], RESEARCH, "files")
+    assert await there.among(["file-1", "batch-2", "file-3"]) == {"file-1": RESEARCH, "batch-2": RESEARCH}
+
+
+async def test_an_id_belongs_to_whoever_was_first(open_owners: Callable[[], Owners]) -> None:
+    here, there = open_owners(), open_owners()
+    await here.remember(["file-1"], RESEARCH, "files")
+    await there.remember(["file-1"], FREE, "files")
+    for one in (here, there):
+        assert await one.among(["file-1"]) == {"file-1": RESEARCH}
+
+
+async def test_all_that_arrive_together_are_remembered(open_owners: Callable[[], Owners]) -> None:
+    here, there = open_owners(), open_owners()
+    stores = [here, there]
+    await asyncio.gather(*(stores[n % 2].remember([f"id-{n}"], RESEARCH, "responses") for n in range(60)))
+    ids = [f"id-{number}" for number in range(60)]
+    assert set(await open_owners().among(ids)) == set(ids)
+
+
+async def test_a_deleted_object_has_no_owner(open_owners: Callable[[], Owners]) -> None:
+    here = open_owners()
+    await here.remember(["file-1"], RESEARCH, "files")
+    await here.forget("file-1")
+    await here.forget("file-1")
+    assert await here.among(["file-1"]) == {}
+
+
+async def test_memory_is_bounded_and_what_left_it_is_asked_of_sql(
+    open_owners: Callable[[], Owners], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(owners, "REMEMBERED", 3)
+    here = open_owners()
+    ids = [f"id-{number}" for number in range(1200)]
+    await here.remember(ids, RESEARCH, "files")
+    assert set(await here.among(ids)) == set(ids)
+
+
+async def test_ids_are_data_never_sql(open_owners: Callable[[], Owners]) -> None:
+    here = open_owners()
+    names = ["'; drop table owners; --", '"', "%", "\0", "é" * 200]
+    await here.remember(names, RESEARCH, "files")
+    assert set(await open_owners().among(names)) == set(names)
+    await here.remember(["x" * 257, ""], RESEARCH, "files")
+    assert await here.among(["x" * 257, ""]) == {}
