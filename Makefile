@@ -25,7 +25,7 @@ test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all
 fast: $(STAMPS)/dev ## format, lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy gateway local_backend loadtests tests deploy
+	$(BIN)/mypy gateway local_backend loadtests tests
 	$(BIN)/lint-imports
 
 check: fast test ## all that CI checks
