@@ -1,0 +1,162 @@
+"""Endpoints that pass through: nothing is changed but the model, and the look at the answer is bounded."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Call
+from gateway.core.failure import BadRequest, Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes
+from gateway.wire.raw import LOOK, Raw, RawTap
+
+RAW = Raw()
+
+
+def call(body: bytes) -> Call:
+    payload, model, stream = RAW.read(body)
+    return Call("responses", "openai.raw", "POST", "/responses", body, payload, model, stream)
+
+
+def tap() -> tuple[RawTap, Usage]:
+    usage = Usage()
+    return RAW.tap(usage, withhold_usage=False), usage
+
+
+def test_the_same_name_and_no_params_leave_the_very_same_bytes() -> None:
+    body = b'{ "model": "m", "x" :1.0}'
+    assert RAW.write(call(body), Changes("m")) is body
+
+
+def test_the_model_is_renamed_and_params_are_added_where_absent() -> None:
+    body = b'{"model": "m", "store": true}'
+    assert RAW.write(call(body), Changes("n", params={"store": False, "user": "u"})) == (
+        b'{"user":"u","model": "n", "store": true}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("payload", "shape"),
+    [
+        ({"model": "m", "input": "12345678", "max_output_tokens": 9}, (3, 9, 1, 1, 0, 0)),
+        ({"model": "m", "prompt": "12345678", "tools": [{}]}, (3, 0, 1, 1, 1, 0)),
+        ({"model": "m", "documents": "x" * 100, "tools": 7}, (34, 0, 1, 1, 0, 0)),
+    ],
+)
+def test_the_shape_is_what_the_call_says_else_its_size(
+    payload: dict[str, Any], shape: tuple[int, ...]
+) -> None:
+    assert RAW.shape(payload, len(orjson.dumps(payload))) == shape
+
+
+def test_a_bound_that_is_none_is_refused() -> None:
+    with pytest.raises(BadRequest):
+        RAW.shape({"max_output_tokens": -1}, 10)
+
+
+def test_usage_needs_no_asking() -> None:
+    assert RAW.gives_usage({})
+
+
+def test_the_error_event_is_that_of_responses() -> None:
+    event = RAW.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    assert event.startswith(b"event: error\ndata: ")
+    payload = orjson.loads(event.split(b"data: ")[1])
+    assert (payload["type"], payload["error"]["message"]) == ("error", "broke")
+
+
+def data(**event: Any) -> bytes:
+    return b"data: " + orjson.dumps(event) + b"\n\n"
+
+
+def test_the_end_of_a_response_is_its_own_last_event_alone() -> None:
+    one, usage = tap()
+    assert one.feed(b": comment\n\n") == b": comment\n\n"
+    assert not one.begun
+    for kind in ("created", "output_text.done", "web_search_call.completed", "output_item.done"):
+        one.feed(data(type=f"response.{kind}"))
+        assert one.begun
+        assert not one.finished
+    counts = {"input_tokens": 3, "output_tokens": 2, "output_tokens_details": {"reasoning_tokens": 1}}
+    one.feed(data(type="response.completed", response={"usage": counts}))
+    assert one.finished
+    assert (usage.prompt, usage.completion, usage.reasoning) == (3, 2, 1)
+
+
+def test_a_response_without_a_last_event_is_unfinished() -> None:
+    one, _ = tap()
+    one.feed(data(type="response.created"))
+    assert one.rest() == b""
+    assert not one.finished
+
+
+def test_streams_of_other_kinds_end_where_they_end() -> None:
+    one, _ = tap()
+    one.feed(data(type="thread.run.created") + b"data: half")
+    assert one.rest() == b"data: half"
+    assert one.finished
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        data(type="speech.audio.done", usage={"input_tokens": 3, "output_tokens": 2}),
+        data(type="transcript.text.done", usage={"input_tokens": 3, "output_tokens": 2}),
+        data(type="image_generation.completed", usage={"input_tokens": 3, "output_tokens": 2}),
+        data(usage={"input_tokens": 3, "output_tokens": 2}) + b"data: [DONE]\n\n",
+    ],
+)
+def test_usage_is_read_from_the_last_event(last: bytes) -> None:
+    one, usage = tap()
+    assert one.feed(last[:7]) == b""
+    assert one.feed(last[7:]) == last
+    assert (one.finished, usage.prompt, usage.completion) == (True, 3, 2)
+
+
+@pytest.mark.parametrize(
+    "event", [b'event: error\ndata: {"message":"x"}\n\n', data(type="error", message="x")]
+)
+def test_an_error_event_is_a_failure(event: bytes) -> None:
+    one, _ = tap()
+    one.feed(event)
+    assert one.failed
+
+
+@pytest.mark.parametrize("payload", [b"data: [1]\n\n", b'data: {"response": 7}\n\n', b"data: {broken\n\n"])
+def test_events_that_are_no_objects_say_nothing(payload: bytes) -> None:
+    one, usage = tap()
+    one.feed(payload + b"data: [DONE]\n\n")
+    assert one.finished
+    assert not usage.reported
+
+
+COUNTS = {"input_tokens": 5, "output_tokens": 6}
+
+
+@pytest.mark.parametrize(
+    ("answer", "reported"),
+    [
+        (orjson.dumps({"usage": COUNTS}), True),
+        (b'{"usage": broken', False),
+        (b"\x00\x01 sound", False),
+        (b"", False),
+        (orjson.dumps({"b64": "A" * (2 * LOOK), "usage": COUNTS}), True),
+        (orjson.dumps({"b64": "A" * LOOK, "usage": COUNTS})[:-3], False),
+        (orjson.dumps({"b64": "A" * LOOK}), False),
+        (bytes(LOOK + 1), False),
+    ],
+)
+def test_usage_of_an_answer_is_read_in_bounded_memory(answer: bytes, reported: bool) -> None:
+    one, usage = tap()
+    for at in range(0, len(answer), 100_000):
+        one.keep(answer[at : at + 100_000])
+    one.whole(b"")
+    assert (one.begun, one.finished) == (True, True)
+    assert (usage.prompt, usage.completion) == ((5, 6) if reported else (0, 0))
+
+
+def test_a_whole_answer_can_be_handed_over_at_once() -> None:
+    one, usage = tap()
+    one.whole(orjson.dumps({"usage": COUNTS}))
+    assert usage.reported
