@@ -13,6 +13,7 @@ from gateway.policy.globs import Matcher
 from gateway.policy.rate_limit import RateLimits
 from gateway.policy.routing import Priority
 
+MOST_ASKED = 1000  # asked names kept with their lanes: callers may invent any number under a glob
 MOST_LANES = 10_000  # lanes kept ready; more than that are made anew when asked for
 
 
@@ -108,16 +109,24 @@ class Snapshot:
         self.tables = tables
         self.keys, self.teams = tables.keys, tables.teams
         self._lanes: dict[tuple[str, str, str], Lane] = {}
+        self._asked: dict[tuple[str, str, str], Lane] = {}  # by the asked name, emptied when full
 
     def lane(self, caller: Caller, model: str) -> Lane:
         """Raises Forbidden (checked first: what a team may not use, it cannot find out about) or NotFound."""
+        at = (caller.key, caller.team, model)
+        known = self._asked.get(at)
+        if known is not None:
+            return known
         team = self.teams[caller.team]
         if not team.models(model):
             raise Forbidden(f'team "{team.name}" may not use the model "{_shown(model)}"', param="model")
         found = self.find(model)
         if found is None or not found.targets:
             raise NotFound(f'there is no model "{_shown(model)}"; GET /v1/models lists yours', param="model")
-        return self._lane(caller, team, found)
+        if len(self._asked) >= MOST_ASKED:
+            self._asked.clear()
+        lane = self._asked[at] = self._lane(caller, team, found)
+        return lane
 
     def find(self, model: str) -> Model | None:
         """Exact names before globs, the longest glob first."""

@@ -11,11 +11,45 @@ from contextlib import contextmanager
 from typing import Any, cast
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 SWEEP = 1.0  # seconds between looks at slow clients
+
+
+class Cycle(RequestResponseCycle):
+    """One request and its answer. The head of an answer is written in one join: uvicorn matches every name and
+    value against an expression first (12 us for 18 headers); ours come from httptools or from `edge.reply`,
+    which let no control character through."""
+
+    async def send(self, message: Any) -> None:
+        if self.response_started or self.disconnected or message["type"] != "http.response.start":
+            await super().send(message)
+            return
+        if self.flow.write_paused:
+            await self.flow.drain()
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        parts, headers = [STATUS_LINE[message["status"]]], [*self.default_headers, *message["headers"]]
+        for name, value in headers:
+            parts += (name, b": ", value, b"\r\n")
+        self._frame(dict(headers), message["status"], parts)
+        parts.append(b"\r\n")
+        self.transport.write(b"".join(parts))
+
+    def _frame(self, headers: dict[bytes, bytes], status: int, parts: list[bytes]) -> None:
+        """Decide how the body is framed and whether the connection stays."""
+        if b"content-length" in headers:
+            self.expected_content_length = int(headers[b"content-length"])
+            self.chunked_encoding = False
+        elif self.scope["method"] != "HEAD" and status not in (204, 304):
+            self.chunked_encoding = True
+            parts.append(b"transfer-encoding: chunked\r\n")
+        if b"connection" in headers:
+            self.keep_alive = self.keep_alive and headers[b"connection"].lower() != b"close"
+        elif not self.keep_alive:
+            parts.append(b"connection: close\r\n")
 
 
 class Protocol(HttpToolsProtocol):
@@ -46,6 +80,7 @@ class Protocol(HttpToolsProtocol):
             # Absolute-form targets name a host of their own: two truths about where the call goes.
             raise ValueError("the request target must begin with /")
         super().on_headers_complete()
+        self.cycle.__class__ = Cycle  # uvicorn names the class it makes; the task has not run yet
         self._cycles.append(self.cycle)
         self.scope["gateway.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
 

@@ -146,8 +146,9 @@ class Attempts:
         wire = provider.request(target, call, body, self._tools.tracing(exchange, attempt), self._turn)
         tap = dialect.tap(exchange.usage, withhold_usage=asks)
         held = call.dialect != "openai.raw"
-        first_byte = times.first_token if call.stream else times.total
-        timing = Timing(times.connect, first_byte, times.idle if call.stream or not held else times.total)
+        # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.
+        first_byte = times.first_token if call.stream else None
+        timing = Timing(times.connect, first_byte, times.idle if call.stream or not held else None)
         answer = await self._tools.upstream.send(
             wire.origin, wire.head, wire.body, timing, whole=held and not call.stream, length=wire.length
         )

@@ -24,13 +24,13 @@ Deliver = Callable[[Reply], Awaitable[None]]
 
 
 class Recorder(Protocol):
-    def record(self, exchange: Exchange) -> None: ...
+    def record(self, exchange: Exchange, line: bytes) -> None: ...
 
 
 class Spool(Protocol):
     def begin(self, exchange: Exchange) -> None: ...
 
-    def end(self, exchange: Exchange) -> None: ...
+    def end(self, exchange: Exchange) -> bytes: ...
 
 
 class Pipeline(NamedTuple):
@@ -82,13 +82,14 @@ class Pipeline(NamedTuple):
     def _settle(self, exchange: Exchange) -> None:
         """Every way out passes here exactly once."""
         exchange.ended = self.clock()
+        line = b""
         if exchange.attempts:
             _estimate(exchange)
             self.allowance.settle(exchange.grant, exchange.usage.total)
-            self.spool.end(exchange)
+            line = self.spool.end(exchange)
         else:
             self.allowance.release(exchange.grant)
-        self.recorder.record(exchange)
+        self.recorder.record(exchange, line)
 
 
 def _note(exchange: Exchange, error: GatewayError) -> None:

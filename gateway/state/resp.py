@@ -13,8 +13,6 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import hiredis
 
 PATIENCE = 0.04  # seconds a call waits for Redis
-# A timer later than this was held up by our own process: what has arrived meanwhile is read first.
-HELD_UP = 0.005
 
 Argument = bytes | str | int
 Unheard = Callable[[Any], None]
@@ -108,7 +106,7 @@ class Connection(asyncio.Protocol):
         due = self._loop.time() + PATIENCE
         self._timed.append((due, asked))
         if self._timer is None:
-            self._timer = self._loop.call_at(due, self._look, due)
+            self._timer = self._loop.call_at(due, self._look)
         return asked.reply
 
     def close(self) -> None:
@@ -154,19 +152,15 @@ class Connection(asyncio.Protocol):
         else:
             asked.reply.set_result(reply)
 
-    def _look(self, due: float) -> None:
+    def _look(self) -> None:
         """Tell those whose reply is late, and wait for the next."""
         now = self._loop.time()
-        if now - due > HELD_UP:
-            again = now + HELD_UP
-            self._timer = self._loop.call_at(again, self._look, again)
-            return
         timed = self._timed
         while timed and (timed[0][0] <= now or timed[0][1].reply.done()):
             _, asked = timed.popleft()
             if not asked.reply.done():
                 asked.reply.set_exception(RedisLate(f"no reply within {PATIENCE * 1000:.0f} ms"))
-        self._timer = self._loop.call_at(timed[0][0], self._look, timed[0][0]) if timed else None
+        self._timer = self._loop.call_at(timed[0][0], self._look) if timed else None
 
 
 async def connect(place: Place, lost: Callable[[], None]) -> Connection:

@@ -26,8 +26,8 @@ class Telemetry:
         self._sampler = Sampler(environ, exporting=self._spans is not None)
         self.recorder = Recorder(meters, log, self._spans)
 
-    def record(self, exchange: Exchange) -> None:
-        self.recorder.record(exchange)
+    def record(self, exchange: Exchange, line: bytes) -> None:
+        self.recorder.record(exchange, line)
 
     def refused(self, route: str, error: GatewayError, request_id: str) -> None:
         self.recorder.refused(route, error, request_id)

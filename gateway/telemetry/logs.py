@@ -34,6 +34,14 @@ class Log:
             self.line({"time": self.now(), "level": level, "msg": self.clean(message), **fields})
             self.flush()
 
+    def event(self, kind: bytes, line: bytes) -> None:
+        """Queue a line that is JSON already, under this name."""
+        if self._size > BUFFER:
+            self.dropped += 1
+            return
+        self._lines.append(b'{"level":"info","msg":"%b",%b' % (kind, line[1:].rstrip()))
+        self._size += len(line)
+
     def line(self, fields: dict[str, Any]) -> None:
         """Queue one line. JSON escapes control characters: nothing in a field can forge a line."""
         if self._size > BUFFER:

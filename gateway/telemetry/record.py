@@ -2,6 +2,8 @@
 
 from typing import Any, Protocol
 
+import orjson
+
 from gateway.core.exchange import Exchange
 from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
@@ -24,8 +26,9 @@ class Recorder:
         self._meters, self._log, self._spans = meters, log, spans
         self._teams: set[str] = set()
 
-    def record(self, exchange: Exchange) -> None:
-        """Called once per call, after its last byte."""
+    def record(self, exchange: Exchange, line: bytes) -> None:
+        """Called once per call, after its last byte. `line` is the call's usage event, b"" where none left
+        for a provider: the log shows the same."""
         meters, call, usage = self._meters, exchange.call, exchange.usage
         route, model, team = call.route, exchange.model, self._team(exchange.caller.team)
         seconds = exchange.ended - exchange.arrived
@@ -48,7 +51,7 @@ class Recorder:
         if exchange.attempts and not usage.reported and exchange.outcome in ("ok", "client_cancelled"):
             meters.estimated.add((model,))
         if self._log.writes_calls:
-            self._log.line(self._line(exchange, seconds))
+            self._log.event(b"call", line or orjson.dumps(self._refused_line(exchange, seconds)))
         if self._spans is not None and exchange.trace is not None and exchange.trace.sampled:
             self._spans.export(exchange)
 
@@ -93,37 +96,23 @@ class Recorder:
         self._teams.add(team)
         return team
 
-    def _line(self, exchange: Exchange, seconds: float) -> dict[str, Any]:
-        call, caller, usage = exchange.call, exchange.caller, exchange.usage
-        last = exchange.attempts[-1] if exchange.attempts else None
+    def _refused_line(self, exchange: Exchange, seconds: float) -> dict[str, Any]:
+        """A call that was refused before it left: a limit, a condition, no target."""
+        call, caller = exchange.call, exchange.caller
         return {
-            "time": exchange.clock,
-            "level": "info",
-            "msg": "call",
             "id": exchange.id,
+            "started": exchange.clock,
             "request_id": exchange.request_id,
             "key": caller.key,
             "team": caller.team,
             "user": caller.user,
             "route": call.route,
             "model": call.model,
-            "target": last.target.asked_name(call.model) if last else "",
-            "attempts": len(exchange.attempts),
             "status": exchange.status,
             "outcome": exchange.outcome,
-            "stream": call.stream,
-            "ms": round(seconds * 1000, 1),
-            "upstream_ms": round(exchange.waited * 1000, 1),
-            "ttft_ms": round((exchange.first_token - exchange.arrived) * 1000, 1)
-            if exchange.first_token
-            else None,
-            "prompt_tokens": usage.prompt,
-            "completion_tokens": usage.completion,
-            "estimated": not usage.reported,
-            "finish_reason": exchange.finish_reason,
             "error": exchange.error,
+            "ms": round(seconds * 1000, 1),
             "policies": exchange.policies,
-            "trace_id": exchange.trace.trace_id if exchange.trace else "",
         }
 
 

@@ -33,7 +33,7 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path, self.offset = path, 0
-        self.begun: dict[str, Event] = {}
+        self.begun: dict[bytes, bytes] = {}  # by id, the lines as they stand
 
 
 class Collector:
@@ -107,26 +107,27 @@ class Collector:
                 file.offset += whole
                 stream.seek(file.offset)
         if is_dead:
-            self._write([died(begin) for begin in file.begun.values()])
+            self._write([died(begin) for begin in map(_parsed, file.begun.values()) if begin])
             file.path.unlink()
             del self._files[file.path]
             return 0
         return len(file.begun)
 
     def _take(self, file: File, lines: bytes) -> None:
+        """Pair beginnings and ends. A beginning is parsed only if its process dies before its end."""
         begun = dict(file.begun)
         ends: list[Event] = []
         for line in lines.splitlines():
+            if line.startswith(b'{"id":"') and line[39:53] == b'","e":"begin",':
+                begun[line[7:39]] = line
+                continue
             try:
                 event = orjson.loads(line)
             except orjson.JSONDecodeError:
                 self._meters.usage_events.add(("ledger", "dropped"))  # a line the disk had no room for
                 continue
-            if event["e"] == "begin":
-                begun[event["id"]] = event
-            else:
-                begun.pop(event["id"], None)
-                ends.append(event)
+            begun.pop(event["id"].encode(), None)
+            ends.append(event)
         self._write(ends)
         file.begun = begun
 
@@ -144,6 +145,14 @@ class Collector:
                 "error",
                 f"the usage ledger cannot be written ({type(error).__name__}): events wait in the spool",
             )
+
+
+def _parsed(line: bytes) -> Event:
+    try:
+        event: Event = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return {}
+    return event
 
 
 def _lock_is_free(path: Path) -> bool:

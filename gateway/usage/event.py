@@ -11,9 +11,9 @@ def begun(exchange: Exchange) -> dict[str, Any]:
     """What must be known of a call before it leaves: enough for a row, should the process die."""
     call, caller = exchange.call, exchange.caller
     return {
-        "v": VERSION,
+        "id": exchange.id,  # first in the line, where the collector finds it without parsing
         "e": "begin",
-        "id": exchange.id,
+        "v": VERSION,
         "started": exchange.clock,
         "key": caller.key,
         "team": caller.team,
@@ -29,8 +29,9 @@ def begun(exchange: Exchange) -> dict[str, Any]:
 
 
 def ended(exchange: Exchange) -> dict[str, Any]:
-    """The whole row: it needs no `begin` to be understood."""
+    """The whole row: it needs no `begin` to be understood. What the log wants beside it is in it too."""
     usage, last = exchange.usage, exchange.attempts[-1]
+    first = exchange.first_token
     return {
         **begun(exchange),
         "e": "end",
@@ -44,7 +45,13 @@ def ended(exchange: Exchange) -> dict[str, Any]:
         "cached": usage.cached,
         "reasoning": usage.reasoning,
         "estimated": not usage.reported and last.result in ("ok", "cut", "cancelled"),
-        "metadata": dict(exchange.caller.metadata),
+        "ms": round((exchange.ended - exchange.arrived) * 1000, 1),
+        "upstream_ms": round(exchange.waited * 1000, 1),
+        "ttft_ms": round((first - exchange.arrived) * 1000, 1) if first else None,
+        "finish_reason": exchange.finish_reason,
+        "error": exchange.error,
+        "trace_id": exchange.trace.trace_id if exchange.trace else "",
+        "metadata": exchange.caller.metadata,
         "attempts": [
             {
                 "target": attempt.target.asked_name(exchange.call.model),

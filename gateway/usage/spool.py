@@ -47,12 +47,14 @@ class Spool:
         self._pending.append(line)
         self._flush()
 
-    def end(self, exchange: Exchange) -> None:
-        """Note how the call ended; written within 20 ms, or with the next `begin`."""
+    def end(self, exchange: Exchange) -> bytes:
+        """Note how the call ended; written within 20 ms, or with the next `begin`. The line, for the log."""
         self._open.pop(exchange.id, None)
-        self._pending.append(orjson.dumps(ended(exchange)) + b"\n")
+        line = orjson.dumps(ended(exchange)) + b"\n"
+        self._pending.append(line)
         if self._timer is None:
             self._timer = self._loop.call_later(FLUSH, self._flush)
+        return line
 
     async def sync(self) -> None:
         """Bring the file to the disk once a second; runs until cancelled."""
