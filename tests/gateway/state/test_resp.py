@@ -163,7 +163,6 @@ async def test_nonsense_ends_the_connection(tmp_path: Path) -> None:
 async def test_a_loop_that_was_held_up_itself_reads_before_it_calls_anybody_late(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On uvloop, whose timers run before its sockets are read."""
     monkeypatch.setattr(resp, "PATIENCE", 0.01)
 
     async def held_up() -> Any:
@@ -174,4 +173,5 @@ async def test_a_loop_that_was_held_up_itself_reads_before_it_calls_anybody_late
             time.sleep(0.05)  # noqa: ASYNC251  the hold-up itself
             return await asked
 
+    assert await held_up() == b"here"
     assert await asyncio.to_thread(lambda: uvloop.run(held_up())) == b"here"
