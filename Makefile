@@ -22,7 +22,7 @@ test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
 	$(BIN)/python -m pytest
 
-fast: $(STAMPS)/dev ## format, lint, types, floors
+fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy gateway local_backend loadtests tests
