@@ -47,26 +47,21 @@ class Lifeline:
         return self._connection is not None and not self._connection.closed
 
     async def run(self) -> None:
-        """Connect, stay connected, come back; until cancelled."""
+        """Connect, stay connected, come back; until cancelled. `leave` then says the last word."""
         pause, told = FIRST_PAUSE, False
-        try:
-            while True:
-                trouble = await self._connect()
-                self.tried.set()
-                if not trouble:
-                    if told:
-                        self._log("info", "Redis is back: limits are shared again")
-                    trouble = await self._live()
-                    pause, told = FIRST_PAUSE, False
-                if not told:
-                    told = True
-                    self._log(
-                        "error", f"Redis is away ({trouble}): every rule does what its on_store_error says"
-                    )
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, LONGEST_PAUSE)
-        finally:
-            self._drop()
+        while True:
+            trouble = await self._connect()
+            self.tried.set()
+            if not trouble:
+                if told:
+                    self._log("info", "Redis is back: limits are shared again")
+                trouble = await self._live()
+                pause, told = FIRST_PAUSE, False
+            if not told:
+                told = True
+                self._log("error", f"Redis is away ({trouble}): every rule does what its on_store_error says")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def ask_soon(self, script: Script, arguments: Sequence[Argument], unheard: Unheard) -> Any:
         """The reply of a script, while a call waits for it. Raises RedisLate, RedisAway."""

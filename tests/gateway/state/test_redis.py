@@ -420,8 +420,17 @@ async def test_what_is_no_redis_is_a_redis_that_is_away(tmp_path: Any) -> None:
         assert here.allowance.degraded == ["redis"]
 
 
-async def test_a_process_that_leaves_counts_no_more(redis_server: RedisServer, here: Process) -> None:
-    async with process(redis_server.url):
-        pass
+async def test_a_process_says_its_last_words_and_counts_no_more(
+    redis_server: RedisServer, here: Process
+) -> None:
+    there = Process(redis_server.url)
+    running = asyncio.ensure_future(there.allowance.run())
+    await there.back()
+    grant = await there.reserve(claim(AT_ONCE))
+    running.cancel()
+    await asyncio.wait([running])
+    there.allowance.settle(grant, 0)
+    await there.allowance.aclose()
+    assert not await here.refuses(claim(AT_ONCE))
     with redis_server.client() as client:
         assert client.zcard("gatehouse:v1:{l}:processes") == 1
