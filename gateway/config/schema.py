@@ -89,10 +89,16 @@ class ModelSpec(Strict):
     )
 
 
+# Families of paths that a team's policy opens; what they are stands in the edge's table of endpoints.
+Route = Literal[
+    "assistants", "containers", "evals", "fine_tuning", "skills", "threads", "vector_stores", "videos"
+]  # fmt: skip
+
+
 class TeamSpec(Strict):
     models: list[Name] = Field(description='Names and globs this team may ask for; ["*"] is all.')
     max_output_tokens: Count | None = Field(default=None, description="More is a 400; none gets it added.")
-    passthrough: list[Text] = Field(default=[], description="Further OpenAI routes, such as vector_stores.")
+    passthrough: list[Route] = Field(default=[], description="Further OpenAI routes, by their first segment.")
     condition: Text | None = Field(default=None, alias="if", description="CEL; an error refuses.")
 
 

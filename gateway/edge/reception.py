@@ -96,13 +96,15 @@ class Reception:
             except GatewayError as error:
                 if writer.exchange is None:
                     self._telemetry.refused(name, error, request_id)
-                if not await writer.fail(error):
+                if not await writer.fail(error, receive):
                     self._cut(scope)
             except ClientLeft:
                 return
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self._log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
-                if not await writer.fail(GatewayError("the gateway failed; its operator has been told")):
+                if not await writer.fail(
+                    GatewayError("the gateway failed; its operator has been told"), receive
+                ):
                     self._cut(scope)
             finally:
                 self.in_flight -= 1
@@ -124,7 +126,7 @@ class Reception:
             reason = visit.scope.get("gateway.watch")
             if isinstance(reason, Watch) and reason.reason == "client":
                 return  # nobody is there to be told
-            await visit.writer.fail(Overloaded("the gateway is shutting down; try again"))
+            await visit.writer.fail(Overloaded("the gateway is shutting down; try again"), visit.receive)
 
     def exchange(self, visit: Visit, call: Call) -> Exchange:
         """The record of a call whose caller is known."""

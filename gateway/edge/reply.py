@@ -1,14 +1,18 @@
 """Replies on the wire: the house's headers, bodies and streams, errors in the caller's dialect."""
 
+import asyncio
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError
-from gateway.edge.asgi import Send
+from gateway.edge.asgi import Receive, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import Envelope, render
+
+LINGER = 1.0  # seconds
 
 Header = tuple[bytes, bytes]
 
@@ -77,12 +81,12 @@ class Writer:
         self.last = 0.0
         await send({"type": "http.response.body", "body": b""})
 
-    async def fail(self, error: GatewayError) -> bool:
+    async def fail(self, error: GatewayError, receive: Receive) -> bool:
         """Say what went wrong; False where nothing can be said any more and the connection must be cut."""
         self.last = 0.0
         if not self.started:
             self.started = True
-            await self._refuse(error)
+            await self._refuse(error, receive)
             return True
         if not self._events or self.dialect is None:
             return False
@@ -96,17 +100,30 @@ class Writer:
         """A comment between two events of a silent stream, so that proxies in front keep it open."""
         await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
-    async def _refuse(self, error: GatewayError) -> None:
+    async def _refuse(self, error: GatewayError, receive: Receive) -> None:
         body = render(error, self._envelope, self.request_id)
         headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
-        if error.status in (408, 413):
-            headers.append((b"connection", b"close"))  # the rest of the body is not worth reading
+        closes = error.status in (408, 413)  # the rest of the body is not worth reading
+        if closes:
+            headers.append((b"connection", b"close"))
         if self.exchange is not None:
             headers += house_headers(self.exchange, self._clock())
         else:
             headers += [*_ALWAYS, (b"x-request-id", self.request_id.encode())]
         await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+        if closes:
+            await self._send({"type": "http.response.body", "body": body, "more_body": True})
+            await _linger(receive)
+            body = b""
         await self._send({"type": "http.response.body", "body": body})
+
+
+async def _linger(receive: Receive) -> None:
+    """Let a client that is still sending read its answer: a close with bytes unread would reset it away."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(LINGER):
+            while (message := await receive())["type"] != "http.disconnect" and message["more_body"]:
+                pass
 
 
 def house_headers(exchange: Exchange, now: float) -> list[Header]:

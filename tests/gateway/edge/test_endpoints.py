@@ -1,7 +1,10 @@
 """Each path leads to a collection, an object, an action, or nowhere."""
 
+from typing import get_args
+
 import pytest
 
+from gateway.config.schema import Route
 from gateway.core.failure import Forbidden, NotFound, WrongMethod
 from gateway.edge.endpoints import FAMILIES, NEVER, Place, check_method, check_open, place_of
 
@@ -86,3 +89,7 @@ def test_closed_families_say_what_to_add() -> None:
 def test_no_family_is_both_served_and_never() -> None:
     assert not FAMILIES.keys() & set(NEVER)
     assert all(label == family.label for label, family in FAMILIES.items())
+
+
+def test_policies_can_open_every_closed_family_and_no_other() -> None:
+    assert set(get_args(Route)) == {family.label for family in FAMILIES.values() if not family.open}

@@ -10,7 +10,7 @@ import pytest
 from gateway.edge.endpoints import FAMILIES
 from tests.gateway.edge.teams import ALL, COLLECTIONS, POOR, made, text
 from tests.running import Running, gateway
-from tests.scripted import Asked, Provider, answer, stream, word
+from tests.scripted import Asked, Provider, answer, hang, stream, word
 
 
 async def test_what_one_team_makes_is_not_there_for_another_wherever_it_is_made(tmp_path: Path) -> None:
@@ -275,6 +275,64 @@ async def test_what_is_in_no_row_is_refused(tmp_path: Path, method: str, path: s
         async with running.client() as client:
             response = await client.request(method, path)
         assert (response.status_code, provider.asked) == (status, [])
+
+
+async def test_websockets_are_refused_clearly(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
+            response = await client.get("/v1/responses", headers=headers)
+        assert (response.status_code, provider.asked) == (400, [])
+        assert response.json()["error"]["code"] == "websocket_not_supported"
+
+
+async def test_a_form_of_unknown_length_passes_with_its_model_renamed(tmp_path: Path) -> None:
+    bodies: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert b"transfer-encoding: chunked" in await reader.readuntil(b"\r\n\r\n")
+        body = b""
+        while size := int(await reader.readline(), 16):
+            body += (await reader.readexactly(size + 2))[:-2]
+        bodies.append(body)
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    form = (
+        b'--b\r\ncontent-disposition: form-data; name="file"; filename="a"\r\n\r\n%b\r\n'
+        b'--b\r\ncontent-disposition: form-data; name="model"\r\n\r\n%b\r\n--b--\r\n'
+    )
+
+    async def pieces() -> Any:
+        yield (form % (b"sound", b"whisper"))[:70]
+        yield (form % (b"sound", b"whisper"))[70:]
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1"
+    async with server, gateway(tmp_path, text(url)) as running, running.client() as client:
+        headers = {"content-type": "multipart/form-data; boundary=b"}
+        response = await client.post("/v1/audio/transcriptions", content=pieces(), headers=headers)
+    assert (response.status_code, bodies) == (200, [form % (b"sound", b"whisper-1")])
+
+
+async def test_a_file_past_the_bound_is_a_413(tmp_path: Path) -> None:
+    async def endless() -> Any:
+        for _ in range(64):
+            yield bytes(1 << 16)
+
+    async with Provider([hang()]) as provider:
+        async with (
+            gateway(tmp_path, text(provider.url), max_file=1 << 20) as running,
+            running.client() as client,
+        ):
+            headers = {"content-type": "multipart/form-data; boundary=b"}
+            response = await client.post("/v1/files", content=bytes(2 << 20), headers=headers)
+            assert response.status_code == 413
+            assert provider.asked == []
+            response = await client.post("/v1/files", content=endless(), headers=headers)
+            assert response.status_code == 413
+            await provider.left.get()  # the request that was under way is cut off
 
 
 async def test_the_objects_of_a_call_decide_which_provider_gets_it(tmp_path: Path) -> None:
