@@ -106,7 +106,10 @@ class Meters:
             "gateway_policy_info", "The policy set in force.", ("version",), largest=True
         )
         self.policy_reloads = Counter(
-            "gateway_policy_reload_total", "Policy loads: ok or refused.", ("result",)
+            "gateway_policy_reload_total",
+            "Policy loads: ok or refused.",
+            ("result",),
+            known=(("ok",), ("refused",)),
         )
         self.policy_loaded = Gauge(
             "gateway_policy_last_success_timestamp_seconds",
@@ -115,7 +118,10 @@ class Meters:
         )
         self.in_flight = Gauge("gateway_inflight_requests", "Calls being served now.")
         self.admission = Counter(
-            "gateway_admission_rejected_total", "Calls turned away before auth, by reason.", ("reason",)
+            "gateway_admission_rejected_total",
+            "Calls turned away before auth, by reason.",
+            ("reason",),
+            known=(("in_flight",),),
         )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late a timer of the event loop fires.", OVERHEAD
@@ -124,6 +130,7 @@ class Meters:
             "gateway_usage_events_total",
             "Usage events by sink and result: written, retried, dropped.",
             ("sink", "result"),
+            known=(("spool", "written"), ("spool", "dropped"), ("ledger", "written"), ("ledger", "dropped")),
         )
         self.usage_backlog = Gauge(
             "gateway_usage_backlog_events", "Events spooled but not yet in the ledger."

@@ -11,13 +11,17 @@ Labels = tuple[str, ...]
 
 
 class Counter:
-    """A sum per label set; `labels` are the names, values come in the same order."""
+    """A sum per label set; `labels` are the names, values come in the same order.
+
+    `known` label sets are there from the start, as 0: a rate sees the step from 0 to 1, but not the birth of a
+    series at 1, so that what alerts wait for must not begin with its first event.
+    """
 
     kind = "counter"
 
-    def __init__(self, name: str, help: str, labels: Labels = ()) -> None:
+    def __init__(self, name: str, help: str, labels: Labels = (), known: Iterable[Labels] = ()) -> None:
         self.name, self.help, self.labels = name, help, labels
-        self.values: dict[Labels, float] = {}
+        self.values: dict[Labels, float] = dict.fromkeys(known, 0)
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
         self.values[labels] = self.values.get(labels, 0) + amount

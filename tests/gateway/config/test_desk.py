@@ -37,7 +37,7 @@ class Office:
         self.logged.append((level, message))
 
     def counted(self) -> dict[str, float]:
-        return {labels[0]: count for labels, count in self.meters.policy_reloads.values.items()}
+        return {labels[0]: count for labels, count in self.meters.policy_reloads.values.items() if count}
 
     @property
     def models(self) -> list[str]:
