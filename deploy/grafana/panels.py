@@ -47,7 +47,7 @@ class Section:
 
 def rate(metric: str, labels: str = "", by: str = "") -> str:
     """Per second, summed over what is not in `by`."""
-    return f"sum{f' by ({by})' if by else ''} (rate({metric}{{{labels}}}{SPAN}))"
+    return f"sum{f' by ({by}) ' if by else ''}(rate({metric}{{{labels}}}{SPAN}))"
 
 
 def often(metric: str, labels: str = "", by: str = "") -> str:
