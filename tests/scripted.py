@@ -41,14 +41,19 @@ def answer(
     return act
 
 
-def stream(*chunks: bytes, end: bool = True, then: Callable[[], Awaitable[None]] | None = None) -> Act:
-    """Server-sent events, a chunk at a time; cut without an end where `end` is false."""
+def stream(
+    *chunks: bytes | asyncio.Event, end: bool = True, then: Callable[[], Awaitable[None]] | None = None
+) -> Act:
+    """Server-sent events, a chunk at a time; cut without an end where `end` is false. An event is waited for."""
 
     async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
         writer.write(
             b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         )
         for chunk in chunks:
+            if isinstance(chunk, asyncio.Event):
+                await chunk.wait()
+                continue
             writer.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
             await writer.drain()
         if then is not None:
