@@ -28,6 +28,7 @@ from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.attempts import Tools as AttemptTools
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
+from gateway.pipeline.watch import Clockwork
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
 from gateway.state.owners import Owners
@@ -113,7 +114,12 @@ class House:
             carry_on,
         )
         pipeline = Pipeline(
-            self.allowance, Attempts(tools, self.spool), self.spool, self.telemetry, time.perf_counter
+            self.allowance,
+            Attempts(tools, self.spool),
+            self.spool,
+            self.telemetry,
+            time.perf_counter,
+            Clockwork(),
         )
         self.identify = Identify(self.keys, time.time)
         return Reception(

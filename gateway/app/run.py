@@ -1,10 +1,12 @@
 """Run a gateway in one process: both ports, all jobs, and an orderly end."""
 
 import asyncio
+import gc
 import logging
 import resource
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
@@ -30,6 +32,16 @@ def raise_descriptor_limit() -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def tune_interpreter() -> None:
+    """Called once all is built. Calls leave no cycles behind, so the collector of cycles need not walk through
+    thousands of living objects every few calls (30 us of a call); what lives for good is taken out of its
+    sight. The usage thread hands the interpreter over after half a millisecond instead of five."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 50, 100)
+    sys.setswitchinterval(0.0005)
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -107,6 +119,7 @@ async def _serve(
         serving = [group.create_task(one.serve(sockets=[sock])) for one, sock in (data, admin)]
         while not (data[0].started and admin[0].started):  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
+        tune_interpreter()
         house.listening = True
         telling = group.create_task(announce(house.desk, office, data[1], admin[1]))
         await stop.wait()

@@ -15,7 +15,7 @@ import uvloop
 from gateway.app.control import LINE, Line
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
-from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit
+from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
 from gateway.core.tally import snapshot
 from gateway.edge.server import server
 from gateway.settings import from_environment
@@ -53,6 +53,7 @@ async def _run(plan: Plan, listener: socket.socket, control: socket.socket) -> N
             serving = group.create_task(data.serve(sockets=[listener]))
             while not data.started:  # noqa: ASYNC110
                 await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
+            tune_interpreter()
             house.listening = True
             await stop.wait()
             house.draining = True

@@ -82,7 +82,10 @@ class Lane:
 
     def claims(self, exchange: Exchange) -> list[Claim]:
         """Raises a GatewayError where a gate refuses outright."""
-        return [claim for gate in self.gates for claim in gate.claims(exchange)]
+        found: list[Claim] = []
+        for gate in self.gates:
+            found += gate.claims(exchange)
+        return found
 
 
 @dataclass(slots=True, frozen=True)

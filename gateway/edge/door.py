@@ -1,6 +1,6 @@
 """Hot paths first, by one dict look-up; families of paths by another; Starlette for the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 
 from gateway.core.failure import GatewayError, NotFound, WrongMethod
 from gateway.edge.asgi import App, Receive, Scope, Send
@@ -13,16 +13,14 @@ class Door:
     def __init__(self, hot: Mapping[tuple[str, str], App], families: Mapping[str, App], rest: App) -> None:
         self._hot, self._families, self._rest = hot, families, rest
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path: str = scope["path"]
         app = self._hot.get((scope["method"], path))
         if app is None:
             app = self._rest
             if path.startswith("/v1/"):
                 app = self._families.get(path.split("/", 3)[2], self._rest)
-        await app(scope, receive, send)
+        return app(scope, receive, send)
 
 
 def unknown(scope: Scope) -> GatewayError:

@@ -90,9 +90,9 @@ class Reception:
             writer = Writer(send, envelope_of(scope["path"]), request_id, self._clock)
             self.in_flight += 1
             try:
-                await self._admitted(
-                    Visit(scope, receive, head, writer, ours, self._clock(), *self._who(head)), handle
-                )
+                arrived = self._clock()
+                snapshot, caller = self._who(head)
+                await handle(Visit(scope, receive, head, writer, ours, arrived, snapshot, caller))
             except GatewayError as error:
                 if writer.exchange is None:
                     self._telemetry.refused(name, error, request_id)
@@ -100,6 +100,9 @@ class Reception:
                     self._cut(scope)
             except ClientLeft:
                 return
+            except asyncio.CancelledError:
+                if not _client_left(scope):
+                    await writer.fail(Overloaded("the gateway is shutting down; try again"), receive)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self._log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 if not await writer.fail(
@@ -119,15 +122,6 @@ class Reception:
         snapshot = self.desk.snapshot  # read once: a reload never splits a call
         return snapshot, self._identify.caller(snapshot, head)
 
-    async def _admitted(self, visit: Visit, handle: Handle) -> None:
-        try:
-            await handle(visit)
-        except asyncio.CancelledError:
-            reason = visit.scope.get("gateway.watch")
-            if isinstance(reason, Watch) and reason.reason == "client":
-                return  # nobody is there to be told
-            await visit.writer.fail(Overloaded("the gateway is shutting down; try again"), visit.receive)
-
     def exchange(self, visit: Visit, call: Call) -> Exchange:
         """The record of a call whose caller is known."""
         trace = self._telemetry.sample(visit.head.get(b"traceparent"), visit.head.get(b"tracestate"))
@@ -139,9 +133,9 @@ class Reception:
         visit.writer.dialect = DIALECTS[call.dialect]
         return exchange
 
-    async def serve(
+    def serve(
         self, visit: Visit, exchange: Exchange, lane: Lane, deliver: Deliver | None = None
-    ) -> None:
+    ) -> Awaitable[None]:
         """Walk the corridor, watched: a client that hangs up ends the call at once."""
         task = asyncio.current_task()
         assert task is not None
@@ -150,7 +144,7 @@ class Reception:
         visit.scope["gateway.hangup"] = watch.hang_up
         if exchange.call.stream:
             self._streams.add(visit.writer)
-        await self.pipeline.serve(exchange, lane, watch, deliver or visit.writer.deliver)
+        return self.pipeline.serve(exchange, lane, watch, deliver or visit.writer.deliver)
 
     async def keep_streams_alive(self) -> None:
         """Write a comment to streams that have been silent for a while; runs until cancelled."""
@@ -169,6 +163,12 @@ class Reception:
         abort = scope.get("gateway.abort")
         if abort is not None:
             abort()
+
+
+def _client_left(scope: Scope) -> bool:
+    """Whether a call was cancelled because nobody is there to be told."""
+    watch = scope.get("gateway.watch")
+    return isinstance(watch, Watch) and watch.reason == "client"
 
 
 def time_limit(head: Head) -> float | None:

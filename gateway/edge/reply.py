@@ -67,7 +67,8 @@ class Writer:
         if isinstance(body, bytes):
             headers.append((b"content-length", b"%d" % len(body)))
             self.started = True
-            await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+            start = {"type": "http.response.start", "status": reply.status, "headers": headers, "whole": True}
+            await self._send(start)
             await self._send({"type": "http.response.body", "body": body})
             return
         self._events = bool(reply.keep_alive)
@@ -179,4 +180,6 @@ def duration(seconds: float) -> bytes:
 
 def _safe(text: str) -> bytes:
     """A header value out of text that came from elsewhere."""
+    if len(text) <= 256 and text.isascii() and text.isprintable():
+        return text.encode()
     return _UNSAFE.sub(b"?", text.encode("ascii", "replace"))[:256]

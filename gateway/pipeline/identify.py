@@ -14,6 +14,7 @@ MOST_METADATA = 16
 MOST_METADATA_CHARACTERS = 128
 
 Head = Mapping[bytes, bytes]
+_KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
 class IssuedKeys(Protocol):
@@ -50,19 +51,14 @@ class Identify:
 
 def presented(head: Head) -> bytes:
     """The one key a request presents, b"" for none. Raises ConflictingKeys."""
-    found = {
-        value
-        for name in (b"x-api-key", b"api-key", b"x-goog-api-key")
-        if (value := head.get(name, b"").strip())
-    }
-    authorization = head.get(b"authorization")
-    if authorization is not None:
-        scheme, _, token = authorization.partition(b" ")
-        if scheme.lower() == b"bearer" and token.strip():
-            found.add(token.strip())
-    if len(found) > 1:
-        raise ConflictingKeys("two different API keys came with this request; send one")
-    return found.pop() if found else b""
+    scheme, _, token = head.get(b"authorization", b"").partition(b" ")
+    found = token.strip() if scheme.lower() == b"bearer" else b""
+    for name in _KEY_HEADERS:
+        if name in head and (other := head[name].strip()):
+            if found and other != found:
+                raise ConflictingKeys("two different API keys came with this request; send one")
+            found = other
+    return found
 
 
 def parse_metadata(raw: bytes) -> dict[str, str]:

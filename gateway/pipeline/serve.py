@@ -13,7 +13,7 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import Failure, GatewayError, UpstreamTimeout
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.relay import Answered, relay
-from gateway.pipeline.watch import Watch
+from gateway.pipeline.watch import Clockwork, Watch
 from gateway.policy import access
 from gateway.state.allowance import Allowance
 from gateway.wire.registry import DIALECTS
@@ -41,6 +41,7 @@ class Pipeline(NamedTuple):
     spool: Spool
     recorder: Recorder
     clock: Callable[[], float]
+    clockwork: Clockwork
 
     async def serve(self, exchange: Exchange, lane: Lane, watch: Watch, deliver: Deliver) -> None:
         """Raises GatewayError for what is refused, CancelledError where the client left or we shut down."""
@@ -50,7 +51,7 @@ class Pipeline(NamedTuple):
             team = lane.team
             access.check(exchange, team.name, team.max_output_tokens, team.condition)
             exchange.grant = await self.allowance.reserve(lane.claims(exchange), total + SWEEP_AFTER)
-            watch.start(total)
+            self.clockwork.start(watch, total)
             await self._carry(exchange, lane, deliver)
         except GatewayError as error:
             _note(exchange, error)
@@ -62,7 +63,7 @@ class Pipeline(NamedTuple):
             watch.forgive()
             raise UpstreamTimeout("the call took longer than it may", Failure.TIMED_OUT) from None
         finally:
-            watch.stop()
+            self.clockwork.stop(watch)
             self._settle(exchange)
 
     async def _carry(self, exchange: Exchange, lane: Lane, deliver: Deliver) -> None:

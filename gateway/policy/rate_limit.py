@@ -3,7 +3,7 @@
 Decides which rules a call falls under and how much of each it needs; `state` does the counting.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.core.claim import Claim, Limit
@@ -66,6 +66,8 @@ class Rule:
     parts: tuple[Part, ...] = ()  # for_each
     assume_output: int = 1024
     settled: bool = False  # applies to every call that comes this way: there is nothing left to ask
+    bucket: str | None = None  # what `parts` give, where that is the same for every call
+    ready: Claim | None = None  # the whole claim, where that is
 
     def misses(self, exchange: Exchange) -> str:
         """The first predicate that this call fails, "" if the rule applies. An error of the condition makes
@@ -89,7 +91,18 @@ class Rule:
                 f"{amount}; ask for less output or send a shorter prompt",
                 rule=limit.rule,
             )
-        return Claim(limit, SEPARATOR.join([get(exchange) for get in self.parts]), amount)
+        bucket = self.bucket
+        if bucket is None:
+            bucket = SEPARATOR.join([get(exchange) for get in self.parts])
+        return Claim(limit, bucket, amount)
+
+    def bound(self, names: Mapping[Part, str]) -> "Rule":
+        """This rule where these parts have these names for every call."""
+        if not all(part in names for part in self.parts):
+            return self
+        bucket = SEPARATOR.join(names[part] for part in self.parts)
+        one = Claim(self.limit, bucket, 1)
+        return replace(self, bucket=bucket, ready=None if self.limit.unit == "tokens" else one)
 
     def _tokens(self, exchange: Exchange, cap: int | None) -> int:
         shape = exchange.shape
@@ -110,7 +123,7 @@ class RateLimits:
         for rule in self.rules:
             if not rule.settled and rule.misses(exchange):
                 continue
-            found.append(rule.claim(exchange, self.cap))
+            found.append(rule.ready or rule.claim(exchange, self.cap))
             if self.first:
                 break
         return found
@@ -119,6 +132,9 @@ class RateLimits:
         """This gate for one key, team and model: what is settled by these three is asked no more.
         `model` is None where the asked name is known only when the call comes."""
         kept = []
+        names = {_PARTS["key"]: key, _PARTS["team"]: team}
+        if model is not None:
+            names[_PARTS["model"]] = model
         for rule in self.rules:
             when = rule.when
             settled = [(when.keys, key), (when.teams, team)]
@@ -126,5 +142,6 @@ class RateLimits:
                 settled.append((when.models, model))
             if all(allowed is None or allowed(name) for allowed, name in settled):
                 left = When(models=when.models if model is None else None, metadata=when.metadata)
-                kept.append(replace(rule, when=left, settled=left == When() and rule.condition is None))
+                settles = left == When() and rule.condition is None
+                kept.append(replace(rule.bound(names), when=left, settled=settles))
         return RateLimits(tuple(kept), self.first, cap)

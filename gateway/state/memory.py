@@ -7,7 +7,7 @@ from itertools import count
 
 from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
 from gateway.core.meters import Meters
-from gateway.state.bucket import LARGEST, Shortage, pace, refuse, standing
+from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, pace, refuse
 
 Name = tuple[str, str, str]  # rule, unit, bucket
 
@@ -19,24 +19,35 @@ LOOKED_AT = 2
 class Bucket:
     """`used` is in units times `per`, so that refilling is one subtraction without remainder."""
 
-    __slots__ = ("at", "per", "rate", "used")
+    __slots__ = ("at", "limit", "per", "rate", "used")
 
-    def __init__(self, now: int, rate: int, per: int) -> None:
-        self.at, self.used, self.rate, self.per = now, 0, rate, per
+    def __init__(self, now: int, limit: Limit) -> None:
+        self.at, self.used, self.limit = now, 0, limit
+        self.rate, self.per = pace(limit)
 
-    def refill(self, now: int, rate: int, per: int) -> None:
-        """Bring the bucket to `now` (microseconds); pace as the rule says today."""
+    def refill(self, now: int) -> None:
+        """Bring the bucket to `now` (microseconds)."""
+        used = self.used - (now - self.at) * self.rate
+        self.used = used if used > 0 else 0
+        self.at = now
+
+    def follow(self, limit: Limit) -> None:
+        """Keep what is used, under a rule that has changed."""
+        self.limit = limit
+        rate, per = pace(limit)
         if per != self.per:
             self.used = -(-self.used * per // self.per)
-            self.per = per
-        used = self.used - (now - self.at) * rate
-        self.used = used if used > 0 else 0
-        self.at, self.rate = now, rate
+        self.rate, self.per = rate, per
 
     def exactly(self) -> tuple[int, int]:
         """Used units and their carry, as `gateway.state.bucket` counts them."""
         used = -(-self.used // self.per)
         return used, used * self.per - self.used
+
+    def standing(self) -> Standing:
+        left = self.limit.limit + (-self.used // self.per)
+        reset = self.used / (self.rate * MICROSECONDS) if self.rate else 0.0
+        return Standing(self.limit, left if left > 0 else 0, reset)
 
 
 class MemoryAllowance:
@@ -47,7 +58,7 @@ class MemoryAllowance:
         self._clock = clock
         self._buckets: dict[Name, Bucket] = {}
         self._oldest: deque[Name] = deque()
-        self._open: set[str] = set()
+        self._open: dict[str, list[tuple[Bucket, Claim]]] = {}  # reservations that are not settled
         self._numbers = count(1)
 
     @property
@@ -69,47 +80,40 @@ class MemoryAllowance:
         for claim in claims:
             limit, name, amount = claim
             bucket = self._bucket(limit, name, now)
-            if bucket.used + amount * bucket.per <= limit.limit * bucket.per:
-                bucket.used += amount * bucket.per
+            used = bucket.used + amount * bucket.per
+            if used <= limit.limit * bucket.per:
+                bucket.used = used
                 taken.append((bucket, claim))
             elif limit.mode == "shadow":
                 self._decisions.add((limit.rule, "shadow_refused"))
             else:
                 refused.append(Shortage(claim, *bucket.exactly()))
             if limit.mode == "enforce":
-                standings.append(standing(limit, *bucket.exactly()))
+                standings.append(bucket.standing())
         if refused:
-            self._undo(taken)
+            for bucket, claim in taken:
+                bucket.used -= claim.amount * bucket.per
             raise refuse(refused, self._decisions)
-        return self._granted([claim for _, claim in taken], standings)
+        return self._granted(taken, standings)
 
-    def _undo(self, taken: list[tuple[Bucket, Claim]]) -> None:
-        for bucket, claim in taken:
-            bucket.used -= claim.amount * bucket.per
-
-    def _granted(self, claims: list[Claim], standings: list[Standing]) -> Grant:
-        for claim in claims:
+    def _granted(self, taken: list[tuple[Bucket, Claim]], standings: list[Standing]) -> Grant:
+        for _, claim in taken:
             self._decisions.add((claim.limit.rule, "allowed"))
-        grant = Grant(f"m{next(self._numbers)}", tuple(claims), tuple(standings))
-        self._open.add(grant.id)
+        grant = Grant(f"m{next(self._numbers)}", tuple([claim for _, claim in taken]), tuple(standings))
+        self._open[grant.id] = taken
         return grant
 
     def settle(self, grant: Grant, tokens: int) -> None:
-        if grant.id not in self._open:
-            return
-        self._open.remove(grant.id)
-        for claim in grant.claims:
-            if claim.limit.unit == "tokens":
-                self._give_back(claim, claim.amount - min(max(tokens, 0), LARGEST))
-            elif claim.limit.unit == "concurrent":
-                self._give_back(claim, claim.amount)
+        for bucket, claim in self._open.pop(grant.id, ()):
+            unit = claim.limit.unit
+            if unit == "tokens":
+                self._give_back(bucket, claim, claim.amount - min(max(tokens, 0), LARGEST))
+            elif unit == "concurrent":
+                self._give_back(bucket, claim, claim.amount)
 
     def release(self, grant: Grant) -> None:
-        if grant.id not in self._open:
-            return
-        self._open.remove(grant.id)
-        for claim in grant.claims:
-            self._give_back(claim, claim.amount)
+        for bucket, claim in self._open.pop(grant.id, ()):
+            self._give_back(bucket, claim, claim.amount)
 
     @property
     def degraded(self) -> list[str]:
@@ -119,28 +123,32 @@ class MemoryAllowance:
         """Nothing is queued."""
 
     def _bucket(self, limit: Limit, name: str, now: int) -> Bucket:
-        rate, per = pace(limit)
         key = (limit.rule, limit.unit, name)
         bucket = self._buckets.get(key)
         if bucket is None:
             self._drop_full(now)
-            bucket = self._buckets[key] = Bucket(now, rate, per)
+            bucket = self._buckets[key] = Bucket(now, limit)
             self._oldest.append(key)
-        else:
-            bucket.refill(now, rate, per)
+            return bucket
+        if bucket.limit is not limit:
+            bucket.follow(limit)
+        bucket.refill(now)
         return bucket
 
     def _drop_full(self, now: int) -> None:
         for _ in range(min(LOOKED_AT, len(self._oldest))):
             key = self._oldest.popleft()
             bucket = self._buckets[key]
-            bucket.refill(now, bucket.rate, bucket.per)
+            bucket.refill(now)
             if bucket.used:
                 self._oldest.append(key)
             else:
                 del self._buckets[key]
 
-    def _give_back(self, claim: Claim, amount: int) -> None:
-        """A negative amount is what was used beyond the estimate."""
-        bucket = self._bucket(claim.limit, claim.bucket, self._clock() // 1000)
-        bucket.used = max(0, bucket.used - amount * bucket.per)
+    def _give_back(self, bucket: Bucket, claim: Claim, amount: int) -> None:
+        """A negative amount is what was used beyond the estimate: it falls on the bucket as it is now, which
+        may be another one, for full buckets are dropped."""
+        if amount < 0:
+            bucket = self._bucket(claim.limit, claim.bucket, self._clock() // 1000)
+        used = bucket.used - amount * bucket.per
+        bucket.used = used if used > 0 else 0

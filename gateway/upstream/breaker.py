@@ -178,23 +178,31 @@ class RetryBudgets:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._windows: dict[str, tuple[float, int, int]] = {}  # since, calls, retries
+        self._windows: dict[str, Window] = {}
 
     def call(self, target: str) -> None:
-        since, calls, retries = self._window(target)
-        self._windows[target] = (since, calls + 1, retries)
+        self._window(target).calls += 1
 
     def spend(self, target: str, share: float) -> bool:
         """Take one retry; False where the budget is spent."""
-        since, calls, retries = self._window(target)
-        if retries >= max(self.LEAST, int(calls * share)):
+        window = self._window(target)
+        if window.retries >= max(self.LEAST, int(window.calls * share)):
             return False
-        self._windows[target] = (since, calls, retries + 1)
+        window.retries += 1
         return True
 
-    def _window(self, target: str) -> tuple[float, int, int]:
+    def _window(self, target: str) -> "Window":
         now = self._clock()
         window = self._windows.get(target)
-        if window is None or now - window[0] > WINDOW:
-            return (now, 0, 0)
+        if window is None or now - window.since > WINDOW:
+            window = self._windows[target] = Window(now)
         return window
+
+
+@dataclass(slots=True)
+class Window:
+    """What one target saw since `since`."""
+
+    since: float
+    calls: int = 0
+    retries: int = 0

@@ -1,6 +1,7 @@
 """The account book in SQL: one row per call that reached a provider, whatever the number of its tries."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -57,6 +58,8 @@ _USAGE = Table(
 )
 _COLUMNS = tuple(column.name for column in _USAGE.columns)
 
+Prepared = tuple[str, Callable[[Mapping[str, Any]], Any]]
+
 
 class BadReport(ValueError):
     """A report that cannot be made; the message says what may be asked."""
@@ -69,24 +72,29 @@ class Ledger:
         self._engine = engine
         _METADATA.create_all(self._engine)
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        self._insert = dialect.insert
+        new = dialect.insert(_USAGE)
+        columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
+        self._replace = self._prepared(new.on_conflict_do_update(index_elements=["id"], set_=columns))
+        self._keep = self._prepared(new.on_conflict_do_nothing())
 
     def absorb(self, events: Sequence[Mapping[str, Any]]) -> None:
         """Write `end` events (and those of calls whose process died). The same event twice counts once; an
         `end` that comes late replaces the estimate."""
-        rows = {
-            one["id"]: _row(one) for one in events if not one["estimated"] or one["outcome"] != "gateway_died"
-        }
-        lost = {one["id"]: _row(one) for one in events if one["id"] not in rows}
+        rows = {one["id"]: one for one in events if one["outcome"] != "gateway_died"}
+        lost = {one["id"]: one for one in events if one["id"] not in rows}
         with self._engine.begin() as connection:
-            if lost:
-                connection.execute(self._insert(_USAGE).on_conflict_do_nothing(), list(lost.values()))
-            if rows:
-                statement = self._insert(_USAGE)
-                columns = {name: statement.excluded[name] for name in _COLUMNS if name != "id"}
-                connection.execute(
-                    statement.on_conflict_do_update(index_elements=["id"], set_=columns), list(rows.values())
-                )
+            for (statement, row_of), found in ((self._keep, lost), (self._replace, rows)):
+                if found:
+                    connection.exec_driver_sql(statement, [row_of(one) for one in found.values()])
+
+    def _prepared(self, statement: Any) -> "Prepared":
+        """The statement's text, and how a row is written for this driver: handing rows to the driver itself
+        costs 5 us a row where handing them to SQLAlchemy costs 20."""
+        compiled = statement.compile(dialect=self._engine.dialect)
+        if compiled.positional:
+            in_order = itemgetter(*compiled.positiontup)
+            return str(compiled), lambda one: in_order(_flat(one))
+        return str(compiled), _flat
 
     def report(self, by: Sequence[str], since: float) -> dict[str, Any]:
         """Sums by the given columns from `since` (seconds since the epoch) on. Raises BadReport."""
@@ -123,11 +131,9 @@ class Ledger:
         self._engine.dispose()
 
 
-def _row(one: Mapping[str, Any]) -> dict[str, Any]:
-    row = {name: one.get(name) for name in _COLUMNS}
-    row["metadata"] = orjson.dumps(one.get("metadata", {})).decode()
-    row["attempts"] = orjson.dumps(one.get("attempts", [])).decode()
-    return row
+def _flat(one: Mapping[str, Any]) -> dict[str, Any]:
+    attempts, metadata = orjson.dumps(one["attempts"]).decode(), orjson.dumps(one["metadata"]).decode()
+    return {**one, "attempts": attempts, "metadata": metadata}
 
 
 def _told(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import orjson
-
 from gateway.core.exchange import Exchange
 from gateway.core.meters import Meters
 from gateway.usage.event import begun, ended
@@ -42,18 +40,17 @@ class Spool:
 
     def begin(self, exchange: Exchange) -> None:
         """Write down that this call is about to leave. One write(2), with the ends that wait."""
-        line = orjson.dumps(begun(exchange)) + b"\n"
+        line = begun(exchange)
         self._open[exchange.id] = line
         self._pending.append(line)
         self._flush()
 
     def end(self, exchange: Exchange) -> bytes:
         """Note how the call ended; written within 20 ms, or with the next `begin`. The line, for the log."""
-        self._open.pop(exchange.id, None)
-        line = orjson.dumps(ended(exchange)) + b"\n"
+        line = ended(exchange, self._open.pop(exchange.id))
         self._pending.append(line)
         if self._timer is None:
-            self._timer = self._loop.call_later(FLUSH, self._flush)
+            self._timer = self._loop.call_later(FLUSH, self._flush_late)
         return line
 
     async def sync(self) -> None:
@@ -65,6 +62,8 @@ class Spool:
 
     def close(self) -> None:
         """Write what is pending and let go of the file: from now on the collector may finish it."""
+        if self._timer is not None:
+            self._timer.cancel()
         self._flush()
         if self._fd >= 0:
             os.close(self._fd)
@@ -74,10 +73,12 @@ class Spool:
         """Write what is pending now."""
         self._flush()
 
+    def _flush_late(self) -> None:
+        # Not cancelled by a flush in between: one timer for 20 ms costs less than one for each call.
+        self._timer = None
+        self._flush()
+
     def _flush(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
         lines, self._pending = self._pending, []
         if not lines:
             return

@@ -39,7 +39,7 @@ class Chat:
         return reading
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
-        caps = [cap for name in CAPS if (cap := bound(payload, name, most=2**31)) is not None]
+        caps = [cap for name in CAPS if name in payload and (cap := bound(payload, name, most=2**31))]
         choices = bound(payload, "n", most=128)
         asked = payload[self._listed]
         tokens, images = estimate(asked)

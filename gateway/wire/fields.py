@@ -100,10 +100,10 @@ def note_usage(usage: Usage, counts: Any) -> None:
 
 
 def _count(value: Any) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**40
+    return type(value) is int and 0 <= value < 2**40  # a bool is no count
 
 
 def _detail(counts: Mapping[str, Any], chat: str, responses: str, name: str) -> int:
     details = counts.get(chat) or counts.get(responses)
-    value = details.get(name) if isinstance(details, dict) else None
+    value = details.get(name, 0) if isinstance(details, dict) else 0
     return value if _count(value) else 0

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
@@ -66,12 +67,17 @@ def duplicated(body: bytes, names: tuple[str, ...]) -> str | None:
 
 def _suspicious(body: bytes, names: tuple[str, ...]) -> bool:
     # a-z are U+0061 to U+007A: an escaped letter of a name begins with \u006 or \u007.
-    if b"\\u006" in body or b"\\u007" in body:
+    if b"\\u00" in body and (b"\\u006" in body or b"\\u007" in body):
         return True
-    for name in names:  # noqa: SIM110 - a generator costs more than the search
-        if body.count(b'"%b"' % name.encode()) > 1:
+    for quoted in _quoted(names):  # noqa: SIM110 - a generator costs more than the search
+        if (first := body.find(quoted)) >= 0 and body.find(quoted, first + 1) >= 0:
             return True
     return False
+
+
+@cache
+def _quoted(names: tuple[str, ...]) -> tuple[bytes, ...]:
+    return tuple(b'"%b"' % name.encode() for name in names)
 
 
 def set_members(body: bytes, replace: Mapping[str, Any], add: Mapping[str, Any]) -> bytes:
