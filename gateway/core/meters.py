@@ -98,6 +98,7 @@ class Meters:
             "gateway_store_errors_total",
             "Reservations made while the shared store was away, by what the rule says then.",
             ("mode",),
+            known=(("local_share",), ("allow",), ("refuse",), ("settlement_dropped",)),
         )
         self.condition_errors = Counter(
             "gateway_policy_eval_errors_total", "Conditions (CEL) that failed to evaluate.", ("rule",)
@@ -133,10 +134,12 @@ class Meters:
             known=(("spool", "written"), ("spool", "dropped"), ("ledger", "written"), ("ledger", "dropped")),
         )
         self.usage_backlog = Gauge(
-            "gateway_usage_backlog_events", "Events spooled but not yet in the ledger."
+            "gateway_usage_backlog_events",
+            "Calls that have left for a provider and are not in the ledger yet.",
         )
         self.usage_oldest = Gauge(
-            "gateway_usage_oldest_event_age_seconds", "Age of the oldest event not yet in the ledger."
+            "gateway_usage_oldest_event_age_seconds",
+            "No event that is not yet in the ledger is older than this.",
         )
         self.finish_reasons = Counter(
             "gateway_finish_reason_total", "Why models stopped.", ("model", "reason")

@@ -7,6 +7,7 @@ keyed by the call's id, so reading a line twice (after a restart) changes nothin
 import asyncio
 import fcntl
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -45,6 +46,8 @@ class Collector:
         self._files: dict[Path, File] = {}
         self._thread = ThreadPoolExecutor(1, "usage")
         self._failing = False
+        self._complete = time.perf_counter()  # what was spooled before then is in the ledger
+        meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
 
     async def run(self, days: int, wall_clock: Callable[[], float]) -> None:
         """Collect until cancelled, and forget what is older than `days`."""
@@ -83,7 +86,7 @@ class Collector:
             return 0
 
     def _collect(self) -> None:
-        backlog = 0
+        backlog, began = 0, time.perf_counter()
         for path in sorted(self._folder.glob("*.jsonl")):
             file = self._files.setdefault(path, File(path))
             try:
@@ -91,7 +94,7 @@ class Collector:
             except Exception as error:  # whatever the database raises must not end the collector
                 self._fail(error)
                 return
-        self._failing = False
+        self._failing, self._complete = False, began
         self._meters.usage_backlog.set(backlog)
 
     def _read(self, file: File) -> int:

@@ -2,17 +2,33 @@
 
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
+import sqlalchemy as sql
 import yaml
 
 from gateway.core.meters import Meters
 from gateway.core.tally import Counter
+from gateway.state.sql import open_engine
+from gateway.usage.collector import Collector
+from gateway.usage.ledger import Ledger
 from tests.deploy.promql import FOLDER, rules, unknown
 from tests.deploy.stack import SECRETS, Stack
 from tests.shared import ROOT
+
+BEGUN = {
+    "id": "0" * 32,
+    "e": "begin",
+    "v": 1,
+    "started": 1.0,
+    **dict.fromkeys(("key", "team", "user", "model", "entry", "route", "request_id", "policies"), "x"),
+    "stream": False,
+    "prompt": 1,
+}
 
 
 def promtool(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
@@ -94,9 +110,36 @@ def test_what_alerts_wait_for_is_there_as_zero_from_the_start() -> None:
         (meters.usage_events, ("ledger", "dropped")),
         (meters.usage_events, ("spool", "dropped")),
         (meters.admission, ("in_flight",)),
+        (meters.store_errors, ("local_share",)),
     ):
         assert isinstance(counter, Counter)
         assert counter.values[labels] == 0
+
+
+async def test_a_ledger_that_takes_nothing_falls_behind_and_catches_up(tmp_path: Path) -> None:
+    """The metric of GatewayUsageStuck."""
+    meters, spool = Meters(), tmp_path / "spool"
+    spool.mkdir()
+    engine = open_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
+    collector = Collector(spool, Ledger(engine), meters, lambda level, message: None)
+
+    def complete_up_to() -> float:
+        age = meters.usage_oldest.read()[()]
+        return time.perf_counter() - age
+
+    await collector.flush()
+    with engine.begin() as connection:
+        connection.execute(sql.text("ALTER TABLE usage RENAME TO gone"))
+    (spool / "1.jsonl").write_bytes(orjson.dumps(BEGUN) + b"\n")
+    spooled = time.perf_counter()
+    await collector.flush()
+    assert complete_up_to() < spooled, "a look that failed is none"
+    with engine.begin() as connection:
+        connection.execute(sql.text("ALTER TABLE gone RENAME TO usage"))
+    await collector.flush()
+    assert complete_up_to() >= spooled
+    await collector.aclose()
+    engine.dispose()
 
 
 def test_what_the_gateway_tells_passes_prometheus_own_check(stack: Stack) -> None:
