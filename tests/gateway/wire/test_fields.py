@@ -1,0 +1,131 @@
+"""The few fields of a call that the house reads: checked by hand, the rest left to the provider."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.failure import BadRequest
+from gateway.core.usage import Usage
+from gateway.wire.fields import IMAGE_TOKENS, bound, estimate, note_usage, read_object
+
+
+def test_model_and_stream_are_read() -> None:
+    assert read_object(b'{"model": "m", "stream": true}') == ({"model": "m", "stream": True}, "m", True)
+    assert read_object(b'{"model": "m", "stream": null}').stream is False
+    assert read_object(b'{"model": "m"}').stream is False
+
+
+@pytest.mark.parametrize(
+    ("body", "code", "says"),
+    [
+        (b"", "invalid_json", "the body is not valid JSON"),
+        (b'{"model":\n nope}', "invalid_json", "(line 2, column 2)"),
+        (b"[" * 100_000, "invalid_json", "not valid JSON"),
+        (b"\xff", "invalid_json", "not valid JSON"),
+        (b'["model"]', "invalid_json", "must be a JSON object"),
+        (b'{"model": "a", "model": "b"}', "duplicate_field", "'model' stands twice"),
+        (b"{}", "missing_required_parameter", "'model' must name a model"),
+        (b'{"model": ""}', "missing_required_parameter", "'model' must name a model"),
+        (b'{"model": 7}', "missing_required_parameter", "'model' must name a model"),
+        (b'{"model": "%b"}' % (b"m" * 257), "invalid_value", "longer than 256"),
+        (b'{"model": "m", "stream": "yes"}', "invalid_type", "true or false"),
+        (b'{"model": "m", "stream": 1}', "invalid_type", "true or false"),
+    ],
+)
+def test_what_is_no_call_is_told_so(body: bytes, code: str, says: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_object(body)
+    assert caught.value.code == code
+    assert says in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("payload", "value"), [({}, None), ({"n": None}, None), ({"n": 1}, 1), ({"n": 9}, 9)]
+)
+def test_a_bound_is_a_positive_whole_number_or_absent(payload: dict[str, Any], value: int | None) -> None:
+    assert bound(payload, "n", most=9) == value
+
+
+@pytest.mark.parametrize("value", [0, -1, 10, 1.0, "1", True, [1]])
+def test_any_other_bound_is_refused_by_its_name(value: Any) -> None:
+    with pytest.raises(BadRequest) as caught:
+        bound({"n": value}, "n", most=9)
+    assert (caught.value.code, caught.value.param) == ("invalid_value", "n")
+    assert "from 1 to 9" in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("asked", "tokens", "images"),
+    [
+        ("12345678", 3, 0),
+        ({"no": "prompt"}, 1, 0),
+        (["12345678", ""], 4, 0),
+        ([1, 2, 3], 3, 0),
+        ([[1, 2, 3], [4]], 4, 0),
+        ([None, 1.5], 0, 0),
+        ([{"role": "user", "content": "12345678"}], 6, 0),
+        ([{"role": "assistant", "content": None}], 3, 0),
+        ([{"content": [{"type": "text", "text": "12345678"}, "no part", {"type": "audio"}]}], 6, 0),
+        ([{"content": [{"type": "image_url"}, {"type": "input_image"}]}], 2 * IMAGE_TOKENS + 3, 2),
+    ],
+)
+def test_the_size_of_what_is_asked_is_estimated(asked: Any, tokens: int, images: int) -> None:
+    assert estimate(asked) == (tokens, images)
+
+
+def noted(counts: Any) -> Usage:
+    usage = Usage()
+    note_usage(usage, counts)
+    return usage
+
+
+def test_usage_is_taken_over_in_the_words_of_chat() -> None:
+    counts = {
+        "prompt_tokens": 9,
+        "completion_tokens": 5,
+        "prompt_tokens_details": {"cached_tokens": 4},
+        "completion_tokens_details": {"reasoning_tokens": 3},
+    }
+    assert noted(counts) == Usage(9, 5, 4, 3, reported=True)
+
+
+def test_usage_is_taken_over_in_the_words_of_responses() -> None:
+    counts = {
+        "input_tokens": 9,
+        "output_tokens": 5,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens_details": {"reasoning_tokens": 3},
+    }
+    assert noted(counts) == Usage(9, 5, 4, 3, reported=True)
+
+
+@pytest.mark.parametrize(
+    "details", [None, 7, {}, {"cached_tokens": None}, {"cached_tokens": -1}, {"cached_tokens": True}]
+)
+def test_details_that_are_absent_or_nonsense_count_as_none(details: Any) -> None:
+    counts = {"prompt_tokens": 9, "completion_tokens": None, "prompt_tokens_details": details}
+    assert noted(counts) == Usage(9, 0, reported=True)
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [
+        None,
+        [1],
+        {},
+        {"prompt_tokens": None},
+        {"prompt_tokens": "9"},
+        {"prompt_tokens": True},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 2**40},
+        {"prompt_tokens": 9, "completion_tokens": 1.5},
+    ],
+)
+def test_nonsense_is_not_taken_over(counts: Any) -> None:
+    assert noted(counts) == Usage()
+
+
+def test_a_million_bytes_in_one_text_are_read() -> None:
+    body = orjson.dumps({"model": "m", "x": "a" * 1_000_000})
+    assert read_object(body).model == "m"

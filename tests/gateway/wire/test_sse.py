@@ -1,0 +1,73 @@
+"""Server-sent events are cut at their blank lines, whatever the chunks and line ends."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.wire.sse import Splitter, data, events
+
+ENDS = [b"\n", b"\r\n", b"\r"]
+lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
+streams = st.tuples(st.lists(st.lists(lines, min_size=1, max_size=3), max_size=6), st.sampled_from(ENDS))
+
+
+def whole(told: list[list[bytes]], end: bytes) -> list[bytes]:
+    return [end.join(event) + end + end for event in told]
+
+
+def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
+    """Pieces of these sizes, and the rest."""
+    pieces = []
+    for size in sizes:
+        pieces.append(stream[:size])
+        stream = stream[size:]
+    return [*pieces, stream]
+
+
+@given(
+    streams, st.lists(st.integers(0, 12), max_size=40), st.sampled_from([b"", b"data: half", b"data: half\n"])
+)
+def test_any_chunking_gives_the_same_events(
+    told: tuple[list[list[bytes]], bytes], sizes: list[int], half: bytes
+) -> None:
+    complete = whole(*told)
+    splitter = Splitter()
+    blocks = [splitter.feed(piece) for piece in cut(b"".join(complete) + half, sizes)]
+    assert [event for block in blocks for event in events(block)] == complete
+    assert splitter.rest() == half
+
+
+@given(streams)
+def test_an_event_passes_no_later_than_with_its_last_byte(told: tuple[list[list[bytes]], bytes]) -> None:
+    splitter = Splitter()
+    for event in whole(*told):
+        passed = [splitter.feed(bytes([byte])) for byte in event]
+        assert passed == [b""] * (len(event) - 1) + [event]
+
+
+def test_a_chunk_of_whole_events_passes_as_the_very_same_object() -> None:
+    chunk = b"data: 1\n\ndata: 2\n\n"
+    assert Splitter().feed(chunk) is chunk
+
+
+def test_a_block_of_one_event_without_its_blank_line_is_that_event() -> None:
+    assert list(events(b"data: 1")) == [b"data: 1"]
+    assert list(events(b"")) == []
+
+
+def test_events_of_one_block_may_end_their_lines_differently() -> None:
+    assert list(events(b"data: 1\r\n\r\ndata: 2\n\ndata: 3\r\r")) == [
+        b"data: 1\r\n\r\n",
+        b"data: 2\n\n",
+        b"data: 3\r\r",
+    ]
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_data_lines_are_joined_and_lose_one_blank(end: bytes) -> None:
+    event = end.join([b"event: x", b"data: one", b"data:two", b"data:  three", b": comment", b"", b""])
+    assert data(event) == b"one\ntwo\n three"
+
+
+def test_a_comment_holds_no_data() -> None:
+    assert data(b": keep-alive\n\n") == b""
