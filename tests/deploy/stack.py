@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from tests.deploy.image import lay_out, stages
@@ -74,10 +75,7 @@ class Stack:
         command = [self._translate(service, word) for word in self.file["services"][service]["command"]]
         command = [*self._entrypoint(service), *command]
         if shutil.which(command[0]) is None:
-            import pytest
-
             pytest.skip(f"there is no {command[0]} on this machine; `apt-get install {command[0]}` brings it")
-        self._environ = environ
         with (self.folder / f"{service}.log").open("wb") as log:
             self._running[service] = subprocess.Popen(
                 command, cwd=self._cwd(service), env=self.environ(service, **environ), stdout=log, stderr=log

@@ -6,7 +6,6 @@ import time
 from pathlib import Path
 
 import httpx
-import orjson
 import pytest
 import sqlalchemy as sql
 import yaml
@@ -14,21 +13,11 @@ import yaml
 from gateway.core.meters import Meters
 from gateway.core.tally import Counter
 from gateway.state.sql import open_engine
-from gateway.usage.collector import Collector
-from gateway.usage.ledger import Ledger
 from tests.deploy.promql import FOLDER, rules, unknown
 from tests.deploy.stack import SECRETS, Stack
+from tests.running import gateway, policies
+from tests.scripted import Provider
 from tests.shared import ROOT
-
-BEGUN = {
-    "id": "0" * 32,
-    "e": "begin",
-    "v": 1,
-    "started": 1.0,
-    **dict.fromkeys(("key", "team", "user", "model", "entry", "route", "request_id", "policies"), "x"),
-    "stream": False,
-    "prompt": 1,
-}
 
 
 def promtool(*words: str, given: str = "") -> "subprocess.CompletedProcess[str]":
@@ -118,28 +107,27 @@ def test_what_alerts_wait_for_is_there_as_zero_from_the_start() -> None:
 
 async def test_a_ledger_that_takes_nothing_falls_behind_and_catches_up(tmp_path: Path) -> None:
     """The metric of GatewayUsageStuck."""
-    meters, spool = Meters(), tmp_path / "spool"
-    spool.mkdir()
-    engine = open_engine(f"sqlite:///{tmp_path / 'ledger.db'}")
-    collector = Collector(spool, Ledger(engine), meters, lambda level, message: None)
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        meters, collector = running.house.meters, running.office.collector
+        engine = open_engine(f"sqlite:///{tmp_path / 'data/gatehouse.db'}")
 
-    def complete_up_to() -> float:
-        age = meters.usage_oldest.read()[()]
-        return time.perf_counter() - age
+        def complete_up_to() -> float:
+            age = meters.usage_oldest.read()[()]
+            return time.perf_counter() - age
 
-    await collector.flush()
-    with engine.begin() as connection:
-        connection.execute(sql.text("ALTER TABLE usage RENAME TO gone"))
-    (spool / "1.jsonl").write_bytes(orjson.dumps(BEGUN) + b"\n")
-    spooled = time.perf_counter()
-    await collector.flush()
-    assert complete_up_to() < spooled, "a look that failed is none"
-    with engine.begin() as connection:
-        connection.execute(sql.text("ALTER TABLE gone RENAME TO usage"))
-    await collector.flush()
-    assert complete_up_to() >= spooled
-    await collector.aclose()
-    engine.dispose()
+        with engine.begin() as connection:
+            connection.execute(sql.text("ALTER TABLE usage RENAME TO gone"))
+        assert (await running.chat()).status_code == 200, "a call does not wait for its account"
+        running.house.spool.flush()
+        spooled = time.perf_counter()
+        await collector.flush()
+        assert complete_up_to() < spooled, "a look that failed is none"
+        with engine.begin() as connection:
+            connection.execute(sql.text("ALTER TABLE gone RENAME TO usage"))
+        await collector.flush()
+        assert complete_up_to() >= spooled
+        assert (await running.usage())["total"]["calls"] == 1
+        engine.dispose()
 
 
 def test_what_the_gateway_tells_passes_prometheus_own_check(stack: Stack) -> None:
