@@ -73,7 +73,13 @@ class EmbeddingsTap:
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
+        first, last = body[:1024], body[-1024:]
+        if not (first.lstrip().startswith(b"{") and last.rstrip().endswith(b"}")):
+            self.failed = True
+            return
         # Usage stands at either end of the object; both ends are searched, never the middle.
-        match = _USAGE.search(body[-1024:]) or _USAGE.search(body[:1024])
-        if match:
-            note_usage(self._usage, orjson.loads(match.group(1)))
+        if match := _USAGE.search(last) or _USAGE.search(first):
+            try:
+                note_usage(self._usage, orjson.loads(match.group(1)))
+            except orjson.JSONDecodeError:
+                self.failed = True
