@@ -1,0 +1,81 @@
+"""What every dialect of the registry promises: the client's bytes out, and one account whatever the chunks."""
+
+import orjson
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.core.exchange import Call
+from gateway.core.failure import BadRequest, Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes
+from gateway.wire.registry import DIALECTS
+from tests.scripted import DONE, FINISH, USAGE, event, word
+
+every = pytest.mark.parametrize("name", sorted(DIALECTS))
+BODY = b'{"messages": [], "prompt":"p" ,\n"input": "i", "model": "m","n": 2, "unknown": {"model": 1.0}}'
+COUNTS = {"input_tokens": 7, "output_tokens": 3}
+STREAMS = {
+    "openai.chat": [b": hi\n\n", word("h\u00e9", usage=None), word("llo"), FINISH, USAGE, DONE],
+    "openai.completions": [event(choices=[{"text": "hello", "finish_reason": "stop"}]), USAGE, DONE],
+    "openai.raw": [
+        b"event: response.created\n" + event(type="response.created"),
+        b"event: response.completed\n" + event(type="response.completed", response={"usage": COUNTS}),
+    ],
+}
+
+
+def call(name: str) -> Call:
+    payload, model, stream = DIALECTS[name].read(BODY)
+    return Call("route", name, "POST", "/path", BODY, payload, model, stream)
+
+
+@every
+def test_what_is_read_is_written_as_the_very_same_bytes(name: str) -> None:
+    assert DIALECTS[name].write(call(name), Changes("m")) is BODY
+
+
+@every
+def test_another_model_changes_its_name_alone(name: str) -> None:
+    assert DIALECTS[name].write(call(name), Changes("other")) == BODY.replace(b'"m",', b'"other",')
+
+
+@every
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"{}", b'{"model": 1}', b"[" * 100_000])
+def test_what_is_no_call_is_refused(name: str, body: bytes) -> None:
+    with pytest.raises(BadRequest):
+        DIALECTS[name].read(body)
+
+
+@every
+def test_a_broken_stream_ends_in_an_event_that_carries_the_error(name: str) -> None:
+    error = UpstreamFailed("it broke", Failure.BROKEN)
+    told = DIALECTS[name].error_event(error)
+    assert told.endswith(b"\n\n")
+    payload = orjson.loads(told.partition(b"data: ")[2])
+    assert payload["error"] == {
+        "message": "it broke",
+        "type": "api_error",
+        "param": None,
+        "code": "upstream_error",
+    }
+
+
+@pytest.mark.parametrize("name", sorted(STREAMS))
+@given(sizes=st.lists(st.integers(1, 60), max_size=60), withhold=st.booleans())
+def test_any_chunking_gives_the_same_bytes_and_the_same_account(
+    name: str, sizes: list[int], withhold: bool
+) -> None:
+    def watched(chunks: list[bytes]) -> tuple[bytes, Usage, bool, bool, str]:
+        usage = Usage()
+        tap = DIALECTS[name].tap(usage, withhold_usage=withhold)
+        passed = b"".join([*(tap.feed(chunk) for chunk in chunks), tap.rest()])
+        return passed, usage, tap.begun, tap.finished, tap.finish_reason
+
+    left, pieces = b"".join(STREAMS[name]), []
+    for size in sizes:
+        pieces.append(left[:size])
+        left = left[size:]
+    seen = watched([*pieces, left])
+    assert seen == watched(STREAMS[name])
+    assert seen[1:4] == (Usage(7, 3, reported=True), True, True)

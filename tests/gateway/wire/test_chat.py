@@ -1,0 +1,209 @@
+"""Chat and completions: read, sized and written with the client's bytes; answers are watched, never changed."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes
+from gateway.wire.chat import Chat, ChatTap
+from tests.scripted import CHAT as ANSWER
+from tests.scripted import DONE, FINISH, USAGE, event, word
+
+CHAT = Chat("openai.chat", "messages")
+COMPLETIONS = Chat("openai.completions", "prompt")
+ASKS = b'{"model": "m", "messages": [], "stream" : true}'
+
+
+def call(body: bytes) -> Call:
+    payload, model, stream = CHAT.read(body)
+    return Call("chat", "openai.chat", "POST", "/chat/completions", body, payload, model, stream)
+
+
+def tap(*, withhold: bool = False) -> tuple[ChatTap, Usage]:
+    usage = Usage()
+    return CHAT.tap(usage, withhold_usage=withhold), usage
+
+
+# Requests
+
+
+@pytest.mark.parametrize(("dialect", "listed"), [(CHAT, "messages"), (COMPLETIONS, "prompt")])
+@pytest.mark.parametrize("absent", [b"", b', "messages": null, "prompt": null'])
+def test_a_call_that_asks_nothing_is_refused(dialect: Chat, listed: str, absent: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        dialect.read(b'{"model": "m"%b}' % absent)
+    assert (caught.value.code, caught.value.param) == ("missing_required_parameter", listed)
+
+
+@pytest.mark.parametrize(
+    ("more", "shape"),
+    [
+        ({"messages": [{"role": "user", "content": "12345678"}]}, Shape(6, messages=1)),
+        ({"messages": "12345678"}, Shape(3, messages=1)),
+        ({"messages": [], "n": 3, "max_tokens": 9}, Shape(0, 9, 3)),
+        ({"messages": [], "max_tokens": 9, "max_completion_tokens": 5}, Shape(0, 5)),
+        ({"messages": [], "tools": [{"x": "12345678"}]}, Shape(4, tools=1)),
+        ({"messages": [], "tools": {"x": "12345678"}}, Shape(4)),
+        ({"messages": [{"content": [{"type": "image_url"}]}]}, Shape(1003, messages=1, images=1)),
+    ],
+)
+def test_the_shape_is_what_the_call_says(more: dict[str, Any], shape: Shape) -> None:
+    assert CHAT.shape({"model": "m", **more}, 1) == shape
+
+
+@pytest.mark.parametrize(
+    "nonsense", [{"n": 0}, {"n": 129}, {"max_tokens": "9"}, {"max_completion_tokens": -1}]
+)
+def test_bounds_that_are_none_are_refused(nonsense: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest):
+        CHAT.shape({"messages": [], **nonsense}, 1)
+
+
+def test_a_call_with_nothing_to_change_leaves_as_the_very_same_bytes() -> None:
+    assert CHAT.write(call(ASKS), Changes("m", params={"stream": False})) is ASKS
+
+
+def test_model_and_defaults_are_the_only_changes() -> None:
+    assert CHAT.write(call(ASKS), Changes("n", params={"user": "u", "stream": False})) == (
+        b'{"user":"u","model": "n", "messages": [], "stream" : true}'
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "asked", "given"),
+    [
+        (None, {"include_usage": True}, False),
+        (b"null", {"include_usage": True}, False),
+        (b'{"include_usage": false, "x": 1}', {"include_usage": True, "x": 1}, False),
+        (b'{"include_usage": true}', {"include_usage": True}, True),
+    ],
+)
+def test_usage_is_asked_for_beside_what_the_client_asks(
+    options: bytes | None, asked: dict[str, Any], given: bool
+) -> None:
+    body = ASKS if options is None else ASKS[:-1] + b', "stream_options": %b}' % options
+    sent = orjson.loads(CHAT.write(call(body), Changes("m", ask_usage=True)))
+    assert sent == {**orjson.loads(ASKS), "stream_options": asked}
+    assert CHAT.gives_usage(orjson.loads(body)) is given
+
+
+# Streams
+
+
+def test_a_stream_is_watched_and_passes_as_it_is() -> None:
+    one, usage = tap()
+    events = [b": hello\n\n", word("hel"), word("lo"), FINISH, USAGE, DONE]
+    begun, finished = [], []
+    for chunk in events:
+        assert one.feed(chunk) == chunk
+        begun.append(one.begun)
+        finished.append(one.finished)
+    assert begun == [False, True, True, True, True, True]
+    assert finished == [False, False, False, True, True, True]
+    assert (one.finish_reason, one.failed, one.rest()) == ("stop", False, b"")
+    assert usage == Usage(7, 3, reported=True)
+
+
+def test_until_usage_is_reported_the_words_are_counted() -> None:
+    one, usage = tap()
+    one.feed(word("a") + word("x" * 40) + word(""))
+    assert (usage.completion, usage.reported) == (11, False)
+    one.feed(USAGE + word("after the account"))
+    assert (usage.completion, usage.reported) == (3, True)
+
+
+def test_a_part_of_an_event_waits_for_the_rest() -> None:
+    one, _ = tap()
+    assert one.feed(word("hello")[:20]) == b""
+    assert not one.begun
+    assert one.feed(word("hello")[20:]) == word("hello")
+
+
+def test_usage_that_only_the_gateway_asked_for_is_noted_and_withheld() -> None:
+    one, usage = tap(withhold=True)
+    assert one.feed(word("hi", usage=None)) == word("hi")
+    assert one.feed(b'data: {"usage" : null, "choices":[]}\n\n') == b'data: { "choices":[]}\n\n'
+    assert one.feed(FINISH + USAGE + DONE) == FINISH + DONE
+    assert usage == Usage(7, 3, reported=True)
+
+
+def test_usage_in_an_event_with_words_is_not_withheld() -> None:
+    one, usage = tap(withhold=True)
+    last = word("hi", usage={"prompt_tokens": 7, "completion_tokens": 3})
+    assert one.feed(last) == last
+    assert usage.reported
+
+
+@pytest.mark.parametrize(
+    "odd", [b'data: {"usage" broken\n\n', b'data: ["usage"]\n\n', event(usage=7), event(x="usage")]
+)
+@pytest.mark.parametrize("withhold", [False, True])
+def test_events_with_a_usage_that_is_none_pass(odd: bytes, withhold: bool) -> None:
+    one, usage = tap(withhold=withhold)
+    assert one.feed(odd) == odd
+    assert not usage.reported
+
+
+def test_an_event_that_is_an_error_is_a_failure_and_talk_of_errors_is_none() -> None:
+    one, _ = tap()
+    one.feed(word('{"error": {}}') + event(choices=[], note={"error": "x"}))
+    assert not one.failed
+    one.feed(event(error={"message": "out of memory"}))
+    assert one.failed
+
+
+@pytest.mark.parametrize(
+    ("half", "completed"),
+    [
+        (FINISH[:-2], FINISH),
+        (FINISH[:-1], FINISH),
+        (DONE[:-2], DONE),
+        (FINISH[:-2] + b"\r\n", FINISH[:-2] + b"\r\n\n"),
+        (FINISH[:-9], b""),
+        (b": comment", b""),
+        (b"", b""),
+    ],
+)
+def test_a_last_event_without_its_blank_line_is_completed_if_it_is_whole(
+    half: bytes, completed: bytes
+) -> None:
+    one, _ = tap()
+    assert one.feed(half) == b""
+    assert one.rest() == completed
+    assert one.finished is bool(completed)
+
+
+def test_the_end_of_a_broken_stream_is_an_error_that_is_no_end() -> None:
+    told = CHAT.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    one, _ = tap()
+    assert one.feed(told) == told
+    assert (one.failed, one.finished) == (True, False)
+
+
+# Whole answers
+
+
+def test_a_whole_answer_gives_its_usage_and_finish_reason() -> None:
+    one, usage = tap()
+    one.whole(orjson.dumps(ANSWER))
+    assert (one.begun, one.finished, one.failed, one.finish_reason) == (True, True, False, "stop")
+    assert usage == Usage(7, 3, reported=True)
+
+
+@pytest.mark.parametrize("choices", [None, [], [7], [{"finish_reason": None}]])
+def test_an_answer_without_a_finish_reason_has_none(choices: Any) -> None:
+    one, usage = tap()
+    one.whole(orjson.dumps({"choices": choices, "text": "x" * 40}))
+    assert (one.failed, one.finish_reason) == (False, "")
+    assert (usage.completion, usage.reported) == (10, False), "estimated by the text"
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b'["no object"]'])
+def test_what_is_no_object_is_no_answer(body: bytes) -> None:
+    one, _ = tap()
+    one.whole(body)
+    assert one.failed
