@@ -109,6 +109,7 @@ class Attempt:
     result: str = "pending"  # ok | a Failure's value | cancelled | cut
     request_id: str = ""  # the provider's
     span_id: str = ""  # 16 hex, where the call is traced
+    asked: str = ""  # provider/model as it was asked
 
 
 @dataclass(slots=True)

@@ -18,7 +18,6 @@ from gateway.pipeline.identify import Identify
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.pipeline.serve import Deliver, Pipeline
 from gateway.pipeline.watch import Watch
-from gateway.wire.envelope import envelope_of
 from gateway.wire.registry import DIALECTS
 
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
@@ -86,8 +85,8 @@ class Reception:
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             head: Head = scope["gateway.head"]
             ours = f"{random.getrandbits(128):032x}"
-            request_id = request_id_of(head, ours)
-            writer = Writer(send, envelope_of(scope["path"]), request_id, self._clock)
+            request_id = request_id_of(head, ours) if b"x-request-id" in head else ours
+            writer = Writer(send, scope["path"], request_id, self._clock)
             self.in_flight += 1
             try:
                 arrived = self._clock()
@@ -137,11 +136,10 @@ class Reception:
         self, visit: Visit, exchange: Exchange, lane: Lane, deliver: Deliver | None = None
     ) -> Awaitable[None]:
         """Walk the corridor, watched: a client that hangs up ends the call at once."""
-        task = asyncio.current_task()
-        assert task is not None
-        watch = Watch(task, time_limit(visit.head))
-        visit.scope["gateway.watch"] = watch
-        visit.scope["gateway.hangup"] = watch.hang_up
+        scope, head = visit.scope, visit.head
+        watch = Watch(scope["gateway.task"], time_limit(head) if b"x-gateway-timeout" in head else None)
+        scope["gateway.watch"] = watch
+        scope["gateway.hangup"] = watch.hang_up
         if exchange.call.stream:
             self._streams.add(visit.writer)
         return self.pipeline.serve(exchange, lane, watch, deliver or visit.writer.deliver)

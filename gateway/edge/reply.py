@@ -10,7 +10,7 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError
 from gateway.edge.asgi import Receive, Send
 from gateway.wire.base import Dialect
-from gateway.wire.envelope import Envelope, render
+from gateway.wire.envelope import envelope_of, render
 
 LINGER = 1.0  # seconds
 
@@ -21,6 +21,10 @@ _ALWAYS: list[Header] = [
     (b"vary", b"authorization"),
     (b"x-content-type-options", b"nosniff"),
 ]
+_LIMIT_HEADERS = {
+    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+    for unit in ("requests", "tokens")
+}
 _JSON = (b"content-type", b"application/json")
 _REQUEST_ID = re.compile(rb"[\w.-]{1,128}", re.ASCII)
 _UNSAFE = re.compile(rb"[^\x20-\x7e]")
@@ -38,8 +42,8 @@ class Writer:
 
     __slots__ = (
         "_clock",
-        "_envelope",
         "_events",
+        "_path",
         "_send",
         "dialect",
         "exchange",
@@ -48,9 +52,9 @@ class Writer:
         "started",
     )
 
-    def __init__(self, send: Send, envelope: Envelope, request_id: str, clock: Callable[[], float]) -> None:
+    def __init__(self, send: Send, path: str, request_id: str, clock: Callable[[], float]) -> None:
         self._send = send
-        self._envelope = envelope
+        self._path = path  # decides how an error looks
         self._clock = clock
         self._events = False
         self.request_id = request_id
@@ -102,7 +106,7 @@ class Writer:
         await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
     async def _refuse(self, error: GatewayError, receive: Receive) -> None:
-        body = render(error, self._envelope, self.request_id)
+        body = render(error, envelope_of(self._path), self.request_id)
         headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
         closes = error.status in (408, 413)  # the rest of the body is not worth reading
         if closes:
@@ -137,7 +141,7 @@ def house_headers(exchange: Exchange, now: float) -> list[Header]:
     ]
     if exchange.attempts:
         attempt = exchange.attempts[-1]
-        headers.append((b"x-gateway-target", _safe(attempt.target.asked_name(exchange.call.model))))
+        headers.append((b"x-gateway-target", _safe(attempt.asked)))
         if attempt.request_id:
             headers.append((b"x-upstream-request-id", _safe(attempt.request_id)))
     if exchange.grant.standings:
@@ -150,21 +154,20 @@ def house_headers(exchange: Exchange, now: float) -> list[Header]:
 
 def limit_headers(standings: Iterable[Standing]) -> list[Header]:
     """`x-ratelimit-*` of the tightest rule for requests and for tokens."""
-    tightest: dict[bytes, Standing] = {}
+    tightest: dict[str, Standing] = {}
     for standing in standings:
-        if standing.limit.unit == "concurrent":
+        unit: str = standing.limit.unit
+        if unit == "concurrent":
             continue
-        unit = standing.limit.unit.encode()
         seen = tightest.get(unit)
         if seen is None or standing.remaining * seen.limit.limit < seen.remaining * standing.limit.limit:
             tightest[unit] = standing
     headers: list[Header] = []
-    for unit, standing in tightest.items():
-        headers += [
-            (b"x-ratelimit-limit-" + unit, b"%d" % standing.limit.limit),
-            (b"x-ratelimit-remaining-" + unit, b"%d" % max(0, standing.remaining)),
-            (b"x-ratelimit-reset-" + unit, duration(standing.reset)),
-        ]
+    for of_unit, standing in tightest.items():
+        limit, remaining, reset = _LIMIT_HEADERS[of_unit]
+        headers.append((limit, b"%d" % standing.limit.limit))
+        headers.append((remaining, b"%d" % standing.remaining))
+        headers.append((reset, duration(standing.reset)))
     return headers
 
 

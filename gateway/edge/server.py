@@ -24,6 +24,7 @@ class Cycle(RequestResponseCycle):
     through. A head that says `whole` leaves together with the body that follows: one write for both."""
 
     held = b""  # a head that waits for its body
+    told = False  # a body that had come whole has been handed over
 
     async def send(self, message: Any) -> None:
         if self.flow.write_paused and not self.disconnected:
@@ -36,6 +37,15 @@ class Cycle(RequestResponseCycle):
             raise RuntimeError("the answer has ended already")
         else:
             self._body(message.get("body", b""), more=message.get("more_body", False))
+
+    async def receive(self) -> Any:
+        if self.told or self.more_body or self.response_complete or self.disconnected:
+            return await super().receive()
+        # All of it is here already: the next thing to be told is that the client has left.
+        self.told = True
+        self.message_event.clear()
+        body, self.body = self.body, bytearray()
+        return {"type": "http.request", "body": bytes(body), "more_body": False}
 
     def _start(self, message: Any) -> None:
         self.response_started = True
@@ -121,6 +131,13 @@ class Protocol(HttpToolsProtocol):
         self.cycle.__class__ = Cycle  # uvicorn names the class it makes; the task has not run yet
         self._cycles.append(self.cycle)
         self.scope["gateway.abort"] = self.transport.abort  # type: ignore[typeddict-unknown-key]
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        """uvicorn's, but that the application can see its task: `scope["gateway.task"]`."""
+        task = self.loop.create_task(cycle.run_asgi(app))
+        cycle.scope["gateway.task"] = task  # type: ignore[typeddict-unknown-key]
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def on_response_complete(self) -> None:
         """uvicorn's, but that the sweep closes idle connections: a timer for each answer would cost 3 us."""

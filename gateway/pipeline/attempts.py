@@ -8,7 +8,7 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from gateway.config.snapshot import Lane, Retry
@@ -68,7 +68,7 @@ class Attempts:
         """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered."""
         setback: Setback | None = None
         before: Target | None = None
-        targets = list(self._usable(exchange, lane))
+        targets = self._usable(exchange, lane)
         for place, target in enumerate(targets):
             if before is not None and setback is not None:
                 self._tools.meters.fallbacks.add((before.name, target.name, setback.failure.value))
@@ -83,13 +83,13 @@ class Attempts:
             raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
         return _last_word(setback, exchange.attempts[-1])
 
-    def _usable(self, exchange: Exchange, lane: Lane) -> Iterator[Target]:
-        order = lane.targets
+    def _usable(self, exchange: Exchange, lane: Lane) -> Sequence[Target]:
+        order: Sequence[Target] = lane.targets
         if len(order) > 1:
-            order = tuple(lane.selector.order(exchange, order, self._tools.breaker, self._tools.dice))
-        for target in order:
-            if target.condition is None or target.condition(exchange):
-                yield target
+            order = lane.selector.order(exchange, order, self._tools.breaker, self._tools.dice)
+        elif order[0].condition is None:
+            return order
+        return [target for target in order if target.condition is None or target.condition(exchange)]
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, *, last: bool
@@ -117,7 +117,7 @@ class Attempts:
     async def _try(self, exchange: Exchange, lane: Lane, target: Target) -> Answered | Setback:
         """One request to one target, timed, counted and told to the breaker."""
         tools = self._tools
-        attempt = Attempt(target, tools.clock())
+        attempt = Attempt(target, tools.clock(), asked=target.asked_name(exchange.call.model))
         if not exchange.attempts:
             self._spool.begin(exchange)
         exchange.attempts.append(attempt)

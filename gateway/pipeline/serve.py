@@ -52,7 +52,13 @@ class Pipeline(NamedTuple):
             access.check(exchange, team.name, team.max_output_tokens, team.condition)
             exchange.grant = await self.allowance.reserve(lane.claims(exchange), total + SWEEP_AFTER)
             self.clockwork.start(watch, total)
-            await self._carry(exchange, lane, deliver)
+            answered = await self.attempts.run(exchange, lane)
+            try:
+                await deliver(relay(exchange, answered, DIALECTS[exchange.call.dialect], self.clock))
+            finally:
+                answered.close()
+                if answered.status >= 400 and exchange.outcome == "ok":
+                    _judge(exchange, answered)
         except GatewayError as error:
             _note(exchange, error)
             raise
@@ -66,20 +72,6 @@ class Pipeline(NamedTuple):
             self.clockwork.stop(watch)
             self._settle(exchange)
 
-    async def _carry(self, exchange: Exchange, lane: Lane, deliver: Deliver) -> None:
-        answered = await self.attempts.run(exchange, lane)
-        try:
-            reply = relay(exchange, answered, DIALECTS[exchange.call.dialect], self.clock)
-            await deliver(reply)
-        finally:
-            answered.close()
-            self._judge(exchange, answered)
-
-    def _judge(self, exchange: Exchange, answered: Answered) -> None:
-        if answered.status >= 400 and exchange.outcome == "ok":
-            exchange.outcome = "client_error" if answered.status < 429 else "upstream_error"
-            exchange.error = answered.attempt.result
-
     def _settle(self, exchange: Exchange) -> None:
         """Every way out passes here exactly once."""
         exchange.ended = self.clock()
@@ -91,6 +83,11 @@ class Pipeline(NamedTuple):
         else:
             self.allowance.release(exchange.grant)
         self.recorder.record(exchange, line)
+
+
+def _judge(exchange: Exchange, answered: Answered) -> None:
+    exchange.outcome = "client_error" if answered.status < 429 else "upstream_error"
+    exchange.error = answered.attempt.result
 
 
 def _note(exchange: Exchange, error: GatewayError) -> None:

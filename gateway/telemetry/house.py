@@ -3,8 +3,6 @@
 import asyncio
 from collections.abc import Callable, Mapping
 
-from gateway.core.exchange import Exchange, Trace
-from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
 from gateway.telemetry.logs import Log
 from gateway.telemetry.push import Push
@@ -25,15 +23,8 @@ class Telemetry:
         self._push = Push.open(environ, meters, wall_clock)
         self._sampler = Sampler(environ, exporting=self._spans is not None)
         self.recorder = Recorder(meters, log, self._spans)
-
-    def record(self, exchange: Exchange, line: bytes) -> None:
-        self.recorder.record(exchange, line)
-
-    def refused(self, route: str, error: GatewayError, request_id: str) -> None:
-        self.recorder.refused(route, error, request_id)
-
-    def sample(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace | None:
-        return self._sampler.sample(traceparent, tracestate)
+        self.record, self.refused = self.recorder.record, self.recorder.refused
+        self.sample = self._sampler.sample
 
     async def watch_loop(self) -> None:
         """Measure how late timers fire; runs until cancelled."""

@@ -19,7 +19,8 @@ class Log:
     def __init__(self, level: str, wall_clock: Callable[[], float], fd: int = 2) -> None:
         self._least = LEVELS[level]
         self.now, self._fd = wall_clock, fd
-        self._lines: list[bytes] = []
+        self.writes_calls = self._least <= LEVELS["info"]
+        self._lines: list[bytes] = []  # with their line breaks
         self._size = 0
         self._secrets: tuple[str, ...] = ()
         self.dropped = 0
@@ -35,11 +36,11 @@ class Log:
             self.flush()
 
     def event(self, kind: bytes, line: bytes) -> None:
-        """Queue a line that is JSON already, under this name."""
+        """Queue a line that is JSON already, line break included, under this name."""
         if self._size > BUFFER:
             self.dropped += 1
             return
-        self._lines.append(b'{"level":"info","msg":"%b",%b' % (kind, line[1:].rstrip()))
+        self._lines.append(b'{"level":"info","msg":"%b",%b' % (kind, line[1:]))
         self._size += len(line)
 
     def line(self, fields: dict[str, Any]) -> None:
@@ -47,13 +48,9 @@ class Log:
         if self._size > BUFFER:
             self.dropped += 1
             return
-        line = orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS)
+        line = orjson.dumps(fields, default=str, option=orjson.OPT_NON_STR_KEYS | orjson.OPT_APPEND_NEWLINE)
         self._lines.append(line)
-        self._size += len(line) + 1
-
-    @property
-    def writes_calls(self) -> bool:
-        return self._least <= LEVELS["info"]
+        self._size += len(line)
 
     def clean(self, text: str) -> str:
         for secret in self._secrets:
@@ -73,7 +70,7 @@ class Log:
         if not lines:
             return
         try:
-            data = b"\n".join(lines) + b"\n"
+            data = b"".join(lines)
             while data:
                 data = data[os.write(self._fd, data) :]
         except OSError:

@@ -1,6 +1,6 @@
 """What one finished call leaves behind: counts, a log line, spans."""
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import orjson
 
@@ -30,20 +30,21 @@ class Recorder:
         """Called once per call, after its last byte. `line` is the call's usage event, b"" where none left
         for a provider: the log shows the same."""
         meters, call, usage = self._meters, exchange.call, exchange.usage
-        route, model, team = call.route, exchange.model, self._team(exchange.caller.team)
+        route, model, team = call.route, exchange.model, exchange.caller.team
+        if team not in self._teams:
+            team = self._team(team)
         seconds = exchange.ended - exchange.arrived
         meters.requests.add((route, model, team, exchange.outcome))
         meters.request_duration.observe(seconds, (route, model, "true" if call.stream else "false"))
         meters.overhead.observe(max(0.0, seconds - exchange.waited), ("total",))
         if exchange.attempts:
-            self._attempts(exchange)
+            for attempt in exchange.attempts:
+                target = attempt.target
+                meters.attempts.add((target.provider, target.name, attempt.result))
             provider = exchange.attempts[-1].target.provider
             self._tokens(exchange, (team, model, provider))
             if exchange.first_token:
-                meters.first_token.observe(exchange.first_token - exchange.arrived, (model, provider))
-                if exchange.chunks > 1:
-                    mean = (exchange.ended - exchange.first_token) / exchange.chunks
-                    meters.between.observe(mean, (model, provider))
+                self._pace(exchange, (model, provider))
         if exchange.finish_reason:
             meters.finish_reasons.add((model, _reason(exchange.finish_reason)))
         if exchange.error == "upstream_stream_broken":
@@ -51,7 +52,7 @@ class Recorder:
         if exchange.attempts and not usage.reported and exchange.outcome in ("ok", "client_cancelled"):
             meters.estimated.add((model,))
         if self._log.writes_calls:
-            self._log.event(b"call", line or orjson.dumps(self._refused_line(exchange, seconds)))
+            self._log.event(b"call", line or self._refused_line(exchange, seconds))
         if self._spans is not None and exchange.trace is not None and exchange.trace.sampled:
             self._spans.export(exchange)
 
@@ -71,10 +72,11 @@ class Recorder:
                 }
             )
 
-    def _attempts(self, exchange: Exchange) -> None:
-        for attempt in exchange.attempts:
-            target = attempt.target
-            self._meters.attempts.add((target.provider, target.name, attempt.result))
+    def _pace(self, exchange: Exchange, labels: Labels) -> None:
+        self._meters.first_token.observe(exchange.first_token - exchange.arrived, labels)
+        if exchange.chunks > 1:
+            mean = (exchange.ended - exchange.first_token) / exchange.chunks
+            self._meters.between.observe(mean, labels)
 
     def _tokens(self, exchange: Exchange, labels: Labels) -> None:
         usage, add = exchange.usage, self._meters.tokens.add
@@ -88,18 +90,16 @@ class Recorder:
             add((*labels, "reasoning"), usage.reasoning)
 
     def _team(self, team: str) -> str:
-        if team in self._teams:
-            return team
         if len(self._teams) >= MOST_TEAMS:
             self._meters.label_overflow.add(("team",))
             return OTHER
         self._teams.add(team)
         return team
 
-    def _refused_line(self, exchange: Exchange, seconds: float) -> dict[str, Any]:
+    def _refused_line(self, exchange: Exchange, seconds: float) -> bytes:
         """A call that was refused before it left: a limit, a condition, no target."""
         call, caller = exchange.call, exchange.caller
-        return {
+        fields = {
             "id": exchange.id,
             "started": exchange.clock,
             "request_id": exchange.request_id,
@@ -114,6 +114,7 @@ class Recorder:
             "ms": round(seconds * 1000, 1),
             "policies": exchange.policies,
         }
+        return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
 _REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})

@@ -49,7 +49,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
     return {
         "ended": exchange.clock + (exchange.ended - exchange.arrived),
         "provider": last.target.provider,
-        "target": last.target.asked_name(exchange.call.model),
+        "target": last.asked,
         "status": exchange.status,
         "outcome": exchange.outcome,
         "prompt": usage.prompt,
@@ -66,7 +66,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "metadata": exchange.caller.metadata,
         "attempts": [
             {
-                "target": attempt.target.asked_name(exchange.call.model),
+                "target": attempt.asked,
                 "result": attempt.result,
                 "status": attempt.status,
                 "ms": round(max(0.0, attempt.ended - attempt.started) * 1000, 1),
