@@ -11,6 +11,7 @@ from gateway.core.failure import Failure
 from gateway.providers.base import failure_from_status
 
 OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
+_PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-type"}
 )
@@ -89,21 +90,27 @@ class Compatible:
         return body
 
 
-def parse_base_url(url: str) -> tuple[Origin, str]:
-    """`https://host:port/v1` -> (origin, "/v1"); `unix:/path.sock` -> (origin, "/v1"). Raises ValueError."""
+def parse_base_url(url: str, field: str = "base_url") -> tuple[Origin, str]:
+    """`https://host:port/v1` -> (origin, "/v1"); `unix:/path.sock` -> (origin, "/v1"). Raises ValueError that
+    begins with the field's name."""
     if url.startswith("unix:"):
         if len(url) == len("unix:"):
-            raise ValueError('address: names no socket; write "unix:/path/to.sock"')
+            raise ValueError(f'{field}: names no socket; write "unix:/path/to.sock"')
         return Origin("unix", "localhost", 0, url.removeprefix("unix:")), "/v1"
-    if any(mark in url for mark in "@?#\\ \t\r\n") or not url.isascii():
-        raise ValueError("base_url: must be a plain address without user, query, fragment or blanks")
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or ".." in parts.path:
-        raise ValueError('base_url: must look like "https://host/v1"')
+    if any(mark in url for mark in "@?#\\ ") or not url.isascii() or not url.isprintable():
+        raise ValueError(f"{field}: must be a plain address without user, query, fragment or blanks")
     try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        parts = urlsplit(url)
+    except ValueError:  # half an IPv6 address
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or ".." in parts.path:
+        raise ValueError(f'{field}: must look like "https://host/v1"')
+    try:
+        port = parts.port if parts.port is not None else _PORTS[parts.scheme]
     except ValueError:
-        raise ValueError("base_url: the port must be a number from 1 to 65535") from None
+        port = 0
+    if not port:
+        raise ValueError(f"{field}: the port must be a number from 1 to 65535")
     return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
 
 
@@ -114,8 +121,8 @@ def _keys(api_key: str | list[str] | None) -> list[str]:
 
 def _host(origin: Origin) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
-    default = {"http": 80, "https": 443, "unix": 0}[origin.scheme]
-    return f"host: {host}{'' if origin.port == default else f':{origin.port}'}\r\n".encode()
+    usual = _PORTS.get(origin.scheme, 0)
+    return f"host: {host}{'' if origin.port == usual else f':{origin.port}'}\r\n".encode()
 
 
 def _own_headers(headers: Mapping[str, str]) -> bytes:

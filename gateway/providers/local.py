@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from gateway.providers.compatible import OPENAI_DIALECTS, Compatible, Endpoint, Place
+from gateway.providers.compatible import OPENAI_DIALECTS, Compatible, Endpoint, Place, parse_base_url
 
 
 @dataclass(slots=True, frozen=True)
@@ -31,5 +31,6 @@ class Local(Compatible):
             raise ValueError('address: give "model" to have an engine started, or "address" to attach to one')
         if not address.startswith("unix:"):
             address = address.rstrip("/").removesuffix("/v1") + "/v1"
+        parse_base_url(address, "address")  # what is wrong with it is told by the name it has here
         # Compatible is named outright: zero-argument super() breaks in slotted dataclasses before 3.14.
         return Compatible.facts(self, Endpoint(base_url=address, headers=spec.headers, params=spec.params))
