@@ -1,0 +1,79 @@
+"""Refusals carry the status, the code and the headers that their caller will see."""
+
+import pytest
+
+from gateway.core import failure
+from gateway.core.failure import (
+    BadRequest,
+    Failure,
+    GatewayError,
+    LimitReached,
+    NeverFits,
+    NoTarget,
+    Overloaded,
+    StoreGone,
+    UpstreamFailed,
+    UpstreamTimeout,
+)
+
+EVERY = [one for one in vars(failure).values() if isinstance(one, type) and issubclass(one, GatewayError)]
+OUTCOMES = {
+    "client_error",
+    "auth_denied",
+    "rate_limited",
+    "policy_denied",
+    "upstream_error",
+    "timeout",
+    "overloaded",
+    "gateway_error",
+}
+
+
+@pytest.mark.parametrize("error", EVERY)
+def test_every_refusal_has_a_status_a_code_and_an_outcome_of_the_closed_set(
+    error: type[GatewayError],
+) -> None:
+    assert 400 <= error.status < 600
+    assert error.code.replace("_", "").isalpha()
+    assert error.outcome in OUTCOMES
+    assert (error.type == "api_error") is (error.status >= 500)
+
+
+def test_a_refusal_has_its_classs_code_unless_it_is_given_another() -> None:
+    assert BadRequest("no").code == "invalid_request"
+    told = BadRequest("no", code="invalid_value", param="n")
+    assert (str(told), told.message, told.code, told.param) == ("no", "no", "invalid_value", "n")
+    assert told.headers == ()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "header"),
+    [(None, None), (0.0, b"1"), (0.2, b"1"), (1.0, b"1"), (1.001, b"2"), (86_400.0, b"86400")],
+)
+def test_retry_after_is_whole_seconds_rounded_up_and_never_none_at_all(
+    seconds: float | None, header: bytes | None
+) -> None:
+    told = LimitReached("no", rule="r", retry_after=seconds)
+    assert told.rule == "r"
+    assert told.headers == (() if header is None else ((b"retry-after", header),))
+
+
+def test_a_claim_that_never_fits_names_its_rule_and_no_time() -> None:
+    told = NeverFits("no", rule="r")
+    assert (told.status, told.rule, told.headers) == (400, "r", ())
+
+
+@pytest.mark.parametrize(
+    ("error", "headers"),
+    [
+        (UpstreamFailed("no", Failure.BROKEN), {b"x-should-retry": b"false"}),
+        (UpstreamTimeout("no", Failure.TIMED_OUT), {b"x-should-retry": b"false"}),
+        (NoTarget("no"), {b"x-should-retry": b"false", b"retry-after": b"1"}),
+        (Overloaded("no"), {b"retry-after": b"1"}),
+        (StoreGone("no", rule="r"), {b"retry-after": b"1"}),
+    ],
+)
+def test_what_the_gateway_has_tried_already_no_sdk_tries_again(
+    error: GatewayError, headers: dict[bytes, bytes]
+) -> None:
+    assert dict(error.headers) == headers
