@@ -5,6 +5,7 @@ ARG PYTHON=python:3.12.11-slim-bookworm
 
 FROM ${PYTHON} AS packages
 ENV PATH=/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
+WORKDIR /build
 RUN python -m venv /venv
 COPY requirements/gateway.lock requirements/
 RUN pip install --require-hashes --no-deps --only-binary=:all: -r requirements/gateway.lock

@@ -119,6 +119,9 @@ def test_a_key_made_as_the_file_says_gets_an_answer_of_the_engine(stack: Stack) 
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-gateway-target"] == "local/bundled"
     assert answer.json()["choices"][0]["message"]["content"]
+    words = ["python", "-m", "gateway", "usage", "--by", "model", "--json"]
+    usage = json.loads(stack.run("gateway", *words, GATEWAY_ADMIN_URL=stack.url("8081")).stdout)
+    assert {row["model"]: row["calls"] for row in usage["rows"]} == {"demo": 1}
 
 
 def test_redis_asks_for_its_password(stack: Stack) -> None:
