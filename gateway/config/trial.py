@@ -33,10 +33,7 @@ class Trial:
 
 
 class Untroubled:
-    """Every target is well, and none is known."""
-
-    def usable(self, target: str) -> bool:
-        return True
+    """Nothing is known of any target."""
 
     def latency(self, target: str) -> float | None:
         return None

@@ -12,8 +12,6 @@ Dice = Callable[[], float]  # uniform in [0, 1)
 class Health(Protocol):
     """What is known about targets, by name."""
 
-    def usable(self, target: str) -> bool: ...
-
     def latency(self, target: str) -> float | None:
         """Seconds to the first byte, smoothed; None while unknown."""
         ...
