@@ -54,9 +54,10 @@ def compose(environ: Mapping[str, str]) -> Any:
 class Stack:
     """Start services one by one; they end in reverse when it is closed."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **environ: str) -> None:
+        """`environ` is added to the `.env` of the compose file."""
         self.folder = folder
-        self.file = compose({**SECRETS, "GRAFANA_PASSWORD": "unused"})
+        self.file = compose({**SECRETS, "GRAFANA_PASSWORD": "unused", **environ})
         self.ports = {port: _free_port() for port in ("8080", "8081", "8000", "6379", "9090")}
         self._images = stages((ROOT / "Dockerfile").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}

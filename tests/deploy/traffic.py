@@ -85,6 +85,7 @@ class Traffic:
     def __init__(self, stack: Stack, client: httpx.AsyncClient) -> None:
         self._stack, self._client = stack, client
         self.statuses: set[int] = set()
+        self.edit = stack.mounted("gateway", "/etc/gatehouse/policies") / "edit.yaml"
 
     async def policies_in_force(self) -> None:
         """Until the keys of these policies are known."""
@@ -142,11 +143,10 @@ class Traffic:
 
     async def _edits(self, turn: int) -> None:
         """A bad edit of the policies, and its repair."""
-        file = self._stack.mounted("gateway", "/etc/gatehouse/policies") / "edit.yaml"
         if turn % 2:
-            file.unlink(missing_ok=True)
+            self.edit.unlink(missing_ok=True)
         else:
-            file.write_text("kind: models\nmodels: {x: {target: none}}\n")
+            self.edit.write_text("kind: models\nmodels: {x: {target: none}}\n")
 
     async def _redis_away(self, turn: int) -> None:
         """For a second, at first and every fourth time."""
@@ -185,3 +185,5 @@ async def traffic(stack: Stack) -> AsyncIterator[Traffic]:
             flowing.cancel()
             await asyncio.gather(flowing, return_exceptions=True)
             stack.signal("redis", signal.SIGCONT)
+            flow.edit.unlink(missing_ok=True)
+            file.unlink()
