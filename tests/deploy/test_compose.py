@@ -5,6 +5,7 @@ import json
 import re
 import stat
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from gateway.cli.main import main
-from tests.deploy.image import stages
+from tests.deploy.image import lay_out, stages
 from tests.deploy.stack import SECRETS, Stack, compose, interpolate
 from tests.shared import ROOT
 
@@ -148,3 +149,17 @@ def test_the_data_folder_is_the_gateways_alone(stack: Stack) -> None:
     folder = stack.mounted("gateway", "/var/lib/gatehouse")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert any(folder.iterdir())
+
+
+@pytest.mark.parametrize("name", ["gateway", "local-backend"])
+def test_nothing_is_written_where_the_root_is_read_only(stack: Stack, tmp_path: Path, name: str) -> None:
+    assert SERVICES[name]["read_only"] is True
+    fresh = lay_out(stages((ROOT / "Dockerfile").read_text())[name], tmp_path)
+    assert _files(stack.folder / "images" / name) == _files(tmp_path)
+    assert (fresh / "healthy.py").is_file()
+
+
+def _files(root: Path) -> set[str]:
+    """Without what the interpreter keeps: in an image it is compiled already."""
+    found = (file.relative_to(root).as_posix() for file in root.rglob("*") if file.is_file())
+    return {file for file in found if "__pycache__" not in file}

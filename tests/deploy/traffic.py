@@ -57,7 +57,7 @@ rules:
 """
 
 
-def every_second(*acts: Act) -> Act:
+def in_turn(*acts: Act) -> Act:
     """The acts in turn, again and again."""
     turn = 0
 
@@ -161,7 +161,7 @@ async def traffic(stack: Stack) -> AsyncIterator[Traffic]:
     """Providers that do well and badly, policies that name them, and calls flowing until the block ends."""
     scripts = {
         "good": speaking(),
-        "shaky": every_second(answer({"error": {"message": "no"}}, 500), speaking()),
+        "shaky": in_turn(answer({"error": {"message": "no"}}, 500), speaking()),
         "sick": answer({"error": {"message": "no"}}, 500),
         "mute": hang(),
         "cut": stream(word("a"), end=False),
