@@ -110,6 +110,7 @@ class Attempt:
     request_id: str = ""  # the provider's
     span_id: str = ""  # 16 hex, where the call is traced
     asked: str = ""  # provider/model as it was asked
+    sent: bool = False  # the request is on its way: from here on it may cost money
 
 
 @dataclass(slots=True)

@@ -144,13 +144,19 @@ class Attempts:
         body = _body(call, lane, target, dialect, asks)
         self._turn += 1
         wire = provider.request(target, call, body, self._tools.tracing(exchange, attempt), self._turn)
-        tap = dialect.tap(exchange.usage, withhold_usage=asks)
+        tap = dialect.tap(exchange.usage, withhold_usage=asks, choices=exchange.shape.choices)
         held = call.dialect != "openai.raw"
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.
         first_byte = times.first_token if call.stream else None
         timing = Timing(times.connect, first_byte, times.idle if call.stream or not held else None)
         answer = await self._tools.upstream.send(
-            wire.origin, wire.head, wire.body, timing, whole=held and not call.stream, length=wire.length
+            wire.origin,
+            wire.head,
+            wire.body,
+            timing,
+            whole=held and not call.stream,
+            length=wire.length,
+            mark=attempt,
         )
         attempt.first_byte = self._tools.clock()
         attempt.status = answer.status

@@ -105,6 +105,6 @@ def _note_end(exchange: Exchange, watch: Watch) -> None:
 def _estimate(exchange: Exchange) -> None:
     """What a call is charged that no provider accounted for: the prompt where one was working on it."""
     usage = exchange.usage
-    delivered = exchange.attempts[-1].result in ("ok", "cut", "cancelled", "pending")
-    if not usage.reported and delivered:
+    last = exchange.attempts[-1]
+    if not usage.reported and last.sent and last.result in ("ok", "cut", "cancelled", "pending"):
         usage.prompt = exchange.shape.input_tokens

@@ -3,7 +3,7 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from gateway.core.address import Origin
 from gateway.upstream.answer import Answer
@@ -37,6 +37,12 @@ def header(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value)
 
 
+class Mark(Protocol):
+    """Told when a request has gone out: what ends before that cost nothing."""
+
+    sent: bool
+
+
 class Upstream:
     """Keep-alive pools per origin. Made inside a running loop."""
 
@@ -59,7 +65,7 @@ class Upstream:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         self._closed = False
 
-    async def send(
+    async def send(  # noqa: PLR0913 - what a request is, and how it is to be answered
         self,
         origin: Origin,
         head: bytes,
@@ -68,13 +74,14 @@ class Upstream:
         *,
         whole: bool = False,
         length: int | None = None,
+        mark: Mark | None = None,
     ) -> Answer:
         """`head` is the request line and headers, each with CRLF; framing is added here. Returns at the
         answer's head, or if `whole` at its end where it is a small one. `length` is that of a streamed body,
         which is sent chunked without. Raises UpstreamError. Cancelling aborts the connection."""
         pool = self._pools.get(origin) or self._pool(origin)
         if not isinstance(body, bytes):
-            return await self._send_streaming(pool, head, body, timing, length)
+            return await self._send_streaming(pool, head, body, timing, length, mark)
         if body or head.startswith(_WITH_BODY):
             head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
         else:
@@ -83,6 +90,8 @@ class Upstream:
         while True:
             reused = connection.reused
             answer = Answer(self._loop, connection, timing.idle, whole)
+            if mark is not None:
+                mark.sent = True
             connection.ask(answer, head, body)
             try:
                 await answer.head(timing.first_byte)
@@ -95,11 +104,19 @@ class Upstream:
             connection = await pool.make(timing.connect)
 
     async def _send_streaming(
-        self, pool: Pool, head: bytes, body: AsyncIterable[bytes], timing: Timing, length: int | None
+        self,
+        pool: Pool,
+        head: bytes,
+        body: AsyncIterable[bytes],
+        timing: Timing,
+        length: int | None,
+        mark: Mark | None,
     ) -> Answer:
         """A streamed body cannot be sent twice, so it goes over a fresh connection."""
         connection = await pool.make(timing.connect)
         answer = Answer(self._loop, connection, timing.idle, whole=False)
+        if mark is not None:
+            mark.sent = True
         framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
         try:
             await connection.ask_streaming(answer, head + framing + b"\r\n\r\n", body, length, timing.idle)
@@ -117,8 +134,10 @@ class Upstream:
         """Close every connection; calls in flight fail with ConnectionCut."""
         self._closed = True
         self._sweeper.cancel()
+        dialing = [one for pool in self._pools.values() for one in pool.dialing]
         for pool in self._pools.values():
             pool.close()
+        await asyncio.gather(*dialing, return_exceptions=True)
         await asyncio.sleep(0)  # transports close their sockets in the loop's next round
 
     def _pool(self, origin: Origin) -> Pool:

@@ -20,6 +20,7 @@ class Pool:
         self._dial, self._most = dial, most
         self._open: set[Connection] = set()
         self._shut = False
+        self.dialing: set[asyncio.Future[Connection]] = set()
         self._opening = 0  # places taken by connections that are being made
 
     @property
@@ -39,7 +40,7 @@ class Pool:
         ConnectTimedOut after `seconds`."""
         try:
             async with asyncio.timeout(seconds):
-                return await self._place()
+                return await self._place(seconds)
         except TimeoutError:
             raise ConnectTimedOut(f"{self.name}: no connection within {seconds:g} s") from None
 
@@ -71,17 +72,35 @@ class Pool:
             waiter.set_exception(ConnectFailed(f"{self.name}: the client was closed"))
         for connection in list(self._open):
             connection.cut()
+        for dialing in self.dialing:
+            dialing.cancel()
         self.idle.clear()
 
-    async def _place(self) -> Connection:
+    async def _place(self, seconds: float) -> Connection:
         while self.open >= self._most and self.idle:
             self.idle.pop(0).abort()  # a new one was asked for: the coldest makes room
         if self.open < self._most:
             self._opening += 1
         elif (granted := await self._turn()) is not None:
             return granted
+        dialing = asyncio.ensure_future(self._opened(seconds))
+        self.dialing.add(dialing)
+        dialing.add_done_callback(self.dialing.discard)
         try:
-            connection = await self._dial(self)
+            return await asyncio.shield(dialing)
+        except asyncio.CancelledError:
+            if dialing.cancelled():
+                raise ConnectFailed(f"{self.name}: the client was closed") from None
+            # Its call has left, and the next one is on its way: where every client is impatient, no connection
+            # would ever come about.
+            dialing.add_done_callback(self._keep)
+            raise
+
+    async def _opened(self, seconds: float) -> Connection:
+        """A new connection, in a place that is counted already."""
+        try:
+            async with asyncio.timeout(seconds):
+                connection = await self._dial(self)
         except BaseException:
             self._opening -= 1
             self._free_place()
@@ -94,6 +113,10 @@ class Pool:
         else:
             self._open.add(connection)
         return connection
+
+    def _keep(self, dialing: "asyncio.Future[Connection]") -> None:
+        if not dialing.cancelled() and dialing.exception() is None and not dialing.result().closed:
+            self.release(dialing.result())
 
     async def _turn(self) -> Connection | None:
         """A used connection, or None for a place to make one in (already counted)."""

@@ -56,7 +56,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "completion": usage.completion,
         "cached": usage.cached,
         "reasoning": usage.reasoning,
-        "estimated": not usage.reported and last.result in ("ok", "cut", "cancelled"),
+        "estimated": not usage.reported and last.sent and last.result in ("ok", "cut", "cancelled"),
         "ms": round((exchange.ended - exchange.arrived) * 1000, 1),
         "upstream_ms": round(exchange.waited * 1000, 1),
         "ttft_ms": round((first - exchange.arrived) * 1000, 1) if first else None,

@@ -204,24 +204,24 @@ async def test_closing_the_client_fails_the_calls_that_are_on_their_way() -> Non
         await server.peers[0].gone.wait()
 
 
-async def test_a_connection_made_while_the_client_closes_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    upstream, resolved = Upstream(), asyncio.Event()
-    connect = dial.connect
+async def test_a_connection_that_is_being_made_is_given_up_when_the_client_closes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    upstream, asked = Upstream(), asyncio.Event()
 
-    async def slowly(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-        await resolved.wait()
-        return await connect(loop, host, port)
+    async def never(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
 
-    monkeypatch.setattr(dial, "connect", slowly)
+    monkeypatch.setattr(dial, "connect", never)
     async with provider(Peer.left) as (server, origin):
         sending = asyncio.ensure_future(upstream.send(origin, POST, b"{}", PATIENT))
-        await asyncio.sleep(0)
+        await asked.wait()
         await upstream.aclose()
-        resolved.set()
-        with pytest.raises(ConnectionCut):
+        with pytest.raises(ConnectFailed, match="the client was closed"):
             await sending
-        await server.arrived.wait()
-        await server.peers[0].gone.wait()
+        assert not server.peers
 
 
 async def test_a_closed_client_opens_nothing() -> None:

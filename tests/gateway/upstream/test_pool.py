@@ -167,3 +167,42 @@ async def test_hundreds_of_calls_share_few_connections() -> None:
         assert [await answer.body(9) for answer in answers] == [b"hello"] * 300
         assert len(server.peers) == 5
     await upstream.aclose()
+
+
+async def test_a_connection_whose_call_has_left_serves_the_next_one() -> None:
+    dialing = asyncio.Event()
+    opened = asyncio.Event()
+
+    async def slow(pool: Pool) -> Connection:
+        dialing.set()
+        await opened.wait()
+        return connection
+
+    pool = Pool("p", slow, most=4)
+    connection = Connection(asyncio.get_running_loop(), "p", pool)
+    impatient = asyncio.ensure_future(pool.make(5.0))
+    await dialing.wait()
+    impatient.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await impatient
+    assert (pool.open, pool.take()) == (1, None)
+    opened.set()
+    await settled()
+    assert (pool.open, pool.take()) == (1, connection)
+
+
+async def test_a_dial_that_nobody_waits_for_any_more_fails_alone() -> None:
+    dialing = asyncio.Event()
+
+    async def refused(pool: Pool) -> Connection:
+        dialing.set()
+        await asyncio.sleep(0.01)
+        raise ConnectFailed("p: connection refused")
+
+    pool = Pool("p", refused, most=4)
+    impatient = asyncio.ensure_future(pool.make(5.0))
+    await dialing.wait()
+    impatient.cancel()
+    await asyncio.gather(impatient, return_exceptions=True)
+    await settled()
+    assert pool.open == 0
