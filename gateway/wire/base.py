@@ -68,7 +68,9 @@ class Dialect(Protocol):
         """Whether a stream of this call carries usage without the gateway asking for it."""
         ...
 
-    def tap(self, usage: Usage, *, withhold_usage: bool) -> Tap: ...
+    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> Tap:
+        """For an answer of so many choices: a stream of several is complete when each of them is."""
+        ...
 
     def error_event(self, error: GatewayError) -> bytes:
         """The event that ends a broken stream."""

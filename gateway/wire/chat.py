@@ -43,13 +43,14 @@ class Chat:
         choices = bound(payload, "n", most=128)
         asked = payload[self._listed]
         tokens, images = estimate(asked)
+        prompts = len(asked) if self._listed == "prompt" and _are_several(asked) else 1
         tools = payload.get("tools")
         if tools:
             tokens += len(orjson.dumps(tools)) // 4
         return Shape(
             tokens,
             min(caps, default=0),
-            1 if choices is None else choices,
+            prompts * (choices or 1),
             len(asked) if isinstance(asked, list) else 1,
             len(tools) if isinstance(tools, list) else 0,
             images,
@@ -71,8 +72,8 @@ class Chat:
         options = payload.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool) -> "ChatTap":
-        return ChatTap(usage, withhold_usage)
+    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "ChatTap":
+        return ChatTap(usage, withhold_usage, choices)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + render(error) + b"\n\n"
@@ -82,11 +83,12 @@ class ChatTap:
     """Watches an answer and keeps its account. Whole events only reach the client, so that whatever ends a
     stream (an error event, a keep-alive comment) stands between events."""
 
-    __slots__ = ("_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_open", "_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished")
 
-    def __init__(self, usage: Usage, withhold: bool) -> None:
+    def __init__(self, usage: Usage, withhold: bool, choices: int) -> None:
         self._usage = usage
         self._withhold = withhold
+        self._open = choices
         self._splitter = sse.Splitter()
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
@@ -101,11 +103,10 @@ class ChatTap:
             block = self._account(block)
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
-        match = _FINISH.search(block)
-        if match:
-            self.finished = True
-            self.finish_reason = match.group(1).decode()
-        if b"[DONE]" in block:
+        if reasons := _FINISH.findall(block):
+            self._open -= len(reasons)
+            self.finish_reason = reasons[0].decode()
+        if self._open <= 0 or b"[DONE]" in block:
             self.finished = True
         if b'"error"' in block and _ERROR.search(block):
             self.failed = True
@@ -156,6 +157,11 @@ class ChatTap:
             return True
         note_usage(self._usage, payload["usage"])
         return not (self._withhold and payload.get("choices") == [])
+
+
+def _are_several(prompt: Any) -> bool:
+    """Several texts, or lists of tokens, each of which is answered; a list of tokens is one."""
+    return isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
 
 
 def _tokens(block: bytes) -> int:

@@ -47,7 +47,7 @@ class Embeddings:
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool) -> "EmbeddingsTap":
+    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "EmbeddingsTap":
         return EmbeddingsTap(usage)
 
     def error_event(self, error: GatewayError) -> bytes:

@@ -51,7 +51,7 @@ class Raw:
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool) -> "RawTap":
+    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "RawTap":
         return RawTap(usage)
 
     def error_event(self, error: GatewayError) -> bytes:

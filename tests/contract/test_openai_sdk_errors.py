@@ -7,7 +7,7 @@ import openai
 import pytest
 
 from tests.contract.sdk import HI, RESPONSE, scene, streamed
-from tests.scripted import answer, event, hang, stream, word
+from tests.scripted import FINISH, answer, event, hang, stream, word
 
 ERROR = {
     "message": "no, says the provider",
@@ -192,6 +192,17 @@ async def test_a_stream_that_is_cut_in_the_middle_raises_after_what_has_come(
             await anext(chunks)
     assert caught.value.code == "upstream_stream_broken"
     assert "provider-secret-key" not in caught.value.message
+
+
+async def test_a_stream_of_two_choices_that_ends_after_the_first_raises_too(tmp_path: Path) -> None:
+    async with scene(tmp_path) as here:
+        here.provides(stream(word("hello"), FINISH))
+        chunks = await here.client.chat.completions.create(model="smart", messages=HI, n=2, stream=True)
+        assert (await anext(chunks)).choices[0].delta.content == "hello"
+        assert (await anext(chunks)).choices[0].finish_reason == "stop"
+        with pytest.raises(openai.APIError) as caught:
+            await anext(chunks)
+    assert caught.value.code == "upstream_stream_broken"
 
 
 async def test_a_stream_that_breaks_off_in_an_error_of_the_provider_raises_that(tmp_path: Path) -> None:

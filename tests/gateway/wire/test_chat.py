@@ -23,9 +23,9 @@ def call(body: bytes) -> Call:
     return Call("chat", "openai.chat", "POST", "/chat/completions", body, payload, model, stream)
 
 
-def tap(*, withhold: bool = False) -> tuple[ChatTap, Usage]:
+def tap(*, withhold: bool = False, choices: int = 1) -> tuple[ChatTap, Usage]:
     usage = Usage()
-    return CHAT.tap(usage, withhold_usage=withhold), usage
+    return CHAT.tap(usage, withhold_usage=withhold, choices=choices), usage
 
 
 # Requests
@@ -53,6 +53,14 @@ def test_a_call_that_asks_nothing_is_refused(dialect: Chat, listed: str, absent:
 )
 def test_the_shape_is_what_the_call_says(more: dict[str, Any], shape: Shape) -> None:
     assert CHAT.shape({"model": "m", **more}, 1) == shape
+
+
+@pytest.mark.parametrize(
+    ("prompt", "choices"),
+    [("p", 2), (["p", "q", "r"], 6), ([1, 2, 3], 2), ([[1, 2], [3]], 4), ([], 2), (7, 2)],
+)
+def test_each_prompt_of_a_completion_is_answered_n_times(prompt: Any, choices: int) -> None:
+    assert COMPLETIONS.shape({"prompt": prompt, "n": 2}, 1).choices == choices
 
 
 @pytest.mark.parametrize(
@@ -106,6 +114,20 @@ def test_a_stream_is_watched_and_passes_as_it_is() -> None:
     assert finished == [False, False, False, True, True, True]
     assert (one.finish_reason, one.failed, one.rest()) == ("stop", False, b"")
     assert usage == Usage(7, 3, reported=True)
+
+
+def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
+    one, _ = tap(choices=2)
+    one.feed(FINISH)
+    assert not one.finished
+    one.feed(FINISH.replace(b'"index":0', b'"index":1'))
+    assert one.finished
+    both, _ = tap(choices=2)
+    both.feed(FINISH + FINISH)
+    assert both.finished
+    fewer, _ = tap(choices=2)
+    fewer.feed(FINISH + DONE)
+    assert fewer.finished, "the provider says that there are no more"
 
 
 def test_until_usage_is_reported_the_words_are_counted() -> None:
