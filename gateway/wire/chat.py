@@ -106,7 +106,7 @@ class ChatTap:
         if reasons := _FINISH.findall(block):
             self._open -= len(reasons)
             self.finish_reason = reasons[0].decode()
-        if self._open <= 0 or b"[DONE]" in block:
+        if self._open <= 0 or sse.is_done(block):
             self.finished = True
         if b'"error"' in block and _ERROR.search(block):
             self.failed = True

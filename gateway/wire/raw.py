@@ -23,6 +23,7 @@ _TERMINAL = re.compile(
     rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|speech\.audio\.done|transcript\.text\.done'
     rb'|image_(?:generation|edit)\.completed)"'
 )
+_ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"error"')
 _OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
 
@@ -91,11 +92,11 @@ class RawTap:
             return b""
         self.begun = self.begun or b"data:" in block
         self._promises = self._promises or bool(_OF_RESPONSES.search(block))
-        if _TERMINAL.search(block) or b"[DONE]" in block:
+        if _TERMINAL.search(block) or sse.is_done(block):
             self.finished = True
             for event in sse.events(block):
                 self._note_event_usage(event)
-        if b"event: error" in block or b'"type":"error"' in block:
+        if b"error" in block and _ERROR.search(block):
             self.failed = True
         return block
 

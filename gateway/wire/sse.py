@@ -1,6 +1,9 @@
 """Server-sent events: cut a byte stream at its blank lines, whatever the chunks and line ends."""
 
+import re
 from collections.abc import Iterator
+
+_DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 
 
 class Splitter:
@@ -61,3 +64,8 @@ def data(event: bytes) -> bytes:
     return b"\n".join(
         line[6:] if line.startswith(b"data: ") else line[5:] for line in lines if line.startswith(b"data:")
     )
+
+
+def is_done(block: bytes) -> bool:
+    """Whether OpenAI's last event is in the block. A text may talk of it, but never at the start of a line."""
+    return b"[DONE]" in block and bool(_DONE.search(block))

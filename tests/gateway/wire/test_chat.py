@@ -130,6 +130,13 @@ def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     assert fewer.finished, "the provider says that there are no more"
 
 
+@pytest.mark.parametrize("text", ["[DONE]", "data: [DONE]", "\ndata: [DONE]\n\n", '"finish_reason": "stop"'])
+def test_an_answer_that_talks_of_its_end_has_not_ended(text: str) -> None:
+    one, _ = tap()
+    one.feed(word(text))
+    assert not one.finished
+
+
 def test_until_usage_is_reported_the_words_are_counted() -> None:
     one, usage = tap()
     one.feed(word("a") + word("x" * 40) + word(""))

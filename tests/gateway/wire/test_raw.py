@@ -123,6 +123,15 @@ def test_an_error_event_is_a_failure(event: bytes) -> None:
     assert one.failed
 
 
+@pytest.mark.parametrize(
+    "text", ["event: error", "\nevent: error\n", '"type":"error"', "data: [DONE]", "\n[DONE]"]
+)
+def test_talk_of_errors_and_ends_is_neither(text: str) -> None:
+    one, _ = tap()
+    one.feed(data(type="response.output_text.delta", delta=text))
+    assert (one.failed, one.finished) == (False, False)
+
+
 @pytest.mark.parametrize("payload", [b"data: [1]\n\n", b'data: {"response": 7}\n\n', b"data: {broken\n\n"])
 def test_events_that_are_no_objects_say_nothing(payload: bytes) -> None:
     one, usage = tap()

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.sse import Splitter, data, events
+from gateway.wire.sse import Splitter, data, events, is_done
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
@@ -67,6 +67,14 @@ def test_events_of_one_block_may_end_their_lines_differently() -> None:
 def test_data_lines_are_joined_and_lose_one_blank(end: bytes) -> None:
     event = end.join([b"event: x", b"data: one", b"data:two", b"data:  three", b": comment", b"", b""])
     assert data(event) == b"one\ntwo\n three"
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> None:
+    assert is_done(b"data: [DONE]" + end + end)
+    assert is_done(b"data: {}" + end + end + b"data:[DONE]" + end + end)
+    assert not is_done(b'data: "data: [DONE]"' + end + end)
+    assert not is_done(b": [DONE]" + end + end)
 
 
 def test_a_comment_holds_no_data() -> None:
