@@ -30,18 +30,18 @@ ERROR = {
         (503, openai.InternalServerError),
     ],
 )
-@pytest.mark.parametrize("streaming", [False, True])
 async def test_the_providers_refusal_arrives_as_the_sdk_knows_it(
-    tmp_path: Path, status: int, raised: type[openai.APIStatusError], streaming: bool
+    tmp_path: Path, status: int, raised: type[openai.APIStatusError]
 ) -> None:
     async with scene(tmp_path) as here:
         here.provides(answer({"error": ERROR}, status))
-        with pytest.raises(raised) as caught:
-            await here.client.chat.completions.create(model="smart", messages=HI, stream=streaming)
-    assert caught.value.status_code == status
-    assert caught.value.body == ERROR
-    assert (caught.value.code, caught.value.param) == ("odd", "messages")
-    assert caught.value.request_id
+        for streaming in (False, True):
+            with pytest.raises(raised) as caught:
+                await here.client.chat.completions.create(model="smart", messages=HI, stream=streaming)
+            assert caught.value.status_code == status
+            assert caught.value.body == ERROR
+            assert (caught.value.code, caught.value.param) == ("odd", "messages")
+            assert caught.value.request_id
 
 
 @pytest.mark.parametrize("status", [401, 403])
