@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from watchfiles import awatch
 
 from gateway.config.compile import Ground, compile_papers
-from gateway.config.load import fingerprint, load, read_folder
+from gateway.config.load import fingerprint, load, read_folder, signature
 from gateway.config.problem import BadPolicies, Problem
 from gateway.config.schema import TestsPaper
 from gateway.config.snapshot import Snapshot
@@ -23,6 +23,7 @@ from gateway.core.meters import Meters
 # changes while the watch is set up anew.
 POLL = 0.5
 DEBOUNCE_MS, STEP_MS = 200, 50  # a reload waits for this long a silence at most
+STEADY, MOST_LOOKS = 0.1, 20  # seconds for which files must rest; looks until they are taken as they are
 TOLD = 5  # problems that one log line lists
 
 Log = Callable[[str, str], None]  # level, message
@@ -129,10 +130,22 @@ class Desk:
         }
 
     async def _look(self) -> None:
-        """Reading and compiling go to a thread, the swap stays here: calls never wait for either."""
+        """Reading and compiling go to a thread, the swap stays here: calls never wait for either.
+
+        Only files that have rested for a moment are taken: who writes one in place empties it first, and
+        half a file may well be good policies.
+        """
         turn = self._next()
-        if await asyncio.to_thread(self._fingerprint) != self._seen:
-            self._adopt(await asyncio.to_thread(self._read, turn))
+        if await asyncio.to_thread(self._fingerprint) == self._seen:
+            return
+        before = self._signature()
+        for _ in range(MOST_LOOKS):
+            await asyncio.sleep(STEADY)
+            reading = await asyncio.to_thread(self._read, turn)
+            if (after := self._signature()) == before:
+                break
+            before = after
+        self._adopt(reading)
 
     def _next(self) -> int:
         self._turn += 1
@@ -142,6 +155,12 @@ class Desk:
         """Folders with their inodes: one that was replaced must be watched anew."""
         folders = {_folder(self.path)} | {file.parent for file in self._files}
         return {folder: folder.stat().st_ino for folder in folders if folder.is_dir()}
+
+    def _signature(self) -> list[object]:
+        try:
+            return [signature(self.path), *map(signature, sorted(filter(Path.is_file, self._files)))]
+        except BadPolicies as bad:
+            return [str(bad)]
 
     def _fingerprint(self) -> str:
         try:

@@ -40,9 +40,9 @@ def read_folder(path: FilePath) -> dict[str, str]:
     A folder whose files are swapped while they are read is read again: half of two versions is neither.
     """
     for _ in range(_READS):
-        before = _signature(path)
+        before = signature(path)
         texts = {str(file): _text(file) for file in _files(path)}
-        if _signature(path) == before:
+        if signature(path) == before:
             break
     return texts
 
@@ -62,7 +62,8 @@ def _files(path: FilePath) -> list[FilePath]:
     return found
 
 
-def _signature(path: FilePath) -> list[tuple[str, int, int, int]]:
+def signature(path: FilePath) -> list[tuple[str, int, int, int]]:
+    """Changes with every write to these files, whatever is written. Raises BadPolicies."""
     signs = []
     for file in _files(path):
         try:
@@ -94,6 +95,11 @@ def load(texts: Mapping[str, str], variables: Variables) -> Papers:
     problems: list[Problem] = []
     documents: list[Document] = []
     for name, text in texts.items():
+        if not text.strip():
+            problems.append(
+                Problem(Place(name, 1, 1), "", "the file is empty; write a document or remove it")
+            )
+            continue
         reader = Reader(name, text, variables.fill)
         found: list[Problem] = []
         for paper in reader.papers():

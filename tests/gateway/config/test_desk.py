@@ -202,6 +202,26 @@ async def test_an_edit_is_live_soon_after_it_was_written(tmp_path: Path) -> None
         await until(lambda: office.models == ["two"])
 
 
+async def test_a_file_that_is_written_in_pieces_is_taken_when_it_is_whole(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    taken: list[list[str]] = []
+    office.desk.changed.append(lambda snapshot: taken.append(snapshot.listed("all")))
+    whole = GOOD % "two" + "---\nkind: models\nmodels: {three: {targets: [{provider: p}]}}\n"
+    half = GOOD % "two"  # good policies too, but not what is meant
+    async with watched(office) as until:
+        for _ in range(10):
+            with (tmp_path / "gateway.yaml").open("w") as file:
+                file.flush()
+                await asyncio.sleep(0.01)
+                file.write(half)
+                file.flush()
+                await asyncio.sleep(0.03)
+                file.write(whole.removeprefix(half))
+        await until(lambda: office.models == ["three", "two"])
+    assert taken == [["three", "two"]]
+
+
 async def test_an_edit_by_renaming_a_new_file_over_the_old_is_seen(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)

@@ -138,3 +138,9 @@ def test_a_folder_that_changes_while_it_is_read_is_read_again(
     monkeypatch.setattr(Path, "read_bytes", read_and_write)
     assert set(read_folder(tmp_path).values()) == {"newer"}
     assert reads == ["a.yaml", "b.yaml"] * 2
+
+
+def test_an_empty_file_is_a_problem_not_an_empty_policy_set(tmp_path: Path) -> None:
+    with pytest.raises(BadPolicies) as bad:
+        load({"a.yaml": " \n"}, Variables({}, tmp_path))
+    assert str(bad.value) == "a.yaml:1:1: the file is empty; write a document or remove it"
