@@ -1,5 +1,6 @@
 """One call on its way through the house, and what was learned about it."""
 
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -111,6 +112,12 @@ class Attempt:
     span_id: str = ""  # 16 hex, where the call is traced
     asked: str = ""  # provider/model as it was asked
     sent: bool = False  # the request is on its way: from here on it may cost money
+
+
+def new_id(clock: float) -> str:
+    """An id for a call: 12 hex of the wall clock's milliseconds, 20 at random (the idea of UUIDv7). Rows that
+    come in order are a tenth of the work for a database's index."""
+    return f"{int(clock * 1000):012x}{random.getrandbits(80):020x}"
 
 
 @dataclass(slots=True)

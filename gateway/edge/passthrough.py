@@ -1,13 +1,12 @@
 """Endpoints that pass through: the same auth, limits and accounting, and ids that only their team may use."""
 
-import random
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.config.snapshot import Lane
-from gateway.core.exchange import Call, Exchange, Reply, Shape
+from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
 from gateway.edge.batches import check_lines
@@ -137,7 +136,7 @@ class Passthrough:
             raise BadRequest(
                 "'input_file_id' must name one file", code="invalid_value", param="input_file_id"
             )
-        visit = replace(request.visit, id=f"{random.getrandbits(128):032x}")
+        visit = replace(request.visit, id=new_id(self._reception.now()))
         call = Call("files", _RAW.name, "GET", f"/files/{files[0]}/content", b"", {}, "", stream=False)
         exchange = self._reception.exchange(visit, call)
         exchange.shape = NO_OUTPUT

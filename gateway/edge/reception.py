@@ -1,14 +1,13 @@
 """What every data route shares: who asks, the record of the call, the way in and every way out."""
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gateway.config.desk import Desk
 from gateway.config.snapshot import Lane, Snapshot
-from gateway.core.exchange import Call, Caller, Exchange, Trace
+from gateway.core.exchange import Call, Caller, Exchange, Trace, new_id
 from gateway.core.failure import BadRequest, GatewayError, Overloaded
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App, Receive, Scope, Send
@@ -74,7 +73,7 @@ class Reception:
     def __init__(self, tools: Tools, bounds: Bounds) -> None:
         self.desk, self.pipeline, self.bounds = tools.desk, tools.pipeline, bounds
         self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
-        self._clock, self._now, self._log = tools.pipeline.clock, tools.wall_clock, tools.log
+        self._clock, self.now, self._log = tools.pipeline.clock, tools.wall_clock, tools.log
         self._streams: set[Writer] = set()
         self.in_flight = 0
         tools.meters.in_flight.source = lambda: [((), float(self.in_flight))]
@@ -84,7 +83,7 @@ class Reception:
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             head: Head = scope["gateway.head"]
-            ours = f"{random.getrandbits(128):032x}"
+            ours = new_id(self.now())
             request_id = request_id_of(head, ours) if b"x-request-id" in head else ours
             writer = Writer(send, scope["path"], request_id, self._clock)
             self.in_flight += 1
@@ -125,7 +124,7 @@ class Reception:
         """The record of a call whose caller is known."""
         trace = self._telemetry.sample(visit.head.get(b"traceparent"), visit.head.get(b"tracestate"))
         exchange = Exchange(
-            visit.id, call, visit.caller, visit.writer.request_id, visit.arrived, self._now(), trace=trace
+            visit.id, call, visit.caller, visit.writer.request_id, visit.arrived, self.now(), trace=trace
         )
         exchange.policies = visit.snapshot.version
         visit.writer.exchange = exchange
