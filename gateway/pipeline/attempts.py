@@ -32,6 +32,7 @@ from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
 from gateway.wire.base import Changes, Dialect, Tap
 from gateway.wire.chat import CAPS
 from gateway.wire.registry import DIALECTS
+from gateway.wire.sse import EventTooLarge
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
 WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
@@ -127,6 +128,8 @@ class Attempts:
             came = await self._ask(exchange, lane, attempt)
         except UpstreamError as error:
             came = of_error(error)
+        except EventTooLarge as error:
+            came = of_error(BadAnswer(f"{target.name}: {error}"))
         finally:
             attempt.ended = tools.clock()
             exchange.waited += attempt.ended - attempt.started

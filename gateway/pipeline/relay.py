@@ -9,6 +9,7 @@ from gateway.upstream.client import Answer
 from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import Dialect, Tap
 from gateway.wire.raw import RawTap
+from gateway.wire.sse import EventTooLarge
 
 Clock = Callable[[], float]
 
@@ -82,7 +83,8 @@ async def _events(
             exchange.chunks += 1
             if block := tap.feed(chunk):
                 yield block
-    except UpstreamError as error:
+    except (UpstreamError, EventTooLarge) as error:
+        answer.close()
         if not (tap.finished and isinstance(error, TimedOut)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return

@@ -122,7 +122,7 @@ class RawTap:
             note_usage(self._usage, _last_usage(self._tail))
             return
         held = body or bytes(self._held)
-        if held[:1] not in b"{" or not held:
+        if not held.lstrip(b" \t\r\n").startswith(b"{"):
             return
         try:
             answer = orjson.loads(held)

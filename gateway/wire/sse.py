@@ -6,6 +6,13 @@ from collections.abc import Iterator
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 
 
+MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
+
+
+class EventTooLarge(ValueError):
+    """A stream without a blank line: it must not fill the memory."""
+
+
 class Splitter:
     """Feed it chunks of any size; it returns all the whole events so far as one block of bytes."""
 
@@ -16,7 +23,8 @@ class Splitter:
         self._searched = 0
 
     def feed(self, chunk: bytes) -> bytes:
-        """Whole events, their blank lines included; b"" while the first is still incomplete."""
+        """Whole events, their blank lines included; b"" while the first is still incomplete. Raises
+        EventTooLarge."""
         if not self._rest and chunk.endswith(b"\n\n"):
             return chunk  # the common case: a chunk is a number of whole events
         rest = self._rest
@@ -25,6 +33,8 @@ class Splitter:
         cut = _last_blank_line(rest, max(0, self._searched - 3))
         if not cut:
             self._searched = len(rest)
+            if len(rest) > MOST_EVENT:
+                raise EventTooLarge(f"an event of more than {MOST_EVENT >> 20} MiB")
             return b""
         block = bytes(rest[:cut])
         del rest[:cut]

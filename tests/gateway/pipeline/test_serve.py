@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, hang, stream, word
 
@@ -264,3 +265,19 @@ async def test_a_full_house_turns_calls_away(tmp_path: Path) -> None:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)
         await until_idle(running)
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_stream_without_an_end_of_its_event_is_broken_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun: bool
+) -> None:
+    monkeypatch.setattr(sse, "MOST_EVENT", 1000)
+    first = [word("hi")] if begun else []
+    async with Provider([stream(*first, b"data: " + b"x" * 2000, end=False)]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model="retry: {attempts: 1}")) as running:
+            response = await running.chat(stream=True)
+    if begun:
+        assert (response.status_code, b"upstream_stream_broken" in response.content) == (200, True)
+        assert b"xxx" not in response.content
+    else:
+        assert response.status_code == 502

@@ -165,7 +165,8 @@ def test_usage_of_an_answer_is_read_in_bounded_memory(answer: bytes, reported: b
     assert (usage.prompt, usage.completion) == ((5, 6) if reported else (0, 0))
 
 
-def test_a_whole_answer_can_be_handed_over_at_once() -> None:
+@pytest.mark.parametrize("blank", [b"", b"\n ", b" \r\n\t"])
+def test_a_whole_answer_can_be_handed_over_at_once(blank: bytes) -> None:
     one, usage = tap()
-    one.whole(orjson.dumps({"usage": COUNTS}))
+    one.whole(blank + orjson.dumps({"usage": COUNTS}))
     assert usage.reported

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.sse import Splitter, data, events, is_done
+from gateway.wire import sse
+from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
@@ -79,3 +80,12 @@ def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> N
 
 def test_a_comment_holds_no_data() -> None:
     assert data(b": keep-alive\n\n") == b""
+
+
+def test_a_stream_that_never_ends_an_event_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MOST_EVENT", 100)
+    splitter = Splitter()
+    assert splitter.feed(b"data: " + b"x" * 94) == b""
+    with pytest.raises(EventTooLarge):
+        splitter.feed(b"x")
+    assert Splitter().feed(b"data: " + b"x" * 200 + b"\n\n")  # one that is whole is nobody's burden
