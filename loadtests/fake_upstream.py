@@ -120,14 +120,16 @@ class Protocol(asyncio.Protocol):
         _, count, pace = model.split("-")
         with_usage = b"include_usage" in self._body
         self._transport.write(STREAM_HEAD)
-        self._tick(int(count), int(pace) / 1000, with_usage)
+        self._tick(int(count), int(pace) / 1000, asyncio.get_running_loop().time(), with_usage)
 
-    def _tick(self, left: int, pace: float, with_usage: bool) -> None:
-        loop = asyncio.get_running_loop()
+    def _tick(self, left: int, pace: float, due: float, with_usage: bool) -> None:
         if pace:
             if left:
                 self._transport.write(WORD[with_usage])
-                self._timer = loop.call_later(pace, self._tick, left - 1, pace, with_usage)
+                # By the plan, not by when the last one got its turn: a busy machine must not slow the load.
+                self._timer = asyncio.get_running_loop().call_at(
+                    due + pace, self._tick, left - 1, pace, due + pace, with_usage
+                )
                 return
         else:
             self._transport.write(WORD[with_usage] * left)

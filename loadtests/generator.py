@@ -153,7 +153,8 @@ async def saturate(port: int, request: bytes, connections: int, seconds: float) 
 
 @dataclass
 class Streamed:
-    """`whole` streams came to their end; `events` counts data events, `rate` them per second."""
+    """`whole` streams came to their end; `events` counts data events. `rate` is events/s over the best
+    `WINDOW` seconds in which all streams were open at once, 0 where there was no such time."""
 
     streams: int
     whole: int
@@ -162,26 +163,42 @@ class Streamed:
     rate: float
 
 
-async def streams(port: int, request: bytes, count: int) -> Streamed:
-    """`count` streams at once, opened over a second."""
+WINDOW, LOOK = 5.0, 0.25  # seconds
+
+
+async def streams(port: int, request: bytes, count: int, opening: float = 1.0) -> Streamed:
+    """`count` streams at once, opened one after the other within `opening` seconds."""
     clock = time.perf_counter
     start = clock()
+    connections: list[Connection] = []
 
-    async def one(number: int) -> tuple[int, int]:
-        await asyncio.sleep(number / count)
+    async def one(number: int) -> int:
+        await asyncio.sleep(opening * number / count)
         connection = await _connect(port, request)
+        connections.append(connection)
         try:
             status = await connection.ask()
         except ConnectionError:
             status = 0
         connection.transport.close()
-        return status, connection.chunks
+        return status
 
-    ends = await asyncio.gather(*(one(number) for number in range(count)))
-    seconds = clock() - start
-    events = sum(chunks for _, chunks in ends)
-    whole = sum(status == 200 for status, _ in ends)
-    return Streamed(count, whole, events, round(seconds, 2), round(events / seconds, 1))
+    asked = asyncio.gather(*(one(number) for number in range(count)))
+    seen: list[tuple[float, int]] = []  # while all are open: when, and how many events there were
+    while not asked.done():
+        await asyncio.wait([asked], timeout=LOOK)
+        if len(connections) == count and all(one.chunks for one in connections) and not asked.done():
+            seen.append((clock(), sum(one.chunks for one in connections)))
+    seconds, ends = clock() - start, asked.result()
+    events = sum(connection.chunks for connection in connections)
+    whole = sum(status == 200 for status in ends)
+    return Streamed(count, whole, events, round(seconds, 2), round(_best(seen), 1))
+
+
+def _best(seen: list[tuple[float, int]]) -> float:
+    steps = int(WINDOW / LOOK)
+    pairs = zip(seen, seen[steps:], strict=False)
+    return max(((later - before) / (end - start) for (start, before), (end, later) in pairs), default=0.0)
 
 
 async def hang_ups(port: int, requests: list[bytes], count: int, at_once: int = 50, seed: int = 1) -> int:

@@ -20,6 +20,7 @@ CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
+_USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
 
 
@@ -100,7 +101,10 @@ class ChatTap:
         if not self.begun and b"data:" in block:
             self.begun = True
         if b'"usage"' in block:
-            block = self._account(block)
+            if _USAGE_OBJECT.search(block):
+                block = self._account(block)
+            elif self._withhold:  # asked for usage, most providers say in each event that there is none yet
+                block = _NULL_USAGE.sub(b"", block)
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
         if reasons := _FINISH.findall(block):
@@ -166,7 +170,11 @@ def _are_several(prompt: Any) -> bool:
 
 def _tokens(block: bytes) -> int:
     """An estimate of the tokens in an answer's text: a quarter of its bytes, at least one per piece."""
-    return sum(max(1, len(text) // 4) for text in _TEXT.findall(block) if text)
+    tokens = 0
+    for text in _TEXT.findall(block):
+        if text:
+            tokens += len(text) // 4 or 1
+    return tokens
 
 
 def _is_json(payload: bytes) -> bool:
