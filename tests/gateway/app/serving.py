@@ -1,0 +1,95 @@
+"""`gateway serve` as its own process, as an operator starts it."""
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.running import KEY
+
+TOKEN = "admin-token-of-the-tests"
+LISTENS = re.compile(r"listens on (http://\S+)  \(admin: (http://\S+)\)")
+ENDS_WITHIN = 20.0
+
+
+@dataclass
+class Serving:
+    """A gateway that listens. `told` is what it printed on standard output so far."""
+
+    process: asyncio.subprocess.Process
+    url: str
+    admin_url: str
+    log: Path
+    told: list[str]
+
+    def client(self, key: str = KEY) -> httpx.AsyncClient:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+
+    async def chat(self, model: str = "smart", **more: Any) -> httpx.Response:
+        body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
+        async with self.client() as client:
+            return await client.post("/v1/chat/completions", json=body)
+
+    async def admin(self, path: str, **query: str) -> Any:
+        headers = {"authorization": f"Bearer {TOKEN}"}
+        async with httpx.AsyncClient(base_url=self.admin_url, headers=headers, trust_env=False) as client:
+            response = await client.get(path, params=query)
+            assert response.status_code == 200, response.text
+            return response.json() if "json" in response.headers["content-type"] else response.text
+
+    async def line(self) -> str:
+        """The next line it prints."""
+        assert self.process.stdout is not None
+        line = (await self.process.stdout.readline()).decode()
+        self.told.append(line)
+        return line
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    async def ended(self) -> int:
+        async with asyncio.timeout(ENDS_WITHIN):
+            return await self.process.wait()
+
+
+async def run(folder: Path, *flags: str, **environ: str) -> asyncio.subprocess.Process:
+    """Start `gateway serve` over `folder`/policies, with its data in `folder`/data."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OTEL_"))}
+    own |= {"GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY_ADMIN_TOKEN": TOKEN, **environ}
+    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "policies")]
+    with (folder / "log").open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *command, "--port", "0", "--admin-port", "0", *flags,
+            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=own,
+        )  # fmt: skip
+
+
+@asynccontextmanager
+async def serving(folder: Path, text: str, *flags: str, **environ: str) -> AsyncIterator[Serving]:
+    """A gateway over these policies; killed at the end if it still runs."""
+    (folder / "policies").mkdir(exist_ok=True)
+    if text:
+        (folder / "policies" / "gateway.yaml").write_text(text)
+    process = await run(folder, *flags, **environ)
+    try:
+        one = Serving(process, "", "", folder / "log", [])
+        while (match := LISTENS.search(line := await one.line())) is None:
+            assert line, (folder / "log").read_text()
+        one.url, one.admin_url = match[1], match[2]
+        async with one.client() as client, asyncio.timeout(30):
+            while (await client.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.02)  # workers come up one by one, and tell the parent alone
+        yield one
+    finally:
+        if process.returncode is None:
+            process.send_signal(signal.SIGKILL)
+        await process.communicate()

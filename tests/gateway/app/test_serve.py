@@ -1,0 +1,236 @@
+"""The whole program from the outside: start, reload, drain, death, and what stays on the books."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import orjson
+
+from tests.gateway.app.serving import Serving, run, serving
+from tests.redis_server import RedisServer
+from tests.running import policies
+from tests.scripted import CHAT, DONE, FINISH, Provider, answer, hang, stream, word
+
+DAILY = """
+kind: rate-limits
+rules: [{id: calls, limit: 30, unit: requests, per: day, for_each: [key]}]
+"""
+
+
+def ledger(folder: Path) -> list[tuple[str, str, int, int]]:
+    """(request id, outcome, prompt tokens, estimated) of every row."""
+    with closing(sqlite3.connect(folder / "data" / "gatehouse.db")) as database:
+        return list(database.execute("SELECT request_id, outcome, prompt, estimated FROM usage"))
+
+
+async def refused(folder: Path, text: str, *flags: str, **environ: str) -> tuple[int, str]:
+    """(exit code, standard error) of a start that must fail."""
+    (folder / "policies").mkdir(exist_ok=True)
+    (folder / "policies" / "gateway.yaml").write_text(text)
+    process = await run(folder, *flags, **environ)
+    async with asyncio.timeout(20):
+        await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (folder / "log").read_text()
+
+
+def workers_of(one: Serving) -> list[str]:
+    """Process ids."""
+    pid = one.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+async def test_it_says_where_it_listens_and_serves_there(tmp_path: Path) -> None:
+    async with Provider() as provider, serving(tmp_path, policies(provider.url)) as one:
+        assert (await one.chat()).json() == CHAT
+        assert (await one.admin("/admin/v1/usage"))["total"]["calls"] == 1
+        one.signal(signal.SIGINT)
+        assert await one.ended() == 0
+
+
+async def test_a_starter_key_is_printed_with_a_curl_and_stays_the_same(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        text = policies(provider.url).replace("teams: {", 'teams: {default: {models: ["*"]}, ')
+        keys = []
+        for _ in range(2):
+            async with serving(tmp_path, text, "--starter-key") as one:
+                while "OpenAI(base_url=" not in (line := await one.line()):
+                    pass
+                keys.append(line.split('api_key="')[1].split('"')[0])
+                assert f"curl -N {one.url}/v1/chat/completions" in "".join(one.told)
+                async with one.client(keys[-1]) as client:
+                    assert "smart" in (await client.get("/v1/models")).text
+    assert keys[0] == keys[1]
+    assert (tmp_path / "data" / "starter-key").stat().st_mode & 0o777 == 0o600
+    assert keys[0] not in (tmp_path / "log").read_text()
+
+
+async def test_bad_policies_end_the_start_with_their_place(tmp_path: Path) -> None:
+    code, told = await refused(tmp_path, "kind: models\nmodels:\n  smart: {targets: []}\n")
+    assert code == 1
+    assert f"{tmp_path}/policies/gateway.yaml:3:" in told
+
+
+async def test_workers_without_redis_are_refused(tmp_path: Path) -> None:
+    code, told = await refused(tmp_path, policies("http://127.0.0.1:1/v1"), "--workers", "2")
+    assert (code, "GATEWAY_REDIS_URL" in told) == (2, True)
+
+
+async def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    code, told = await refused(tmp_path, policies("http://127.0.0.1:1/v1"), GATEWAY_MAX_BODY="much")
+    assert (code, "GATEWAY_MAX_BODY" in told) == (2, True)
+
+
+async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        port = provider.url.split(":")[2].split("/")[0]
+        code, told = await refused(tmp_path, policies(provider.url), "--port", port)
+    assert code == 1
+    assert "in use" in told
+
+
+async def test_two_workers_share_a_limit_and_answer_metrics_as_one(
+    tmp_path: Path, session_redis: RedisServer
+) -> None:
+    text = DAILY.replace("calls", tmp_path.name)  # its own buckets in a Redis that other tests use too
+    async with Provider() as provider:
+        async with serving(
+            tmp_path, policies(provider.url, more=text), "--workers", "2", GATEWAY_REDIS_URL=session_redis.url
+        ) as one:
+            statuses = [(await one.chat()).status_code for _ in range(40)]  # a connection each: both get some
+            assert (statuses.count(200), statuses.count(429)) == (30, 10)
+            metrics = await one.admin("/metrics")
+            counted = [line for line in metrics.splitlines() if line.startswith("gateway_requests_total{")]
+            assert sum(float(line.rsplit(" ", 1)[1]) for line in counted) == 40
+            assert (await one.admin("/admin/v1/usage"))["total"]["calls"] == 30
+            one.signal(signal.SIGTERM)
+            assert await one.ended() == 0
+    assert len(provider.asked) == 30
+
+
+async def test_a_worker_that_dies_is_replaced(tmp_path: Path, session_redis: RedisServer) -> None:
+    async with Provider() as provider:
+        async with serving(
+            tmp_path, policies(provider.url), "--workers", "2", GATEWAY_REDIS_URL=session_redis.url
+        ) as one:
+            children = workers_of(one)
+            os.kill(int(children[0]), signal.SIGKILL)
+            async with asyncio.timeout(20):
+                while "it is started again" not in one.log.read_text():
+                    await asyncio.sleep(0.02)
+                now: list[str] = []
+                while len(now) != 2 or now == children:
+                    await asyncio.sleep(0.02)
+                    now = workers_of(one)
+            assert (await one.chat()).status_code == 200
+
+
+async def test_sigterm_lets_open_streams_finish_and_takes_no_new_connection(tmp_path: Path) -> None:
+    go = asyncio.Event()
+    async with Provider([stream(word("hi"), go, FINISH, DONE)]) as provider:
+        async with serving(tmp_path, policies(provider.url)) as one, one.client() as client:
+            body = {"model": "smart", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                chunks = response.aiter_bytes()
+                first = await anext(chunks)
+                one.signal(signal.SIGTERM)
+                async with asyncio.timeout(10):
+                    while not await _refuses(one):
+                        await asyncio.sleep(0.02)
+                go.set()
+                rest = b"".join([chunk async for chunk in chunks])
+            assert (first + rest).endswith(DONE)
+            assert await one.ended() == 0
+    assert [outcome for _, outcome, _, _ in ledger(tmp_path)] == ["ok"]
+
+
+async def _refuses(one: Serving) -> bool:
+    try:
+        async with one.client() as client:
+            await client.get("/health/live")
+    except httpx.TransportError:
+        return True
+    return False
+
+
+async def test_a_drain_has_an_end(tmp_path: Path) -> None:
+    async with Provider([hang()]) as provider:
+        async with serving(tmp_path, policies(provider.url), GATEWAY_DRAIN_TIMEOUT="500ms") as one:
+            call = asyncio.ensure_future(one.chat())
+            async with asyncio.timeout(10):
+                while not provider.asked:
+                    await asyncio.sleep(0.01)
+            one.signal(signal.SIGTERM)
+            assert await one.ended() == 0
+            await asyncio.gather(call, return_exceptions=True)
+    assert [outcome for _, outcome, _, _ in ledger(tmp_path)] == ["overloaded"]
+
+
+async def test_after_kill_9_every_call_that_left_is_on_the_books_once(tmp_path: Path) -> None:
+    async with Provider([answer(CHAT)]) as provider:
+        async with serving(tmp_path, policies(provider.url)) as one:
+            for _ in range(5):
+                assert (await one.chat()).status_code == 200
+            provider.script = [hang()]
+            calls = [asyncio.ensure_future(one.chat()) for _ in range(3)]
+            async with asyncio.timeout(10):
+                while len(provider.asked) < 8:
+                    await asyncio.sleep(0.01)
+            one.signal(signal.SIGKILL)
+            await one.ended()
+            ended = await asyncio.gather(*calls, return_exceptions=True)
+            assert all(isinstance(end, httpx.TransportError) for end in ended)
+        async with serving(tmp_path, "") as again:
+            total = (await again.admin("/admin/v1/usage"))["total"]
+    rows = ledger(tmp_path)
+    assert (total["calls"], total["estimated"], len(rows)) == (8, 3, 8)
+    died = [row for row in rows if row[1] == "gateway_died"]
+    assert len(died) == 3
+    assert all(prompt > 0 and estimated for _, _, prompt, estimated in died)
+
+
+async def test_a_reload_by_symlink_swap_under_load_loses_no_call(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        folder = tmp_path / "policies"
+        for version in ("one", "two"):
+            (folder / f"..{version}").mkdir(parents=True)
+            text = policies(provider.url).replace("mini: {", f"{version}: {{")
+            (folder / f"..{version}" / "gateway.yaml").write_text(text)
+        (folder / "..data").symlink_to("..one")
+        (folder / "gateway.yaml").symlink_to("..data/gateway.yaml")
+        async with serving(tmp_path, "") as one:
+            statuses: list[int] = []
+
+            async def load() -> None:
+                while True:
+                    statuses.append((await one.chat()).status_code)
+
+            loads = [asyncio.ensure_future(load()) for _ in range(4)]
+            before = (await one.admin("/admin/v1/policies"))["version"]
+            (folder / "..new").symlink_to("..two")
+            os.replace(folder / "..new", folder / "..data")
+            async with asyncio.timeout(15):
+                while (await one.admin("/admin/v1/policies"))["version"] == before:
+                    await asyncio.sleep(0.02)
+            assert (await one.chat("two")).status_code == 200
+            assert (await one.chat("one")).status_code == 404
+            for task in loads:
+                task.cancel()
+            await asyncio.gather(*loads, return_exceptions=True)
+    assert set(statuses) == {200}
+
+
+async def test_a_broken_edit_keeps_the_last_good_policies_and_says_so(tmp_path: Path) -> None:
+    async with Provider() as provider, serving(tmp_path, policies(provider.url)) as one:
+        (tmp_path / "policies" / "gateway.yaml").write_text("kind: models\nmodels: {smart: {target: []}}\n")
+        async with asyncio.timeout(15):
+            while not (problems := (await one.admin("/admin/v1/policies"))["problems"]):
+                await asyncio.sleep(0.02)
+        assert "gateway.yaml:2:" in problems[0]
+        assert (await one.chat()).status_code == 200
+        lines = [orjson.loads(line) for line in one.log.read_text().splitlines()]
+        assert any("stays in force" in line["msg"] for line in lines)
