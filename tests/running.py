@@ -87,15 +87,17 @@ async def gateway(tmp_path: Path, text: str, **settings: Any) -> AsyncIterator[R
     folder.mkdir(exist_ok=True)
     (folder / "gateway.yaml").write_text(text)
     prepare(data_dir)
-    known = Settings(data_dir=data_dir, admin_token="admin-token-of-the-tests", log_level="error", **settings)
+    known = Settings(
+        data_dir=data_dir, admin_token="admin-token-of-the-tests", **{"log_level": "error"} | settings
+    )
     plan = Plan(known, folder, port=0, admin_port=0, environ={})
     async with AsyncExitStack() as stack:
         house = House(plan, open_log(plan), stack)
         office = Office(plan, house, alone(house), house.log, stack)
         sockets = [listen("127.0.0.1", 0), listen("127.0.0.1", 0)]
         data, admin = server(house.app, 75, 1), server(office.app, 75, 1)
-        sweep = data.sweep(known.header_timeout, known.body_timeout)
-        tasks = [asyncio.ensure_future(job) for job in [*house.jobs(), *office.jobs(), sweep]]
+        sweeps = [each.sweep(known.header_timeout, known.body_timeout) for each in (data, admin)]
+        tasks = [asyncio.ensure_future(job) for job in [*house.jobs(), *office.jobs(), *sweeps]]
         serving = [
             asyncio.ensure_future(one.serve(sockets=[sock]))
             for one, sock in zip((data, admin), sockets, strict=True)

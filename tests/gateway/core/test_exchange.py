@@ -1,6 +1,6 @@
 """A target has one name for metrics and another for the model it is asked for."""
 
-from gateway.core.exchange import Target
+from gateway.core.exchange import Target, new_id
 
 
 def target(model: str) -> Target:
@@ -17,3 +17,13 @@ def test_a_target_with_a_model_is_asked_for_that() -> None:
 
 def test_facts_stay_out_of_what_is_printed() -> None:
     assert "secret-facts" not in repr(target(""))
+
+
+def test_ids_of_later_calls_sort_after_those_of_earlier_ones() -> None:
+    ids = [new_id(clock) for clock in (0.001, 1_800_000_000.0, 1_800_000_000.001, 4_000_000_000.0)]
+    assert ids == sorted(ids)
+    assert {len(bytes.fromhex(one)) for one in ids} == {16}
+
+
+def test_ids_of_one_moment_differ() -> None:
+    assert len({new_id(1_800_000_000.0) for _ in range(1000)}) == 1000

@@ -168,7 +168,15 @@ def test_usage_in_an_event_with_words_is_not_withheld() -> None:
 
 
 @pytest.mark.parametrize(
-    "odd", [b'data: {"usage" broken\n\n', b'data: ["usage"]\n\n', event(usage=7), event(x="usage")]
+    "odd",
+    [
+        b'data: {"usage" broken\n\n',
+        b'data: {"usage": {broken\n\n',
+        b'data: ["usage"]\n\n',
+        event(usage=7),
+        event(x="usage"),
+        event(x={"usage": {"prompt_tokens": 7}}),
+    ],
 )
 @pytest.mark.parametrize("withhold", [False, True])
 def test_events_with_a_usage_that_is_none_pass(odd: bytes, withhold: bool) -> None:
