@@ -12,7 +12,8 @@ import uvicorn
 import uvloop
 
 from local_backend.client import EngineThread
-from local_backend.config import EngineConfig, ModelConfig, UnusableModel, folder_of
+from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.options import EngineConfig
 from local_backend.server import Server
 from local_backend.template import load as load_template
 from local_backend.tokenizer import Tokenizer

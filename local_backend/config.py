@@ -1,7 +1,7 @@
-"""What a model folder says about its model, and how the engine is to run it. Torch-free."""
+"""What a model folder says about its model. Torch-free."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -68,30 +68,6 @@ class ModelConfig:
             bos=raw.get("bos_token_id"),
             temperature=float(generation.get("temperature", 1.0)),
         )
-
-
-@dataclass(slots=True, frozen=True)
-class EngineConfig:
-    """How much the engine may take. `kv_memory` in bytes, the rest in tokens, blocks or sequences."""
-
-    block_size: int = 16
-    step_tokens: int = (
-        512  # what one step may compute: a long prompt is cut so that decodes never wait for it
-    )
-    max_seqs: int = 64
-    max_waiting: int = 256
-    max_len: int | None = None  # of prompt and answer together; the model's own bound by default
-    kv_memory: int = 1 << 30
-    most_blocks: int = 65536
-    seed: int = 0
-
-
-@dataclass(slots=True)
-class Served:
-    """One model as clients see it."""
-
-    folder: Path
-    names: list[str] = field(default_factory=list)
 
 
 def folder_of(model: str) -> Path:

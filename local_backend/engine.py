@@ -8,9 +8,9 @@ import torch
 
 from local_backend.attention import Batch, Cache
 from local_backend.blocks import BlockPool
-from local_backend.config import EngineConfig
 from local_backend.metrics import Metrics
 from local_backend.model import Decoder
+from local_backend.options import EngineConfig
 from local_backend.sampler import sample
 from local_backend.scheduler import Scheduler
 from local_backend.types import Deliver, Delta, Finish, Piece, Sampling, Sequence

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterable
 
 from local_backend.blocks import BlockPool, chain
-from local_backend.config import EngineConfig
+from local_backend.options import EngineConfig
 from local_backend.types import Full, Piece, Sequence
 
 Waiting = tuple[int, float, int, Sequence]

@@ -8,16 +8,25 @@ from typing import NamedTuple
 
 @dataclass(slots=True, frozen=True)
 class Sampling:
-    """How the next token is drawn. `seed` makes draws repeatable, whoever shares the batch."""
+    """How the next token is drawn. `seed` makes draws repeatable, whoever shares the batch; `choice` tells the
+    choices of one request apart."""
 
-    temperature: float = 1.0
+    temperature: float = 1.0  # 0: the likeliest
     top_p: float = 1.0
-    top_k: int = 0
+    top_k: int = 0  # 0: all
     min_p: float = 0.0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: tuple[tuple[int, float], ...] = ()
     seed: int = 0
+    choice: int = 0
     max_tokens: int = 16
+    min_tokens: int = 0
     ignore_eos: bool = False
     stop_ids: frozenset[int] = frozenset()
+    logprobs: int | None = None  # None: not asked; otherwise how many alternatives beside the drawn token
+    grammar: str = ""  # of llguidance, checked by the server; empty: free text
 
 
 class Finish(Enum):
@@ -28,12 +37,20 @@ class Finish(Enum):
     ABORT = "abort"
 
 
+class Logprob(NamedTuple):
+    """Natural logarithms of probabilities, of the drawn token and of the likeliest (id, logprob), best first."""
+
+    drawn: float
+    likeliest: tuple[tuple[int, float], ...]
+
+
 class Delta(NamedTuple):
     """What one step adds to one sequence."""
 
     ids: tuple[int, ...]
     finish: Finish | None
     cached: int  # prompt tokens that came from the prefix cache
+    logprobs: tuple[Logprob, ...] = ()  # one per id, where asked
 
 
 Deliver = Callable[[Delta], None]

@@ -8,10 +8,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
-from local_backend.config import EngineConfig, ModelConfig, UnusableModel  # noqa: E402
+from local_backend.config import ModelConfig, UnusableModel  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
 from local_backend.loader import export, load  # noqa: E402
 from local_backend.model import Decoder, rotate  # noqa: E402
+from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.tokenizer import Tokenizer  # noqa: E402
 from local_backend.types import Delta, Finish, Full, Sampling, Sequence  # noqa: E402
 from tests.shared import shared  # noqa: E402

@@ -3,7 +3,7 @@
 import random
 
 from local_backend.blocks import BlockPool
-from local_backend.config import EngineConfig
+from local_backend.options import EngineConfig
 from local_backend.scheduler import Scheduler
 from local_backend.types import Sampling, Sequence
 

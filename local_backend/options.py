@@ -1,0 +1,17 @@
+"""How the engine is to run its model. Torch-free."""
+
+from dataclasses import dataclass
+
+
+@dataclass(slots=True, frozen=True)
+class EngineConfig:
+    """How much the engine may take. `kv_memory` in bytes, the rest in tokens, blocks or sequences."""
+
+    block_size: int = 16
+    step_tokens: int = 512  # computed in one step at most: decodes never wait for a long prompt
+    max_seqs: int = 64
+    max_waiting: int = 256
+    max_len: int | None = None  # of prompt and answer together; the model's own bound by default
+    kv_memory: int = 1 << 30
+    most_blocks: int = 65536
+    seed: int = 0
