@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,8 +81,10 @@ class Running:
 
 
 @asynccontextmanager
-async def gateway(tmp_path: Path, text: str, **settings: Any) -> AsyncIterator[Running]:
-    """Serve these policies until the block ends."""
+async def gateway(
+    tmp_path: Path, text: str, environ: Mapping[str, str] | None = None, **settings: Any
+) -> AsyncIterator[Running]:
+    """Serve these policies until the block ends. `environ` holds what is not a setting: OTEL_*, proxies."""
     folder, data_dir = tmp_path / "policies", tmp_path / "data"
     folder.mkdir(exist_ok=True)
     (folder / "gateway.yaml").write_text(text)
@@ -90,7 +92,7 @@ async def gateway(tmp_path: Path, text: str, **settings: Any) -> AsyncIterator[R
     known = Settings(
         data_dir=data_dir, admin_token="admin-token-of-the-tests", **{"log_level": "error"} | settings
     )
-    plan = Plan(known, folder, port=0, admin_port=0, environ={})
+    plan = Plan(known, folder, port=0, admin_port=0, environ=environ or {})
     async with AsyncExitStack() as stack:
         house = House(plan, open_log(plan), stack)
         office = Office(plan, house, alone(house), house.log, stack)
