@@ -50,6 +50,8 @@ _HOT = (
     ("chat", "/chat/completions", "openai.chat"),
     ("completions", "/completions", "openai.completions"),
     ("embeddings", "/embeddings", "openai.embeddings"),
+    ("messages", "/messages", "anthropic.messages"),
+    ("count_tokens", "/messages/count_tokens", "anthropic.count_tokens"),
 )
 
 

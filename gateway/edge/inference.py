@@ -13,7 +13,7 @@ from gateway.wire.base import Dialect
 
 # Headers of the client that mean something to a provider. Everything else stays here: credentials,
 # cookies, hop-by-hop and forwarding headers above all.
-_FORWARDED = (b"openai-beta", b"x-client-request-id")
+_FORWARDED = (b"openai-beta", b"x-client-request-id", b"anthropic-version", b"anthropic-beta")
 _JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 

@@ -144,6 +144,8 @@ def house_headers(exchange: Exchange, now: float) -> list[Header]:
         headers.append((b"x-gateway-target", _safe(attempt.asked)))
         if attempt.request_id:
             headers.append((b"x-upstream-request-id", _safe(attempt.request_id)))
+    if exchange.dropped:
+        headers.append((b"x-gateway-dropped", _safe(", ".join(exchange.dropped))))
     if exchange.grant.standings:
         headers += limit_headers(exchange.grant.standings)
     gateway_ms = (now - exchange.arrived - exchange.waited) * 1000

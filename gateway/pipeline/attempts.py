@@ -8,8 +8,8 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 from gateway.config.snapshot import Lane, Retry
 from gateway.core.exchange import Attempt, Call, Exchange, Headers, Target
@@ -22,6 +22,7 @@ from gateway.core.failure import (
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
+from gateway.pipeline.asking import body_for, crossed, way_of
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, retry_after_seconds
 from gateway.policy.base import Dice
@@ -29,10 +30,8 @@ from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
-from gateway.wire.base import Changes, Dialect, Tap
-from gateway.wire.chat import CAPS
-from gateway.wire.registry import DIALECTS
-from gateway.wire.sse import EventTooLarge
+from gateway.wire.base import Tap, Way
+from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
 WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
@@ -128,7 +127,7 @@ class Attempts:
             came = await self._ask(exchange, lane, attempt)
         except UpstreamError as error:
             came = of_error(error)
-        except EventTooLarge as error:
+        except BadStream as error:
             came = of_error(BadAnswer(f"{target.name}: {error}"))
         finally:
             attempt.ended = tools.clock()
@@ -141,13 +140,20 @@ class Attempts:
 
     async def _ask(self, exchange: Exchange, lane: Lane, attempt: Attempt) -> Answered | Setback:
         call, target, times = exchange.call, attempt.target, lane.timeouts
-        dialect = DIALECTS[call.dialect]
-        asks = call.stream and target.ask_usage and not dialect.gives_usage(call.payload)
         provider = PROVIDERS[target.kind]
-        body = _body(call, lane, target, dialect, asks)
+        way = way_of(call, target)
+        asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
+        body = body_for(exchange, lane, target, way, asks)
         self._turn += 1
-        wire = provider.request(target, call, body, self._tools.tracing(exchange, attempt), self._turn)
-        tap = dialect.tap(exchange.usage, withhold_usage=asks, choices=exchange.shape.choices)
+        tracing = self._tools.tracing(exchange, attempt)
+        wire = provider.request(target, call, way.name, body, tracing, self._turn)
+        tap = way.tap(
+            call.payload,
+            exchange.usage,
+            withhold_usage=asks,
+            choices=exchange.shape.choices,
+            moment=int(exchange.clock),
+        )
         held = call.dialect != "openai.raw"
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.
         first_byte = times.first_token if call.stream else None
@@ -163,30 +169,34 @@ class Attempts:
         )
         attempt.first_byte = self._tools.clock()
         attempt.status = answer.status
-        attempt.request_id = answer.header(b"x-request-id").decode("latin-1")
+        attempt.request_id = (answer.header(b"x-request-id") or answer.header(b"request-id")).decode(
+            "latin-1"
+        )
         try:
-            return await self._take(exchange, lane, attempt, answer, tap)
+            return await self._take(exchange, lane, attempt, answer, way, tap)
         except BaseException:
             answer.close()
             raise
 
     async def _take(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, answer: Answer, tap: Tap
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, answer: Answer, way: Way, tap: Tap
     ) -> Answered | Setback:
         """What the answer's head says is to be done with its body."""
         target, held = attempt.target, exchange.call.dialect != "openai.raw"
-        provider = PROVIDERS[target.kind]
+        headers = crossed(answer) if way.crosses else answer.headers
         if answer.status >= 400:
+            provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
             failure = provider.classify(answer.status, body)
-            return Setback(failure, "", answer.status, answer.headers, body, retry_after_seconds(answer))
-        answered = Answered(target, attempt, answer.status, answer.headers)
+            told = way.refusal(answer.status, body)
+            return Setback(failure, "", answer.status, headers, told, retry_after_seconds(answer))
+        answered = Answered(target, attempt, answer.status, headers)
         if answer.header(b"content-type").startswith(b"text/event-stream"):
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
             answered.body = await answer.body(WHOLE_BODY)
-            tap.whole(answered.body)
+            answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
             if tap.failed:
                 raise BadAnswer(f"{target.name} answered {answer.status} with a body that is no JSON object")
@@ -240,26 +250,6 @@ class Attempts:
 def _is_spent(call: Call) -> bool:
     """Whether the body went out as it came in: nothing is left to send again."""
     return not isinstance(call.body, bytes) and call.body.sent
-
-
-def _body(call: Call, lane: Lane, target: Target, dialect: Dialect, ask_usage: bool) -> bytes:
-    if not isinstance(call.body, bytes) or not call.payload:
-        return call.body if isinstance(call.body, bytes) else b""
-    provider = PROVIDERS[target.kind]
-    params = provider.params(target.facts)
-    cap = lane.team.max_output_tokens
-    if cap is not None and call.route in ("chat", "completions", "responses"):
-        params = _capped(params, call, cap, provider.cap_name)
-    return dialect.write(call, Changes(target.asked(call.model), ask_usage, params))
-
-
-def _capped(params: Mapping[str, Any], call: Call, cap: int, cap_name: str) -> dict[str, Any]:
-    """The provider's defaults with the team's output cap among them, unless the call says its own."""
-    kept = {name: value for name, value in params.items() if name not in CAPS}
-    if any(call.payload.get(name) is not None for name in CAPS):
-        return kept
-    name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(call.route, cap_name)
-    return {**kept, name: cap}
 
 
 def leads_on(retry: Retry, setback: Setback) -> bool:

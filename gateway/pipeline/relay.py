@@ -9,7 +9,7 @@ from gateway.upstream.client import Answer
 from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import Dialect, Tap
 from gateway.wire.raw import RawTap
-from gateway.wire.sse import EventTooLarge
+from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
 
@@ -83,7 +83,7 @@ async def _events(
             exchange.chunks += 1
             if block := tap.feed(chunk):
                 yield block
-    except (UpstreamError, EventTooLarge) as error:
+    except (UpstreamError, BadStream) as error:
         answer.close()
         if not (tap.finished and isinstance(error, TimedOut)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")

@@ -20,6 +20,11 @@ class Provider(Protocol):
         ...
 
     @property
+    def native(self) -> str:
+        """The dialect that calls in others are translated to."""
+        ...
+
+    @property
     def cap_name(self) -> str:
         """What its chat calls the output bound."""
         ...
@@ -36,8 +41,11 @@ class Provider(Protocol):
         """Defaults for the body."""
         ...
 
-    def request(self, target: Target, call: Call, body: bytes, extra: Headers, turn: int) -> WireRequest:
-        """`turn` counts attempts, so that several keys take turns; `extra` are headers of this call."""
+    def request(
+        self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int
+    ) -> WireRequest:
+        """`spoken` is the dialect of `body`, the call's own or `native`. `turn` counts attempts, so that several
+        keys take turns; `extra` are headers of this call."""
         ...
 
     def classify(self, status: int, body: bytes) -> Failure: ...

@@ -1,4 +1,4 @@
-"""Providers that speak OpenAI's HTTP as it is: an address, a bearer token, perhaps headers of their own."""
+"""Providers that are an address and a credential in a header: OpenAI, who speaks like it, and Anthropic."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,10 @@ from gateway.core.failure import Failure
 from gateway.providers.base import failure_from_status
 
 OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
+ANTHROPIC_DIALECTS = frozenset({"anthropic.messages", "anthropic.count_tokens"})
+# Where a translated call goes; one in the client's own dialect keeps its path.
+_PATHS = {"openai.chat": "/chat/completions", "anthropic.messages": "/messages"}
+_JSON = ((b"content-type", b"application/json"),)
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
     {"host", "content-length", "transfer-encoding", "connection", "accept-encoding", "content-type"}
@@ -40,14 +44,18 @@ class Place:
 
 @dataclass(slots=True, frozen=True)
 class Compatible:
-    """One row of the registry: the default address, whether a key must be there, and how it calls the
-    output bound."""
+    """One row of the registry: the default address, whether a key must be there, how it calls the output
+    bound, and how its HTTP differs from OpenAI's."""
 
     base_url: str = ""
     needs_key: bool = False
     cap_name: str = "max_tokens"
     spec: type[Endpoint] = Endpoint
     dialects: frozenset[str] = OPENAI_DIALECTS
+    native: str = "openai.chat"
+    root: str = ""  # of its paths, where the policy's base_url is the host alone
+    credential: bytes = b"authorization: Bearer "
+    version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
     def enabled(self, spec: Endpoint) -> bool:
         keys = _keys(spec.api_key)
@@ -61,18 +69,25 @@ class Compatible:
         origin, prefix = parse_base_url(base_url)
         keys = _keys(spec.api_key)
         common = _host(origin) + b"accept-encoding: identity\r\n" + _own_headers(spec.headers)
-        heads = tuple(common + b"authorization: Bearer " + _header_value("api_key", key) for key in keys)
+        heads = tuple(common + self.credential + _header_value("api_key", key) for key in keys)
         secrets = tuple(key.encode() for key in keys if len(key) >= 8)
-        return Place(origin, prefix, heads or (common,), secrets, spec.params)
+        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params)
 
     def params(self, facts: Place) -> Mapping[str, Any]:
         return facts.params
 
-    def request(self, target: Target, call: Call, body: bytes, extra: Headers, turn: int) -> WireRequest:
+    def request(
+        self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int
+    ) -> WireRequest:
         place: Place = target.facts
-        head = [f"{call.method} {place.prefix}{call.path} HTTP/1.1\r\n".encode("latin-1")]
+        path, forward = call.path, call.forward
+        if spoken != call.dialect:
+            path, forward = _PATHS[spoken], _JSON
+        head = [f"{call.method} {place.prefix}{path} HTTP/1.1\r\n".encode("latin-1")]
         head.append(place.heads[turn % len(place.heads)])
-        head += [b"%b: %b\r\n" % pair for pair in call.forward]
+        if self.version is not None and all(name != self.version[0] for name, _ in forward):
+            head.append(b"%b: %b\r\n" % self.version)
+        head += [b"%b: %b\r\n" % pair for pair in forward]
         head += [b"%b: %b\r\n" % pair for pair in extra]
         if isinstance(call.body, bytes):
             return WireRequest(place.origin, b"".join(head), body, len(body))

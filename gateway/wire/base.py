@@ -17,11 +17,14 @@ class Reading(NamedTuple):
 
 
 class Changes(NamedTuple):
-    """What the gateway may change in a request between equal dialects; nothing else ever is."""
+    """What the gateway may change in a request between equal dialects (nothing else ever is), and what a
+    crossing needs to know of the provider."""
 
     model: str
     ask_usage: bool = False  # ask for usage in the stream
     params: Mapping[str, Any] = {}  # added where absent: the provider's defaults, the team's output cap
+    cap_name: str = "max_tokens"  # what the provider's chat calls the output bound
+    dropped: list[str] | None = None  # takes the names of fields left out; None: such a call is refused
 
 
 class Tap(Protocol):
@@ -44,13 +47,52 @@ class Tap(Protocol):
         """What was held back when the stream ended."""
         ...
 
-    def whole(self, body: bytes) -> None:
-        """Note a whole answer."""
+    def whole(self, body: bytes) -> bytes | None:
+        """Note a whole answer; return what goes to the client in its place, None where it passes as it is."""
         ...
 
 
-class Dialect(Protocol):
-    name: str
+class Way(Protocol):
+    """How a call and its answer pass between a client and a provider: in one dialect, or across two."""
+
+    @property
+    def name(self) -> str:
+        """The dialect that the provider is spoken to in."""
+        ...
+
+    @property
+    def crosses(self) -> bool:
+        """Whether the client speaks another one."""
+        ...
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        """The body for the provider; in one dialect the client's bytes but for the changes."""
+        ...
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        """Whether a stream of this call carries usage without the gateway asking for it."""
+        ...
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> Tap:
+        """For an answer to what was `asked`, of so many choices: a stream of several is complete when each of
+        them is. `moment` (seconds since the epoch) is for formats that name one."""
+        ...
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        """A provider's error as the client is to see it."""
+        ...
+
+
+class Dialect(Way, Protocol):
+    """What clients may speak."""
 
     def read(self, body: bytes) -> Reading:
         """Raises BadRequest for what is not a call in this format."""
@@ -60,18 +102,15 @@ class Dialect(Protocol):
         """Sizes for limits and conditions; `size` is the body's in bytes. Raises BadRequest for nonsense."""
         ...
 
-    def write(self, call: Call, changes: Changes) -> bytes:
-        """The body for an upstream of the same dialect: the client's bytes but for the changes."""
-        ...
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        """Whether a stream of this call carries usage without the gateway asking for it."""
-        ...
-
-    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> Tap:
-        """For an answer of so many choices: a stream of several is complete when each of them is."""
-        ...
-
     def error_event(self, error: GatewayError) -> bytes:
         """The event that ends a broken stream."""
         ...
+
+
+class Untouched:
+    """What all dialects share where the provider speaks the client's: the answer is the provider's own."""
+
+    crosses = False
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        return body

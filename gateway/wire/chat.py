@@ -10,7 +10,7 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading
+from gateway.wire.base import Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, note_usage, read_object
 from gateway.wire.splice import set_members
@@ -24,7 +24,7 @@ _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
 
 
-class Chat:
+class Chat(Untouched):
     """`name` and `listed` (the field that holds what is asked) tell chat from completions."""
 
     def __init__(self, name: str, listed: str) -> None:
@@ -73,7 +73,15 @@ class Chat:
         options = payload.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "ChatTap":
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "ChatTap":
         return ChatTap(usage, withhold_usage, choices)
 
     def error_event(self, error: GatewayError) -> bytes:

@@ -9,7 +9,7 @@ import orjson
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes, Reading
+from gateway.wire.base import Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
 from gateway.wire.splice import set_members
@@ -19,7 +19,7 @@ MOST_INPUTS = 2048
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
 
 
-class Embeddings:
+class Embeddings(Untouched):
     name = "openai.embeddings"
 
     def read(self, body: bytes) -> Reading:
@@ -47,7 +47,15 @@ class Embeddings:
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "EmbeddingsTap":
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "EmbeddingsTap":
         return EmbeddingsTap(usage)
 
     def error_event(self, error: GatewayError) -> bytes:

@@ -90,7 +90,7 @@ def note_usage(usage: Usage, counts: Any) -> None:
         return
     prompt = counts.get("prompt_tokens", counts.get("input_tokens"))
     completion = counts.get("completion_tokens", counts.get("output_tokens")) or 0
-    if not _count(prompt) or not _count(completion):
+    if not is_count(prompt) or not is_count(completion):
         return
     usage.prompt, usage.completion, usage.reported = prompt, completion, True
     usage.cached = _detail(counts, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
@@ -99,11 +99,11 @@ def note_usage(usage: Usage, counts: Any) -> None:
     )
 
 
-def _count(value: Any) -> TypeGuard[int]:
+def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**40  # a bool is no count
 
 
 def _detail(counts: Mapping[str, Any], chat: str, responses: str, name: str) -> int:
     details = counts.get(chat) or counts.get(responses)
     value = details.get(name, 0) if isinstance(details, dict) else 0
-    return value if _count(value) else 0
+    return value if is_count(value) else 0

@@ -11,7 +11,7 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading
+from gateway.wire.base import Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, note_usage, read_object
 from gateway.wire.splice import set_members
@@ -27,7 +27,7 @@ _ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"e
 _OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
 
-class Raw:
+class Raw(Untouched):
     """JSON calls of endpoints the gateway does not translate (responses, moderations, images ...)."""
 
     name = "openai.raw"
@@ -52,7 +52,15 @@ class Raw:
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
-    def tap(self, usage: Usage, *, withhold_usage: bool, choices: int = 1) -> "RawTap":
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "RawTap":
         return RawTap(usage)
 
     def error_event(self, error: GatewayError) -> bytes:

@@ -1,8 +1,14 @@
-"""The formats we speak."""
+"""The formats we speak, and the ways across from one to another."""
 
-from gateway.wire.base import Dialect
+from gateway.core.failure import BadRequest
+from gateway.wire.base import Dialect, Way
 from gateway.wire.chat import Chat
+from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
+from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.messages.back import MessagesBack
+from gateway.wire.messages.dialect import CountTokens, Messages
+from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
 
 DIALECTS: dict[str, Dialect] = {
@@ -12,5 +18,24 @@ DIALECTS: dict[str, Dialect] = {
         Chat("openai.completions", "prompt"),
         Embeddings(),
         Raw(),
+        Messages(),
+        CountTokens(),
     )
 }
+FRONTS: dict[str, Front] = {"openai.chat": ChatFront(), "anthropic.messages": MessagesFront()}
+BACKS: dict[str, Back] = {"openai.chat": ChatBack(), "anthropic.messages": MessagesBack()}
+_CROSSINGS = {
+    (front, back): Crossing(back, FRONTS[front], BACKS[back])
+    for front in FRONTS
+    for back in BACKS
+    if front != back
+}
+
+
+def between(front: str, back: str) -> Way:
+    """Raises BadRequest where there is no way from one to the other."""
+    way = _CROSSINGS.get((front, back))
+    if way is None:
+        message = f"this model's provider has no such endpoint: {front} cannot be translated to {back}"
+        raise BadRequest(message, code="unsupported_endpoint")
+    return way

@@ -9,7 +9,11 @@ _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
 
-class EventTooLarge(ValueError):
+class BadStream(ValueError):
+    """A stream that is not what its format allows; the message says where."""
+
+
+class EventTooLarge(BadStream):
     """A stream without a blank line: it must not fill the memory."""
 
 

@@ -21,7 +21,7 @@ def sent(
         "chat", "openai.chat", "POST", "/chat/completions?x=1", body, {}, "m", False, [(b"openai-beta", b"b")]
     )
     target = Target("p/*", "p", "compatible", "openai.chat", model, facts)
-    wire = COMPATIBLE.request(target, call, b"{ }", [(b"traceparent", b"t")], turn)
+    wire = COMPATIBLE.request(target, call, call.dialect, b"{ }", [(b"traceparent", b"t")], turn)
     assert wire.origin == facts.origin
     return wire.head, wire.body, wire.length
 

@@ -25,7 +25,7 @@ def call(body: bytes) -> Call:
 
 def tap(*, withhold: bool = False, choices: int = 1) -> tuple[ChatTap, Usage]:
     usage = Usage()
-    return CHAT.tap(usage, withhold_usage=withhold, choices=choices), usage
+    return CHAT.tap({}, usage, withhold_usage=withhold, choices=choices), usage
 
 
 # Requests

@@ -24,7 +24,7 @@ def call(body: bytes) -> Call:
 
 def tap() -> tuple[EmbeddingsTap, Usage]:
     usage = Usage()
-    return EMBEDDINGS.tap(usage, withhold_usage=True), usage
+    return EMBEDDINGS.tap({}, usage, withhold_usage=True), usage
 
 
 @pytest.mark.parametrize(

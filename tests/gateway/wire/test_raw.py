@@ -21,7 +21,7 @@ def call(body: bytes) -> Call:
 
 def tap() -> tuple[RawTap, Usage]:
     usage = Usage()
-    return RAW.tap(usage, withhold_usage=False), usage
+    return RAW.tap({}, usage, withhold_usage=False), usage
 
 
 def test_the_same_name_and_no_params_leave_the_very_same_bytes() -> None:

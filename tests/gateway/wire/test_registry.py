@@ -1,6 +1,22 @@
-from gateway.wire.registry import DIALECTS
+import pytest
+
+from gateway.core.failure import BadRequest
+from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 
 
 def test_every_dialect_is_found_by_its_own_name() -> None:
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
-    assert set(DIALECTS) == {"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"}
+    openai = {"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"}
+    assert set(DIALECTS) == openai | {"anthropic.messages", "anthropic.count_tokens"}
+
+
+def test_there_is_a_way_from_every_front_to_every_back() -> None:
+    for front in FRONTS:
+        for back in set(BACKS) - {front}:
+            way = between(front, back)
+            assert (way.name, way.crosses) == (back, True)
+
+
+def test_where_there_is_no_way_the_call_is_refused() -> None:
+    with pytest.raises(BadRequest, match=r"openai\.embeddings cannot be translated to anthropic\.messages"):
+        between("openai.embeddings", "anthropic.messages")

@@ -1,0 +1,177 @@
+"""A call in one dialect, answered in another. OpenAI's chat is the house language between any two: a front
+turns its dialect into chat and chat's answers back, a back does the reverse for a provider's format.
+
+What chat has no word for travels in words that other gateways use too: `reasoning_content` and
+`reasoning_details` (signed or encrypted thinking), `cache_control`, `annotations`, `other_blocks` (parts nobody
+here knows, as they came).
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import orjson
+
+from gateway.core.exchange import Call
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes, Tap
+from gateway.wire.fields import note_usage
+from gateway.wire.sse import BadStream
+
+Json = dict[str, Any]
+# A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
+Piece = Mapping[str, Any]
+
+
+class Teller(Protocol):
+    """Tells one answer in a client's dialect: whole, or chunk by chunk."""
+
+    def whole(self, completion: Json) -> Json:
+        """A chat completion as this dialect's answer."""
+        ...
+
+    def write(self, piece: Piece) -> bytes:
+        """b"" where nothing is to be said yet."""
+        ...
+
+    def end(self) -> bytes:
+        """The last events of a complete stream."""
+        ...
+
+
+class Reader(Protocol):
+    """A provider's stream into chat chunks. `finished` once it has said that it is complete."""
+
+    finished: bool
+
+    def feed(self, chunk: bytes) -> Sequence[Piece]:
+        """Raises BadStream."""
+        ...
+
+    def rest(self) -> Sequence[Piece]:
+        """What was held back when the stream ended."""
+        ...
+
+
+class Front(Protocol):
+    """A dialect that clients speak."""
+
+    def to_chat(self, payload: Mapping[str, Any]) -> Json:
+        """The call as a chat call, in an object of its own. Raises BadRequest naming what chat cannot carry."""
+        ...
+
+    def teller(self, asked: Mapping[str, Any], moment: int) -> Teller: ...
+
+    def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
+        """A provider's refusal in this dialect; `error` is OpenAI's error object."""
+        ...
+
+
+class Back(Protocol):
+    """A format that providers speak."""
+
+    def from_chat(self, chat: Json, changes: Changes) -> Json:
+        """The body for the provider. Raises BadRequest naming what it cannot carry, unless `changes.dropped`
+        takes such names."""
+        ...
+
+    def completion(self, answer: Any) -> Json:
+        """The provider's whole answer as a chat completion. Raises BadStream."""
+        ...
+
+    def reader(self) -> Reader: ...
+
+    def error(self, body: bytes) -> Json:
+        """A provider's error body as OpenAI's error object; `message` is always there."""
+        ...
+
+
+class Crossing:
+    """Stands where a dialect stands when the provider does not speak the client's."""
+
+    crosses = True
+
+    def __init__(self, name: str, front: Front, back: Back) -> None:
+        self.name = name
+        self._front, self._back = front, back
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        chat = self._front.to_chat(call.payload)
+        chat["model"] = changes.model
+        if call.stream:
+            chat["stream"] = True
+            chat["stream_options"] = {"include_usage": True}  # a writer needs it, whatever the client asked
+        return orjson.dumps(self._back.from_chat(chat, changes))
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> Tap:
+        return CrossingTap(usage, self._front.teller(asked, moment), self._back)
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        error = self._back.error(body)
+        return self._front.refusal(status, str(error["message"]), error)
+
+
+class CrossingTap:
+    """Turns an answer over while it passes, and keeps its account."""
+
+    __slots__ = ("_back", "_reader", "_teller", "_usage", "begun", "failed", "finish_reason", "finished")
+
+    def __init__(self, usage: Usage, teller: Teller, back: Back) -> None:
+        self._usage, self._teller, self._back = usage, teller, back
+        self._reader = back.reader()
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        return self._turn(self._reader.feed(chunk))
+
+    def rest(self) -> bytes:
+        return self._turn(self._reader.rest())
+
+    def whole(self, body: bytes) -> bytes | None:
+        self.begun = self.finished = True
+        try:
+            completion = self._back.completion(orjson.loads(body))
+        except (orjson.JSONDecodeError, BadStream):
+            self.failed = True
+            return None
+        note_usage(self._usage, completion.get("usage"))
+        for choice in completion["choices"][:1]:
+            self.finish_reason = choice.get("finish_reason") or ""
+        if not self._usage.reported:
+            self._usage.completion = len(body) // 4
+        return orjson.dumps(self._teller.whole(completion))
+
+    def _turn(self, pieces: Iterable[Piece]) -> bytes:
+        out = []
+        for piece in pieces:
+            self.begun = True
+            if "error" in piece:
+                self.failed = True
+            else:
+                self._note(piece)
+            out.append(self._teller.write(piece))
+        if self._reader.finished and not self.finished and not self.failed:
+            self.finished = True
+            out.append(self._teller.end())
+        return b"".join(out)
+
+    def _note(self, piece: Piece) -> None:
+        if piece.get("usage"):
+            note_usage(self._usage, piece["usage"])
+        for choice in piece["choices"]:
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            if not self._usage.reported:
+                delta = choice.get("delta") or {}
+                said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
+                self._usage.completion += -(-len(str(said)) // 4) if said else 0

@@ -1,0 +1,290 @@
+"""A chat call as Anthropic takes it, and its whole answer as a chat completion."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.failure import BadRequest
+from gateway.wire import sse
+from gateway.wire.base import Changes
+from gateway.wire.crossing import Json
+from gateway.wire.messages.reader import MessagesReader
+from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
+from gateway.wire.refusals import Refusals
+
+DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
+# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
+_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+    "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
+    "web_search_options": (), "functions": ([],), "function_call": ("none", "auto"),
+}  # fmt: skip
+# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
+_LEFT_OUT = frozenset(
+    {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
+     "verbosity", "moderation", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
+     "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
+)  # fmt: skip
+
+
+class MessagesBack:
+    def from_chat(self, chat: Json, changes: Changes) -> Json:
+        refusals = Refusals("Anthropic's Messages", changes.dropped)
+        for name, nothing in _NOT_CARRIED.items():
+            if chat.get(name) is not None and chat[name] not in nothing:
+                refusals.add(name)
+        body: Json = {**changes.params}
+        body |= {
+            name: value for name, value in chat.items() if name not in _LEFT_OUT and name not in _NOT_CARRIED
+        }
+        cap = chat.get("max_completion_tokens") or chat.get("max_tokens")
+        if cap is not None:
+            body["max_tokens"] = cap
+        body.setdefault("max_tokens", DEFAULT_OUTPUT)
+        if user := chat.get("safety_identifier") or chat.get("user"):
+            body["metadata"] = {"user_id": user}
+        if stop := chat.get("stop"):
+            body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
+        _set_thinking(body, chat)
+        _set_format(body, chat, refusals)
+        _set_tools(body, chat, refusals)
+        system, body["messages"] = _Conversation(refusals).turns(chat["messages"])
+        if system:
+            body["system"] = system if len(system) > 1 or "cache_control" in system[0] else system[0]["text"]
+        return body
+
+    def completion(self, answer: Any) -> Json:
+        if not isinstance(answer, dict) or not isinstance(answer.get("content"), list):
+            raise sse.BadStream("the answer has no content")
+        message: Json = {"role": "assistant", "content": None, "refusal": None}
+        for block in answer["content"]:
+            _add_block(message, block)
+        choice: Json = {
+            "index": 0, "message": message, "logprobs": None, "finish_reason": finish(answer.get("stop_reason"))
+        }  # fmt: skip
+        if answer.get("stop_sequence") is not None:
+            choice["stop_reason"] = answer["stop_sequence"]
+        usage = answer.get("usage")
+        found: Json = {"id": answer.get("id", ""), "model": answer.get("model", ""), "choices": [choice]}
+        return {**found, "usage": chat_usage(usage)} if isinstance(usage, dict) else found
+
+    def reader(self) -> MessagesReader:
+        return MessagesReader()
+
+    def error(self, body: bytes) -> Json:
+        try:
+            told = orjson.loads(body)
+            error = told["error"]
+            return {"message": str(error["message"]), "type": error.get("type"), "param": None, "code": None}
+        except (orjson.JSONDecodeError, KeyError, TypeError):
+            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+
+
+def _set_thinking(body: Json, chat: Json) -> None:
+    """An effort as a budget, which must leave room for an answer below `max_tokens`."""
+    budget = BUDGETS.get(chat.get("reasoning_effort") or "")
+    if budget is None or "thinking" in body:
+        return
+    budget = min(budget, body["max_tokens"] * 3 // 4)
+    if budget >= LEAST_BUDGET:
+        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+
+
+def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:
+    asked = chat.get("response_format") or {"type": "text"}
+    if asked.get("type") == "json_schema":
+        schema = (asked.get("json_schema") or {}).get("schema")
+        body["output_config"] = {
+            **body.get("output_config", {}),
+            "format": {"type": "json_schema", "schema": schema},
+        }
+    elif asked.get("type") != "text":
+        refusals.add("response_format")
+
+
+def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
+    tools = []
+    for place, tool in enumerate(chat.get("tools") or []):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or "name" not in function:
+            refusals.add(f"tools[{place}]")
+            continue
+        made: Json = {"name": function["name"]}
+        made |= {name: function[name] for name in ("description", "strict") if function.get(name) is not None}
+        made["input_schema"] = function.get("parameters") or {"type": "object", "properties": {}}
+        made |= {name: tool[name] for name in ("cache_control",) if name in tool}
+        tools.append(made)
+    if tools:
+        body["tools"] = tools
+    choice = _choice(chat.get("tool_choice"), refusals)
+    if chat.get("parallel_tool_calls") is False and tools:
+        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
+    if choice is not None and tools:
+        body["tool_choice"] = choice
+
+
+def _choice(asked: Any, refusals: Refusals) -> Json | None:
+    if asked is None:
+        return None
+    if isinstance(asked, str) and asked in ("auto", "none", "required"):
+        return {"type": "any" if asked == "required" else asked}
+    name = (asked.get("function") or {}).get("name") if isinstance(asked, dict) else None
+    if name is None:
+        refusals.add("tool_choice")
+        return None
+    return {"type": "tool", "name": name}
+
+
+class _Conversation:
+    """Turns must alternate: results of tools open the user's turn, as they come right after the calls."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    def turns(self, messages: Iterable[Any]) -> tuple[list[Json], list[Json]]:
+        """(system blocks, turns). Raises BadRequest naming the message that cannot be carried."""
+        system: list[Json] = []
+        turns: list[Json] = []
+        for place, message in enumerate(messages):
+            where = f"messages[{place}]"
+            role = message.get("role") if isinstance(message, dict) else None
+            if role in ("system", "developer"):
+                system += self._parts(message.get("content"), f"{where}.content")
+            elif role == "user":
+                _join(turns, "user", self._parts(message.get("content"), f"{where}.content"))
+            elif role in ("tool", "function"):
+                _join(turns, "user", [self._result(message, where)])
+            elif role == "assistant":
+                _join(turns, "assistant", self._said(message, where))
+            else:
+                raise BadRequest(
+                    f"{where}.role is none that can be translated", code="invalid_value", param=where
+                )
+        return system, turns
+
+    def _parts(self, content: Any, where: str) -> list[Json]:
+        if isinstance(content, str):
+            return [{"type": "text", "text": content}] if content else []
+        blocks = []
+        for place, part in enumerate(content if isinstance(content, list) else []):
+            block = _block(part) if isinstance(part, dict) else None
+            if block is None:
+                self._refusals.add(f"{where}[{place}]")
+            elif block.get("text") != "":
+                blocks.append(
+                    block | ({"cache_control": part["cache_control"]} if "cache_control" in part else {})
+                )
+        return blocks
+
+    def _result(self, message: Json, where: str) -> Json:
+        content = message.get("content")
+        made: Json = {
+            "type": "tool_result",
+            "tool_use_id": message.get("tool_call_id") or message.get("name") or "",
+        }
+        parts = content if isinstance(content, str) else self._parts(content, f"{where}.content")
+        if parts:
+            made["content"] = parts
+        return made | {name: message[name] for name in ("is_error", "cache_control") if name in message}
+
+    def _said(self, message: Json, where: str) -> list[Json]:
+        blocks = [made for detail in message.get("reasoning_details") or [] if (made := _thought(detail))]
+        blocks += self._parts(message.get("content"), f"{where}.content")
+        if message.get("refusal"):
+            blocks.append({"type": "text", "text": message["refusal"]})
+        blocks += [block for block in message.get("other_blocks") or [] if isinstance(block, dict)]
+        calls = list(message.get("tool_calls") or [])
+        if legacy := message.get("function_call"):
+            calls.append({"id": legacy.get("name"), "function": legacy})
+        for place, call in enumerate(calls):
+            blocks.append(_use(call, f"{where}.tool_calls[{place}]"))
+        return blocks
+
+
+def _join(turns: list[Json], role: str, blocks: list[Json]) -> None:
+    if turns and turns[-1]["role"] == role:
+        turns[-1]["content"] += blocks
+    elif blocks:
+        turns.append({"role": role, "content": blocks})
+
+
+def _block(part: Json) -> Json | None:
+    """A content part; None where this format has no block for it."""
+    kind = part.get("type")
+    if kind in ("text", "refusal"):
+        return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
+    if kind == "image_url":
+        asked = part.get("image_url")
+        return {
+            "type": "image",
+            "source": _source(asked.get("url", "") if isinstance(asked, dict) else str(asked)),
+        }
+    file = part.get("file")
+    if kind == "file" and isinstance(file, dict) and str(file.get("file_data", "")).startswith("data:"):
+        made: Json = {"type": "document", "source": _source(file["file_data"])}
+        return made | ({"title": file["filename"]} if file.get("filename") else {})
+    return None
+
+
+def _source(url: str) -> Json:
+    head, comma, data = url.partition(",")
+    if url.startswith("data:") and comma and head.endswith(";base64"):
+        return {"type": "base64", "media_type": head[5:-7], "data": data}
+    return {"type": "url", "url": url}
+
+
+def _use(call: Json, where: str) -> Json:
+    function = call.get("function") or {}
+    arguments = function.get("arguments")
+    try:
+        given = orjson.loads(arguments) if arguments else {}
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict):
+        field = f"{where}.function.arguments"
+        raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+    return {
+        "type": "tool_use",
+        "id": call.get("id") or "",
+        "name": function.get("name") or "",
+        "input": given,
+    }
+
+
+def _thought(detail: Any) -> Json | None:
+    """Thinking that was signed here goes back; what another provider signed would be refused."""
+    if not isinstance(detail, dict) or detail.get("format") != FORMAT:
+        return None
+    if detail.get("type") == "reasoning.encrypted":
+        return {"type": "redacted_thinking", "data": detail.get("data", "")}
+    return {
+        "type": "thinking",
+        "thinking": detail.get("text") or "",
+        "signature": detail.get("signature") or "",
+    }
+
+
+def _add_block(message: Json, block: Json) -> None:
+    kind = block.get("type")
+    if kind == "text":
+        message["content"] = (message["content"] or "") + block.get("text", "")
+        if block.get("citations"):
+            message.setdefault("annotations", []).extend(block["citations"])
+    elif kind == "tool_use":
+        function = {"name": block["name"], "arguments": orjson.dumps(block.get("input") or {}).decode()}
+        call = {"id": block["id"], "type": "function", "function": function}
+        message.setdefault("tool_calls", []).append(call)
+    elif kind == "thinking":
+        message["reasoning_content"] = message.get("reasoning_content", "") + block.get("thinking", "")
+        _add_detail(message, {"type": "reasoning.text", "text": block.get("thinking", ""),
+                              "signature": block.get("signature", "")})  # fmt: skip
+    elif kind == "redacted_thinking":
+        _add_detail(message, {"type": "reasoning.encrypted", "data": block.get("data", "")})
+    else:
+        message.setdefault("other_blocks", []).append(block)
+
+
+def _add_detail(message: Json, detail: Json) -> None:
+    details = message.setdefault("reasoning_details", [])
+    details.append({**detail, "format": FORMAT, "index": len(details)})

@@ -1,0 +1,150 @@
+"""Anthropic's Messages between a client and a provider that both speak it: watched, never changed."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.envelope import render
+from gateway.wire.fields import bound, estimate, is_count, read_object
+from gateway.wire.messages.words import finish, prompt_tokens
+from gateway.wire.splice import set_members
+
+# A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
+_SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
+
+
+class Messages(Untouched):
+    name = "anthropic.messages"
+
+    def read(self, body: bytes) -> Reading:
+        reading = read_object(body)
+        if not isinstance(reading.payload.get("messages"), list):
+            message = "'messages' must be a list of messages"
+            raise BadRequest(message, code="missing_required_parameter", param="messages")
+        return reading
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        cap = bound(payload, "max_tokens", most=2**31) or 0
+        tokens, images = estimate(payload["messages"])
+        for name in ("system", "tools"):
+            if payload.get(name):
+                tokens += len(orjson.dumps(payload[name])) // 4
+        tools = payload.get("tools")
+        counted = len(tools) if isinstance(tools, list) else 0
+        return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace = {} if changes.model == call.model else {"model": changes.model}
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "MessagesTap":
+        return MessagesTap(usage)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        return b"event: error\ndata: " + render(error, "anthropic") + b"\n\n"
+
+
+class CountTokens(Messages):
+    """Asks how long a call would be; nothing is generated."""
+
+    name = "anthropic.count_tokens"
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        return Shape(0, 0, 0)
+
+
+class MessagesTap:
+    """Usage stands in the first and the last event; only those few that tell something are parsed."""
+
+    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+        self._splitter = sse.Splitter()
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        self.begun = self.begun or b"data:" in block
+        if not self._usage.reported:
+            self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
+        if _TELLING.search(block):
+            for event in sse.events(block):
+                if _TELLING.search(event):
+                    self._note(event)
+        return block
+
+    def rest(self) -> bytes:
+        """The last event of a stream, should its blank line be missing; only if it is a whole one."""
+        rest = self._splitter.rest()
+        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n") if _loads(sse.data(rest)) else b""
+
+    def whole(self, body: bytes) -> None:
+        self.begun = self.finished = True
+        answer = _loads(body)
+        self.failed = not answer
+        self.finish_reason = finish(answer.get("stop_reason")) or ""
+        note_usage(self._usage, answer)
+        if not self._usage.reported:
+            self._usage.completion = sum(-(-len(said) // 4) for said in _SAID.findall(body))
+
+    def _note(self, event: bytes) -> None:
+        payload = _loads(sse.data(event))
+        kind = payload.get("type")
+        if kind == "message_start":
+            # Input is known from the start; what is said so far is not worth believing.
+            counts = (payload.get("message") or {}).get("usage")
+            if isinstance(counts, dict):
+                self._usage.prompt, self._usage.cached = prompt_tokens(counts)
+        elif kind == "message_delta":
+            note_usage(self._usage, payload)
+            self.finish_reason = finish((payload.get("delta") or {}).get("stop_reason")) or self.finish_reason
+        elif kind == "message_stop":
+            self.finished = True
+        elif kind == "error":
+            self.failed = True
+
+
+def note_usage(usage: Usage, answer: Mapping[str, Any]) -> None:
+    """The `usage` of an answer or of the last event of a stream. Nonsense is not taken over."""
+    counts = answer.get("usage")
+    if not isinstance(counts, dict) or not is_count(counts.get("output_tokens")):
+        return
+    if is_count(counts.get("input_tokens")):  # many a stream names it in its first event alone
+        usage.prompt, usage.cached = prompt_tokens(counts)
+    usage.completion, usage.reported = counts["output_tokens"], True
+    details = counts.get("output_tokens_details")
+    thought = details.get("thinking_tokens") if isinstance(details, dict) else 0
+    usage.reasoning = thought if is_count(thought) else 0
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,148 @@
+"""Anthropic's stream as chat chunks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.wire import sse
+from gateway.wire.crossing import Json, Piece
+from gateway.wire.messages.words import FORMAT, chat_usage, finish
+
+
+class MessagesReader:
+    """Blocks come one after the other; only the kind of the open one and the number of calls are kept."""
+
+    def __init__(self) -> None:
+        self._splitter = sse.Splitter()
+        self._usage: Json = {}
+        self._calls = self._details = 0
+        self._kind = ""
+        self._given = False  # whether the open call has had its arguments
+        self.finished = False
+
+    def feed(self, chunk: bytes) -> Sequence[Piece]:
+        return self._read(self._splitter.feed(chunk))
+
+    def rest(self) -> Sequence[Piece]:
+        return self._read(self._splitter.rest())
+
+    def _read(self, block: bytes) -> list[Piece]:
+        found: list[Piece] = []
+        for event in sse.events(block):
+            if data := sse.data(event).strip():
+                found += self._pieces(_object(data))
+        return found
+
+    def _pieces(self, event: Json) -> list[Piece]:
+        match event.get("type"):
+            case "content_block_delta":
+                return self._delta(event)
+            case "content_block_start":
+                return self._start(event.get("content_block") or {})
+            case "content_block_stop":
+                return self._stop()
+            case "message_start":
+                message = event.get("message") or {}
+                self._usage |= message.get("usage") or {}
+                piece = _piece({"role": "assistant", "content": ""})
+                return [{"id": message.get("id", ""), "model": message.get("model", ""), **piece}]
+            case "message_delta":
+                return self._end(event)
+            case "message_stop":
+                self.finished = True
+                return [{"choices": [], "usage": chat_usage(self._usage)}]
+            case "error":
+                error = event.get("error") or {}
+                return [{"error": {"message": str(error.get("message", "")), "type": error.get("type")}}]
+        return []  # a ping, or an event that came after this was written
+
+    def _start(self, block: Json) -> list[Piece]:
+        self._kind = kind = block.get("type", "")
+        self._given = False
+        if kind == "tool_use":
+            self._calls += 1
+            given = orjson.dumps(block["input"]).decode() if block.get("input") else ""
+            self._given = bool(given)
+            function = {"name": block.get("name", ""), "arguments": given}
+            call = {
+                "index": self._calls - 1,
+                "id": block.get("id", ""),
+                "type": "function",
+                "function": function,
+            }
+            return [_piece({"tool_calls": [call]})]
+        if kind == "thinking":
+            self._details += 1
+            return self._thought(block.get("thinking", ""), block.get("signature", ""))
+        if kind == "redacted_thinking":
+            self._details += 1
+            return [
+                _piece(
+                    {"reasoning_details": [self._detail("reasoning.encrypted", data=block.get("data", ""))]}
+                )
+            ]
+        if kind == "text":
+            return [_piece({"content": block["text"]})] if block.get("text") else []
+        return [_piece({"other_blocks": [block]})]
+
+    def _delta(self, event: Json) -> list[Piece]:
+        delta = event.get("delta") or {}
+        match delta.get("type"):
+            case "text_delta":
+                return [_piece({"content": delta.get("text", "")})]
+            case "input_json_delta" if self._kind == "tool_use":
+                if not (text := delta.get("partial_json", "")):
+                    return []
+                self._given = True
+                return [_piece({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": text}}]})]
+            case "thinking_delta":
+                return self._thought(delta.get("thinking", ""), "")
+            case "signature_delta":
+                return self._thought("", delta.get("signature", ""))
+            case "citations_delta":
+                return [_piece({"annotations": [delta.get("citation")]})]
+        return [_piece({"other_blocks": [event]})]
+
+    def _stop(self) -> list[Piece]:
+        """A call without arguments is one with an empty object."""
+        kind, self._kind = self._kind, ""
+        if kind != "tool_use" or self._given:
+            return []
+        return [_piece({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": "{}"}}]})]
+
+    def _end(self, event: Json) -> list[Piece]:
+        self._usage |= {
+            name: value for name, value in (event.get("usage") or {}).items() if value is not None
+        }
+        delta = event.get("delta") or {}
+        piece = _piece({}, finish(delta.get("stop_reason")))
+        if delta.get("stop_sequence") is not None:
+            piece["choices"][0]["stop_reason"] = delta["stop_sequence"]
+        return [piece]
+
+    def _thought(self, text: str, signature: str) -> list[Piece]:
+        if not text and not signature:
+            return []
+        detail = self._detail("reasoning.text", text=text)
+        if signature:
+            detail["signature"] = signature
+        return [_piece({"reasoning_content": text, "reasoning_details": [detail]} if text else
+                       {"reasoning_details": [detail]})]  # fmt: skip
+
+    def _detail(self, kind: str, **more: Any) -> Json:
+        return {"type": kind, **more, "format": FORMAT, "index": self._details - 1}
+
+
+def _piece(delta: Json, reason: str | None = None) -> Json:
+    return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
+
+
+def _object(data: bytes) -> Json:
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise sse.BadStream("an event is not valid JSON") from None
+    if not isinstance(event, dict):
+        raise sse.BadStream("an event is no object")
+    return event

@@ -1,0 +1,198 @@
+"""Chat's answers as Anthropic's: whole, or as a stream with one block open at a time, in order."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import orjson
+
+from gateway.wire.crossing import Json, Piece
+from gateway.wire.messages.words import ERRORS, FORMAT, STOP, messages_usage
+
+
+class MessagesTeller:
+    """Calls that chat streams interleaved are written one after the other: of those that come while one is
+    open, the words are kept until its arguments are whole."""
+
+    def __init__(self) -> None:
+        self._begun = False
+        self._index = -1
+        self._open = ""  # text | thinking | tool_use
+        self._call: Any = None  # the index, in chat, of the call that is open
+        self._said: list[str] = []  # its arguments so far
+        self._waiting: dict[Any, Json] = {}
+        self._stop: str | None = None
+        self._sequence: str | None = None
+        self._usage: Json | None = None
+
+    def whole(self, completion: Json) -> Json:
+        choice = completion["choices"][0]
+        message, reason = choice["message"], choice.get("finish_reason")
+        refused = message.get("refusal")
+        ended_by = choice.get("stop_reason")
+        stop = "stop_sequence" if isinstance(ended_by, str) else STOP.get(reason, reason)
+        return {
+            "id": completion.get("id") or "msg",
+            "type": "message",
+            "role": "assistant",
+            "model": completion.get("model", ""),
+            "content": list(_blocks(message)) + ([{"type": "text", "text": refused}] if refused else []),
+            "stop_reason": "refusal" if refused else stop,
+            "stop_sequence": ended_by if isinstance(ended_by, str) else None,
+            "usage": messages_usage(completion.get("usage")),
+        }
+
+    def write(self, piece: Piece) -> bytes:
+        if "error" in piece:
+            error = piece["error"]
+            kind = error.get("type") if error.get("type") in ERRORS.values() else "api_error"
+            return _event(
+                "error", {"type": "error", "error": {"type": kind, "message": error.get("message", "")}}
+            )
+        out = [] if self._begun else [self._start(piece)]
+        self._usage = piece.get("usage") or self._usage
+        for choice in piece["choices"][:1]:
+            out += self._choice(choice)
+        return b"".join(out)
+
+    def end(self) -> bytes:
+        out = [*self._next_calls(), self._close()]
+        delta = {"stop_reason": self._stop or "end_turn", "stop_sequence": self._sequence}
+        out.append(
+            _event(
+                "message_delta",
+                {"type": "message_delta", "delta": delta, "usage": messages_usage(self._usage)},
+            )
+        )
+        return b"".join([*out, _event("message_stop", {"type": "message_stop"})])
+
+    def _start(self, piece: Piece) -> bytes:
+        self._begun = True
+        message = {
+            "id": piece.get("id") or "msg", "type": "message", "role": "assistant", "model": piece.get("model", ""),
+            "content": [], "stop_reason": None, "stop_sequence": None, "usage": messages_usage(None),
+        }  # fmt: skip
+        return _event("message_start", {"type": "message_start", "message": message})
+
+    def _choice(self, choice: Json) -> list[bytes]:
+        delta, out = choice.get("delta") or {}, []
+        details = delta.get("reasoning_details") or []
+        for detail in details:
+            out += self._detail(detail)
+        if not details and delta.get("reasoning_content"):
+            out += self._thought(delta["reasoning_content"])
+        if text := delta.get("content") or delta.get("refusal"):
+            out += self._in("text", {"type": "text", "text": ""})
+            out.append(self._delta({"type": "text_delta", "text": text}))
+        for call in delta.get("tool_calls") or []:
+            out += self._fragment(call)
+        if delta.get("refusal"):
+            self._stop = "refusal"
+        if reason := choice.get("finish_reason"):
+            self._stop = self._stop or STOP.get(reason, reason)
+        if isinstance(choice.get("stop_reason"), str):
+            self._stop, self._sequence = "stop_sequence", choice["stop_reason"]
+        return out
+
+    def _detail(self, detail: Json) -> list[bytes]:
+        if detail.get("type") == "reasoning.encrypted":
+            block = {"type": "redacted_thinking", "data": detail.get("data", "")}
+            return [self._close(), self._open_block("redacted_thinking", block), self._close()]
+        out = self._thought(detail["text"]) if detail.get("text") else []
+        if signature := detail.get("signature"):
+            out += self._in("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+            out.append(self._delta({"type": "signature_delta", "signature": signature}))
+            out.append(self._close())  # what is thought after a signature is another block
+        return out
+
+    def _thought(self, text: str) -> list[bytes]:
+        out = self._in("thinking", {"type": "thinking", "thinking": "", "signature": ""})
+        return [*out, self._delta({"type": "thinking_delta", "thinking": text})]
+
+    def _fragment(self, call: Json) -> list[bytes]:
+        """A piece of a call: written where its block is open or may be opened, else kept."""
+        place = call.get("index", call.get("id"))
+        function = call.get("function") or {}
+        out: list[bytes] = []
+        if place != self._call:
+            kept = self._waiting.setdefault(place, {"id": "", "name": "", "arguments": ""})
+            kept["id"] = kept["id"] or call.get("id") or ""
+            kept["name"] = kept["name"] or function.get("name") or ""
+            kept["arguments"] += function.get("arguments") or ""
+            if self._call is None or _is_whole("".join(self._said)):
+                out += self._open_call(place)
+        elif text := function.get("arguments"):
+            self._said.append(text)
+            out.append(self._delta({"type": "input_json_delta", "partial_json": text}))
+        return out
+
+    def _open_call(self, place: Any) -> list[bytes]:
+        call = self._waiting.pop(place)
+        block = {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}}
+        out = [self._close(), self._open_block("tool_use", block)]
+        self._call, self._said = place, [call["arguments"]]
+        if call["arguments"]:
+            out.append(self._delta({"type": "input_json_delta", "partial_json": call["arguments"]}))
+        return out
+
+    def _next_calls(self) -> list[bytes]:
+        return [event for place in list(self._waiting) for event in self._open_call(place)]
+
+    def _in(self, kind: str, block: Json) -> list[bytes]:
+        if self._open == kind:
+            return []
+        return [*self._next_calls(), self._close(), self._open_block(kind, block)]
+
+    def _open_block(self, kind: str, block: Json) -> bytes:
+        self._open, self._index = kind, self._index + 1
+        event = {"type": "content_block_start", "index": self._index, "content_block": block}
+        return _event("content_block_start", event)
+
+    def _delta(self, delta: Json) -> bytes:
+        event = {"type": "content_block_delta", "index": self._index, "delta": delta}
+        return _event("content_block_delta", event)
+
+    def _close(self) -> bytes:
+        if not self._open:
+            return b""
+        self._open, self._call = "", None
+        return _event("content_block_stop", {"type": "content_block_stop", "index": self._index})
+
+
+def _event(name: str, payload: Json) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(payload))
+
+
+def _is_whole(arguments: str) -> bool:
+    try:
+        orjson.loads(arguments or "{}")
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _blocks(message: Json) -> Iterable[Json]:
+    """What a chat message holds, in Anthropic's order: thoughts, words, calls."""
+    details = [one for one in message.get("reasoning_details") or [] if one.get("format") == FORMAT]
+    for detail in details:
+        if detail["type"] == "reasoning.encrypted":
+            yield {"type": "redacted_thinking", "data": detail.get("data", "")}
+        else:
+            signature = detail.get("signature") or ""
+            yield {"type": "thinking", "thinking": detail.get("text") or "", "signature": signature}
+    if not details and message.get("reasoning_content"):
+        yield {"type": "thinking", "thinking": message["reasoning_content"], "signature": ""}
+    if message.get("content"):
+        yield {"type": "text", "text": message["content"]}
+    for call in message.get("tool_calls") or []:
+        function = call.get("function") or {}
+        yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
+               "input": _given(function.get("arguments"))}  # fmt: skip
+
+
+def _given(arguments: Any) -> Json:
+    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
+    try:
+        value = orjson.loads(arguments) if arguments else {}
+    except orjson.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else {"arguments": arguments}
