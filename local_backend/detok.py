@@ -1,21 +1,34 @@
 """Ids back to text as they come: never half a character, never the beginning of a stop string. Torch-free."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
-from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
+
+from local_backend.tokenizer import Tokenizer
 
 
 class Detokenizer:
-    """One per choice. `stopped` is true once a stop string was found: the text ends before it."""
+    """One per choice. `stopped` is true once a stop string was found: the text ends there.
 
-    def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()) -> None:
-        self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._stops = [stop for stop in stops if stop]
+    Special tokens are no text, but for those in `keep`, which a parser looks for.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        stops: Sequence[str] = (),
+        *,
+        keep_stop: bool = False,
+        keep: Collection[int] = (),
+    ) -> None:
+        self._tokenizer, self._fast = tokenizer, tokenizer.fast
+        self._stream = DecodeStream(skip_special_tokens=False)
+        self._stops, self._keep_stop = [stop for stop in stops if stop], keep_stop
+        self._hidden = tokenizer.specials.keys() - set(keep)
         self._ids: list[int] = []
-        self._told = 0  # characters that came out of the stream so far
         self._held = ""
+        self.told = 0  # characters that came out of the stream so far: where the next token's text begins
+        self.sent = 0  # characters given out so far
         self.stopped = False
 
     def feed(self, ids: Sequence[int]) -> str:
@@ -23,10 +36,12 @@ class Detokenizer:
         if self.stopped:
             return ""
         for token in ids:
+            if token in self._hidden:
+                continue
             self._ids.append(token)
-            part = self._stream.step(self._tokenizer, token)
+            part = self._stream.step(self._fast, token)
             if part:
-                self._told += len(part)
+                self.told += len(part)
                 self._held += part
         return self._release(final=False)
 
@@ -34,25 +49,28 @@ class Detokenizer:
         """What was held back when the sequence ended, and whether a stop string was found."""
         if self.stopped:
             return "", True
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        self._held += whole[self._told :]  # an incomplete character is shown as a full decode shows it
+        whole = self._fast.decode(self._ids, skip_special_tokens=False)
+        self._held += whole[self.told :]  # an incomplete character is shown as a full decode shows it
         return self._release(final=True), self.stopped
 
     def _release(self, *, final: bool) -> str:
-        places = [place for stop in self._stops if (place := self._held.find(stop)) >= 0]
-        if places:
+        found = [(place, stop) for stop in self._stops if (place := self._held.find(stop)) >= 0]
+        if found:
             self.stopped = True
-            text, self._held = self._held[: min(places)], ""
-            return text
-        keep = 0 if final else max((_overlap(self._held, stop) for stop in self._stops), default=0)
-        cut = len(self._held) - keep
-        text, self._held = self._held[:cut], self._held[cut:]
+            # the one that ends first, so that the pieces in which text comes make no difference
+            place, stop = min(found, key=lambda one: (one[0] + len(one[1]), one[0]))
+            cut = place + (len(stop) if self._keep_stop else 0)
+        else:
+            keep = 0 if final else max((overlap(self._held, stop) for stop in self._stops), default=0)
+            cut = len(self._held) - keep
+        text, self._held = self._held[:cut], "" if found else self._held[cut:]
+        self.sent += len(text)
         return text
 
 
-def _overlap(text: str, stop: str) -> int:
-    """How many characters at the end of `text` could be the beginning of `stop`."""
-    for size in range(min(len(text), len(stop) - 1), 0, -1):
-        if text.endswith(stop[:size]):
+def overlap(text: str, mark: str) -> int:
+    """How many characters at the end of `text` could be the beginning of `mark`."""
+    for size in range(min(len(text), len(mark) - 1), 0, -1):
+        if text.endswith(mark[:size]):
             return size
     return 0

@@ -1,175 +1,190 @@
-"""The wire: a body to a Request (or a 400 that names the field), answers and chunks to bytes. Torch-free."""
+"""The wire, inwards: a body to a Request, or a 400 that names the field. Torch-free."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
+from local_backend.fields import CHAT, EMBEDDING, TEXT, Fields, Refused, ids, number, payload_of
 from local_backend.types import Sampling
 
-HARMLESS = frozenset(
-    {
-        "model", "user", "metadata", "store", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-        "safety_identifier", "verbosity", "moderation", "parallel_tool_calls", "stream_options",
-    }
-)  # fmt: skip
-HONOURED = frozenset(
-    {
-        "stream", "n", "stop", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens", "ignore_eos",
-        "stop_token_ids", "cache_salt", "priority",
-    }
-)  # fmt: skip
-_CHAT = HONOURED | {"messages", "max_completion_tokens", "add_generation_prompt", "chat_template_kwargs"}
-_TEXT = HONOURED | {"prompt", "echo"}
-# Values that ask for nothing: sent by many clients, and no reason to refuse a call.
-_EMPTY: dict[str, tuple[Any, ...]] = {
-    "frequency_penalty": (0, None), "presence_penalty": (0, None), "logit_bias": ({}, None),
-    "logprobs": (False, None), "top_logprobs": (0, None), "tools": ([], None), "tool_choice": ("none", "auto", None),
-    "functions": ([], None), "response_format": ({"type": "text"}, None), "best_of": (1, None), "suffix": ("", None),
-    "modalities": (["text"], None), "reasoning_effort": (None,), "repetition_penalty": (1, None),
-    "min_tokens": (0, None), "audio": (None,), "prediction": (None,), "function_call": ("none", None),
-}  # fmt: skip
+MOST_CHOICES = 128  # of one call: what OpenAI takes
+MOST_PROMPTS = 2048
+MOST_ALTERNATIVES = 20
 
 
-class Refused(Exception):
-    """A call that is not served, with the status and OpenAI's words for it."""
+@dataclass(slots=True, frozen=True)
+class Rendering:
+    """How messages become a prompt. `arguments` are the template's own."""
 
-    def __init__(
-        self, message: str, *, param: str | None = None, code: str | None = None, status: int = 400
-    ) -> None:
-        super().__init__(message)
-        self.param, self.code, self.status = param, code, status
-
-    def body(self) -> bytes:
-        kind = "invalid_request_error" if self.status < 500 else "server_error"
-        return orjson.dumps(
-            {"error": {"message": str(self), "type": kind, "param": self.param, "code": self.code}}
-        )
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+    arguments: dict[str, Any] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, frozen=True)
 class Request:
     """One call: `messages` for chat, `prompts` (texts or ids) for completions."""
 
     chat: bool
+    model: str
     messages: list[dict[str, Any]]
     prompts: list[str | list[int]]
-    model: str
+    rendering: Rendering
     sampling: Sampling
     choices: int
     stops: list[str]
+    keep_stop: bool  # the stop string that was met is part of the answer
     stream: bool
     include_usage: bool
     echo: bool
     salt: str
     priority: int
-    add_generation_prompt: bool
-    template_arguments: dict[str, Any]
+
+
+@dataclass(slots=True, frozen=True)
+class EmbeddingRequest:
+    model: str
+    inputs: list[str | list[int]]
+    base64: bool
+    dimensions: int | None
 
 
 def read(body: bytes, *, chat: bool, default_tokens: int, temperature: float = 1.0) -> Request:
-    """Raises Refused that names the field."""
-    try:
-        payload = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise Refused("the body is not valid JSON", code="invalid_json") from None
-    if not isinstance(payload, dict):
-        raise Refused("the body must be a JSON object", code="invalid_json")
-    _check_names(payload, _CHAT if chat else _TEXT)
-    fields = _Fields(payload)
-    cap = fields.whole("max_completion_tokens", 1, 2**31) if chat else None
-    most = cap or fields.whole("max_tokens", 1, 2**31) or (default_tokens if chat else 16)
-    options = payload.get("stream_options")
-    seed = fields.whole("seed", -(2**63), 2**63)
+    """`default_tokens` and `temperature` are for a chat that says none. Raises Refused that names the field."""
+    fields = Fields(payload_of(body), CHAT if chat else TEXT)
+    stream = fields.flag("stream")
     return Request(
         chat=chat,
-        messages=_messages(payload) if chat else [],
-        prompts=[] if chat else _prompts(payload),
-        model=str(payload.get("model", "")),
-        sampling=Sampling(
-            temperature=fields.number("temperature", 0, 2, temperature),
-            top_p=fields.number("top_p", 0, 1, 1.0) or 1e-6,
-            top_k=max(0, fields.whole("top_k", -1, 10**6) or 0),
-            min_p=fields.number("min_p", 0, 1, 0.0),
-            seed=random.getrandbits(48) if seed is None else seed,
-            max_tokens=most,
-            ignore_eos=fields.flag("ignore_eos"),
-            stop_ids=frozenset(_ids(payload.get("stop_token_ids"), "stop_token_ids")),
-        ),
-        choices=fields.whole("n", 1, 16) or 1,
-        stops=_stops(payload.get("stop")),
-        stream=fields.flag("stream"),
-        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        model=fields.text("model"),
+        messages=_messages(fields) if chat else [],
+        prompts=[] if chat else texts_or_ids(fields, "prompt"),
+        rendering=_rendering(fields),
+        sampling=_sampling(fields, default_tokens if chat else 16, temperature, chat),
+        choices=fields.whole("n", 1, MOST_CHOICES) or 1,
+        stops=_stops(fields.payload.get("stop")),
+        keep_stop=fields.flag("include_stop_str_in_output"),
+        stream=stream,
+        include_usage=_include_usage(fields, stream),
         echo=fields.flag("echo"),
-        salt=str(payload.get("cache_salt") or ""),
+        salt=fields.text("cache_salt"),
         priority=fields.whole("priority", -(2**31), 2**31) or 0,
-        add_generation_prompt=payload.get("add_generation_prompt", True) is not False,
-        template_arguments=dict(payload.get("chat_template_kwargs") or {}),
     )
 
 
-def _check_names(payload: dict[str, Any], honoured: frozenset[str]) -> None:
-    for name, value in payload.items():
-        if name in honoured or name in HARMLESS or value in _EMPTY.get(name, ()):
-            continue
-        if name in _EMPTY:
-            raise Refused(
-                f"'{name}' is not supported by this engine yet", param=name, code="unsupported_parameter"
-            )
-        raise Refused(f"'{name}' is not a field of this endpoint", param=name, code="unknown_parameter")
+def read_embedding(body: bytes) -> EmbeddingRequest:
+    """Raises Refused that names the field."""
+    fields = Fields(payload_of(body), EMBEDDING)
+    encoding = fields.text("encoding_format") or "float"
+    if encoding not in ("float", "base64"):
+        raise _invalid("encoding_format", "must be 'float' or 'base64'")
+    inputs = texts_or_ids(fields, "input")
+    if not all(inputs):
+        raise _invalid("input", "must not be empty")
+    return EmbeddingRequest(
+        fields.text("model"), inputs, encoding == "base64", fields.whole("dimensions", 1, 2**20)
+    )
 
 
-class _Fields:
-    def __init__(self, payload: dict[str, Any]) -> None:
-        self._payload = payload
-
-    def whole(self, name: str, least: int, most: int) -> int | None:
-        value = self._payload.get(name)
-        if value is None:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-            raise Refused(
-                f"'{name}' must be a whole number from {least} to {most}", param=name, code="invalid_value"
-            )
-        return value
-
-    def number(self, name: str, least: float, most: float, default: float) -> float:
-        value = self._payload.get(name)
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
-            raise Refused(
-                f"'{name}' must be a number from {least} to {most}", param=name, code="invalid_value"
-            )
-        return float(value)
-
-    def flag(self, name: str) -> bool:
-        value = self._payload.get(name)
-        if value is not None and not isinstance(value, bool):
-            raise Refused(f"'{name}' must be true or false", param=name, code="invalid_type")
-        return bool(value)
+def _sampling(fields: Fields, default_tokens: int, temperature: float, chat: bool) -> Sampling:
+    seed = fields.whole("seed", -(2**63), 2**63)
+    cap = fields.whole("max_completion_tokens", 1, 2**31) if chat else None
+    most = cap or fields.whole("max_tokens", 1, 2**31) or default_tokens
+    least = fields.whole("min_tokens", 0, 2**31) or 0
+    if least > most:
+        raise _invalid("min_tokens", f"must not be above the {most} tokens that the answer may have")
+    return Sampling(
+        temperature=fields.number("temperature", 0, 2, temperature),
+        top_p=fields.number("top_p", 0, 1, 1.0) or 1e-6,
+        top_k=max(0, fields.whole("top_k", -1, 10**6) or 0),
+        min_p=fields.number("min_p", 0, 1, 0.0),
+        presence_penalty=fields.number("presence_penalty", -2, 2, 0.0),
+        frequency_penalty=fields.number("frequency_penalty", -2, 2, 0.0),
+        repetition_penalty=fields.number("repetition_penalty", 0.01, 100, 1.0),
+        logit_bias=_bias(fields.table("logit_bias")),
+        seed=random.getrandbits(48) if seed is None else seed,
+        max_tokens=most,
+        min_tokens=least,
+        ignore_eos=fields.flag("ignore_eos"),
+        stop_ids=frozenset(fields.ids("stop_token_ids")),
+        logprobs=_alternatives(fields) if chat else _text_alternatives(fields),
+    )
 
 
-def _messages(payload: dict[str, Any]) -> list[dict[str, Any]]:
-    messages = payload.get("messages")
-    if not isinstance(messages, list) or not messages:
+def _bias(found: dict[str, Any]) -> tuple[tuple[int, float], ...]:
+    for token in found:
+        if not (token.isascii() and token.isdigit() and len(token) < 10):
+            raise _invalid("logit_bias", f"must have token ids as names; {token[:40]!r} is none")
+    return tuple(
+        (int(token), number(value, f"logit_bias.{token}", -100, 100)) for token, value in found.items()
+    )
+
+
+def _alternatives(fields: Fields) -> int | None:
+    asked = fields.flag("logprobs")
+    most = fields.whole("top_logprobs", 0, MOST_ALTERNATIVES)
+    if most and not asked:
+        raise _invalid("top_logprobs", "needs 'logprobs' to be true")
+    return (most or 0) if asked else None
+
+
+def _text_alternatives(fields: Fields) -> int | None:
+    if fields.payload.get("logprobs") is False:
+        return None
+    most = fields.whole("logprobs", 0, MOST_ALTERNATIVES)
+    if most is not None and fields.payload.get("echo"):
         raise Refused(
-            "'messages' must be a list of at least one message", param="messages", code="invalid_value"
+            "'logprobs' of an echoed prompt are not supported by this engine; leave out 'echo'",
+            param="logprobs",
+            code="unsupported_parameter",
         )
-    return [_message(message, place) for place, message in enumerate(messages)]
+    return most
 
 
-def _message(message: Any, place: int) -> dict[str, Any]:
+def _include_usage(fields: Fields, stream: bool) -> bool:
+    found = fields.payload.get("stream_options")
+    if found is None:
+        return False
+    if not stream:
+        raise _invalid("stream_options", "is for streams: set 'stream' to true")
+    options = fields.table("stream_options")
+    for name, value in options.items():
+        # include_obfuscation pads events against eavesdroppers; false is what happens here anyway
+        if name not in ("include_usage", "include_obfuscation") or not isinstance(value, bool):
+            raise _invalid(f"stream_options.{name}", "is not an option of streams, or is not true or false")
+    return options.get("include_usage") is True
+
+
+def _rendering(fields: Fields) -> Rendering:
+    arguments = fields.table("chat_template_kwargs")
+    taken = {"messages", "tools", "add_generation_prompt", "continue_final_message"} & arguments.keys()
+    if taken:
+        name = min(taken)
+        raise _invalid(f"chat_template_kwargs.{name}", f"is taken: '{name}' is a field of the call itself")
+    continues = fields.flag("continue_final_message")
+    adds = fields.flag("add_generation_prompt", default=not continues)
+    if adds and continues:
+        raise _invalid("continue_final_message", "excludes 'add_generation_prompt'")
+    return Rendering(adds, continues, arguments)
+
+
+def _messages(fields: Fields) -> list[dict[str, Any]]:
+    messages = fields.payload.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise _invalid("messages", "must be a list of at least one message")
+    return [_message(message, f"messages[{place}]") for place, message in enumerate(messages)]
+
+
+def _message(message: Any, where: str) -> dict[str, Any]:
     """A message whose content is one text: parts of type text are joined."""
-    where = f"messages[{place}]"
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-        raise Refused(f"'{where}' must have a role", param=where, code="invalid_value")
+        raise _invalid(where, "must have a role")
     content = message.get("content")
+    if content is None and message.get("tool_calls"):
+        content = ""
     if isinstance(content, list):
         content = "".join(_text_part(part, f"{where}.content") for part in content)
     if not isinstance(content, str):
-        raise Refused(f"'{where}.content' must be text", param=f"{where}.content", code="invalid_value")
+        raise _invalid(f"{where}.content", "must be text")
     role = "system" if message["role"] == "developer" else message["role"]
     return {**message, "role": role, "content": content}
 
@@ -177,102 +192,34 @@ def _message(message: Any, place: int) -> dict[str, Any]:
 def _text_part(part: Any, where: str) -> str:
     if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
         return str(part["text"])
-    raise Refused(f"'{where}' may hold text alone", param=where, code="invalid_value")
+    raise _invalid(where, "may hold text alone")
 
 
-def _prompts(payload: dict[str, Any]) -> list[str | list[int]]:
-    prompt = payload.get("prompt")
-    if isinstance(prompt, str):
-        return [prompt]
-    if isinstance(prompt, list) and prompt:
-        if all(isinstance(one, str) for one in prompt):
-            return list(prompt)
-        if all(isinstance(one, int) for one in prompt):
-            return [list(prompt)]
-        if all(isinstance(one, list) for one in prompt):
-            return [_ids(one, "prompt") for one in prompt]
-    raise Refused(
-        "'prompt' must be a text, a list of texts, or token ids", param="prompt", code="invalid_value"
-    )
-
-
-def _ids(value: Any, name: str) -> list[int]:
-    found = value or []
-    if not isinstance(found, list) or not all(
-        isinstance(one, int) and not isinstance(one, bool) for one in found
-    ):
-        raise Refused(f"'{name}' must be a list of token ids", param=name, code="invalid_value")
-    return found
+def texts_or_ids(fields: Fields, name: str) -> list[str | list[int]]:
+    """A text, several, the ids of one, or of several. Raises Refused."""
+    value = fields.payload.get(name)
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and value:
+        if len(value) <= MOST_PROMPTS and all(isinstance(one, str) for one in value):
+            return list(value)
+        if all(isinstance(one, int) for one in value):
+            return [ids(value, name)]
+        if len(value) <= MOST_PROMPTS and all(isinstance(one, list) for one in value):
+            return [ids(one, name) for one in value]
+    raise _invalid(name, f"must be a text, token ids, or a list of at most {MOST_PROMPTS} of either")
 
 
 def _stops(value: Any) -> list[str]:
-    stops = [value] if isinstance(value, str) else value or []
+    stops = [value] if isinstance(value, str) else [] if value is None else value
     if (
         not isinstance(stops, list)
         or len(stops) > 16
         or not all(isinstance(one, str) and one for one in stops)
     ):
-        raise Refused(
-            "'stop' must be a text or a list of at most 16 texts", param="stop", code="invalid_value"
-        )
+        raise _invalid("stop", "must be a text or a list of at most 16 texts")
     return stops
 
 
-@dataclass(slots=True)
-class Usage:
-    prompt: int = 0
-    completion: int = 0
-    cached: int = 0
-
-    def told(self) -> dict[str, Any]:
-        return {
-            "prompt_tokens": self.prompt,
-            "completion_tokens": self.completion,
-            "total_tokens": self.prompt + self.completion,
-            "prompt_tokens_details": {"cached_tokens": self.cached},
-            "completion_tokens_details": {"reasoning_tokens": 0},
-        }
-
-
-class Words:
-    """Renders one call's answers: what is the same in every chunk is made once."""
-
-    def __init__(self, request: Request, ident: str, created: int) -> None:
-        self._chat, self._include_usage = request.chat, request.include_usage
-        kind = "chat.completion" if request.chat else "text_completion"
-        self._head = {"id": ident, "object": kind, "created": created, "model": request.model}
-        self._chunk = {**self._head, "object": f"{kind}.chunk" if request.chat else kind}
-
-    def whole(self, texts: list[tuple[str, str]], usage: Usage) -> bytes:
-        """`texts` holds (text, finish reason) per choice."""
-        choices = [self._choice(index, text, finish) for index, (text, finish) in enumerate(texts)]
-        return orjson.dumps({**self._head, "choices": choices, "usage": usage.told()})
-
-    def opening(self, index: int) -> bytes:
-        return self._event(index, {"role": "assistant", "content": ""}, "", None) if self._chat else b""
-
-    def piece(self, index: int, text: str) -> bytes:
-        return self._event(index, {"content": text}, text, None)
-
-    def closing(self, index: int, finish: str) -> bytes:
-        return self._event(index, {}, "", finish)
-
-    def end(self, usage: Usage) -> bytes:
-        last = b""
-        if self._include_usage:
-            last = b"data: " + orjson.dumps({**self._chunk, "choices": [], "usage": usage.told()}) + b"\n\n"
-        return last + b"data: [DONE]\n\n"
-
-    def _event(self, index: int, delta: dict[str, str], text: str, finish: str | None) -> bytes:
-        choice: dict[str, Any] = {"index": index, "finish_reason": finish, "logprobs": None}
-        choice.update({"delta": delta} if self._chat else {"text": text})
-        chunk: dict[str, Any] = {**self._chunk, "choices": [choice]}
-        if self._include_usage:
-            chunk["usage"] = None
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
-
-    def _choice(self, index: int, text: str, finish: str) -> dict[str, Any]:
-        choice: dict[str, Any] = {"index": index, "finish_reason": finish, "logprobs": None}
-        if self._chat:
-            return {**choice, "message": {"role": "assistant", "content": text, "refusal": None}}
-        return {**choice, "text": text}
+def _invalid(name: str, what: str) -> Refused:
+    return Refused(f"'{name}' {what}", param=name, code="invalid_value")

@@ -116,7 +116,7 @@ def test_a_seed_repeats_and_choices_differ(client: httpx.Client) -> None:
 @pytest.mark.parametrize(
     ("body", "param"),
     [
-        ({"logprobs": True}, "logprobs"),
+        ({"functions": [{"name": "f"}]}, "functions"),
         ({"tools": [{"type": "function"}]}, "tools"),
         ({"frobnicate": 1}, "frobnicate"),
         ({"temperature": 3}, "temperature"),

@@ -1,0 +1,50 @@
+"""One choice on its way from the engine's deltas to the parts of an answer. Torch-free."""
+
+from local_backend.detok import Detokenizer
+from local_backend.part import Part, Scored, Usage
+from local_backend.tokenizer import Tokenizer
+from local_backend.types import Delta, Finish
+from local_backend.wire import Request
+
+
+class Choice:
+    """`done` is true once the answer has ended, perhaps before the engine knows: a stop string was met."""
+
+    def __init__(self, request: Request, tokenizer: Tokenizer, usage: Usage, offset: int = 0) -> None:
+        """`offset` is the length in characters of what is echoed before the answer."""
+        self._detok = Detokenizer(tokenizer, request.stops, keep_stop=request.keep_stop)
+        self._usage, self._offset = usage, offset
+        self._scored: list[Scored] = []  # of tokens whose text is still held back
+        self.done = False
+
+    def feed(self, delta: Delta) -> Part:
+        usage, detok = self._usage, self._detok
+        usage.completion += len(delta.ids)
+        usage.cached = max(usage.cached, delta.cached)
+        text = ""
+        for place, token in enumerate(delta.ids):
+            if delta.logprobs:
+                drawn, likeliest = delta.logprobs[place]
+                self._scored.append(Scored(token, drawn, likeliest, detok.told + self._offset))
+            text += detok.feed((token,))
+            if detok.stopped:
+                break
+        if detok.stopped:
+            return self._end(text, Finish.STOP.value)
+        if delta.finish is not None:
+            rest, cut = detok.end()
+            return self._end(text + rest, Finish.STOP.value if cut else delta.finish.value)
+        return Part(text, self._certain())
+
+    def _end(self, text: str, finish: str) -> Part:
+        self.done = True
+        return Part(text, self._certain(last=not self._detok.stopped), finish)
+
+    def _certain(self, last: bool = False) -> list[Scored]:
+        """The scores of tokens whose text has gone out, wholly or in part; at the end those without text too."""
+        if not self._scored:
+            return []
+        sent = self._detok.sent + self._offset
+        count = len(self._scored) if last else sum(one.offset < sent for one in self._scored)
+        certain, self._scored = self._scored[:count], self._scored[count:]
+        return certain

@@ -1,0 +1,167 @@
+"""A call that generates: prompts to token ids, choices out of the engine, parts to the client. Torch-free."""
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+
+from local_backend.answer import Answer
+from local_backend.asgi import Left, Receive, Send, answer, chunk, left, start_events
+from local_backend.choice import Choice
+from local_backend.client import EngineThread, Stream
+from local_backend.fields import Refused
+from local_backend.part import Part, Usage
+from local_backend.template import BadConversation, ChatTemplate
+from local_backend.tokenizer import Tokenizer
+from local_backend.types import Sampling
+from local_backend.wire import Request
+
+
+class Generation:
+    """What all calls of one model share. `ids` is the rendering that /tokenize shows as well."""
+
+    def __init__(
+        self,
+        engine: EngineThread,
+        tokenizer: Tokenizer,
+        template: ChatTemplate | None,
+        now: Callable[[], float],
+    ) -> None:
+        self._engine, self._tokenizer, self._template = engine, tokenizer, template
+        self._now = now
+
+    async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
+        """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, Left, EngineFailed."""
+        prompts = await asyncio.to_thread(self.ids, request)
+        for ids in prompts:
+            _check_length(request, len(ids), longest)
+        streams = [
+            self._engine.submit(ids, _of_choice(request.sampling, choice), request.salt, request.priority)
+            for ids in prompts
+            for choice in range(request.choices)
+        ]
+        watcher = asyncio.ensure_future(left(receive))
+        call = asyncio.ensure_future(self._reply(request, prompts, streams, send))
+        try:
+            await asyncio.wait({watcher, call}, return_when=asyncio.FIRST_COMPLETED)
+            if not call.done():
+                raise Left
+            call.result()
+        finally:
+            watcher.cancel()
+            call.cancel()
+            for stream in streams:
+                self._engine.abort(stream)
+
+    def ids(self, request: Request) -> list[list[int]]:
+        """The prompts as token ids. Raises Refused."""
+        if not request.chat:
+            return [
+                self._tokenizer.encode(one, special=True) if isinstance(one, str) else one
+                for one in request.prompts
+            ]
+        if self._template is None:
+            raise Refused(
+                "this model has no chat template; use /v1/completions", code="unsupported_parameter"
+            )
+        rendering = request.rendering
+        try:
+            text = self._template.render(
+                request.messages,
+                add_generation_prompt=rendering.add_generation_prompt,
+                **rendering.arguments,
+            )
+        except BadConversation as error:
+            raise Refused(str(error), param="messages", code="invalid_value") from None
+        return [self._tokenizer.encode(text, special=False)]
+
+    async def _reply(
+        self, request: Request, prompts: list[list[int]], streams: list[Stream], send: Send
+    ) -> None:
+        prefix = "chatcmpl-" if request.chat else "cmpl-"
+        told = Answer(request, self._tokenizer, prefix + uuid.uuid4().hex[:24], int(self._now()))
+        usage = Usage(prompt=sum(map(len, prompts)))
+        wholes = [
+            Part(self._tokenizer.decode(ids) if request.echo else "")
+            for ids in prompts
+            for _ in range(request.choices)
+        ]
+        parts = _together(
+            [
+                self._parts(stream, Choice(request, self._tokenizer, usage, len(whole.content)))
+                for stream, whole in zip(streams, wholes, strict=True)
+            ]
+        )
+        first = await anext(parts)  # whatever is wrong with the call shows before its status goes out
+        if not request.stream:
+            async for index, part in _after(first, parts):
+                wholes[index].add(part)
+            await answer(send, 200, told.whole(wholes, usage))
+            return
+        await start_events(send)
+        opening = b"".join(told.opening(index) for index in range(len(streams)))
+        await chunk(send, opening + b"".join(told.piece(index, one) for index, one in enumerate(wholes)))
+        async for index, part in _after(first, parts):
+            await chunk(send, told.piece(index, part))
+        await chunk(send, told.end(usage), more=False)
+
+    async def _parts(self, stream: Stream, choice: Choice) -> AsyncIterator[Part]:
+        while not choice.done:
+            yield choice.feed(await stream.next())
+        self._engine.abort(stream)
+
+
+def _check_length(request: Request, tokens: int, longest: int) -> None:
+    name = "messages" if request.chat else "prompt"
+    if not tokens:
+        raise Refused(
+            f"'{name}' has no tokens; the model needs one at least", param=name, code="invalid_value"
+        )
+    if tokens >= longest:
+        raise Refused(
+            f"the prompt has {tokens} tokens and this model takes {longest - 1} at most",
+            param=name,
+            code="context_length_exceeded",
+        )
+
+
+def _of_choice(sampling: Sampling, choice: int) -> Sampling:
+    """Each choice draws with a seed of its own."""
+    return replace(sampling, seed=sampling.seed + choice * 0x9E3779B9) if choice else sampling
+
+
+async def _together(sources: list[AsyncIterator[Part]]) -> AsyncIterator[tuple[int, Part]]:
+    """All choices' parts as they come: (choice, part)."""
+    if len(sources) == 1:
+        async for part in sources[0]:
+            yield 0, part
+        return
+    came: asyncio.Queue[tuple[int, Part] | Exception] = asyncio.Queue()
+
+    async def pump(index: int, source: AsyncIterator[Part]) -> None:
+        try:
+            async for part in source:
+                came.put_nowait((index, part))
+        except Exception as error:  # told to the reader, who raises it
+            came.put_nowait(error)
+
+    tasks = [asyncio.ensure_future(pump(index, source)) for index, source in enumerate(sources)]
+    try:
+        unfinished = len(sources)
+        while unfinished:
+            piece = await came.get()
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+            unfinished -= bool(piece[1].finish)
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+async def _after(
+    first: tuple[int, Part], rest: AsyncIterator[tuple[int, Part]]
+) -> AsyncIterator[tuple[int, Part]]:
+    yield first
+    async for piece in rest:
+        yield piece

@@ -1,0 +1,50 @@
+"""What one choice of an answer adds, as it goes out: text, logprobs, why it ended. Torch-free."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+class Scored(NamedTuple):
+    """One drawn token with natural logarithms of probabilities; `offset` is where its text begins in the
+    choice's text, in characters; `likeliest` holds (id, logprob), best first."""
+
+    id: int
+    logprob: float
+    likeliest: tuple[tuple[int, float], ...]
+    offset: int
+
+
+@dataclass(slots=True)
+class Part:
+    """At most one chunk of a stream; the parts of a choice, added up, are the choice."""
+
+    content: str = ""
+    scored: list[Scored] = field(default_factory=list)
+    finish: str = ""  # in OpenAI's words; empty: there is more to come
+
+    def __bool__(self) -> bool:
+        return bool(self.content or self.scored or self.finish)
+
+    def add(self, later: "Part") -> None:
+        self.content += later.content
+        self.scored += later.scored
+        self.finish = later.finish
+
+
+@dataclass(slots=True)
+class Usage:
+    """Of one call, in tokens."""
+
+    prompt: int = 0
+    completion: int = 0
+    cached: int = 0
+    reasoning: int = 0
+
+    def told(self) -> dict[str, object]:
+        return {
+            "prompt_tokens": self.prompt,
+            "completion_tokens": self.completion,
+            "total_tokens": self.prompt + self.completion,
+            "prompt_tokens_details": {"cached_tokens": self.cached},
+            "completion_tokens_details": {"reasoning_tokens": self.reasoning},
+        }
