@@ -3,7 +3,9 @@
 import os
 import secrets
 import sys
+import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,22 +37,39 @@ class Plan:
 
 
 def prepare(data_dir: Path) -> None:
-    """Make the data folder, for this user alone."""
-    data_dir.mkdir(parents=True, exist_ok=True)
-    os.chmod(data_dir, 0o700)
+    """Make the data folder, for this user alone. One that is there and belongs to another (a mounted volume is
+    often root's) is taken as it is. Raises OSError, naming the folder, where it cannot be written."""
+    try:
+        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if data_dir.stat().st_uid == os.geteuid():
+            _close(data_dir, 0o700)
+        with tempfile.TemporaryFile(dir=data_dir):  # tried in earnest: modes do not tell of read-only mounts
+            pass
+    except OSError as error:
+        raise OSError(
+            f"the data folder {data_dir} cannot be used: {error.strerror}; make it a folder that user "
+            f"{os.geteuid()} may write, or set GATEWAY_DATA_DIR to another"
+        ) from None
 
 
 def kept_secret(data_dir: Path, name: str, prefix: str = "") -> str:
     """A secret that is made once and then stays the same, in a file that only this user can read."""
     path = data_dir / name
     try:
-        return path.read_text().strip()
+        value = path.read_text().strip()
     except FileNotFoundError:
         value = prefix + secrets.token_urlsafe(32)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(fd, "w") as file:
             file.write(value + "\n")
-        return value
+    else:
+        _close(path, 0o600)  # Kubernetes opens every file of a volume to its fsGroup at each mount
+    return value
+
+
+def _close(path: Path, mode: int) -> None:
+    with suppress(PermissionError):  # another's, or on a file system without modes
+        path.chmod(mode)
 
 
 def engine_command(model: str, socket: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
         args.workers,
         args.starter_key,
     )
+    os.umask(0o077)  # what is made in the data folder is this user's alone, whoever may enter the folder
     raise_descriptor_limit()
     return _run(plan)
 

@@ -85,6 +85,22 @@ async def test_a_setting_that_cannot_be_used_is_named(tmp_path: Path) -> None:
     assert (code, "GATEWAY_MAX_BODY" in told) == (2, True)
 
 
+async def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    code, told = await refused(tmp_path, policies("http://127.0.0.1:1/v1"))
+    assert (code, told.count("\n")) == (1, 1)
+    assert f"gateway serve: the data folder {tmp_path}/data cannot be used" in told
+
+
+async def test_a_volume_that_others_may_enter_shows_them_no_content(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    async with Provider() as provider, serving(tmp_path, policies(provider.url), "--starter-key") as one:
+        assert (await one.chat()).status_code == 200
+        kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+        assert {path.name for path in kept} >= {"gatehouse.db", "starter-key"}
+        assert [path for path in kept if path.stat().st_mode & 0o077] == []
+
+
 async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     async with Provider() as provider:
         port = provider.url.split(":")[2].split("/")[0]

@@ -1,0 +1,70 @@
+"""The data folder and the secrets in it, on a real file system."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.app.plan import kept_secret, prepare
+
+NOBODY = 65534
+
+
+@pytest.fixture
+def ordinary() -> Iterator[None]:
+    """An ordinary user for a while: root may write anywhere."""
+    before = os.geteuid()
+    if before == 0:
+        os.seteuid(NOBODY)
+    yield
+    os.seteuid(before)
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
+
+
+def test_a_new_folder_is_for_this_user_alone(tmp_path: Path) -> None:
+    prepare(tmp_path / "deep" / "data")
+    assert mode(tmp_path / "deep" / "data") == 0o700
+
+
+def test_a_folder_of_ours_that_others_may_enter_is_closed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    prepare(tmp_path)
+    assert mode(tmp_path) == 0o700
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="giving a folder to another user needs root")
+def test_a_volume_that_is_not_ours_is_taken_as_it_is(tmp_path: Path) -> None:
+    os.chown(tmp_path, NOBODY, NOBODY)
+    tmp_path.chmod(0o775)
+    prepare(tmp_path)
+    assert mode(tmp_path) == 0o775
+    kept_secret(tmp_path, "admin-token")
+    assert mode(tmp_path / "admin-token") == 0o600
+
+
+@pytest.mark.usefixtures("ordinary")
+def test_a_folder_that_cannot_be_written_is_named_with_what_to_do() -> None:
+    with pytest.raises(
+        OSError, match=r"the data folder / cannot be used: .*user \d+ may write.*GATEWAY_DATA_DIR"
+    ):
+        prepare(Path("/"))
+
+
+def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("")
+    with pytest.raises(OSError, match=r"the data folder \S+/data cannot be used: File exists"):
+        prepare(tmp_path / "data")
+
+
+def test_a_secret_stays_the_same_and_is_closed_again_where_a_mount_opened_it(tmp_path: Path) -> None:
+    first = kept_secret(tmp_path, "starter-key", "gh-")
+    assert first.startswith("gh-")
+    assert len(first) >= 3 + 43, "32 random bytes"
+    (tmp_path / "starter-key").chmod(0o660)
+    assert kept_secret(tmp_path, "starter-key", "gh-") == first
+    assert mode(tmp_path / "starter-key") == 0o600
