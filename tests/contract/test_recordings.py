@@ -1,13 +1,10 @@
 """Calls that were recorded at OpenAI pass through a whole gateway: what goes out is what came in, both ways."""
 
 import asyncio
-import gzip
 import json
-import random
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,76 +13,33 @@ import orjson
 import pytest
 
 from gateway.state.owners import Owner, Owners
+from tests.contract.recorded import (
+    Chunking,
+    Record,
+    answer_of,
+    at_random,
+    per_event,
+    recorded,
+    replayed,
+    whole,
+)
 from tests.running import ACCESS, Running, gateway
-from tests.scripted import Act, Asked, Provider
+from tests.scripted import Provider
 from tests.shared import shared
-
-Record = dict[str, Any]
-Chunking = Callable[[Record], list[bytes]]
 
 APIS = ("chat.completions", "completions", "embeddings", "responses", "moderations")
 # Files that recorded calls name: they must be the team's.
 FILES = ("file-7qh8AjzrjyRGiQ7kaFybfG", "file-BVTjj4CLd1Z7cgppk5sL45", "file-BCuhT1HQ24kmtsuuzF1mh2")
 
 
-@cache
-def recorded(path: Path) -> list[Record]:
-    with gzip.open(path) as lines:
-        records = [orjson.loads(line) for line in lines]
-    return [one for one in records if one["provider"] == "openai" and one["api"] in APIS]
-
-
 def records(*, refused_key: bool = False) -> list[Record]:
     """All of them but those with a 401: that is about the gateway's own key, and no client sees it as it is."""
-    found = recorded(shared("recordings/dev.jsonl.gz"))
+    found = recorded("openai", *APIS)
     return [one for one in found if (one["response"]["status"] == 401) is refused_key]
 
 
 def streams() -> list[Record]:
     return [one for one in records() if one["streaming"]]
-
-
-def answer_of(record: Record) -> bytes:
-    text: str = record["response"]["body_text"]
-    return text.encode()
-
-
-def whole(record: Record) -> list[bytes]:
-    return [answer_of(record)]
-
-
-def per_event(record: Record) -> list[bytes]:
-    *events, rest = answer_of(record).split(b"\n\n")
-    return [event + b"\n\n" for event in events] + ([rest] if rest else [])
-
-
-def at_random(record: Record) -> list[bytes]:
-    """Pieces of 1 to 40 bytes, the same ones at each run."""
-    answer, dice, pieces, at = answer_of(record), random.Random(record["id"]), [], 0
-    while at < len(answer):
-        size = dice.randint(1, 40)
-        pieces.append(answer[at : at + size])
-        at += size
-    return pieces
-
-
-def replayed(record: Record, pieces: list[bytes]) -> Act:
-    """The recorded answer; a stream's pieces each in a chunk and a packet of their own."""
-    response = record["response"]
-    head = f"HTTP/1.1 {response['status']} X\r\ncontent-type: {response['headers']['content-type']}\r\n"
-
-    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        if not record["streaming"]:
-            body = b"".join(pieces)
-            writer.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
-            return
-        writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
-        for piece in pieces:
-            writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
-            await asyncio.sleep(0)  # a turn of the loop for the gateway: it reads this chunk alone
-        writer.write(b"0\r\n\r\n")
-
-    return act
 
 
 @asynccontextmanager
