@@ -92,8 +92,7 @@ class Reception:
                 snapshot, caller = self._who(head)
                 await handle(Visit(scope, receive, head, writer, ours, arrived, snapshot, caller))
             except GatewayError as error:
-                if writer.exchange is None:
-                    self._telemetry.refused(name, error, request_id)
+                self._count(name, error, writer)
                 if not await writer.fail(error, receive):
                     self._cut(scope)
             except ClientLeft:
@@ -103,15 +102,20 @@ class Reception:
                     await writer.fail(Overloaded("the gateway is shutting down; try again"), receive)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self._log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
-                if not await writer.fail(
-                    GatewayError("the gateway failed; its operator has been told"), receive
-                ):
+                fault = GatewayError("the gateway failed; its operator has been told")
+                self._count(name, fault, writer)
+                if not await writer.fail(fault, receive):
                     self._cut(scope)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
 
         return app
+
+    def _count(self, name: str, error: GatewayError, writer: Writer) -> None:
+        """A call that never reached the corridor, which records all others."""
+        if writer.exchange is None or not writer.exchange.ended:
+            self._telemetry.refused(name, error, writer.request_id)
 
     def _who(self, head: Head) -> tuple[Snapshot, Caller]:
         if self.in_flight > self.bounds.in_flight:

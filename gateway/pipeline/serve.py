@@ -68,6 +68,9 @@ class Pipeline(NamedTuple):
                 raise
             watch.forgive()
             raise UpstreamTimeout("the call took longer than it may", Failure.TIMED_OUT) from None
+        except Exception:  # a fault of ours: the edge tells it, the books must not call it a success
+            _note(exchange, GatewayError(""))
+            raise
         finally:
             self.clockwork.stop(watch)
             self._settle(exchange)

@@ -5,6 +5,7 @@ from typing import Self
 
 _LINE = re.compile(r"(?P<name>[a-zA-Z_:][\w:]*)(?:\{(?P<labels>.*)\})? (?P<value>\S+)")
 _LABEL = re.compile(r'(?P<name>[a-zA-Z_]\w*)="(?P<value>(?:[^"\\\n]|\\[\\"n])*)"(?:,|$)')
+_BY_ITSELF = re.compile(r"_seconds(_bucket|_sum)?$|_loop_lag_")
 _ESCAPED = re.compile(r"\\(.)")
 
 Series = tuple[str, frozenset[tuple[str, str]]]
@@ -32,12 +33,10 @@ class Scrape:
         return self.series.get((name, wanted), 0)
 
     def since(self, before: Self) -> dict[str, float]:
-        """What moved, written as `name{a="b"}`; times and ages left out, for they move by themselves."""
+        """What moved, written as `name{a=b}`, without what moves by itself: times, ages, the loop's lag."""
         moved = {key: value - before.series.get(key, 0) for key, value in self.series.items()}
         return {
-            _told(key): change
-            for key, change in moved.items()
-            if change and not re.search(r"_seconds(_bucket|_sum)?$", key[0])
+            _told(key): change for key, change in moved.items() if change and not _BY_ITSELF.search(key[0])
         }
 
 
