@@ -1,6 +1,9 @@
 """Process settings from the environment, all prefixed GATEWAY_, read once at start. The only list of them."""
 
 import os
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -8,6 +11,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_PREFIX = "GATEWAY_"
+_OF_COMMANDS = ("GATEWAY_ADMIN_URL",)  # read by the commands that ask a running gateway
+# What Kubernetes tells each container of a Service called `gateway` or `gateway-...`. A GATEWAY_PORT that is
+# no address was meant as a setting.
+_OF_KUBERNETES = re.compile(
+    r"GATEWAY(_\w+)?_(SERVICE_HOST=|SERVICE_PORT(_\w+)?=|PORT=(tcp|udp|sctp)://|PORT_\d+_(TCP|UDP|SCTP)(_\w+)?=).*",
+    re.DOTALL,
+)
 
 
 def _size(value: object) -> object:
@@ -37,8 +48,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     data_dir: Path = Path(".gateway")  # keys, spool, ledger, sockets; made 0700
-    database_url: str = ""  # default: SQLite in the data folder
-    redis_url: str = ""  # redis://, rediss://, unix://; needed for more than one worker
+    database_url: str = Field(default="", repr=False)  # default: SQLite in the data folder
+    redis_url: str = Field(default="", repr=False)  # redis://, rediss://, unix://; for more than one worker
     admin_token: str = Field(default="", repr=False)  # made and stored 0600 when absent
     metrics_token: str = Field(default="", repr=False)  # a token that may read /metrics and nothing else
     max_body: Size = 32 << 20
@@ -57,15 +68,28 @@ class BadSettings(Exception):
     """A GATEWAY_ variable that cannot be used, named."""
 
 
-def from_environment(environ: "os._Environ[str] | dict[str, str]" = os.environ) -> Settings:
-    """Raises BadSettings naming the variable and what it takes."""
-    values = {
-        name.removeprefix("GATEWAY_").lower(): value
-        for name, value in environ.items()
-        if name.startswith("GATEWAY_")
-    }
+def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
+    """Raises BadSettings naming the variable and what it takes, never its value."""
+    values = {}
+    for name, value in environ.items():
+        field = name.removeprefix(_PREFIX).lower()
+        if not name.startswith(_PREFIX):
+            continue
+        if field in Settings.model_fields:
+            values[field] = value
+        elif not _is_of_others(name, value):
+            raise BadSettings(f"{name}: there is no such setting{_near(field)}")
     try:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadSettings(f"GATEWAY_{str(first['loc'][0]).upper()}: {first['msg']}") from None
+        raise BadSettings(f"{_PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+
+
+def _is_of_others(name: str, value: str) -> bool:
+    return name in _OF_COMMANDS or _OF_KUBERNETES.fullmatch(f"{name}={value}") is not None
+
+
+def _near(field: str) -> str:
+    near = get_close_matches(field, Settings.model_fields, n=1)
+    return f"; did you mean {_PREFIX}{near[0].upper()}?" if near else ""

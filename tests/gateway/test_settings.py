@@ -1,0 +1,108 @@
+from argparse import ArgumentParser
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.client import add_address
+from gateway.settings import BadSettings, Settings, from_environment
+
+# What kubelet gives a container beside a Service "gateway" with two named ports, and a Service "gateway-admin".
+KUBERNETES = {
+    "GATEWAY_SERVICE_HOST": "10.96.7.1",
+    "GATEWAY_SERVICE_PORT": "8080",
+    "GATEWAY_SERVICE_PORT_HTTP": "8080",
+    "GATEWAY_SERVICE_PORT_HTTP_ADMIN": "8081",
+    "GATEWAY_PORT": "tcp://10.96.7.1:8080",
+    "GATEWAY_PORT_8080_TCP": "tcp://10.96.7.1:8080",
+    "GATEWAY_PORT_8080_TCP_PROTO": "tcp",
+    "GATEWAY_PORT_8080_TCP_PORT": "8080",
+    "GATEWAY_PORT_8080_TCP_ADDR": "10.96.7.1",
+    "GATEWAY_PORT_8443_UDP": "udp://10.96.7.1:8443",
+    "GATEWAY_ADMIN_SERVICE_HOST": "10.96.7.2",
+    "GATEWAY_ADMIN_PORT": "tcp://10.96.7.2:8081",
+    "GATEWAY_ADMIN_PORT_8081_TCP_ADDR": "10.96.7.2",
+}
+
+
+def complaint(**environ: str) -> str:
+    with pytest.raises(BadSettings) as caught:
+        from_environment(environ)
+    return str(caught.value)
+
+
+def test_without_variables_the_defaults_hold() -> None:
+    assert from_environment({}) == Settings()
+    assert from_environment({"PATH": "/bin", "MY_GATEWAY_MAX_BODY": "1"}) == Settings()
+
+
+def test_sizes_and_times_take_units() -> None:
+    known = from_environment(
+        {
+            "GATEWAY_MAX_BODY": "3 MiB",
+            "GATEWAY_MAX_FILE": "2kb",
+            "GATEWAY_DRAIN_TIMEOUT": "500ms",
+            "GATEWAY_KEEP_ALIVE": "2m",
+            "GATEWAY_BODY_TIMEOUT": "7",
+            "GATEWAY_DATA_DIR": "/data",
+        }
+    )
+    assert (known.max_body, known.max_file) == (3 << 20, 2000)
+    assert (known.drain_timeout, known.keep_alive, known.body_timeout) == (0.5, 120.0, 7.0)
+    assert known.data_dir == Path("/data")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("GATEWAY_MAX_BODY", "much"),
+        ("GATEWAY_MAX_BODY", "0"),
+        ("GATEWAY_KEEP_ALIVE", "1d"),
+        ("GATEWAY_LOG_LEVEL", "loud"),
+        ("GATEWAY_MAX_IN_FLIGHT", "-3"),
+    ],
+)
+def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_told(name: str, value: str) -> None:
+    told = complaint(**{name: value})
+    assert told.startswith(f"{name}: ")
+    assert f"'{value}'" not in told.replace("'debug', 'info', 'warning' or 'error'", "")
+
+
+def test_an_unknown_name_says_which_one_is_near() -> None:
+    assert complaint(GATEWAY_MAX_BODDY="1") == (
+        "GATEWAY_MAX_BODDY: there is no such setting; did you mean GATEWAY_MAX_BODY?"
+    )
+    assert complaint(GATEWAY_ADMIN_TOKN="s3cret") == (
+        "GATEWAY_ADMIN_TOKN: there is no such setting; did you mean GATEWAY_ADMIN_TOKEN?"
+    )
+    assert complaint(GATEWAY_QQQQ="s3cret") == "GATEWAY_QQQQ: there is no such setting"
+
+
+def test_what_kubernetes_tells_of_its_services_is_passed_over() -> None:
+    assert from_environment(KUBERNETES) == Settings()
+    assert from_environment({**KUBERNETES, "GATEWAY_MAX_BODY": "5"}).max_body == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("GATEWAY_PORT", "9000"), ("GATEWAY_ADMIN_PORT", "9001"), ("GATEWAY_PORT_HTTP", "9000")],
+)
+def test_a_port_that_someone_meant_is_not_passed_over(name: str, value: str) -> None:
+    assert complaint(**{name: value}).startswith(f"{name}: there is no such setting")
+
+
+def test_what_our_own_commands_read_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_URL", "http://10.0.0.1:8081")
+    parser = ArgumentParser()
+    add_address(parser)
+    assert parser.parse_args([]).admin_url == "http://10.0.0.1:8081"
+    assert from_environment({"GATEWAY_ADMIN_URL": "http://10.0.0.1:8081"}) == Settings()
+
+
+def test_no_secret_is_shown_by_the_settings_themselves() -> None:
+    environ = {
+        "GATEWAY_ADMIN_TOKEN": "s3cret",
+        "GATEWAY_METRICS_TOKEN": "s3cret",
+        "GATEWAY_REDIS_URL": "redis://:s3cret@redis",
+        "GATEWAY_DATABASE_URL": "postgresql://me:s3cret@db/x",
+    }
+    assert "s3cret" not in repr(from_environment(environ))
