@@ -23,6 +23,7 @@ class Log:
         self._lines: list[bytes] = []  # with their line breaks
         self._size = 0
         self._secrets: tuple[str, ...] = ()
+        self._is_running = False
         self.dropped = 0
 
     def hide(self, secrets: Iterable[str]) -> None:
@@ -30,10 +31,13 @@ class Log:
         self._secrets = tuple(sorted({one for one in secrets if len(one) >= 8}, key=len, reverse=True))
 
     def __call__(self, level: str, message: str, **fields: Any) -> None:
-        """An event of the house: a reload, a breaker, an engine."""
+        """An event of the house: a reload, a breaker, an engine. Written at once until `run` writes."""
         if LEVELS[level] >= self._least:
-            self.line({"time": self.now(), "level": level, "msg": self.clean(message), **fields})
-            self.flush()
+            texts = {name: self.clean(one) for name, one in fields.items() if isinstance(one, str)}
+            told = {"time": self.now(), "level": level, "msg": self.clean(message)}
+            self.line({**told, **fields, **texts})
+            if not self._is_running:
+                self.flush()
 
     def event(self, kind: bytes, line: bytes) -> None:
         """Queue a line that is JSON already, line break included, under this name."""
@@ -53,17 +57,23 @@ class Log:
         self._size += len(line)
 
     def clean(self, text: str) -> str:
+        """Without secrets, and without what is no UTF-8 (in names of files, for one)."""
+        text = text.encode(errors="backslashreplace").decode()
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, "***")
         return text
 
     async def run(self) -> None:
-        """Write what is queued twice a second; runs until cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH)
-            if self._lines:
-                await asyncio.to_thread(self.flush)
+        """Write what is queued twice a second, in a thread: a sink may be slow. Runs until cancelled."""
+        self._is_running = True
+        try:
+            while True:
+                await asyncio.sleep(FLUSH)
+                if self._lines:
+                    await asyncio.to_thread(self.flush)
+        finally:
+            self._is_running = False
 
     def flush(self) -> None:
         lines, self._lines, self._size = self._lines, [], 0
