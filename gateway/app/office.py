@@ -32,7 +32,6 @@ class Staff(NamedTuple):
     targets: Callable[[], Awaitable[list[dict[str, Any]]]]
     drain: Callable[[str, bool], Awaitable[None]]
     ready: Callable[[], dict[str, Any]]
-    flush: Callable[[], Awaitable[None]]  # bring pending usage events to the spool
 
 
 class Office:
@@ -50,7 +49,7 @@ class Office:
         self._office = Backoffice(
             house.desk,
             house.keys,
-            self._usage,
+            self.collector.report,
             staff.targets,
             staff.drain,
             self._metrics,
@@ -114,10 +113,6 @@ class Office:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _usage(self, by: list[str], since: float) -> dict[str, Any]:
-        await self._staff.flush()
-        return await self.collector.report(by, since)
 
     async def _metrics(self) -> bytes:
         house: Any = self._house

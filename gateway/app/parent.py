@@ -190,7 +190,4 @@ def _staff(crew: Crew, meters: Meters) -> Staff:
     async def drain(target: str, on: bool) -> None:
         await crew.ask_all("drain", target=target, on=on)
 
-    async def flush() -> None:
-        await crew.ask_all("flush")
-
-    return Staff(counts, targets, drain, crew.ready, flush)
+    return Staff(counts, targets, drain, crew.ready)

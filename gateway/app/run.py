@@ -93,10 +93,7 @@ def alone(house: House) -> Staff:
     async def drain(target: str, on: bool) -> None:
         house.breaker.drain(target, on)
 
-    async def flush() -> None:
-        house.spool.flush()
-
-    return Staff(counts, targets, drain, house.ready, flush)
+    return Staff(counts, targets, drain, house.ready)
 
 
 async def _serve(

@@ -73,8 +73,6 @@ def _answerer(house: House) -> Any:
             return house.breaker.report()
         if asked == "drain":
             house.breaker.drain(message["target"], message["on"])
-        elif asked == "flush":
-            house.spool.flush()
         elif asked == "ready":
             return house.ready()
         return {"pid": os.getpid()}

@@ -21,6 +21,7 @@ from gateway.usage.ledger import Ledger
 
 PAUSE = 0.2  # seconds between looks
 AT_ONCE = 4 << 20  # bytes read of one file at a time
+AT_A_TIME = 1024  # events in one transaction
 RETENTION_PAUSE = 3600.0
 
 Log = Callable[[str, str], None]
@@ -103,14 +104,16 @@ class Collector:
         with file.path.open("rb") as stream:
             stream.seek(file.offset)
             while data := stream.read(AT_ONCE):
-                whole = data.rfind(b"\n") + 1
+                written = data.find(b"\0")  # allocated, and not written yet
+                whole = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
                 if not whole:
                     break
                 self._take(file, data[:whole])
                 file.offset += whole
                 stream.seek(file.offset)
         if is_dead:
-            self._write([died(begin) for begin in map(_parsed, file.begun.values()) if begin])
+            lost = [died(begin) for begin in map(_parsed, file.begun.values()) if begin]
+            self._write(lost, self._ledger.keep)
             file.path.unlink()
             del self._files[file.path]
             return 0
@@ -120,24 +123,23 @@ class Collector:
         """Pair beginnings and ends. A beginning is parsed only if its process dies before its end."""
         begun = dict(file.begun)
         ends: list[Event] = []
-        for line in lines.splitlines():
-            if line.startswith(b'{"id":"') and line[39:53] == b'","e":"begin",':
+        for line in lines.split(b"\n"):
+            if line[39:53] == b'","e":"begin",':
                 begun[line[7:39]] = line
-                continue
-            try:
-                event = orjson.loads(line)
-            except orjson.JSONDecodeError:
-                self._meters.usage_events.add(("ledger", "dropped"))  # a line the disk had no room for
-                continue
-            begun.pop(event["id"].encode(), None)
-            ends.append(event)
-        self._write(ends)
+            elif line:
+                try:
+                    ends.append(orjson.loads(line))
+                except orjson.JSONDecodeError:  # nothing of ours: somebody wrote into the folder
+                    self._meters.usage_events.add(("ledger", "dropped"))
+                    continue
+                begun.pop(line[7:39], None)
+        self._write(ends, self._ledger.absorb)
         file.begun = begun
 
-    def _write(self, events: list[Event]) -> None:
-        for start in range(0, len(events), 1000):
-            batch = events[start : start + 1000]
-            self._ledger.absorb(batch)
+    def _write(self, events: list[Event], into: Callable[[list[Event]], None]) -> None:
+        for start in range(0, len(events), AT_A_TIME):
+            batch = events[start : start + AT_A_TIME]
+            into(batch)
             self._meters.usage_events.add(("ledger", "written"), len(batch))
 
     def _fail(self, error: Exception) -> None:

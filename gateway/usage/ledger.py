@@ -1,6 +1,8 @@
 """The account book in SQL: one row per call that reached a provider, whatever the number of its tries."""
 
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Sequence
+from itertools import chain
 from operator import itemgetter
 from typing import Any
 
@@ -9,9 +11,10 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
+    Connection,
     Engine,
     Float,
-    Index,
     Integer,
     MetaData,
     String,
@@ -20,6 +23,7 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    not_,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
@@ -54,11 +58,16 @@ _USAGE = Table(
     Column("policies", String(12), nullable=False),
     Column("metadata", Text, nullable=False),
     Column("attempts", Text, nullable=False),
-    Index("usage_started", "started"),
+    sqlite_with_rowid=False,  # ids sort by time: the table is its own index, and a row costs one tree, not three
 )
 _COLUMNS = tuple(column.name for column in _USAGE.columns)
+# Rows written by one statement. Between two, SQLite's driver may hand the interpreter to another thread, which
+# costs more than the row does.
+ROWS = 64
+_VALUES = re.compile(r"VALUES (\([^)]*\))")
 
-Prepared = tuple[str, Callable[[Mapping[str, Any]], Any]]
+Event = dict[str, Any]
+Write = Callable[[Connection, list[Event]], None]
 
 
 class BadReport(ValueError):
@@ -74,27 +83,21 @@ class Ledger:
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         new = dialect.insert(_USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
-        self._replace = self._prepared(new.on_conflict_do_update(index_elements=["id"], set_=columns))
-        self._keep = self._prepared(new.on_conflict_do_nothing())
+        self._replace = _writer(new.on_conflict_do_update(index_elements=["id"], set_=columns), engine)
+        self._keep = _writer(new.on_conflict_do_nothing(), engine)
 
-    def absorb(self, events: Sequence[Mapping[str, Any]]) -> None:
-        """Write `end` events (and those of calls whose process died). The same event twice counts once; an
-        `end` that comes late replaces the estimate."""
-        rows = {one["id"]: one for one in events if one["outcome"] != "gateway_died"}
-        lost = {one["id"]: one for one in events if one["id"] not in rows}
+    def absorb(self, events: list[Event]) -> None:
+        """Write `end` events. The same event twice counts once; one that comes late replaces an estimate."""
+        self._write(events, self._replace)
+
+    def keep(self, events: list[Event]) -> None:
+        """Write what is known of calls whose process died, unless their end is known already."""
+        self._write(events, self._keep)
+
+    def _write(self, events: list[Event], write: Write) -> None:
+        once = {one["id"]: one for one in events}
         with self._engine.begin() as connection:
-            for (statement, row_of), found in ((self._keep, lost), (self._replace, rows)):
-                if found:
-                    connection.exec_driver_sql(statement, [row_of(one) for one in found.values()])
-
-    def _prepared(self, statement: Any) -> "Prepared":
-        """The statement's text, and how a row is written for this driver: handing rows to the driver itself
-        costs 5 us a row where handing them to SQLAlchemy costs 20."""
-        compiled = statement.compile(dialect=self._engine.dialect)
-        if compiled.positional:
-            in_order = itemgetter(*compiled.positiontup)
-            return str(compiled), lambda one: in_order(_flat(one))
-        return str(compiled), _flat
+            write(connection, list(once.values()))
 
     def report(self, by: Sequence[str], since: float) -> dict[str, Any]:
         """Sums by the given columns from `since` (seconds since the epoch) on. Raises BadReport."""
@@ -108,22 +111,22 @@ class Ledger:
             func.coalesce(func.sum(_USAGE.c.completion), 0).label("completion_tokens"),
             func.coalesce(func.sum(case((_USAGE.c.estimated, 1), else_=0)), 0).label("estimated"),
         ]
-        asked = select(*columns, *sums).where(_USAGE.c.started >= since)
+        asked = select(*columns, *sums).where(_since(since))
         with self._engine.connect() as connection:
             found = connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
             rows = [_told(dict(row)) for row in found] if by else []
-            total = connection.execute(select(*sums).where(_USAGE.c.started >= since)).mappings().one()
+            total = connection.execute(select(*sums).where(_since(since))).mappings().one()
             return {"rows": rows, "total": _told(dict(total))}
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, for operators and tests."""
         with self._engine.connect() as connection:
-            newest = select(_USAGE).order_by(_USAGE.c.started.desc()).limit(limit)
+            newest = select(_USAGE).order_by(_USAGE.c.id.desc()).limit(limit)
             return [dict(row) for row in connection.execute(newest).mappings()]
 
     def forget(self, before: float) -> int:
         """Delete rows older than `before`, some thousands at most; the number that went."""
-        old = select(_USAGE.c.id).where(_USAGE.c.started < before).limit(RETENTION_BATCH)
+        old = select(_USAGE.c.id).where(not_(_since(before))).limit(RETENTION_BATCH)
         with self._engine.begin() as connection:
             return connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(old))).rowcount
 
@@ -131,12 +134,45 @@ class Ledger:
         self._engine.dispose()
 
 
-def _flat(one: Mapping[str, Any]) -> dict[str, Any]:
-    attempts, metadata = orjson.dumps(one["attempts"]).decode(), orjson.dumps(one["metadata"]).decode()
-    return {**one, "attempts": attempts, "metadata": metadata}
+def _writer(statement: Any, engine: Engine) -> Write:
+    """How rows are written by this driver itself: through SQLAlchemy a row costs three times as much."""
+    compiled = statement.compile(dialect=engine.dialect)
+    text = str(compiled)
+    if not compiled.positional:
+        return lambda connection, events: _execute(connection, text, [_flat(one) for one in events])
+    in_order = itemgetter(*compiled.positiontup)
+    head, values, tail = _VALUES.split(text, 1)
+    many = f"{head}VALUES {', '.join([values] * ROWS)}{tail}"
+
+    def write(connection: Connection, events: list[Event]) -> None:
+        rows = [in_order(_flat(one)) for one in events]
+        full = len(rows) - len(rows) % ROWS
+        several = [tuple(chain.from_iterable(rows[at : at + ROWS])) for at in range(0, full, ROWS)]
+        _execute(connection, many, several)
+        _execute(connection, text, rows[full:])
+
+    return write
 
 
-def _told(row: Mapping[str, Any]) -> dict[str, Any]:
+def _execute(connection: Connection, text: str, rows: list[Any]) -> None:
+    if rows:
+        connection.exec_driver_sql(text, rows)
+
+
+def _flat(one: Event) -> Event:
+    """Lists and objects as text, in place."""
+    for name in ("attempts", "metadata"):
+        if not isinstance(one[name], str):
+            one[name] = orjson.dumps(one[name]).decode()
+    return one
+
+
+def _since(moment: float) -> "ColumnElement[bool]":
+    """Rows from `moment` (seconds since the epoch) on: an id begins with its call's milliseconds, in hex."""
+    return _USAGE.c.id >= f"{max(int(moment * 1000), 0):012x}"
+
+
+def _told(row: dict[str, Any]) -> dict[str, Any]:
     """Costs are unknown until prices are built: null, which is not nothing."""
     return {
         **{name: (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()},

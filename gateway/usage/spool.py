@@ -1,6 +1,6 @@
 """An append-only file of usage events, written before a call leaves: what is begun survives kill -9.
 
-A write reaches the kernel before `begin` returns, which is all that the death of a process can test; the
+What is written is the kernel's before `begin` returns, which is all that the death of a process can test; the
 file is synced once a second for the death of a machine. The collector carries the events into the ledger.
 """
 
@@ -9,109 +9,94 @@ import fcntl
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gateway.core.exchange import Exchange
 from gateway.core.meters import Meters
 from gateway.usage.event import begun, ended
+from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
-FLUSH = 0.02  # seconds an `end` may wait for company
-SYNC = 1.0
+SYNC = 1.0  # seconds
+RETRY = 1.0  # seconds between looks whether a disk that was full has room again
 
 Log = Callable[[str, str], None]
 
 
 class Spool:
-    """One per process. Made inside a running loop."""
+    """One per process."""
 
-    def __init__(self, folder: Path, worker: str, meters: Meters, log: Log) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        worker: str,
+        meters: Meters,
+        log: Log,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
+        """Raises OSError where the folder cannot be written."""
         self._folder, self._worker = folder, worker
-        self._meters, self._log = meters, log
-        self._loop = asyncio.get_running_loop()
-        self._pending: list[bytes] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._meters, self._log, self._clock = meters, log, clock
         self._open: dict[str, bytes] = {}  # begin lines of calls in flight, carried over at a rotation
-        self._size = 0
-        self._fd = -1
-        self._complained = 0.0
+        self._retry_at = 0.0  # set while there is no room
+        self._complained = -60.0
         folder.mkdir(parents=True, exist_ok=True)
-        self._turn_page()
+        self._tape = self._new_tape()
 
     def begin(self, exchange: Exchange) -> None:
-        """Write down that this call is about to leave. One write(2), with the ends that wait."""
-        line = begun(exchange)
-        self._open[exchange.id] = line
-        self._pending.append(line)
-        self._flush()
+        """Write down that this call is about to leave."""
+        line = self._open[exchange.id] = begun(exchange)
+        self._write(line)
 
     def end(self, exchange: Exchange) -> bytes:
-        """Note how the call ended; written within 20 ms, or with the next `begin`. The line, for the log."""
+        """Write down how the call ended. The line, for the log."""
         line = ended(exchange, self._open.pop(exchange.id))
-        self._pending.append(line)
-        if self._timer is None:
-            self._timer = self._loop.call_later(FLUSH, self._flush_late)
+        self._write(line)
         return line
 
     async def sync(self) -> None:
         """Bring the file to the disk once a second; runs until cancelled."""
         while True:
             await asyncio.sleep(SYNC)
-            if self._fd >= 0:
-                await asyncio.to_thread(os.fdatasync, self._fd)
+            with suppress(OSError):  # the page was turned meanwhile; a broken disk is told by the next write
+                await asyncio.to_thread(os.fdatasync, self._tape.fd)
 
     def close(self) -> None:
-        """Write what is pending and let go of the file: from now on the collector may finish it."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._flush()
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        """Let go of the file: from now on the collector may finish it."""
+        self._tape.close()
 
-    def flush(self) -> None:
-        """Write what is pending now."""
-        self._flush()
-
-    def _flush_late(self) -> None:
-        # Not cancelled by a flush in between: one timer for 20 ms costs less than one for each call.
-        self._timer = None
-        self._flush()
-
-    def _flush(self) -> None:
-        lines, self._pending = self._pending, []
-        if not lines:
-            return
-        data = lines[0] if len(lines) == 1 else b"".join(lines)
+    def _write(self, line: bytes) -> None:
         try:
-            written = os.write(self._fd, data)
-            if written < len(data):
-                # A line was cut off: end it, so that the next one is whole.
-                os.write(self._fd, b"\n")
-                raise OSError("only a part was written")
+            if self._retry_at and self._clock() < self._retry_at:
+                raise OSError("there was no room a moment ago")
+            if self._tape.size > ROTATE:
+                self._turn_page()
+            self._tape.append(line)
         except OSError as error:
-            self._meters.usage_events.add(("spool", "dropped"), len(lines))
-            self._complain(error)
+            self._lose(error)
             return
-        self._meters.usage_events.add(("spool", "written"), len(lines))
-        self._size += len(data)
-        if self._size > ROTATE:
-            self._turn_page()
+        self._retry_at = 0.0
+        self._meters.usage_events.add(("spool", "written"))
 
     def _turn_page(self) -> None:
         """Start the next file; calls in flight are begun again in it, so that each file stands alone."""
-        old = self._fd
-        path = self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        fcntl.flock(self._fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
-        self._size = 0
+        tape = self._new_tape()
         if self._open:
-            os.write(self._fd, b"".join(self._open.values()))
-        if old >= 0:
-            os.close(old)
+            tape.append(b"".join(self._open.values()))
+        self._tape.close()
+        self._tape = tape
 
-    def _complain(self, error: OSError) -> None:
-        now = self._loop.time()
-        if now - self._complained > 60 or not self._complained:
+    def _new_tape(self) -> Tape:
+        tape = Tape(self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl")
+        fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+        return tape
+
+    def _lose(self, error: OSError) -> None:
+        self._meters.usage_events.add(("spool", "dropped"))
+        now = self._clock()
+        if not self._retry_at or now >= self._retry_at:
+            self._retry_at = now + RETRY
+        if now - self._complained >= 60:
             self._complained = now
             self._log("error", f"usage events cannot be written ({error.strerror or error}): they are lost")

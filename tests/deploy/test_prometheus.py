@@ -118,7 +118,6 @@ async def test_a_ledger_that_takes_nothing_falls_behind_and_catches_up(tmp_path:
         with engine.begin() as connection:
             connection.execute(sql.text("ALTER TABLE usage RENAME TO gone"))
         assert (await running.chat()).status_code == 200, "a call does not wait for its account"
-        running.house.spool.flush()
         spooled = time.perf_counter()
         await collector.flush()
         assert complete_up_to() < spooled, "a look that failed is none"

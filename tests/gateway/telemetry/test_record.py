@@ -35,7 +35,6 @@ async def scrape(running: Running) -> Scrape:
     async with asyncio.timeout(5):
         while running.house.reception.in_flight:
             await asyncio.sleep(0.005)
-    running.house.spool.flush()
     await running.office.collector.flush()
     return Scrape(await running.metrics())
 

@@ -1,0 +1,72 @@
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.usage.event import begun, died, ended
+from gateway.usage.ledger import ROWS, BadReport
+from tests.gateway.usage.books import Books, call
+
+
+def event(number: int = 1, **facts: Any) -> dict[str, Any]:
+    one = call(number, **facts)
+    found: dict[str, Any] = orjson.loads(ended(one, begun(one)))
+    return found
+
+
+@pytest.mark.parametrize("count", [1, ROWS - 1, ROWS, 3 * ROWS + 7])
+def test_every_event_of_a_batch_is_a_row(tmp_path: Path, count: int) -> None:
+    books = Books(tmp_path)
+    books.ledger.absorb([event(number) for number in range(count)])
+    total = books.ledger.report([], 0.0)["total"]
+    assert (total["calls"], total["prompt_tokens"], total["completion_tokens"]) == (
+        count,
+        10 * count,
+        5 * count,
+    )
+    books.ledger.close()
+
+
+def test_the_same_call_twice_counts_once(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    books.ledger.absorb([event(1), event(1)])
+    books.ledger.absorb([event(1)])
+    assert books.ledger.report([], 0.0)["total"]["calls"] == 1
+    books.ledger.close()
+
+
+def test_an_end_that_comes_late_replaces_the_estimate_and_never_the_reverse(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    lost = died(orjson.loads(begun(call(1))))
+    books.ledger.keep([dict(lost)])
+    assert books.rows()[call(1).id]["estimated"]
+    books.ledger.absorb([event(1)])
+    books.ledger.keep([dict(lost)])
+    assert books.rows()[call(1).id]["outcome"] == "ok"
+    books.ledger.close()
+
+
+def test_a_report_is_by_what_was_asked_and_since_when(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    books.ledger.absorb(
+        [event(1, started=1000.0), event(2, team="free", started=2000.0), event(3, started=3000.0)]
+    )
+    rows = books.ledger.report(["team"], 1999.999)["rows"]
+    assert [(row["team"], row["calls"]) for row in rows] == [("free", 1), ("research", 1)]
+    books.ledger.close()
+
+
+def test_a_report_by_what_is_no_column_is_refused(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    with pytest.raises(BadReport, match='cannot be told by "metadata"'):
+        books.ledger.report(["metadata"], 0.0)
+    books.ledger.close()
+
+
+def test_what_is_too_old_is_forgotten(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    books.ledger.absorb([event(1, started=1000.0), event(2, started=2000.0)])
+    assert books.ledger.forget(1500.0) == 1
+    assert list(books.rows()) == [call(2, started=2000.0).id]
+    books.ledger.close()

@@ -1,0 +1,100 @@
+import asyncio
+import errno
+import os
+from pathlib import Path
+
+import orjson
+import pytest
+
+from gateway.core.meters import Meters
+from gateway.usage import spool as module
+from gateway.usage.spool import Spool
+from gateway.usage.tape import WINDOW
+from tests.gateway.usage.books import call
+
+
+def lines(folder: Path) -> list[list[dict[str, object]]]:
+    """What each file says, the oldest first."""
+    files = sorted(folder.iterdir(), key=lambda path: int(path.stem.rsplit("-", 1)[1]))
+    return [[orjson.loads(line) for line in path.read_bytes().rstrip(b"\0").splitlines()] for path in files]
+
+
+def make(
+    folder: Path, said: list[str] | None = None, meters: Meters | None = None, now: list[float] | None = None
+) -> Spool:
+    said, now = [] if said is None else said, [0.0] if now is None else now
+    return Spool(folder, "w0", meters or Meters(), lambda level, text: said.append(text), lambda: now[0])
+
+
+def test_a_call_is_written_before_it_leaves_and_when_it_ends(tmp_path: Path) -> None:
+    spool, one = make(tmp_path), call()
+    spool.begin(one)
+    [[begin]] = lines(tmp_path)
+    assert (begin["e"], begin["id"], begin["team"], begin["prompt_estimate"]) == (
+        "begin",
+        one.id,
+        "research",
+        9,
+    )
+    told = spool.end(one)
+    [[_, end]] = lines(tmp_path)
+    assert (end["e"], end["prompt"], end["outcome"]) == ("end", 10, "ok")
+    assert orjson.loads(told) == end
+    spool.close()
+
+
+def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ROTATE", 500)
+    spool = make(tmp_path)
+    early, late = call(1), call(2)
+    spool.begin(early)
+    spool.begin(late)
+    spool.end(late)
+    spool.end(early)
+    spool.close()
+    told = [[(one["e"], one["id"]) for one in page] for page in lines(tmp_path)]
+    assert told == [
+        [("begin", early.id), ("begin", late.id)],
+        [("begin", early.id), ("end", late.id)],
+        [("end", early.id)],
+    ]
+
+
+def test_a_full_disk_is_told_once_a_minute_and_calls_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    now, meters = [100.0], Meters()
+    spool = make(tmp_path, said, meters, now)
+    spool.begin(call(1))
+    allocate = os.posix_fallocate
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    big = call(2, team="t" * WINDOW)
+    spool.begin(big)
+    spool.begin(call(3))
+    assert meters.usage_events.values["spool", "dropped"] == 2
+    assert said == ["usage events cannot be written (No space left on device): they are lost"]
+    monkeypatch.setattr(os, "posix_fallocate", allocate)
+    now[0] += 1.5
+    spool.begin(call(4))
+    assert meters.usage_events.values["spool", "written"] == 2
+    spool.close()
+
+
+async def test_the_file_is_brought_to_the_disk_while_it_lives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(module, "SYNC", 0.0)
+    monkeypatch.setattr(os, "fdatasync", lambda fd: loop.call_soon_threadsafe(synced.set))
+    spool = make(tmp_path)
+    job = asyncio.ensure_future(spool.sync())
+    async with asyncio.timeout(5):
+        await synced.wait()
+    job.cancel()
+    spool.close()
