@@ -165,10 +165,21 @@ class ChatTap:
             payload = orjson.loads(sse.data(event))
         except orjson.JSONDecodeError:
             return True
-        if not isinstance(payload, dict) or not isinstance(payload.get("usage"), dict):
+        counts = usage_of(payload)
+        if counts is None:
             return True
-        note_usage(self._usage, payload["usage"])
+        note_usage(self._usage, counts)
         return not (self._withhold and payload.get("choices") == [])
+
+
+def usage_of(chunk: Any) -> dict[str, Any] | None:
+    """The usage of a chunk, where its provider puts it: Groq in a member of its own."""
+    if not isinstance(chunk, dict):
+        return None
+    if isinstance(counts := chunk.get("usage"), dict):
+        return counts
+    own = chunk.get("x_groq")
+    return usage_of(own)
 
 
 def _are_several(prompt: Any) -> bool:

@@ -7,7 +7,7 @@ import orjson
 
 from gateway.wire import sse
 from gateway.wire.base import Changes
-from gateway.wire.chat import CAPS
+from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
@@ -153,7 +153,7 @@ class ChatReader:
         for choice in choices:
             choice["delta"] = _settled(choice.get("delta") or {})
             self._has_reason = self._has_reason or bool(choice.get("finish_reason"))
-        return piece
+        return piece if piece.get("usage") else {**piece, "usage": usage_of(piece)}
 
 
 def _plain(message: Mapping[str, Any]) -> Json:

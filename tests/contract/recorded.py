@@ -60,7 +60,11 @@ def byte_by_byte(record: Record) -> list[bytes]:
 def replayed(record: Record, pieces: list[bytes]) -> Act:
     """The recorded answer; a stream's pieces each in a chunk and a packet of their own."""
     response = record["response"]
-    head = f"HTTP/1.1 {response['status']} X\r\ncontent-type: {response['headers']['content-type']}\r\n"
+    usual = (
+        "text/event-stream" if record["streaming"] else "application/json"
+    )  # some recorders kept no headers
+    kind = response["headers"].get("content-type", usual)
+    head = f"HTTP/1.1 {response['status']} X\r\ncontent-type: {kind}\r\n"
 
     async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
         if not record["streaming"]:

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
-from gateway.wire.messages.words import ERRORS, FORMAT, STOP, messages_usage
+from gateway.wire.messages.words import ERRORS, FORMAT, messages_usage, stopped
 
 
 class MessagesTeller:
@@ -20,7 +20,8 @@ class MessagesTeller:
         self._call: Any = None  # the index, in chat, of the call that is open
         self._said: list[str] = []  # its arguments so far
         self._waiting: dict[Any, Json] = {}
-        self._stop: str | None = None
+        self._has_calls = self._refused = False
+        self._reason: str | None = None
         self._sequence: str | None = None
         self._usage: Json | None = None
 
@@ -29,7 +30,9 @@ class MessagesTeller:
         message, reason = choice["message"], choice.get("finish_reason")
         refused = message.get("refusal")
         ended_by = choice.get("stop_reason")
-        stop = "stop_sequence" if isinstance(ended_by, str) else STOP.get(reason, reason)
+        stop = (
+            "stop_sequence" if isinstance(ended_by, str) else stopped(reason, bool(message.get("tool_calls")))
+        )
         return {
             "id": completion.get("id") or "msg",
             "type": "message",
@@ -56,7 +59,8 @@ class MessagesTeller:
 
     def end(self) -> bytes:
         out = [*self._next_calls(), self._close()]
-        delta = {"stop_reason": self._stop or "end_turn", "stop_sequence": self._sequence}
+        stop = "stop_sequence" if self._sequence is not None else stopped(self._reason, self._has_calls)
+        delta = {"stop_reason": "refusal" if self._refused else stop, "stop_sequence": self._sequence}
         out.append(
             _event(
                 "message_delta",
@@ -85,12 +89,10 @@ class MessagesTeller:
             out.append(self._delta({"type": "text_delta", "text": text}))
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
-        if delta.get("refusal"):
-            self._stop = "refusal"
-        if reason := choice.get("finish_reason"):
-            self._stop = self._stop or STOP.get(reason, reason)
+        self._refused = self._refused or bool(delta.get("refusal"))
+        self._reason = choice.get("finish_reason") or self._reason
         if isinstance(choice.get("stop_reason"), str):
-            self._stop, self._sequence = "stop_sequence", choice["stop_reason"]
+            self._sequence = choice["stop_reason"]
         return out
 
     def _detail(self, detail: Json) -> list[bytes]:
@@ -129,7 +131,7 @@ class MessagesTeller:
         call = self._waiting.pop(place)
         block = {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}}
         out = [self._close(), self._open_block("tool_use", block)]
-        self._call, self._said = place, [call["arguments"]]
+        self._call, self._said, self._has_calls = place, [call["arguments"]], True
         if call["arguments"]:
             out.append(self._delta({"type": "input_json_delta", "partial_json": call["arguments"]}))
         return out

@@ -48,6 +48,14 @@ def finish(reason: Any) -> str | None:
     return FINISH.get(str(reason), str(reason)) if reason is not None else None
 
 
+def stopped(reason: str | None, calls: bool) -> str:
+    """A finish reason in Anthropic's words. Snowflake gives none, and OpenAI says `stop` of a call it was made to
+    write: an answer with calls always ends in `tool_use`."""
+    if calls and reason in (None, "", "stop"):
+        return "tool_use"
+    return STOP.get(reason, reason) if reason else "end_turn"
+
+
 def prompt_tokens(counts: Mapping[str, Any]) -> tuple[int, int]:
     """(all, cached): Anthropic counts what came from a cache or went into one beside its `input_tokens`."""
     fresh, written, cached = (
@@ -81,7 +89,9 @@ def messages_usage(counts: Mapping[str, Any] | None) -> dict[str, Any]:
     """OpenAI's usage as Anthropic's, whose `input_tokens` leave out what came from a cache or went into one."""
     counts = counts or {}
     prompt, details = counts.get("prompt_tokens") or 0, counts.get("prompt_tokens_details") or {}
-    cached, written = details.get("cached_tokens") or 0, details.get("cache_write_tokens") or 0
+    cached = details.get("cached_tokens") or 0
+    # OpenRouter counts tokens as written that it counts as read too; the sum must stay the prompt.
+    written = min(details.get("cache_write_tokens") or 0, max(prompt - cached, 0))
     return {
         "input_tokens": max(prompt - cached - written, 0),
         "cache_creation_input_tokens": written,

@@ -1,0 +1,147 @@
+"""A client that speaks Anthropic's Messages before real answers of some twenty chat providers: nothing is lost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.contract.recorded import (
+    Chunking,
+    Record,
+    answer_of,
+    at_random,
+    byte_by_byte,
+    per_event,
+    recorded,
+    replayed,
+    whole,
+)
+from tests.contract.test_messages import Told, events, of_blocks, of_stream
+from tests.running import gateway, policies
+from tests.scripted import Provider
+
+PROVIDERS = (
+    "azure", "cerebras", "crusoe", "deepseek", "groq", "huggingface", "mistral", "ollama", "openai", "openrouter",
+    "perplexity", "snowflake", "together", "zai",
+)  # fmt: skip
+ASKS = {"model": "smart", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
+
+
+def records(status: int = 200) -> list[Record]:
+    found = [one for name in PROVIDERS for one in recorded(name, "chat_completions", "chat.completions")]
+    kept = [one for one in found if one["response"]["status"] == status]
+    return [one for one in kept if can_be_asked(asked(one))]
+
+
+def can_be_asked(body: Mapping[str, Any]) -> bool:
+    """Whether a Messages client has words for such a call: not for several choices, sound or tools without JSON."""
+    custom = [tool for tool in body.get("tools") or [] if tool.get("type") == "custom"]
+    return not custom and not body.keys() & {"n", "audio"}
+
+
+def asked(record: Record) -> Mapping[str, Any]:
+    body = record["request"].get("body")
+    return body if isinstance(body, dict) else {}
+
+
+def streams(chunking: Chunking) -> list[Record]:
+    """Byte by byte the shortest of each provider alone: the long ones would take half a minute."""
+    found = [one for one in records() if one["streaming"]]
+    if chunking is not byte_by_byte:
+        return found
+    longest_first = sorted(found, key=lambda one: -len(answer_of(one)))
+    return list({one["provider"]: one for one in longest_first}.values())
+
+
+def words(content: Any) -> tuple[str, str]:
+    """(text, thoughts) of a content; Mistral writes lists."""
+    if not isinstance(content, list):
+        return content or "", ""
+    text = "".join(part.get("text", "") for part in content if part["type"] == "text")
+    thoughts = [one["text"] for part in content if part["type"] == "thinking" for one in part["thinking"]]
+    return text, "".join(thoughts)
+
+
+def tell(told: Told, message: Mapping[str, Any]) -> None:
+    text, thought = words(message.get("content"))
+    told.text += text + (message.get("refusal") or "")
+    details = "".join(one.get("text") or "" for one in message.get("reasoning_details") or [])
+    told.thought += thought or message.get("reasoning_content") or message.get("reasoning") or details
+
+
+def count(told: Told, usage: Mapping[str, Any] | None) -> None:
+    if not usage:
+        return
+    details = usage.get("prompt_tokens_details") or {}
+    cached = details.get("cached_tokens") or 0
+    told.usage = {
+        "prompt": usage["prompt_tokens"],
+        "cached": cached,
+        "completion": usage["completion_tokens"],
+    }
+
+
+def expected(record: Record) -> Told:
+    told, text = Told(), answer_of(record).decode()
+    calls: list[dict[str, Any]] = []
+    pieces = events(text) if record["streaming"] else [orjson.loads(text)]
+    for piece in pieces:
+        groq = (piece.get("x_groq") or {}).get("usage")
+        count(told, piece.get("usage") or groq)
+        for choice in piece.get("choices", [])[:1]:
+            message = choice.get("delta") if record["streaming"] else choice["message"]
+            tell(told, message or {})
+            told.reason = choice.get("finish_reason") or told.reason
+            for place, call in enumerate((message or {}).get("tool_calls") or []):
+                index = call.get("index", place) if record["streaming"] else len(calls)
+                while len(calls) <= index:
+                    calls.append({"id": "", "name": "", "arguments": ""})
+                made = calls[index]
+                made["id"] = made["id"] or call.get("id") or ""
+                made["name"] += call["function"].get("name") or ""
+                made["arguments"] += call["function"].get("arguments") or ""
+    for call in calls:
+        arguments = orjson.dumps(orjson.loads(call["arguments"] or "{}")).decode()
+        told.calls.append([call["id"], call["name"], arguments])
+    return told
+
+
+def simplified(told: Told) -> dict[str, Any]:
+    """What both formats have a word for. Signatures are Anthropic's alone; usage may be missing at the source."""
+    usage = {name: told.usage.get(name, 0) for name in ("prompt", "cached", "completion")}
+    # Some providers count more tokens as cached than they count at all.
+    usage["prompt"] = max(usage["prompt"], usage["cached"])
+    return {"text": told.text, "thought": told.thought, "calls": told.calls, "usage": usage}
+
+
+@pytest.mark.parametrize("chunking", [whole, per_event, at_random, byte_by_byte])
+async def test_a_messages_client_is_told_all_that_a_chat_provider_said(
+    tmp_path: Path, chunking: Chunking
+) -> None:
+    chosen = records() if chunking is whole else streams(chunking)
+    assert len(chosen) >= (340 if chunking is whole else 9 if chunking is byte_by_byte else 79)
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            for record in chosen:
+                provider.script[:] = [replayed(record, chunking(record))]
+                came = await client.post("/v1/messages", json=ASKS | {"stream": record["streaming"]})
+                assert came.status_code == 200, (record["id"], came.text)
+                told = of_stream(came.text) if record["streaming"] else of_blocks(came.json())
+                assert simplified(told) == simplified(expected(record)), record["id"]
+                if told.calls:
+                    assert told.reason == "tool_calls", record["id"]
+
+
+async def test_a_refusal_of_a_chat_provider_is_told_in_anthropics_words(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            for record in [*records(400), *records(404)]:
+                provider.script[:] = [replayed(record, whole(record))]
+                came = await client.post("/v1/messages", json=ASKS)
+                assert came.status_code == record["response"]["status"]
+                error = came.json()["error"]
+                kind = "not_found_error" if came.status_code == 404 else "invalid_request_error"
+                assert (came.json()["type"], error["type"]) == ("error", kind)
+                assert len(error["message"]) > 10
