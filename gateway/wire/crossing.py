@@ -18,6 +18,8 @@ from gateway.wire.fields import note_usage
 from gateway.wire.sse import BadStream
 
 Json = dict[str, Any]
+# What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
+UNLIKE = (AttributeError, LookupError, TypeError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
 Piece = Mapping[str, Any]
 
@@ -133,16 +135,24 @@ class CrossingTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        return self._turn(self._reader.feed(chunk))
+        """Raises BadStream."""
+        try:
+            return self._turn(self._reader.feed(chunk))
+        except UNLIKE as error:
+            raise BadStream("an event is not what its format says") from error
 
     def rest(self) -> bytes:
-        return self._turn(self._reader.rest())
+        try:
+            return self._turn(self._reader.rest())
+        except UNLIKE as error:
+            raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
         self.begun = self.finished = True
         try:
             completion = self._back.completion(orjson.loads(body))
-        except (orjson.JSONDecodeError, BadStream):
+            told = self._teller.whole(completion)
+        except (BadStream, orjson.JSONDecodeError, *UNLIKE):
             self.failed = True
             return None
         note_usage(self._usage, completion.get("usage"))
@@ -150,7 +160,7 @@ class CrossingTap:
             self.finish_reason = choice.get("finish_reason") or ""
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
-        return orjson.dumps(self._teller.whole(completion))
+        return orjson.dumps(told)
 
     def _turn(self, pieces: Iterable[Piece]) -> bytes:
         out = []

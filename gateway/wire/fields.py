@@ -48,6 +48,41 @@ def bound(payload: Mapping[str, Any], name: str, most: int) -> int | None:
     return value
 
 
+def member(payload: Mapping[str, Any], name: str, where: str = "") -> Mapping[str, Any]:
+    """An object within another, empty where absent or null. Raises BadRequest for what is none; `where` is the
+    place of `payload` in the body, with the dot that follows it."""
+    value = payload.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise _unlike(f"{where}{name}", "an object")
+    return value
+
+
+def members(value: Any, where: str) -> list[Mapping[str, Any]]:
+    """A list of objects, empty where absent or null. Raises BadRequest for what is none."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise _unlike(where, "a list")
+    for place, one in enumerate(value):
+        if not isinstance(one, dict):
+            raise _unlike(f"{where}[{place}]", "an object")
+    return value
+
+
+def text(payload: Mapping[str, Any], name: str, where: str = "") -> str:
+    """A text, "" where absent or null. Raises BadRequest for what is none."""
+    value = payload.get(name)
+    if value is not None and not isinstance(value, str):
+        raise _unlike(f"{where}{name}", "a text")
+    return value or ""
+
+
+def _unlike(where: str, what: str) -> BadRequest:
+    return BadRequest(f"'{where}' must be {what}", code="invalid_type", param=where)
+
+
 def estimate(asked: Any) -> tuple[int, int]:
     """(tokens, images) of messages or a prompt: a quarter of the characters, three more per message."""
     if isinstance(asked, str):

@@ -40,7 +40,8 @@ class ChatTeller:
     """Writes as OpenAI does: one id and model throughout, usage last and only where asked for."""
 
     def __init__(self, moment: int, usage: bool) -> None:
-        self._moment, self._usage = moment, usage
+        self._moment, self._asked_usage = moment, usage
+        self._usage: Any = None
         self._head: Json = {"object": "chat.completion.chunk", "created": moment}
 
     def whole(self, completion: Json) -> Json:
@@ -54,14 +55,16 @@ class ChatTeller:
         for name in ("id", "model"):
             if name in piece:
                 self._head[name] = piece[name]
-        if not piece["choices"] and not (self._usage and piece.get("usage")):
-            return b""
-        usage = {"usage": piece.get("usage") if not piece["choices"] else None} if self._usage else {}
-        chunk = {**self._head, "choices": piece["choices"], **usage}
-        return b"data: " + orjson.dumps(chunk) + b"\n\n"
+        self._usage = piece.get("usage") or self._usage
+        return self._chunk(piece["choices"], None) if piece["choices"] else b""
 
     def end(self) -> bytes:
-        return b"data: [DONE]\n\n"
+        usage = self._chunk([], self._usage) if self._asked_usage and self._usage else b""
+        return usage + b"data: [DONE]\n\n"
+
+    def _chunk(self, choices: Any, usage: Any) -> bytes:
+        chunk = {**self._head, "choices": choices} | ({"usage": usage} if self._asked_usage else {})
+        return b"data: " + orjson.dumps(chunk) + b"\n\n"
 
 
 class ChatBack:
@@ -84,9 +87,12 @@ class ChatBack:
             or not answer["choices"]
         ):
             raise sse.BadStream("the answer has no choices")
-        choices = [
-            {**choice, "message": _settled(choice.get("message") or {})} for choice in answer["choices"]
-        ]
+        choices = []
+        for choice in answer["choices"]:
+            message = _settled(choice.get("message") or {})
+            for place, call in enumerate(message.get("tool_calls") or []):
+                call["id"] = call.get("id") or f"{answer.get('id') or 'call'}-{place}"
+            choices.append({**choice, "message": message})
         return {**answer, "choices": choices}
 
     def reader(self) -> "ChatReader":
@@ -108,7 +114,8 @@ class ChatBack:
                 "param": error.get("param"),
                 "code": code if code is None else str(code),
             }
-        return {"message": str(error)}
+        code = told.get("code") if isinstance(told, dict) else None  # xAI: {"code": …, "error": "a text"}
+        return {"message": str(error), "code": code if code is None else str(code)}
 
 
 class ChatReader:
@@ -117,6 +124,7 @@ class ChatReader:
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
         self._has_reason = False
+        self._seen: set[Any] = set()  # the indexes of the calls so far
         self.finished = False
 
     def feed(self, chunk: bytes) -> Sequence[Piece]:
@@ -148,12 +156,22 @@ class ChatReader:
         if piece.get("error"):
             return {"error": ChatBack().error(data)}
         choices = piece.get("choices")
-        if not isinstance(choices, list):
-            return {"choices": []}
+        choices = choices if isinstance(choices, list) else []
         for choice in choices:
             choice["delta"] = _settled(choice.get("delta") or {})
+            for call in choice["delta"].get("tool_calls") or []:
+                self._place(call, str(piece.get("id") or "call"))
             self._has_reason = self._has_reason or bool(choice.get("finish_reason"))
-        return piece if piece.get("usage") else {**piece, "usage": usage_of(piece)}
+        return {**piece, "choices": choices, "usage": usage_of(piece)}
+
+    def _place(self, call: Json, answer: str) -> None:
+        """Mistral leaves out the index of calls that come whole, and some servers leave out ids."""
+        function = call.get("function") or {}
+        if call.get("index") is None:
+            call["index"] = len(self._seen) if function.get("name") else max(len(self._seen) - 1, 0)
+        if call["index"] not in self._seen:
+            self._seen.add(call["index"])
+            call["id"] = call.get("id") or f"{answer}-{call['index']}"
 
 
 def _plain(message: Mapping[str, Any]) -> Json:

@@ -12,8 +12,10 @@ class Refusals:
     def add(self, field: str) -> None:
         """Raises BadRequest."""
         if self._dropped is None:
-            message = (
-                f"'{field}' cannot be carried over to {self._format}, which this model's provider speaks"
-            )
-            raise BadRequest(message, code="unsupported_parameter", param=field)
+            raise refused(field, self._format)
         self._dropped.append(field)
+
+
+def refused(field: str, format_name: str) -> BadRequest:
+    message = f"'{field}' cannot be carried over to {format_name}, which this model's provider speaks"
+    return BadRequest(message, code="unsupported_parameter", param=field)

@@ -1,6 +1,6 @@
 """A chat call as Anthropic takes it, and its whole answer as a chat completion."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -9,6 +9,7 @@ from gateway.core.failure import BadRequest
 from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
+from gateway.wire.fields import member, members, text
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
 from gateway.wire.refusals import Refusals
@@ -46,7 +47,7 @@ class MessagesBack:
             body["metadata"] = {"user_id": user}
         if stop := chat.get("stop"):
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-        _set_thinking(body, chat)
+        _set_thinking(body, chat, refusals)
         _set_format(body, chat, refusals)
         _set_tools(body, chat, refusals)
         system, body["messages"] = _Conversation(refusals).turns(chat["messages"])
@@ -81,33 +82,34 @@ class MessagesBack:
             return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
 
 
-def _set_thinking(body: Json, chat: Json) -> None:
+def _set_thinking(body: Json, chat: Json, refusals: Refusals) -> None:
     """An effort as a budget, which must leave room for an answer below `max_tokens`."""
-    budget = BUDGETS.get(chat.get("reasoning_effort") or "")
-    if budget is None or "thinking" in body:
+    asked = text(chat, "reasoning_effort") or "none"
+    if asked == "none" or "thinking" in body:
         return
-    budget = min(budget, body["max_tokens"] * 3 // 4)
+    if asked not in BUDGETS:
+        refusals.add("reasoning_effort")
+        return
+    budget = min(BUDGETS[asked], body["max_tokens"] * 3 // 4)
     if budget >= LEAST_BUDGET:
         body["thinking"] = {"type": "enabled", "budget_tokens": budget}
 
 
 def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:
-    asked = chat.get("response_format") or {"type": "text"}
+    asked = member(chat, "response_format")
     if asked.get("type") == "json_schema":
-        schema = (asked.get("json_schema") or {}).get("schema")
-        body["output_config"] = {
-            **body.get("output_config", {}),
-            "format": {"type": "json_schema", "schema": schema},
-        }
-    elif asked.get("type") != "text":
+        schema = member(asked, "json_schema", "response_format.").get("schema")
+        made = {"type": "json_schema", "schema": schema}
+        body["output_config"] = {**member(body, "output_config"), "format": made}
+    elif asked.get("type", "text") != "text":
         refusals.add("response_format")
 
 
 def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
     tools = []
-    for place, tool in enumerate(chat.get("tools") or []):
-        function = tool.get("function") if isinstance(tool, dict) else None
-        if not isinstance(function, dict) or "name" not in function:
+    for place, tool in enumerate(members(chat.get("tools"), "tools")):
+        function = member(tool, "function", f"tools[{place}].")
+        if "name" not in function:
             refusals.add(f"tools[{place}]")
             continue
         made: Json = {"name": function["name"]}
@@ -129,7 +131,7 @@ def _choice(asked: Any, refusals: Refusals) -> Json | None:
         return None
     if isinstance(asked, str) and asked in ("auto", "none", "required"):
         return {"type": "any" if asked == "required" else asked}
-    name = (asked.get("function") or {}).get("name") if isinstance(asked, dict) else None
+    name = member(asked, "function", "tool_choice.").get("name") if isinstance(asked, dict) else None
     if name is None:
         refusals.add("tool_choice")
         return None
@@ -142,13 +144,12 @@ class _Conversation:
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
 
-    def turns(self, messages: Iterable[Any]) -> tuple[list[Json], list[Json]]:
+    def turns(self, messages: Any) -> tuple[list[Json], list[Json]]:
         """(system blocks, turns). Raises BadRequest naming the message that cannot be carried."""
         system: list[Json] = []
         turns: list[Json] = []
-        for place, message in enumerate(messages):
-            where = f"messages[{place}]"
-            role = message.get("role") if isinstance(message, dict) else None
+        for place, message in enumerate(members(messages, "messages")):
+            where, role = f"messages[{place}]", message.get("role")
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -167,17 +168,15 @@ class _Conversation:
         if isinstance(content, str):
             return [{"type": "text", "text": content}] if content else []
         blocks = []
-        for place, part in enumerate(content if isinstance(content, list) else []):
-            block = _block(part) if isinstance(part, dict) else None
+        for place, part in enumerate(members(content, where)):
+            block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
             elif block.get("text") != "":
-                blocks.append(
-                    block | ({"cache_control": part["cache_control"]} if "cache_control" in part else {})
-                )
+                blocks.append(block | {name: part[name] for name in ("cache_control",) if name in part})
         return blocks
 
-    def _result(self, message: Json, where: str) -> Json:
+    def _result(self, message: Mapping[str, Any], where: str) -> Json:
         content = message.get("content")
         made: Json = {
             "type": "tool_result",
@@ -188,17 +187,17 @@ class _Conversation:
             made["content"] = parts
         return made | {name: message[name] for name in ("is_error", "cache_control") if name in message}
 
-    def _said(self, message: Json, where: str) -> list[Json]:
-        blocks = [made for detail in message.get("reasoning_details") or [] if (made := _thought(detail))]
+    def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
+        details = members(message.get("reasoning_details"), f"{where}.reasoning_details")
+        blocks = [made for detail in details if (made := _thought(detail))]
         blocks += self._parts(message.get("content"), f"{where}.content")
         if message.get("refusal"):
             blocks.append({"type": "text", "text": message["refusal"]})
-        blocks += [block for block in message.get("other_blocks") or [] if isinstance(block, dict)]
-        calls = list(message.get("tool_calls") or [])
-        if legacy := message.get("function_call"):
-            calls.append({"id": legacy.get("name"), "function": legacy})
-        for place, call in enumerate(calls):
-            blocks.append(_use(call, f"{where}.tool_calls[{place}]"))
+        blocks += [dict(block) for block in members(message.get("other_blocks"), f"{where}.other_blocks")]
+        calls = members(message.get("tool_calls"), f"{where}.tool_calls")
+        blocks += [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        if legacy := member(message, "function_call", f"{where}."):
+            blocks.append(_use({"id": legacy.get("name"), "function": legacy}, f"{where}."))
         return blocks
 
 
@@ -209,20 +208,17 @@ def _join(turns: list[Json], role: str, blocks: list[Json]) -> None:
         turns.append({"role": role, "content": blocks})
 
 
-def _block(part: Json) -> Json | None:
+def _block(part: Mapping[str, Any], where: str) -> Json | None:
     """A content part; None where this format has no block for it."""
     kind = part.get("type")
     if kind in ("text", "refusal"):
-        return {"type": "text", "text": part.get("text") or part.get("refusal") or ""}
+        return {"type": "text", "text": text(part, "text", where) or text(part, "refusal", where)}
     if kind == "image_url":
-        asked = part.get("image_url")
-        return {
-            "type": "image",
-            "source": _source(asked.get("url", "") if isinstance(asked, dict) else str(asked)),
-        }
-    file = part.get("file")
-    if kind == "file" and isinstance(file, dict) and str(file.get("file_data", "")).startswith("data:"):
-        made: Json = {"type": "document", "source": _source(file["file_data"])}
+        asked = member(part, "image_url", where)
+        return {"type": "image", "source": _source(text(asked, "url", f"{where}image_url."))}
+    file = member(part, "file", where)
+    if kind == "file" and (data := text(file, "file_data", f"{where}file.")).startswith("data:"):
+        made: Json = {"type": "document", "source": _source(data)}
         return made | ({"title": file["filename"]} if file.get("filename") else {})
     return None
 
@@ -234,15 +230,15 @@ def _source(url: str) -> Json:
     return {"type": "url", "url": url}
 
 
-def _use(call: Json, where: str) -> Json:
-    function = call.get("function") or {}
-    arguments = function.get("arguments")
+def _use(call: Mapping[str, Any], where: str) -> Json:
+    function = member(call, "function", where)
+    arguments = text(function, "arguments", f"{where}function.")
     try:
         given = orjson.loads(arguments) if arguments else {}
     except orjson.JSONDecodeError:
         given = None
     if not isinstance(given, dict):
-        field = f"{where}.function.arguments"
+        field = f"{where}function.arguments"
         raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
     return {
         "type": "tool_use",
@@ -252,9 +248,9 @@ def _use(call: Json, where: str) -> Json:
     }
 
 
-def _thought(detail: Any) -> Json | None:
+def _thought(detail: Mapping[str, Any]) -> Json | None:
     """Thinking that was signed here goes back; what another provider signed would be refused."""
-    if not isinstance(detail, dict) or detail.get("format") != FORMAT:
+    if detail.get("format") != FORMAT:
         return None
     if detail.get("type") == "reasoning.encrypted":
         return {"type": "redacted_thinking", "data": detail.get("data", "")}

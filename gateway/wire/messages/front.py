@@ -1,48 +1,48 @@
 """A call in Anthropic's Messages as a chat call, and a chat completion as its answer."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from gateway.core.failure import BadRequest
 from gateway.wire.crossing import Json
+from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
-from gateway.wire.refusals import Refusals
+from gateway.wire.refusals import refused
 
+CHAT = "chat completions"  # as refusals call it
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
 _TURNED = frozenset(
     {"messages", "system", "max_tokens", "stop_sequences", "tools", "tool_choice", "metadata", "thinking",
      "output_config", "model", "stream"}
 )  # fmt: skip
 # What only says how Anthropic is to keep, bill or trim: left out.
-_LEFT_OUT = frozenset({"cache_control", "context_management", "service_tier", "inference_geo"})
-_NOT_CARRIED = ("container", "mcp_servers")
+LEFT_OUT = frozenset({"cache_control", "context_management", "service_tier", "inference_geo"})
+NOT_CARRIED = ("container", "mcp_servers")
 
 
 class MessagesFront:
     def to_chat(self, payload: Mapping[str, Any]) -> Json:
-        refusals = Refusals("chat completions", None)
-        for name in _NOT_CARRIED:
+        for name in NOT_CARRIED:
             if payload.get(name):
-                refusals.add(name)
-        unknown = payload.keys() - _TURNED - _LEFT_OUT
+                raise refused(name, CHAT)
+        unknown = payload.keys() - _TURNED - LEFT_OUT
         chat: Json = {name: payload[name] for name in payload if name in unknown}
-        chat["messages"] = _messages(payload, refusals)
+        chat["messages"] = _messages(payload)
         if payload.get("max_tokens") is not None:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
-        if user := (payload.get("metadata") or {}).get("user_id"):
+        if user := member(payload, "metadata").get("user_id"):
             chat["user"] = user
         if asked := _effort(payload):
             chat["reasoning_effort"] = asked
-        schema = (payload.get("output_config") or {}).get("format")
-        if schema:
+        if schema := member(member(payload, "output_config"), "format", "output_config."):
             named = {"name": "answer", "strict": True, "schema": schema.get("schema")}
             chat["response_format"] = {"type": "json_schema", "json_schema": named}
-        _set_tools(chat, payload, refusals)
+        _set_tools(chat, payload)
         return chat
 
     def teller(self, asked: Mapping[str, Any], moment: int) -> MessagesTeller:
@@ -54,25 +54,25 @@ class MessagesFront:
 
 
 def _effort(payload: Mapping[str, Any]) -> str | None:
-    if said := (payload.get("output_config") or {}).get("effort"):
+    if said := member(payload, "output_config").get("effort"):
         return str(said)
-    thinking = payload.get("thinking") or {}
-    return effort(thinking.get("budget_tokens") or 0) if thinking.get("type") == "enabled" else None
+    thinking = member(payload, "thinking")
+    budget = thinking.get("budget_tokens")
+    return effort(budget) if thinking.get("type") == "enabled" and isinstance(budget, int) else None
 
 
-def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+def _set_tools(chat: Json, payload: Mapping[str, Any]) -> None:
     tools = []
-    for place, tool in enumerate(payload.get("tools") or []):
-        if not isinstance(tool, dict) or tool.get("type", "custom") != "custom" or "name" not in tool:
-            refusals.add(f"tools[{place}]")
-            continue
+    for place, tool in enumerate(members(payload.get("tools"), "tools")):
+        if tool.get("type", "custom") != "custom" or "name" not in tool:
+            raise refused(f"tools[{place}]", CHAT)
         made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
         made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
         tools.append({"type": "function", "function": made})
     if not tools:
         return
     chat["tools"] = tools
-    choice = payload.get("tool_choice") or {}
+    choice = member(payload, "tool_choice")
     if choice.get("type") == "tool":
         chat["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
     elif choice:
@@ -81,118 +81,111 @@ def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> No
         chat["parallel_tool_calls"] = False
 
 
-def _messages(payload: Mapping[str, Any], refusals: Refusals) -> list[Json]:
+def _messages(payload: Mapping[str, Any]) -> list[Json]:
     found: list[Json] = []
-    if system := payload.get("system"):
-        found.append({"role": "system", "content": _texts(system, "system", refusals)})
-    for place, message in enumerate(payload["messages"]):
-        where = f"messages[{place}]"
-        role = message.get("role") if isinstance(message, dict) else None
+    if payload.get("system"):
+        found.append(_system(payload["system"], "system"))
+    for place, message in enumerate(members(payload["messages"], "messages")):
+        where, role = f"messages[{place}]", message.get("role")
+        content = message.get("content")
         if role == "assistant":
-            found.append(_assistant(message.get("content"), where, refusals))
+            found.append(_assistant(content, f"{where}.content"))
         elif role == "user":
-            found += _user(message.get("content"), where, refusals)
+            found += _user(content, f"{where}.content")
         elif role == "system":
-            found.append({"role": "system", "content": _texts(message.get("content"), where, refusals)})
+            found.append(_system(content, f"{where}.content"))
         else:
             raise BadRequest(f"{where}.role must be user or assistant", code="invalid_value", param=where)
     return found
 
 
-def _texts(content: Any, where: str, refusals: Refusals) -> str | list[Json]:
+def _system(content: Any, where: str) -> Json:
+    parts = _parts(content, where)
+    for place, part in enumerate(parts):
+        if part["type"] != "text":
+            raise refused(f"{where}[{place}]", CHAT)
+    return {"role": "system", "content": _plain(parts)}
+
+
+def _plain(parts: list[Json]) -> str | list[Json]:
     """Text as chat writes it: one string where there is one."""
-    if isinstance(content, str):
-        return content
-    parts = [{"type": "text", "text": block.get("text", "")} for _, block in _of(content, where, refusals)]
-    return str(parts[0]["text"]) if len(parts) == 1 else parts
+    return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
 
 
-def _of(content: Any, where: str, refusals: Refusals) -> Iterable[tuple[str, Json]]:
-    """The blocks of a content, each with its place."""
-    for place, block in enumerate(content if isinstance(content, list) else []):
-        if isinstance(block, dict):
-            yield f"{where}.content[{place}]", block
-        else:
-            refusals.add(f"{where}.content[{place}]")
-
-
-def _user(content: Any, where: str, refusals: Refusals) -> list[Json]:
+def _user(content: Any, where: str) -> list[Json]:
     """Results of tools are messages of their own in chat, before what the user says with them. Pictures among
     the results are shown with the user's words: chat takes only text from a tool."""
     if isinstance(content, str):
         return [{"role": "user", "content": content}]
     results: list[Json] = []
     parts: list[Json] = []
-    for place, block in _of(content, where, refusals):
+    for place, block in enumerate(members(content, where)):
+        at = f"{where}[{place}]"
         if block.get("type") == "tool_result":
-            shown = _parts(block.get("content"), place, refusals)
+            shown = _parts(block.get("content"), f"{at}.content")
             texts = [part["text"] for part in shown if part["type"] == "text"]
             parts += [part for part in shown if part["type"] != "text"]
             results.append(
                 {"role": "tool", "tool_call_id": block.get("tool_use_id", ""), "content": "\n".join(texts)}
             )
         else:
-            parts += _part(block, place, refusals)
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return [*results, {"role": "user", "content": parts[0]["text"]}]
-    return [*results, {"role": "user", "content": parts}] if parts else results
+            parts += _part(block, at)
+    return [*results, {"role": "user", "content": _plain(parts)}] if parts else results
 
 
-def _parts(content: Any, where: str, refusals: Refusals) -> list[Json]:
+def _parts(content: Any, where: str) -> list[Json]:
     if isinstance(content, str):
         return [{"type": "text", "text": content}]
-    return [part for place, block in _of(content, where, refusals) for part in _part(block, place, refusals)]
+    blocks = enumerate(members(content, where))
+    return [part for place, block in blocks for part in _part(block, f"{where}[{place}]")]
 
 
-def _part(block: Json, where: str, refusals: Refusals) -> list[Json]:
-    source = block.get("source") or {}
+def _part(block: Mapping[str, Any], where: str) -> list[Json]:
+    if block.get("type") == "text":
+        return [{"type": "text", "text": text(block, "text", f"{where}.")}]
+    source = member(block, "source", f"{where}.")
     match block.get("type"), source.get("type"):
-        case "text", _:
-            return [{"type": "text", "text": block.get("text", "")}]
         case "image", "base64" | "url":
             return [{"type": "image_url", "image_url": {"url": _url(source)}}]
         case "document", "base64":
             name = block.get("title") or "document.pdf"
             return [{"type": "file", "file": {"filename": name, "file_data": _url(source)}}]
         case "document", "text":
-            return [{"type": "text", "text": source.get("data", "")}]
+            return [{"type": "text", "text": text(source, "data", f"{where}.source.")}]
         case "document", "content":
-            return _parts(source.get("content"), where, refusals)
-    refusals.add(where)
-    return []
+            return _parts(source.get("content"), f"{where}.source.content")
+    raise refused(where, CHAT)
 
 
-def _url(source: Json) -> str:
+def _url(source: Mapping[str, Any]) -> str:
     if source["type"] == "url":
         return str(source.get("url", ""))
     return f"data:{source.get('media_type', '')};base64,{source.get('data', '')}"
 
 
-def _assistant(content: Any, where: str, refusals: Refusals) -> Json:
+def _assistant(content: Any, where: str) -> Json:
     if isinstance(content, str):
         return {"role": "assistant", "content": content}
     message: Json = {"role": "assistant", "content": None}
-    for place, block in _of(content, where, refusals):
+    for place, block in enumerate(members(content, where)):
+        at = f"{where}[{place}]"
         match block.get("type"):
             case "text":
-                message["content"] = (message["content"] or "") + block.get("text", "")
+                message["content"] = (message["content"] or "") + text(block, "text", f"{at}.")
             case "tool_use":
-                function = {
-                    "name": block.get("name", ""),
-                    "arguments": orjson.dumps(block.get("input") or {}).decode(),
-                }
+                given = orjson.dumps(member(block, "input", f"{at}.")).decode()
+                function = {"name": block.get("name", ""), "arguments": given}
                 call = {"id": block.get("id", ""), "type": "function", "function": function}
                 message.setdefault("tool_calls", []).append(call)
             case "thinking":
-                _add(message, {"type": "reasoning.text", "text": block.get("thinking", ""),
-                               "signature": block.get("signature", "")})  # fmt: skip
-                message["reasoning_content"] = message.get("reasoning_content", "") + block.get(
-                    "thinking", ""
-                )
+                thought = text(block, "thinking", f"{at}.")
+                signature = block.get("signature", "")
+                _add(message, {"type": "reasoning.text", "text": thought, "signature": signature})
+                message["reasoning_content"] = message.get("reasoning_content", "") + thought
             case "redacted_thinking":
                 _add(message, {"type": "reasoning.encrypted", "data": block.get("data", "")})
             case _:
-                refusals.add(place)
+                raise refused(at, CHAT)
     return message
 
 

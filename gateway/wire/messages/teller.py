@@ -51,14 +51,17 @@ class MessagesTeller:
             return _event(
                 "error", {"type": "error", "error": {"type": kind, "message": error.get("message", "")}}
             )
-        out = [] if self._begun else [self._start(piece)]
         self._usage = piece.get("usage") or self._usage
+        if not piece["choices"]:  # Azure's first chunk tells of the prompt alone, without an id or a model
+            return b""
+        out = [] if self._begun else [self._start(piece)]
         for choice in piece["choices"][:1]:
             out += self._choice(choice)
         return b"".join(out)
 
     def end(self) -> bytes:
-        out = [*self._next_calls(), self._close()]
+        out = [] if self._begun else [self._start({})]
+        out += [*self._next_calls(), self._close()]
         stop = "stop_sequence" if self._sequence is not None else stopped(self._reason, self._has_calls)
         delta = {"stop_reason": "refusal" if self._refused else stop, "stop_sequence": self._sequence}
         out.append(
@@ -112,7 +115,7 @@ class MessagesTeller:
 
     def _fragment(self, call: Json) -> list[bytes]:
         """A piece of a call: written where its block is open or may be opened, else kept."""
-        place = call.get("index", call.get("id"))
+        place = call["index"]
         function = call.get("function") or {}
         out: list[bytes] = []
         if place != self._call:

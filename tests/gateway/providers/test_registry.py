@@ -2,6 +2,7 @@
 
 import pytest
 
+from gateway.core.exchange import Call, Target
 from gateway.core.failure import Failure
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.registry import DIALECTS
@@ -18,3 +19,30 @@ def test_every_provider_speaks_dialects_that_there_are_and_knows_a_refusal(name:
     assert provider.dialects <= DIALECTS.keys()
     assert provider.classify(429, b"") is Failure.THROTTLED
     assert provider.cap_name in ("max_tokens", "max_completion_tokens")
+
+
+def test_anthropic_is_told_its_version_unless_the_client_says_one() -> None:
+    claude = PROVIDERS["anthropic"]
+    facts = claude.facts(claude.spec(api_key="sk-ours"))
+    target = Target("c/*", "c", "anthropic", "anthropic.messages", "", facts)
+    call = Call("messages", "anthropic.messages", "POST", "/messages", b"{}", {}, "m", False)
+    own = call._replace(forward=[(b"anthropic-version", b"2099-01-01")])
+    head, theirs = (claude.request(target, one, one.dialect, b"{}", (), 0).head for one in (call, own))
+    assert head.startswith(b"POST /v1/messages HTTP/1.1\r\nhost: api.anthropic.com\r\n")
+    assert b"\r\nx-api-key: sk-ours\r\n" in head
+    assert head.endswith(b"\r\nanthropic-version: 2023-06-01\r\n")
+    assert theirs.count(b"anthropic-version") == 1
+    assert theirs.endswith(b"\r\nanthropic-version: 2099-01-01\r\n")
+
+
+def test_a_call_across_goes_to_the_path_of_the_dialect_it_is_told_in() -> None:
+    openai = PROVIDERS["openai"]
+    target = Target("o/*", "o", "openai", "openai.chat", "", openai.facts(openai.spec(api_key="sk-ours")))
+    forward = [(b"anthropic-version", b"2023-06-01")]
+    call = Call(
+        "messages", "anthropic.messages", "POST", "/messages?beta=true", b"{}", {}, "m", False, forward
+    )
+    head = openai.request(target, call, "openai.chat", b"{}", (), 0).head
+    assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
+    assert head.endswith(b"\r\ncontent-type: application/json\r\n")
+    assert b"anthropic" not in head

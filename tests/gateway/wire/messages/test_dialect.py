@@ -1,0 +1,125 @@
+"""Anthropic's Messages between equals: read, sized, watched, and not a byte changed."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes
+from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
+
+MESSAGES = Messages()
+ASKS = b'{"model": "m", "messages": [], "max_tokens" : 9}'
+
+
+def call(body: bytes = ASKS) -> Call:
+    payload, model, stream = MESSAGES.read(body)
+    return Call("messages", "anthropic.messages", "POST", "/messages", body, payload, model, stream)
+
+
+def told(**event: Any) -> bytes:
+    return b"event: x\ndata: %b\n\n" % orjson.dumps(event)
+
+
+def tap() -> tuple[MessagesTap, Usage]:
+    usage = Usage()
+    return MESSAGES.tap({}, usage, withhold_usage=False), usage
+
+
+@pytest.mark.parametrize("body", [b'{"model": "m"}', b'{"model": "m", "messages": "hi"}'])
+def test_a_call_without_a_list_of_messages_is_refused(body: bytes) -> None:
+    with pytest.raises(BadRequest) as caught:
+        MESSAGES.read(body)
+    assert caught.value.param == "messages"
+
+
+def test_the_shape_counts_the_system_prompt_and_the_tools() -> None:
+    payload = {
+        "messages": [{"content": "12345678"}],
+        "max_tokens": 9,
+        "system": "s" * 38,
+        "tools": [{"x": 1}],
+    }
+    assert MESSAGES.shape(payload, 1) == Shape(18, 9, 1, 1, 1)
+    assert MESSAGES.shape({"messages": []}, 1) == Shape()
+    assert CountTokens().shape(payload, 1) == Shape(0, 0, 0)
+
+
+def test_nothing_changes_but_the_model_and_what_the_provider_adds() -> None:
+    assert MESSAGES.write(call(), Changes("m", params={"max_tokens": 5})) is ASKS
+    changed = MESSAGES.write(call(), Changes("n", params={"top_k": 5}))
+    assert changed == b'{"top_k":5,"model": "n", "messages": [], "max_tokens" : 9}'
+    assert MESSAGES.gives_usage({})
+    assert MESSAGES.refusal(400, b"{ }") == b"{ }"
+
+
+def test_an_error_in_a_stream_is_an_event_of_anthropics() -> None:
+    event = MESSAGES.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    assert event.startswith(b"event: error\ndata: {")
+    assert event.endswith(b"\n\n")
+
+
+def test_a_stream_is_watched_to_its_end() -> None:
+    watched, usage = tap()
+    start = told(type="message_start", message={"usage": {"input_tokens": 2, "cache_read_input_tokens": 5}})
+    text = told(type="content_block_delta", delta={"type": "text_delta", "text": "12345678"})
+    assert watched.feed(start[:20]) == b""
+    assert not watched.begun
+    assert watched.feed(start[20:] + text) == start + text
+    assert (watched.begun, usage.prompt, usage.cached, usage.completion, usage.reported) == (
+        True,
+        7,
+        5,
+        2,
+        False,
+    )
+    counts = {"output_tokens": 9, "output_tokens_details": {"thinking_tokens": 4}}
+    watched.feed(told(type="message_delta", delta={"stop_reason": "tool_use"}, usage=counts))
+    assert (usage.prompt, usage.completion, usage.reasoning, usage.reported) == (7, 9, 4, True)
+    assert (watched.finish_reason, watched.finished) == ("tool_calls", False)
+    stop = told(type="message_stop")
+    assert watched.feed(stop) is stop
+    assert (watched.finished, watched.failed) == (True, False)
+
+
+def test_a_text_that_talks_of_events_is_no_event() -> None:
+    watched, _ = tap()
+    watched.feed(told(type="content_block_delta", delta={"text": '"type": "error"'}))
+    watched.feed(told(type="content_block_delta", delta={"type": "error"}) + b'data: {"type":"error"\n\n')
+    assert not watched.failed
+
+
+def test_an_error_and_a_start_without_counts_are_noted() -> None:
+    watched, usage = tap()
+    watched.feed(told(type="message_start", message={"usage": None}))
+    watched.feed(told(type="error", error={"message": "busy"}))
+    assert (watched.failed, usage.prompt) == (True, 0)
+
+
+@pytest.mark.parametrize(("cut", "rest"), [(1, b"\n"), (2, b"\n\n"), (9, b"")])
+def test_only_a_whole_last_event_is_completed(cut: int, rest: bytes) -> None:
+    watched, _ = tap()
+    stop = told(type="message_stop")
+    watched.feed(stop[:-cut])
+    assert watched.rest() == (stop if rest else b"")
+    assert watched.finished is bool(rest)
+
+
+def test_a_whole_answer_is_counted_or_estimated() -> None:
+    watched, usage = tap()
+    counts = {"input_tokens": 2, "output_tokens": 3}
+    watched.whole(orjson.dumps({"stop_reason": "max_tokens", "usage": counts}))
+    assert (usage.prompt, usage.completion, watched.finish_reason, watched.finished) == (2, 3, "length", True)
+    watched, usage = tap()
+    watched.whole(b'{"content": [{"text": "12345678"}], "usage": {"output_tokens": -1}}')
+    assert (usage.completion, usage.reported) == (2, False)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]"])
+def test_an_answer_that_is_no_object_has_failed(body: bytes) -> None:
+    watched, _ = tap()
+    watched.whole(body)
+    assert watched.failed

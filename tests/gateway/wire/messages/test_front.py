@@ -1,0 +1,210 @@
+"""A call in Anthropic's Messages, as a chat call."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.failure import BadRequest
+from gateway.wire.messages.front import MessagesFront
+
+FRONT = MessagesFront()
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+PNG_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
+
+
+def chat(**payload: Any) -> dict[str, Any]:
+    return FRONT.to_chat({"model": "m", "messages": [], **payload})
+
+
+def said(*content: Any, role: str = "user") -> list[dict[str, Any]]:
+    told: list[dict[str, Any]] = chat(messages=[{"role": role, "content": one} for one in content])[
+        "messages"
+    ]
+    return told
+
+
+def refused(**payload: Any) -> str:
+    with pytest.raises(BadRequest) as caught:
+        chat(**payload)
+    assert caught.value.param is not None
+    return caught.value.param
+
+
+def test_a_call_with_all_its_settings() -> None:
+    assert chat(
+        max_tokens=9,
+        system="be brief",
+        messages=[{"role": "user", "content": "hi"}],
+        stop_sequences=["END"],
+        metadata={"user_id": "u"},
+        temperature=0.5,
+        top_k=3,
+        stream=True,
+        service_tier="auto",
+    ) == {
+        "messages": [{"role": "system", "content": "be brief"}, {"role": "user", "content": "hi"}],
+        "max_completion_tokens": 9,
+        "stop": ["END"],
+        "user": "u",
+        "temperature": 0.5,
+        "top_k": 3,
+    }
+
+
+@pytest.mark.parametrize(
+    ("asked", "effort"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 1024}}, "low"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 8000}}, "medium"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 9000}}, "high"),
+        ({"thinking": {"type": "adaptive"}, "output_config": {"effort": "max"}}, "max"),
+        ({"thinking": {"type": "disabled", "budget_tokens": 1024}}, None),
+        ({"thinking": {"type": "enabled"}}, None),
+    ],
+)
+def test_a_budget_of_thoughts_is_the_effort_nearest_to_it(asked: dict[str, Any], effort: str | None) -> None:
+    assert chat(**asked).get("reasoning_effort") == effort
+
+
+def test_a_schema_for_the_answer_is_chats_response_format() -> None:
+    schema = {"type": "object"}
+    assert chat(output_config={"format": {"type": "json_schema", "schema": schema}})["response_format"] == {
+        "type": "json_schema",
+        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+    }
+
+
+def test_tools_are_functions() -> None:
+    tools = [
+        {"name": "f", "description": "d", "input_schema": {"type": "object"}},
+        {"type": "custom", "name": "g"},
+    ]
+    assert chat(tools=tools)["tools"] == [
+        {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}},
+        {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {}}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("choice", "told"),
+    [
+        (None, {}),
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "tool", "name": "f"}, {"tool_choice": {"type": "function", "function": {"name": "f"}}}),
+        ({"type": "none", "disable_parallel_tool_use": True}, {"tool_choice": "none", "parallel_tool_calls": False}),
+    ],
+)  # fmt: skip
+def test_which_tool_must_be_called(choice: Any, told: dict[str, Any]) -> None:
+    made = chat(tools=[{"name": "f"}], tool_choice=choice)
+    assert {name: made[name] for name in ("tool_choice", "parallel_tool_calls") if name in made} == told
+
+
+def test_a_system_prompt_of_several_blocks_stays_several() -> None:
+    one, two = (
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b", "cache_control": {"type": "ephemeral"}},
+    )
+    assert chat(system=[one])["messages"][0]["content"] == "a"
+    assert chat(system=[one, two])["messages"][0]["content"] == [one, {"type": "text", "text": "b"}]
+    assert said("later", role="system") == [{"role": "system", "content": "later"}]
+
+
+@pytest.mark.parametrize(
+    ("block", "part"),
+    [
+        ({"type": "image", "source": PNG}, PNG_PART),
+        ({"type": "image", "source": {"type": "url", "url": "https://a/b"}},
+         {"type": "image_url", "image_url": {"url": "https://a/b"}}),
+        ({"type": "document", "title": "t", "source": {**PNG, "media_type": "application/pdf"}},
+         {"type": "file", "file": {"filename": "t", "file_data": "data:application/pdf;base64,iVBO"}}),
+    ],
+)  # fmt: skip
+def test_pictures_and_documents_are_parts(block: Any, part: Any) -> None:
+    assert said([{"type": "text", "text": "see"}, block]) == [
+        {"role": "user", "content": [{"type": "text", "text": "see"}, part]}
+    ]
+
+
+def test_documents_of_plain_text_are_text() -> None:
+    plain = {"type": "document", "source": {"type": "text", "data": "words"}}
+    blocks = {
+        "type": "document",
+        "source": {"type": "content", "content": [{"type": "text", "text": "more"}]},
+    }
+    assert said([plain], [blocks]) == [
+        {"role": "user", "content": "words"},
+        {"role": "user", "content": "more"},
+    ]
+
+
+def test_results_of_tools_come_before_the_words_and_their_pictures_with_them() -> None:
+    shown = [{"type": "text", "text": "a"}, {"type": "image", "source": PNG}, {"type": "text", "text": "b"}]
+    results = [{"type": "tool_result", "tool_use_id": "t1", "content": shown},
+               {"type": "tool_result", "tool_use_id": "t2", "content": "c"},
+               {"type": "tool_result", "tool_use_id": "t3"}]  # fmt: skip
+    tools = [{"role": "tool", "tool_call_id": name, "content": text} for name, text in
+             (("t1", "a\nb"), ("t2", "c"), ("t3", ""))]  # fmt: skip
+    assert said([*results, {"type": "text", "text": "and?"}]) == [
+        *tools,
+        {"role": "user", "content": [PNG_PART, {"type": "text", "text": "and?"}]},
+    ]
+    assert said(results[1:]) == tools[1:]
+
+
+def test_what_the_assistant_said_thought_and_called() -> None:
+    assert said("yes", role="assistant") == [{"role": "assistant", "content": "yes"}]
+    blocks = [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "text", "text": "a"},
+        {"type": "text", "text": "b"},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}},
+    ]
+    [message] = said(blocks, role="assistant")
+    assert message == {
+        "role": "assistant",
+        "content": "ab",
+        "reasoning_content": "hm",
+        "reasoning_details": [
+            {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1", "index": 0},
+            {"type": "reasoning.encrypted", "data": "d", "format": "anthropic-claude-v1", "index": 1},
+        ],
+        "tool_calls": [{"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"x":1}'}}],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("payload", "field"),
+    [
+        ({"mcp_servers": [{}]}, "mcp_servers"),
+        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0]"),
+        ({"tools": [{}]}, "tools[0]"),
+        ({"system": [{"type": "image", "source": PNG}]}, "system[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]},
+         "messages[0].content[0]"),
+        ({"messages": [{"role": "assistant", "content": [{"type": "server_tool_use"}]}]}, "messages[0].content[0]"),
+        ({"messages": [{"role": "narrator"}]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": {}}]}, "messages[0].content"),
+        ({"messages": ["hi"]}, "messages[0]"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": 5}]}]}, "messages[0].content[0].text"),
+        ({"thinking": "much"}, "thinking"),
+    ],
+)  # fmt: skip
+def test_what_chat_has_no_word_for_is_refused_by_its_place(payload: dict[str, Any], field: str) -> None:
+    assert refused(**payload) == field
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "invalid_request_error"),
+        (422, "invalid_request_error"),
+        (529, "overloaded_error"),
+        (500, "api_error"),
+    ],
+)
+def test_a_refusal_has_the_type_of_its_status(status: int, kind: str) -> None:
+    told = orjson.loads(FRONT.refusal(status, "no", {}))
+    assert told == {"type": "error", "error": {"type": kind, "message": "no"}}

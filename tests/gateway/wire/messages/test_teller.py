@@ -1,0 +1,188 @@
+"""Chat's answers, told as Anthropic tells them."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.wire.messages.teller import MessagesTeller
+
+FORMAT = "anthropic-claude-v1"
+SIGNED = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": FORMAT}
+HIDDEN = {"type": "reasoning.encrypted", "data": "d", "format": FORMAT}
+
+
+def whole(reason: str | None = "stop", stop: Any = None, **message: Any) -> dict[str, Any]:
+    choice = {"message": message, "finish_reason": reason, "stop_reason": stop}
+    told: dict[str, Any] = MessagesTeller().whole({"id": "i", "model": "m", "choices": [choice]})
+    return told
+
+
+def stream(*pieces: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of a stream of these deltas, or whole pieces."""
+    teller = MessagesTeller()
+    written = b"".join(
+        teller.write(one if "choices" in one else {"choices": [{"delta": one}]}) for one in pieces
+    )
+    events = (written + teller.end()).decode().split("\n\n")[:-1]
+    found = [orjson.loads(event.split("\ndata: ")[1]) for event in events]
+    assert [event.split("\n")[0] for event in events] == [f"event: {one['type']}" for one in found]
+    return found
+
+
+def short(events: list[dict[str, Any]]) -> list[str]:
+    """Each event of a block in a word: `0 text`, `0 +a`, `0 .`"""
+    said = []
+    for event in events:
+        match event["type"]:
+            case "content_block_start":
+                block = event["content_block"]
+                said.append(
+                    f"{event['index']} {block['type']} {block.get('id', block.get('data', ''))}".rstrip()
+                )
+            case "content_block_delta":
+                kind, *rest = event["delta"].values()
+                said.append(f"{event['index']} +{rest[0]}" + ("!" if kind == "signature_delta" else ""))
+            case "content_block_stop":
+                said.append(f"{event['index']} .")
+    return said
+
+
+def call(index: int, arguments: str, name: str = "", id: str = "") -> dict[str, Any]:
+    return {"index": index, "id": id, "function": {"name": name, "arguments": arguments}}
+
+
+def test_a_completion_is_a_message_with_its_blocks_in_order() -> None:
+    told = whole(
+        "tool_calls",
+        content="a",
+        reasoning_content="hm",
+        reasoning_details=[SIGNED, HIDDEN, {**SIGNED, "format": "another"}],
+        tool_calls=[call(0, '{"x": 1}', "f", "t"), call(1, "", "g", "u"), call(2, "{oops", "h", "v")],
+    )
+    assert told["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": "s"},
+        {"type": "redacted_thinking", "data": "d"},
+        {"type": "text", "text": "a"},
+        {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}},
+        {"type": "tool_use", "id": "u", "name": "g", "input": {}},
+        {"type": "tool_use", "id": "v", "name": "h", "input": {"arguments": "{oops"}},
+    ]
+    assert (told["id"], told["model"], told["stop_reason"], told["stop_sequence"]) == (
+        "i",
+        "m",
+        "tool_use",
+        None,
+    )
+
+
+def test_thoughts_that_nobody_signed_are_thoughts_all_the_same() -> None:
+    assert whole(content=None, reasoning_content="hm")["content"] == [
+        {"type": "thinking", "thinking": "hm", "signature": ""}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "stop", "sequence"),
+    [
+        (whole("length", content="a"), "max_tokens", None),
+        (whole(None, content="a"), "end_turn", None),
+        (whole("stop", stop="END", content="a"), "stop_sequence", "END"),
+        (whole("stop", stop=7, content="a"), "end_turn", None),
+        (whole("stop", refusal="no"), "refusal", None),
+        (whole("", tool_calls=[call(0, "{}", "f", "t")]), "tool_use", None),
+        (whole("eos", content="a"), "eos", None),
+    ],
+)
+def test_why_an_answer_ended(told: dict[str, Any], stop: str, sequence: str | None) -> None:
+    """vLLM tells the token that stopped it as a number, and Snowflake nothing at all."""
+    assert (told["stop_reason"], told["stop_sequence"]) == (stop, sequence)
+
+
+def test_a_stream_has_a_start_its_blocks_and_an_end() -> None:
+    usage = {"prompt_tokens": 9, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
+    azure = {"id": "", "model": "", "choices": []}  # its first chunk, of which nothing is to be told
+    first = {"id": "i", "model": "m", "choices": [{"delta": {"role": "assistant", "content": ""}}]}
+    end = {"choices": [{"finish_reason": "length"}]}
+    start, *blocks, delta, stop = stream(
+        azure, first, {"content": "a"}, {"content": "b"}, end, {"choices": [], "usage": usage}
+    )
+    assert (start["message"]["id"], start["message"]["model"], start["message"]["content"]) == ("i", "m", [])
+    assert short(blocks) == ["0 text", "0 +a", "0 +b", "0 ."]
+    assert delta["delta"] == {"stop_reason": "max_tokens", "stop_sequence": None}
+    assert delta["usage"] == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 4,
+        "output_tokens": 3,
+    }
+    assert stop == {"type": "message_stop"}
+
+
+def test_a_stream_of_nothing_is_still_a_whole_message() -> None:
+    assert [event["type"] for event in stream()] == ["message_start", "message_delta", "message_stop"]
+
+
+def test_a_block_ends_where_another_kind_begins() -> None:
+    found = stream(
+        {"reasoning_content": "hm"}, {"reasoning_content": "!"}, {"content": "a"}, {"refusal": "no"}
+    )
+    assert short(found) == ["0 thinking", "0 +hm", "0 +!", "0 .", "1 text", "1 +a", "1 +no", "1 ."]
+    assert found[-2]["delta"]["stop_reason"] == "refusal"
+
+
+def test_signatures_close_their_thoughts() -> None:
+    said = [{"text": "hm"}, {"signature": "s"}, HIDDEN, {"text": "", "signature": "r"}]
+    found = stream(*({"reasoning_details": [detail]} for detail in said))
+    assert short(found) == ["0 thinking", "0 +hm", "0 +s!", "0 .", "1 redacted_thinking d", "1 .",
+                            "2 thinking", "2 +r!", "2 ."]  # fmt: skip
+
+
+def test_calls_follow_one_another() -> None:
+    found = stream(
+        {"tool_calls": [call(0, "", "f", "t")]},
+        {"tool_calls": [call(0, '{"x"'), call(0, "")]},
+        {"tool_calls": [call(0, ":1}")]},
+        {"tool_calls": [call(1, "{}", "g", "u")]},
+    )
+    assert short(found) == ["0 tool_use t", '0 +{"x"', "0 +:1}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
+    assert found[-2]["delta"]["stop_reason"] == "tool_use"
+
+
+def test_calls_that_come_interleaved_are_told_one_after_the_other() -> None:
+    """OpenAI may write two at once; of the second nothing is told until the first one's arguments are whole."""
+    found = stream(
+        {"tool_calls": [call(0, "{", "f", "t"), call(1, "", "g", "u")]},
+        {"tool_calls": [call(1, "{"), call(0, "}")]},
+        {"tool_calls": [call(1, "}")]},
+    )
+    assert short(found) == ["0 tool_use t", "0 +{", "0 +}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
+
+
+def test_words_between_calls_lose_no_call() -> None:
+    found = stream({"tool_calls": [call(0, "{", "f", "t"), call(1, "{}", "g", "u")]}, {"content": "a"})
+    assert short(found) == [
+        "0 tool_use t",
+        "0 +{",
+        "0 .",
+        "1 tool_use u",
+        "1 +{}",
+        "1 .",
+        "2 text",
+        "2 +a",
+        "2 .",
+    ]
+
+
+def test_a_sequence_that_stopped_the_stream_is_told() -> None:
+    end = {"choices": [{"delta": {}, "finish_reason": "stop", "stop_reason": "END"}]}
+    assert stream({"content": "a"}, end)[-2]["delta"] == {
+        "stop_reason": "stop_sequence",
+        "stop_sequence": "END",
+    }
+
+
+@pytest.mark.parametrize(("kind", "told"), [("rate_limit_error", "rate_limit_error"), ("own", "api_error")])
+def test_an_error_has_a_type_that_anthropic_knows(kind: str, told: str) -> None:
+    said = MessagesTeller().write({"error": {"type": kind, "message": "no"}})
+    assert orjson.loads(said.split(b"data: ")[1])["error"] == {"type": told, "message": "no"}

@@ -1,0 +1,203 @@
+"""A call in one dialect, answered in another: the way there and back, its account, and answers that are wrong."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Call
+from gateway.core.failure import BadRequest
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes, Tap
+from gateway.wire.registry import between
+from gateway.wire.sse import BadStream
+from tests.scripted import DONE, FINISH, USAGE, event, word
+
+TO_CHAT = between("anthropic.messages", "openai.chat")
+TO_MESSAGES = between("openai.chat", "anthropic.messages")
+USER = [{"role": "user", "content": "hi"}]
+
+
+def call(stream: bool = False) -> Call:
+    payload = {"model": "m", "messages": USER, "max_tokens": 9, "stream": stream}
+    return Call("messages", "anthropic.messages", "POST", "/messages", b"", payload, "m", stream)
+
+
+def tap() -> tuple[Tap, Usage]:
+    usage = Usage()
+    return TO_CHAT.tap({}, usage, withhold_usage=False), usage
+
+
+def whole(body: Any) -> tuple[Any, Tap, Usage]:
+    watched, usage = tap()
+    told = watched.whole(body if isinstance(body, bytes) else orjson.dumps(body))
+    return told and orjson.loads(told), watched, usage
+
+
+def test_a_call_goes_out_in_the_providers_format_under_the_providers_name_for_the_model() -> None:
+    assert orjson.loads(TO_CHAT.write(call(), Changes("theirs"))) == {
+        "model": "theirs",
+        "messages": USER,
+        "max_tokens": 9,
+    }
+
+
+def test_a_stream_asks_for_usage_because_its_reader_must_be_told() -> None:
+    sent = orjson.loads(TO_CHAT.write(call(stream=True), Changes("m")))
+    assert (sent["stream"], sent["stream_options"]) == (True, {"include_usage": True})
+    assert TO_CHAT.gives_usage({})
+
+
+def test_there_is_no_way_between_formats_of_different_purpose() -> None:
+    with pytest.raises(BadRequest, match="cannot be translated") as caught:
+        between("openai.embeddings", "anthropic.messages")
+    assert caught.value.code == "unsupported_endpoint"
+
+
+def test_a_whole_answer_is_told_and_counted() -> None:
+    choice = {"index": 0, "message": {"content": "yes"}, "finish_reason": "length"}
+    counts = {"prompt_tokens": 7, "completion_tokens": 3}
+    told, watched, usage = whole({"id": "c", "model": "m", "choices": [choice], "usage": counts})
+    assert told["content"] == [{"type": "text", "text": "yes"}]
+    assert told["stop_reason"] == "max_tokens"
+    assert (usage.prompt, usage.completion, usage.reported) == (7, 3, True)
+    assert (watched.finish_reason, watched.finished, watched.failed) == ("length", True, False)
+
+
+def test_an_answer_without_usage_is_estimated() -> None:
+    _, _, usage = whole({"choices": [{"message": {"content": "y" * 400}}]})
+    assert 100 <= usage.completion <= 120
+    assert not usage.reported
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"<html>", {"choices": []}, {"choices": [7]}, {"choices": [{"message": 5}]}, [],
+     {"choices": [{"message": {"tool_calls": [{"function": 5}]}}]}],
+)  # fmt: skip
+def test_an_answer_of_another_shape_is_a_failure_of_the_provider(body: Any) -> None:
+    told, watched, _ = whole(body)
+    assert told is None
+    assert watched.failed
+
+
+def test_a_stream_is_told_event_by_event_and_ends_once() -> None:
+    watched, usage = tap()
+    assert b"text_delta" in watched.feed(word("hello"))
+    assert (watched.begun, watched.finished) == (True, False)
+    assert watched.feed(FINISH) == b""
+    assert watched.feed(USAGE) == b""
+    assert watched.feed(event(choices=[{"delta": {}}])) == b""  # what comes after the count is not guessed at
+    end = watched.feed(DONE)
+    assert end.count(b"event: message_stop") == 1
+    assert (watched.finished, watched.finish_reason, usage.completion) == (True, "stop", 3)
+    assert watched.rest() == b""
+
+
+def test_a_stream_without_its_last_word_ends_with_its_reason() -> None:
+    watched, usage = tap()
+    watched.feed(word("hello") + FINISH[:-1])
+    assert b"message_stop" in watched.rest()
+    assert usage.completion == 2  # of "hello", by estimate
+
+
+def test_a_stream_that_breaks_off_has_not_finished() -> None:
+    watched, _ = tap()
+    watched.feed(word("hello"))
+    assert (watched.rest(), watched.finished) == (b"", False)
+
+
+def test_an_error_within_a_stream_is_told_and_nothing_ends_well_after_it() -> None:
+    watched, _ = tap()
+    told = watched.feed(event(error={"message": "no", "type": "overloaded_error"}) + DONE)
+    assert told == (
+        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
+    )
+    assert (watched.failed, watched.finished) == (True, False)
+
+
+def test_an_event_of_another_shape_breaks_the_stream() -> None:
+    watched, _ = tap()
+    with pytest.raises(BadStream, match="not what its format says"):
+        watched.feed(event(choices=[7]))
+    watched, _ = tap()
+    watched.feed(event(choices=[7])[:-1])
+    with pytest.raises(BadStream, match="the last event"):
+        watched.rest()
+
+
+def test_a_refusal_keeps_the_providers_reason() -> None:
+    said = TO_CHAT.refusal(404, b'{"error": {"message": "no such model"}}')
+    assert orjson.loads(said) == {
+        "type": "error",
+        "error": {"type": "not_found_error", "message": "no such model"},
+    }
+    told = orjson.loads(
+        TO_MESSAGES.refusal(429, b'{"error": {"type": "rate_limit_error", "message": "slow"}}')
+    )
+    assert told["error"] == {"message": "slow", "type": "rate_limit_error", "param": None, "code": None}
+
+
+# Calls of any shape
+
+MESSAGES_CALL = {
+    "model": "m", "max_tokens": 9, "system": [{"type": "text", "text": "s"}], "metadata": {"user_id": "u"},
+    "thinking": {"type": "enabled", "budget_tokens": 2000}, "output_config": {"format": {"schema": {}}},
+    "tools": [{"name": "f", "input_schema": {}}], "tool_choice": {"type": "tool", "name": "f"},
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "a"},
+                                     {"type": "image", "source": {"type": "url", "url": "u"}},
+                                     {"type": "document", "source": {"type": "text", "data": "d"}},
+                                     {"type": "document", "source": {"type": "content", "content": []}},
+                                     {"type": "tool_result", "tool_use_id": "t", "content": "c"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}},
+                                          {"type": "thinking", "thinking": "t", "signature": "s"}]},
+    ],
+}  # fmt: skip
+CHAT_CALL = {
+    "model": "m", "max_tokens": 9000, "reasoning_effort": "low", "stop": "x", "user": "u", "output_config": {},
+    "response_format": {"type": "json_schema", "json_schema": {"schema": {}}}, "n": 1, "modalities": ["text"],
+    "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}],
+    "tool_choice": {"type": "function", "function": {"name": "f"}},
+    "messages": [
+        {"role": "system", "content": "s"},
+        {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "refusal", "refusal": "r"},
+                                     {"type": "image_url", "image_url": {"url": "u"}},
+                                     {"type": "file", "file": {"file_data": "data:x;base64,a", "filename": "n"}}]},
+        {"role": "assistant", "content": None, "reasoning_details": [{"format": "anthropic-claude-v1"}],
+         "tool_calls": [{"id": "t", "function": {"name": "f", "arguments": "{}"}}], "other_blocks": [{}],
+         "function_call": {"name": "f", "arguments": "{}"}},
+        {"role": "tool", "tool_call_id": "t", "content": "c"},
+    ],
+}  # fmt: skip
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The way to every value within."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(one for name, member in inner for one in places(member, (*path, name)))]
+
+
+def changed(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    copy = value.copy()
+    copy[path[0]] = changed(value[path[0]], path[1:], new)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("way", "payload"), [(TO_CHAT, MESSAGES_CALL), (TO_MESSAGES, CHAT_CALL)], ids=["messages", "chat"]
+)
+@pytest.mark.parametrize("new", [None, True, 7, "text", [], [7], [{}], {}, {"type": "x"}], ids=repr)
+def test_whatever_stands_in_place_of_a_member_it_is_carried_over_or_refused(
+    way: Any, payload: Any, new: Any
+) -> None:
+    for path in places(payload):
+        if path in ((), ("max_tokens",), ("messages",)):
+            continue  # these are read before: the dialect takes objects alone, bounds that are, and lists
+        body = changed(payload, path, new)
+        try:
+            way.write(call()._replace(payload=body), Changes("m"))
+        except BadRequest as refusal:
+            assert refusal.param, path

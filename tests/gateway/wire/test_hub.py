@@ -1,0 +1,197 @@
+"""Chat on one side of a crossing: what its relatives write, told as OpenAI would, and the other way round."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.wire.base import Changes
+from gateway.wire.hub import ChatBack, ChatFront, ChatReader
+from gateway.wire.sse import BadStream
+from tests.scripted import DONE, FINISH, event, word
+
+BACK, FRONT = ChatBack(), ChatFront()
+STREAMS_USAGE = {"stream_options": {"include_usage": True}}
+
+
+def read(*events: bytes) -> tuple[list[Any], ChatReader]:
+    reader = ChatReader()
+    return [piece for one in events for piece in reader.feed(one)], reader
+
+
+def delta(**delta: Any) -> bytes:
+    return event(id="c", choices=[{"index": 0, "delta": delta}])
+
+
+def calls(*found: dict[str, Any]) -> bytes:
+    return delta(tool_calls=list(found))
+
+
+# A chat client
+
+
+def test_a_chat_call_is_the_house_language_already_but_an_object_of_its_own() -> None:
+    payload = {"model": "m", "messages": []}
+    chat = FRONT.to_chat(payload)
+    assert chat == payload
+    assert chat is not payload
+
+
+def test_a_completion_gets_the_members_that_openais_has() -> None:
+    told = FRONT.teller({}, 17).whole({"id": "a", "choices": []})
+    assert told == {"object": "chat.completion", "created": 17, "id": "a", "choices": []}
+
+
+def test_each_chunk_bears_the_id_and_model_that_came_once() -> None:
+    teller = FRONT.teller({}, 17)
+    assert teller.write({"id": "a", "model": "m", "choices": [], "usage": {"prompt_tokens": 1}}) == b""
+    assert orjson.loads(teller.write({"choices": [{"index": 0}]})[6:]) == {
+        "object": "chat.completion.chunk",
+        "created": 17,
+        "id": "a",
+        "model": "m",
+        "choices": [{"index": 0}],
+    }
+    assert teller.end() == DONE
+
+
+def test_usage_that_was_asked_for_is_null_until_the_last_chunk() -> None:
+    teller = FRONT.teller(STREAMS_USAGE, 17)
+    first = orjson.loads(teller.write({"choices": [{}], "usage": {"prompt_tokens": 1}})[6:])
+    last = orjson.loads(teller.end().split(b"\n\n")[0][6:])
+    assert (first["usage"], last["choices"], last["usage"]) == (None, [], {"prompt_tokens": 1})
+
+
+def test_a_provider_that_counts_nothing_gives_no_chunk_of_usage() -> None:
+    assert FRONT.teller(STREAMS_USAGE, 17).end() == DONE
+
+
+def test_an_error_in_a_stream_has_the_four_members_of_openais() -> None:
+    told = FRONT.teller({}, 0).write({"error": {"message": "no", "type": "api_error"}})
+    assert orjson.loads(told[6:]) == {
+        "error": {"param": None, "code": None, "message": "no", "type": "api_error"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("status", "given", "kind"),
+    [(400, {"type": "own"}, "own"), (429, {}, "rate_limit_error"), (401, {}, "invalid_request_error"),
+     (422, {}, "invalid_request_error"), (500, {}, "api_error")],
+)  # fmt: skip
+def test_a_refusal_without_a_type_gets_the_one_of_its_status(
+    status: int, given: dict[str, Any], kind: str
+) -> None:
+    assert orjson.loads(FRONT.refusal(status, "no", given))["error"]["type"] == kind
+
+
+# A chat provider: calls
+
+
+def test_the_output_bound_has_the_providers_name_and_stands_once() -> None:
+    chat = {"messages": [], "max_completion_tokens": 9, "max_tokens": 8}
+    assert BACK.from_chat(chat, Changes("m", cap_name="max_tokens")) == {"messages": [], "max_tokens": 9}
+    assert BACK.from_chat({"messages": [], "max_tokens": 8}, Changes("m")) == {
+        "messages": [],
+        "max_tokens": 8,
+    }
+
+
+def test_defaults_give_way_to_what_the_call_says() -> None:
+    chat = {"messages": [], "temperature": 0}
+    assert BACK.from_chat(chat, Changes("m", params={"temperature": 1, "user": "u"})) == {
+        "messages": [],
+        "temperature": 0,
+        "user": "u",
+    }
+
+
+def test_what_chat_has_no_field_for_is_kept_from_chat_providers() -> None:
+    message = {"role": "assistant", "content": "x", "reasoning_content": "t", "reasoning_details": []}
+    sent = BACK.from_chat({"messages": [message]}, Changes("m"))
+    assert sent["messages"] == [{"role": "assistant", "content": "x"}]
+
+
+# A chat provider: answers
+
+
+@pytest.mark.parametrize(
+    ("message", "content", "thought"),
+    [
+        ({"content": "a", "reasoning_content": "t"}, "a", "t"),
+        ({"content": "a", "reasoning": "t"}, "a", "t"),
+        ({"content": [{"type": "thinking", "thinking": [{"type": "text", "text": "t"}, 7]},
+                      {"type": "text", "text": "a"}, {"type": "reference"}, 7]}, "a", "t"),
+        ({"content": [{"type": "thinking", "thinking": "t"}]}, "", "t"),
+        ({"content": None}, None, None),
+    ],
+)  # fmt: skip
+def test_reasoning_has_one_name_and_content_is_text(message: Any, content: Any, thought: Any) -> None:
+    told = BACK.completion({"choices": [{"message": message}]})["choices"][0]["message"]
+    assert (told["content"], told.get("reasoning_content")) == (content, thought)
+
+
+def test_a_call_without_an_id_gets_one_that_its_result_can_name() -> None:
+    message = {"tool_calls": [{"function": {"name": "f"}}, {"id": "b", "function": {"name": "g"}}]}
+    told = BACK.completion({"id": "c", "choices": [{"message": message}]})["choices"][0]["message"]
+    assert [call["id"] for call in told["tool_calls"]] == ["c-0", "b"]
+
+
+@pytest.mark.parametrize("answer", [[], {}, {"choices": 7}, {"choices": []}])
+def test_an_answer_without_choices_is_none(answer: Any) -> None:
+    with pytest.raises(BadStream):
+        BACK.completion(answer)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"error": {"message": "no", "type": "t", "param": "p", "code": 5}}',
+         {"message": "no", "type": "t", "param": "p", "code": "5"}),
+        (b'{"message": "no"}', {"message": "no", "type": None, "param": None, "code": None}),
+        (b'{"detail": "Invalid API Key"}', {"message": "Invalid API Key", "type": None, "param": None, "code": None}),
+        (b'{"detail": [{"loc": 1}]}',
+         {"message": '{"detail":[{"loc":1}]}', "type": None, "param": None, "code": None}),
+        (b'{"code": "invalid-argument", "error": "a text"}', {"message": "a text", "code": "invalid-argument"}),
+        (b'["no"]', {"message": "['no']", "code": None}),
+        (b"<html>", {"message": "<html>"}),
+        (b"", {"message": "the provider gave no reason"}),
+    ],
+)  # fmt: skip
+def test_every_relatives_error_is_read(body: bytes, error: dict[str, Any]) -> None:
+    """Mistral writes `detail`, xAI a text with the code beside it, vLLM the members without an envelope."""
+    assert BACK.error(body) == error
+
+
+# A chat provider: streams
+
+
+def test_chunks_are_read_until_done() -> None:
+    pieces, reader = read(word("a"), b": comment\n\n", FINISH, DONE)
+    assert [piece["choices"][0]["delta"] for piece in pieces] == [{"content": "a"}, {}]
+    assert reader.finished
+
+
+def test_usage_is_found_where_its_provider_puts_it() -> None:
+    counts = {"prompt_tokens": 1}
+    pieces, _ = read(event(choices=[], usage=counts), event(x_groq={"usage": counts}), event(x_groq="?"))
+    assert [piece["usage"] for piece in pieces] == [counts, counts, None]
+
+
+@pytest.mark.parametrize("data", [b"data: {\n\n", b"data: 7\n\n"])
+def test_an_event_that_is_no_object_breaks_the_stream(data: bytes) -> None:
+    with pytest.raises(BadStream):
+        ChatReader().feed(data)
+
+
+def test_groqs_error_in_a_stream_is_an_error() -> None:
+    told = b'event: error\ndata: {"error": {"message": "Failed to call a function", "code": "tool_use_failed"}}\n\n'
+    [piece], _ = read(told)
+    assert piece["error"]["code"] == "tool_use_failed"
+
+
+def test_calls_without_index_and_id_are_told_apart() -> None:
+    whole = {"function": {"name": "f", "arguments": "{}"}}
+    more = calls({"function": {"arguments": " "}}), calls({"index": 0, "id": "y"})
+    pieces, _ = read(calls(whole, {"id": "x", **whole}), *more)
+    found = [call for piece in pieces for call in piece["choices"][0]["delta"]["tool_calls"]]
+    assert [(call["index"], call.get("id")) for call in found] == [(0, "c-0"), (1, "x"), (1, None), (0, "y")]
