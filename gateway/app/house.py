@@ -40,6 +40,7 @@ from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Upstream
+from gateway.upstream.credentials import Credentials
 from gateway.upstream.proxy import Proxies
 from gateway.usage.spool import Spool
 from gateway.wire.registry import DIALECTS
@@ -79,6 +80,10 @@ class House:
         stack.callback(self.spool.close)
         self.upstream = Upstream(tls=tls_of(plan), proxies=Proxies.from_environment(plan.environ))
         stack.push_async_callback(self.upstream.aclose)
+        self.credentials = Credentials(self.upstream, plan.environ, time.time, meters, log)
+        self.credentials.keep(self.desk.snapshot.tables.sources)
+        self.desk.changed.append(lambda snapshot: self.credentials.keep(snapshot.tables.sources))
+        stack.push_async_callback(self.credentials.aclose)
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
         self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
@@ -91,6 +96,7 @@ class House:
             *shared,
             self.desk.watch(),
             self.keys.keep_fresh(),
+            self.credentials.run(),
             self.spool.sync(),
             self.log.run(),
             self.telemetry.watch_loop(),
@@ -114,6 +120,7 @@ class House:
             time.perf_counter,
             random.random,
             carry_on,
+            self.credentials,
         )
         pipeline = Pipeline(
             self.allowance,

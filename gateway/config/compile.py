@@ -38,6 +38,7 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
         [party.engine for party in found.values() if party.engine is not None],
         bench.warnings,
         [secret for party in found.values() for secret in party.secrets if len(secret) >= 8],
+        [party.source for party in found.values() if party.source is not None],
     )
     return Snapshot(papers.version, tables)
 

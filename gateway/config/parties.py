@@ -9,6 +9,7 @@ from gateway.config.papers import Paper
 from gateway.config.problem import Path
 from gateway.config.schema import ModelsPaper, ModelSpec, ProviderFields, ProvidersPaper, TargetSpec
 from gateway.config.snapshot import Engine, Model, Retry, Timeouts
+from gateway.core.credential import Source
 from gateway.core.exchange import Target
 from gateway.core.failure import Failure
 from gateway.policy.globs import is_glob
@@ -29,6 +30,7 @@ class Party(NamedTuple):
     ask_usage: bool
     engine: Engine | None = None
     secrets: tuple[str, ...] = ()
+    source: Source | None = None
 
 
 def parties(bench: Bench) -> dict[str, Party]:
@@ -68,9 +70,10 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
         except ValueError as error:
             field, _, message = str(error).partition(": ")
             bench.note(paper, (*path, *field.split(".", 1)), message)
+    source = adapter.source(facts) if facts is not None else None
     keys = own.get("api_key") or []
     secrets = tuple([keys] if isinstance(keys, str) else keys)
-    return Party(fields.type, facts, fields.default, fields.stream_usage == "ask", engine, secrets)
+    return Party(fields.type, facts, fields.default, fields.stream_usage == "ask", engine, secrets, source)
 
 
 def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from gateway.core.claim import Claim
+from gateway.core.credential import Source
 from gateway.core.exchange import Caller, Exchange, Target
 from gateway.core.failure import Failure, Forbidden, NoTarget, NotFound
 from gateway.core.key import KeyFacts as KeyFacts
@@ -102,6 +103,7 @@ class Tables:
     engines: Sequence[Engine] = ()
     warnings: Sequence[str] = ()
     secrets: Sequence[str] = field(default=(), repr=False)
+    sources: Sequence[Source] = field(default=(), repr=False)  # of credentials that expire
 
 
 class Snapshot:

@@ -103,6 +103,12 @@ class Meters:
         self.condition_errors = Counter(
             "gateway_policy_eval_errors_total", "Conditions (CEL) that failed to evaluate.", ("rule",)
         )
+        self.credentials = Counter(
+            "gateway_credential_renewals_total",
+            "Renewals of credentials that expire: ok or failed.",
+            ("result",),
+            known=(("ok",), ("failed",)),
+        )
         self.policy_info = Gauge(
             "gateway_policy_info", "The policy set in force.", ("version",), largest=True
         )

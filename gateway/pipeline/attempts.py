@@ -29,6 +29,7 @@ from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
+from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
 from gateway.wire.base import Tap, Way
 from gateway.wire.sse import BadStream
@@ -52,6 +53,7 @@ class Tools(NamedTuple):
     clock: Clock
     dice: Dice
     tracing: Tracing
+    credentials: Credentials
 
 
 class Spool(Protocol):
@@ -147,6 +149,9 @@ class Attempts:
         self._turn += 1
         tracing = self._tools.tracing(exchange, attempt)
         wire = provider.request(target, call, way.name, body, tracing, self._turn)
+        if (source := provider.source(target.facts)) is not None:
+            credentials = self._tools.credentials
+            wire = credentials.current(source, wire) or await credentials.wait(source, wire)
         tap = way.tap(
             call.payload,
             exchange.usage,
@@ -281,7 +286,7 @@ def _last_word(setback: Setback, attempt: Attempt) -> Answered:
         if setback.failure is Failure.TIMED_OUT and not setback.body:
             raise UpstreamTimeout(f"no provider answered in time: {setback.message}", setback.failure)
         if setback.failure is Failure.UNAUTHORIZED:
-            raise _refused_key(attempt)
+            raise _refused_key(setback, attempt)
         if not setback.body or not setback.headers:
             raise UpstreamFailed(f"no provider answered: {setback.message}", setback.failure)
     headers = list(setback.headers)
@@ -291,7 +296,9 @@ def _last_word(setback: Setback, attempt: Attempt) -> Answered:
     return Answered(attempt.target, attempt, setback.status, headers, setback.body)
 
 
-def _refused_key(attempt: Attempt) -> GatewayError:
+def _refused_key(setback: Setback, attempt: Attempt) -> GatewayError:
+    if not setback.status:
+        return UpstreamFailed(f"the gateway has no credential to show: {setback.message}", setback.failure)
     return UpstreamFailed(
         f'the provider "{attempt.target.provider}" refused the gateway\'s own credential '
         f"(status {attempt.status}); the gateway's operator must mend it",

@@ -10,6 +10,7 @@ from gateway.upstream.failures import (
     ConnectFailed,
     ConnectionCut,
     ConnectTimedOut,
+    NoCredential,
     TimedOut,
     UpstreamError,
 )
@@ -28,6 +29,8 @@ class Setback(NamedTuple):
 
 def of_error(error: UpstreamError) -> Setback:
     """The setback a failed request amounts to."""
+    if isinstance(error, NoCredential):
+        return Setback(Failure.UNAUTHORIZED, str(error))
     if isinstance(error, TimedOut | ConnectTimedOut):
         return Setback(Failure.TIMED_OUT, str(error))
     if isinstance(error, ConnectFailed):

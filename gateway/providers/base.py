@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from gateway.core.address import WireRequest
+from gateway.core.credential import Source
 from gateway.core.exchange import Call, Headers, Target
 from gateway.core.failure import Failure
 
@@ -35,6 +36,11 @@ class Provider(Protocol):
 
     def enabled(self, spec: Any) -> bool:
         """Whether this provider can be used; one whose key is empty is off."""
+        ...
+
+    def source(self, facts: Any) -> Source | None:
+        """Where the credential comes from that its requests show beside what `request` writes; None where
+        nothing expires."""
         ...
 
     def params(self, facts: Any) -> Mapping[str, Any]:

@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from gateway.core.address import Origin, WireRequest
+from gateway.core.credential import Source
 from gateway.core.exchange import Call, Headers, Target
 from gateway.core.failure import Failure
 from gateway.providers.base import failure_from_status
@@ -72,6 +73,9 @@ class Compatible:
         heads = tuple(common + self.credential + _header_value("api_key", key) for key in keys)
         secrets = tuple(key.encode() for key in keys if len(key) >= 8)
         return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params)
+
+    def source(self, facts: Any) -> Source | None:
+        return None
 
     def params(self, facts: Place) -> Mapping[str, Any]:
         return facts.params

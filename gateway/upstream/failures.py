@@ -1,6 +1,7 @@
 """How a request to a provider can fail. Messages name the place and the phase, never headers or bodies.
 
 UpstreamError
+├── NoCredential        the credential to show could not be had
 ├── ConnectFailed       no connection: refused, no such host, TLS or proxy said no
 ├── ConnectTimedOut     none within the connect timeout (or no free place in the pool)
 ├── TimedOut            connected, but silent for too long; `phase` says where
@@ -12,6 +13,10 @@ UpstreamError
 
 class UpstreamError(Exception):
     """A request to a provider that got no (whole) answer."""
+
+
+class NoCredential(UpstreamError):
+    pass
 
 
 class ConnectFailed(UpstreamError):

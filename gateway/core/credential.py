@@ -1,0 +1,51 @@
+"""Credentials that expire: how one is had, and how a request shows it. A source only says what is to be asked;
+`upstream.credentials` asks, keeps what came and renews it ahead of time.
+"""
+
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from gateway.core.address import WireRequest
+
+
+class Told(NamedTuple):
+    """What came of one step. A file that can be read is a 200, one that cannot a 404; 0 where no answer came
+    (`body` is why)."""
+
+    status: int
+    body: bytes
+
+
+class Credential(NamedTuple):
+    """`value` is the source's own affair; `seconds` is how long it is good for, None for ever."""
+
+    value: Any
+    seconds: float | None = None
+
+
+class Unobtainable(Exception):
+    """There is no credential to be had; the message says why and how to mend it, and holds no secret."""
+
+
+# Yields a request or the path of a file, is sent what came of it, returns the credential.
+Steps = Generator[WireRequest | Path, Told, Credential]
+
+
+class Source(Protocol):
+    """Where a provider's credential comes from: a frozen, hashable fact. Equal sources share one credential;
+    secrets stay out of `repr`."""
+
+    @property
+    def name(self) -> str:
+        """What messages call it."""
+        ...
+
+    def obtain(self, now: float, environ: Mapping[str, str]) -> Steps:
+        """`now` is in seconds since the epoch. Raises Unobtainable at any step."""
+        ...
+
+    def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
+        """The header lines that show the credential on this request, each with CRLF. On the hot path: no step
+        of it may wait."""
+        ...

@@ -1,0 +1,158 @@
+"""Keeps the credentials that expire: renewed ahead of time, off the hot path, once however many calls want one.
+
+A call finds a current credential by a look-up, with no await. Only one that comes before the first renewal is
+done, or after all renewals since have failed, waits; and all that do wait for the same one.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gateway.core.address import WireRequest
+from gateway.core.credential import Credential, Source, Told, Unobtainable
+from gateway.core.meters import Meters
+from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.failures import NoCredential, UpstreamError
+
+Clock = Callable[[], float]
+Log = Callable[[str, str], None]  # level, message
+
+SPENT = 0.8  # the share of a credential's time after which it is renewed
+SOONEST = 1.0  # seconds between renewals, whatever time a credential is said to have
+FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the next try, doubled while tries fail
+LARGEST = 1 << 20  # bytes of a token endpoint's answer
+_TIMING = Timing(connect=2.0, first_byte=10.0, idle=10.0)
+
+
+@dataclass(slots=True)
+class _Kept:
+    """One source's credential; `expires` and `renews` are in the loop's time, `renewal` is under way."""
+
+    value: Any = None
+    expires: float = 0.0
+    renews: float = 0.0
+    pause: float = 0.0  # after the last failure, 0 if there was none
+    renewal: "asyncio.Task[None] | None" = None
+    why: str = ""
+
+
+class Credentials:
+    """Made inside a running loop. `run` renews what `keep` names; without it every expiry costs a call a wait."""
+
+    def __init__(
+        self, upstream: Upstream, environ: Mapping[str, str], wall_clock: Clock, meters: Meters, log: Log
+    ) -> None:
+        self._upstream, self._environ, self._now = upstream, environ, wall_clock
+        self._meters, self._log = meters, log
+        self._loop = asyncio.get_running_loop()
+        self._kept: dict[Source, _Kept] = {}
+        self._changed = asyncio.Event()
+
+    def keep(self, sources: Iterable[Source]) -> None:
+        """From now on exactly these are kept current; a source that stays keeps its credential."""
+        wanted = dict.fromkeys(sources)
+        for gone in self._kept.keys() - wanted.keys():
+            kept = self._kept.pop(gone)
+            if kept.renewal is not None:
+                kept.renewal.cancel()
+        for source in wanted:
+            self._kept.setdefault(source, _Kept())
+        self._changed.set()
+
+    def current(self, source: Source, wire: WireRequest) -> WireRequest | None:
+        """The request with its credential shown; None where there is none to show, and one must `wait`."""
+        kept = self._kept.get(source)
+        if kept is None or kept.expires <= self._loop.time():
+            return None
+        return wire._replace(head=wire.head + source.authorize(kept.value, wire, self._now()))
+
+    async def wait(self, source: Source, wire: WireRequest) -> WireRequest:
+        """The same, once the renewal that is under way (or begins now) is done. Raises NoCredential, at once
+        while the pause after a failed one lasts."""
+        kept = self._kept.setdefault(source, _Kept())
+        if not kept.why or kept.renews <= self._loop.time():
+            await asyncio.wait([self._renewal(source, kept)])
+        ready = self.current(source, wire)
+        if ready is None:
+            raise NoCredential(f"{source.name}: {kept.why or 'the policies changed meanwhile; try again'}")
+        return ready
+
+    async def run(self) -> None:
+        """Renew ahead of time until cancelled."""
+        while True:
+            self._changed.clear()
+            now = self._loop.time()
+            for source, kept in self._kept.items():
+                if kept.renews <= now:
+                    self._renewal(source, kept)
+            resting = [kept.renews for kept in self._kept.values() if kept.renewal is None]
+            try:
+                async with asyncio.timeout_at(min(resting, default=None)):
+                    await self._changed.wait()
+            except TimeoutError:
+                continue
+
+    async def aclose(self) -> None:
+        """End the renewals under way."""
+        renewals = [kept.renewal for kept in self._kept.values() if kept.renewal is not None]
+        for renewal in renewals:
+            renewal.cancel()
+        await asyncio.gather(*renewals, return_exceptions=True)
+
+    def _renewal(self, source: Source, kept: _Kept) -> "asyncio.Task[None]":
+        """The one renewal of this source; a call that gives up waiting does not end it."""
+        if kept.renewal is None:
+            kept.renewal = self._loop.create_task(self._renew(source, kept))
+        return kept.renewal
+
+    async def _renew(self, source: Source, kept: _Kept) -> None:
+        """Never raises but for cancellation: what went wrong is kept to be told, and tried again."""
+        try:
+            value, seconds = await self._obtain(source)
+        except Exception as error:  # a task's border: an unforeseen answer must not end the renewals
+            kept.why = str(error) if isinstance(error, Unobtainable) else f"unforeseen: {error!r}"
+            kept.pause = min(kept.pause * 2 or FIRST_PAUSE, LONGEST_PAUSE)
+            kept.renews = self._loop.time() + kept.pause
+            self._meters.credentials.add(("failed",))
+            self._log("error", f"no credential of {source.name}: {kept.why}; next try in {kept.pause:g} s")
+        else:
+            now, lasts = self._loop.time(), float("inf") if seconds is None else seconds
+            kept.value, kept.expires = value, now + lasts
+            kept.renews = now + max(lasts * SPENT, SOONEST)
+            kept.pause, kept.why = 0.0, ""
+            self._meters.credentials.add(("ok",))
+        finally:
+            kept.renewal = None
+            self._changed.set()
+
+    async def _obtain(self, source: Source) -> Credential:
+        """Walk the source's steps. Raises Unobtainable."""
+        steps = source.obtain(self._now(), self._environ)
+        told: Any = None  # what starts a generator
+        while True:
+            try:
+                asked = steps.send(told)
+            except StopIteration as end:
+                credential: Credential = end.value
+                return credential
+            told = await (asyncio.to_thread(_read, asked) if isinstance(asked, Path) else self._ask(asked))
+
+    async def _ask(self, wire: WireRequest) -> Told:
+        assert isinstance(wire.body, bytes)
+        try:
+            answer = await self._upstream.send(wire.origin, wire.head, wire.body, _TIMING, whole=True)
+            try:
+                return Told(answer.status, await answer.body(LARGEST))
+            finally:
+                answer.close()
+        except UpstreamError as error:
+            return Told(0, str(error).encode())
+
+
+def _read(path: Path) -> Told:
+    try:
+        return Told(200, path.read_bytes())
+    except OSError as error:
+        return Told(404, str(error.strerror).encode())

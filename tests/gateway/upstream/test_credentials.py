@@ -1,0 +1,194 @@
+import asyncio
+from collections.abc import AsyncIterator, Generator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.address import Origin, WireRequest
+from gateway.core.credential import Credential, Source, Told, Unobtainable
+from gateway.core.meters import Meters
+from gateway.upstream import credentials as room
+from gateway.upstream.client import Upstream
+from gateway.upstream.credentials import Credentials
+from gateway.upstream.failures import NoCredential
+from tests.scripted import Act, Asked, Provider, answer
+
+CALL = WireRequest(Origin("http", "127.0.0.1", 1), b"POST /x HTTP/1.1\r\n", b"{}", 2)
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Asks a token endpoint; `path` is a file to be read before."""
+
+    port: int
+    path: str = ""
+    name = "test"
+
+    def obtain(
+        self, now: float, environ: Mapping[str, str]
+    ) -> Generator[WireRequest | Path, Told, Credential]:
+        secret = (yield Path(self.path)) if self.path else Told(200, b"")
+        if secret.status != 200:
+            raise Unobtainable(f"{self.path}: {secret.body.decode()}")
+        head = b"POST /token HTTP/1.1\r\nhost: x\r\n"
+        told = yield WireRequest(Origin("http", "127.0.0.1", self.port), head, secret.body, len(secret.body))
+        if told.status != 200:
+            raise Unobtainable(f"it answered {told.status}")
+        token = orjson.loads(told.body)
+        return Credential(token["access_token"], token.get("expires_in"))
+
+    def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
+        return b"authorization: Bearer %b\r\n" % value.encode()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """Has its credential without a step, and for ever."""
+
+    name = "ready"
+
+    def obtain(
+        self, now: float, environ: Mapping[str, str]
+    ) -> Generator[WireRequest | Path, Told, Credential]:
+        yield from ()
+        return Credential(environ["KEY"])
+
+    def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
+        return b"x-key: %b at %d\r\n" % (value.encode(), now)
+
+
+def token(text: str, seconds: float = 3600) -> Act:
+    return answer({"access_token": text, "expires_in": seconds})
+
+
+def port_of(provider: Provider) -> int:
+    return int(provider.url.split(":")[2].partition("/")[0])
+
+
+@asynccontextmanager
+async def keeping(*sources: Source, run: bool = True) -> AsyncIterator[tuple[Credentials, list[str], Meters]]:
+    upstream, told, meters = Upstream(), [], Meters()
+    kept = Credentials(upstream, {"KEY": "k"}, lambda: 1e9, meters, lambda level, text: told.append(text))
+    kept.keep(sources)
+    job = asyncio.ensure_future(kept.run()) if run else None
+    try:
+        yield kept, told, meters
+    finally:
+        if job is not None:
+            job.cancel()
+            await asyncio.gather(job, return_exceptions=True)
+        await kept.aclose()
+        await upstream.aclose()
+
+
+async def test_a_credential_is_there_before_any_call_and_found_without_waiting(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("s3cret")
+    arrived = asyncio.Event()
+
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await token("a")(asked, writer)
+        arrived.set()
+
+    async with Provider([act]) as provider:
+        async with keeping(source := Endpoint(port_of(provider), str(secret))) as (kept, _, meters):
+            await arrived.wait()
+            await kept.wait(source, CALL)
+            shown = kept.current(source, CALL)
+            assert shown == CALL._replace(head=CALL.head + b"authorization: Bearer a\r\n")
+        assert [one.body for one in provider.asked] == [b"s3cret"]
+        assert meters.credentials.values == {("ok",): 1, ("failed",): 0}
+
+
+async def test_calls_that_come_together_share_one_renewal() -> None:
+    async with Provider([token("a")]) as provider:
+        async with keeping(run=False) as (kept, _, _):
+            sources = [Endpoint(port_of(provider)) for _ in range(20)]  # equal, not the same
+            assert kept.current(sources[0], CALL) is None
+            came = await asyncio.gather(*(kept.wait(source, CALL) for source in sources))
+            assert {one.head for one in came} == {CALL.head + b"authorization: Bearer a\r\n"}
+        assert len(provider.asked) == 1
+
+
+async def test_it_is_renewed_before_it_expires_and_no_call_ever_waits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(room, "SOONEST", 0.01)
+    asked_again = asyncio.Event()
+
+    async def second(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        asked_again.set()
+        await token("b")(asked, writer)
+
+    async with Provider([token("a", 0.5), second]) as provider:
+        async with keeping(source := Endpoint(port_of(provider))) as (kept, _, _):
+            await kept.wait(source, CALL)
+            await asked_again.wait()
+            seen: set[bytes] = set()
+            while b"Bearer b" not in str(seen).encode():
+                shown = kept.current(source, CALL)
+                assert shown is not None, "the old one is good until the new one is there"
+                seen.add(shown.head[-10:])
+                await asyncio.sleep(0)
+
+
+async def test_a_renewal_that_fails_is_told_and_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FIRST_PAUSE", 0.02)
+    async with Provider([answer({}, 500), answer(b"no json"), token("a")]) as provider:
+        async with keeping(source := Endpoint(port_of(provider)), run=False) as (kept, told, meters):
+            with pytest.raises(NoCredential, match="test: it answered 500"):
+                await kept.wait(source, CALL)
+            with pytest.raises(NoCredential, match="test: it answered 500"):  # at once: it has just failed
+                await kept.wait(source, CALL)
+            assert len(provider.asked) == 1
+            job = asyncio.ensure_future(kept.run())
+            while kept.current(source, CALL) is None:
+                await asyncio.sleep(0.005)
+            job.cancel()
+        assert meters.credentials.values == {("ok",): 1, ("failed",): 2}
+        assert "no credential of test: it answered 500; next try in 0.02 s" in told[0]
+
+
+async def test_a_call_that_gives_up_waiting_does_not_end_the_renewal_for_the_others() -> None:
+    release = asyncio.Event()
+
+    async def slow(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        await token("a")(asked, writer)
+
+    async with Provider([slow]) as provider:
+        async with keeping(source := Endpoint(port_of(provider)), run=False) as (kept, _, _):
+            impatient, patient = (asyncio.ensure_future(kept.wait(source, CALL)) for _ in range(2))
+            await asyncio.sleep(0)
+            impatient.cancel()
+            release.set()
+            assert (await patient).head.endswith(b"Bearer a\r\n")
+        assert len(provider.asked) == 1
+
+
+async def test_who_is_no_longer_named_is_no_longer_kept() -> None:
+    async with Provider() as provider:
+        async with keeping(Ready()) as (kept, _, _):
+            shown = await kept.wait(Ready(), CALL)
+            assert shown.head == CALL.head + b"x-key: k at 1000000000\r\n"
+            kept.keep([Ready()])
+            assert kept.current(Ready(), CALL) == shown
+            kept.keep([gone := Endpoint(port_of(provider))])
+            assert kept.current(Ready(), CALL) is None
+            waiting = asyncio.ensure_future(kept.wait(gone, CALL))
+            await asyncio.sleep(0)
+            kept.keep([])
+            with pytest.raises(NoCredential, match="the policies changed meanwhile"):
+                await waiting
+
+
+async def test_what_cannot_be_had_says_why(tmp_path: Path) -> None:
+    async with keeping(run=False) as (kept, _, _):
+        with pytest.raises(NoCredential, match="/nowhere: No such file"):
+            await kept.wait(Endpoint(1, str(tmp_path / "nowhere")), CALL)
+        with pytest.raises(NoCredential, match="it answered 0"):
+            await kept.wait(Endpoint(1), CALL)
