@@ -73,7 +73,8 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     source = adapter.source(facts) if facts is not None else None
     keys = own.get("api_key") or []
     secrets = tuple([keys] if isinstance(keys, str) else keys)
-    return Party(fields.type, facts, fields.default, fields.stream_usage == "ask", engine, secrets, source)
+    asks = fields.stream_usage == "ask" and not adapter.quirks.gives_usage
+    return Party(fields.type, facts, fields.default, asks, engine, secrets, source)
 
 
 def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:

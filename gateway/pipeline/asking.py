@@ -41,9 +41,10 @@ def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage
     if not way.crosses:
         return way.write(call, Changes(target.asked(call.model), ask_usage, params))
     exchange.dropped = [] if len(exchange.attempts) > 1 else None
-    return way.write(
-        call, Changes(target.asked(call.model), ask_usage, params, provider.cap_name, exchange.dropped)
+    changes = Changes(
+        target.asked(call.model), ask_usage, params, provider.cap_name, exchange.dropped, provider.quirks
     )
+    return way.write(call, changes)
 
 
 def _capped(params: Mapping[str, Any], call: Call, cap: int, cap_name: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from gateway.core.address import WireRequest
 from gateway.core.credential import Source
 from gateway.core.exchange import Call, Headers, Target
 from gateway.core.failure import Failure
+from gateway.wire.base import Quirks
 
 
 class Provider(Protocol):
@@ -28,6 +29,11 @@ class Provider(Protocol):
     @property
     def cap_name(self) -> str:
         """What its chat calls the output bound."""
+        ...
+
+    @property
+    def quirks(self) -> Quirks:
+        """How its chat differs from OpenAI's."""
         ...
 
     def facts(self, spec: Any) -> Any:

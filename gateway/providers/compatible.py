@@ -1,5 +1,6 @@
 """Providers that are an address and a credential in a header: OpenAI, who speaks like it, and Anthropic."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,11 +11,14 @@ from gateway.core.credential import Source
 from gateway.core.exchange import Call, Headers, Target
 from gateway.core.failure import Failure
 from gateway.providers.base import failure_from_status
+from gateway.wire.base import PLAIN, Quirks
 
 OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
 ANTHROPIC_DIALECTS = frozenset({"anthropic.messages", "anthropic.count_tokens"})
 # Where a translated call goes; one in the client's own dialect keeps its path.
 _PATHS = {"openai.chat": "/chat/completions", "anthropic.messages": "/messages"}
+# Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
+_ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
 _JSON = ((b"content-type", b"application/json"),)
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
@@ -30,6 +34,13 @@ class Endpoint:
     api_key: str | list[str] | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class Tenant(Endpoint):
+    """Of a provider whose address holds the name of an account."""
+
+    account: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -51,6 +62,7 @@ class Compatible:
     base_url: str = ""
     needs_key: bool = False
     cap_name: str = "max_tokens"
+    quirks: Quirks = PLAIN
     spec: type[Endpoint] = Endpoint
     dialects: frozenset[str] = OPENAI_DIALECTS
     native: str = "openai.chat"
@@ -59,20 +71,34 @@ class Compatible:
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
     def enabled(self, spec: Endpoint) -> bool:
-        keys = _keys(spec.api_key)
+        keys = keys_of(spec.api_key)
         return bool(keys) if self.needs_key or spec.api_key is not None else True
 
     def facts(self, spec: Endpoint) -> Place:
         """Raises ValueError that begins with the field's name."""
+        base_url, hidden = self._address(spec)
+        origin, prefix = parse_base_url(base_url)
+        keys = keys_of(spec.api_key)
+        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
+        heads = tuple(common + self.credential + header_value("api_key", key) for key in keys)
+        secrets = tuple(key.encode() for key in (*keys, *hidden) if len(key) >= 8)
+        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params)
+
+    def _address(self, spec: Endpoint) -> tuple[str, list[str]]:
+        """The address, and what of it is nobody's business."""
         base_url = spec.base_url or self.base_url
         if not base_url:
             raise ValueError('base_url: is missing; give the address up to the version, as "https://host/v1"')
-        origin, prefix = parse_base_url(base_url)
-        keys = _keys(spec.api_key)
-        common = _host(origin) + b"accept-encoding: identity\r\n" + _own_headers(spec.headers)
-        heads = tuple(common + self.credential + _header_value("api_key", key) for key in keys)
-        secrets = tuple(key.encode() for key in keys if len(key) >= 8)
-        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params)
+        if "{account}" not in base_url:
+            return base_url, []
+        account = spec.account if isinstance(spec, Tenant) else ""
+        if not re.fullmatch(r"[\w.-]+", account, re.ASCII):
+            raise ValueError("account: must be the account's name as it stands in the provider's addresses")
+        return base_url.replace("{account}", account), [account]
+
+    def path(self, target: Target, call: Call, spoken: str) -> str:
+        """What follows the prefix."""
+        return call.path if spoken == call.dialect else _PATHS[spoken]
 
     def source(self, facts: Any) -> Source | None:
         return None
@@ -84,9 +110,8 @@ class Compatible:
         self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int
     ) -> WireRequest:
         place: Place = target.facts
-        path, forward = call.path, call.forward
-        if spoken != call.dialect:
-            path, forward = _PATHS[spoken], _JSON
+        path = self.path(target, call, spoken)
+        forward = call.forward if spoken == call.dialect else _JSON
         head = [f"{call.method} {place.prefix}{path} HTTP/1.1\r\n".encode("latin-1")]
         head.append(place.heads[turn % len(place.heads)])
         if self.version is not None and all(name != self.version[0] for name, _ in forward):
@@ -102,11 +127,11 @@ class Compatible:
         return failure_from_status(status)
 
     def mask(self, facts: Place, body: bytes) -> bytes:
-        """The provider's error text without our credentials, should it repeat them."""
+        """The provider's error text without our credentials and accounts, should it repeat them."""
         for secret in facts.secrets:
             if secret in body:
                 body = body.replace(secret, b"***")
-        return body
+        return _ACCOUNT.sub(rb"\1***", body)
 
 
 def parse_base_url(url: str, field: str = "base_url") -> tuple[Origin, str]:
@@ -133,29 +158,29 @@ def parse_base_url(url: str, field: str = "base_url") -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
 
 
-def _keys(api_key: str | list[str] | None) -> list[str]:
+def keys_of(api_key: str | list[str] | None) -> list[str]:
     keys = [api_key] if isinstance(api_key, str) else api_key or []
     return [key for key in keys if key]
 
 
-def _host(origin: Origin) -> bytes:
+def host_line(origin: Origin) -> bytes:
     host = f"[{origin.host}]" if ":" in origin.host else origin.host
     usual = _PORTS.get(origin.scheme, 0)
     return f"host: {host}{'' if origin.port == usual else f':{origin.port}'}\r\n".encode()
 
 
-def _own_headers(headers: Mapping[str, str]) -> bytes:
+def own_headers(headers: Mapping[str, str]) -> bytes:
     lines = []
     for name, value in headers.items():
         if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
             raise ValueError(f"headers: {name!r} is no header name")
         if name.lower() in _FORBIDDEN_HEADERS:
             raise ValueError(f"headers: {name} is set by the gateway itself; leave it out")
-        lines.append(f"{name.lower()}: ".encode() + _header_value(f"headers.{name}", value))
+        lines.append(f"{name.lower()}: ".encode() + header_value(f"headers.{name}", value))
     return b"".join(lines)
 
 
-def _header_value(field_name: str, value: str) -> bytes:
+def header_value(field_name: str, value: str) -> bytes:
     try:
         raw = value.encode("latin-1")
     except UnicodeEncodeError:

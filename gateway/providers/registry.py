@@ -1,8 +1,18 @@
-"""The provider types a policy file may name, one line each."""
+"""The provider types a policy file may name: most are a row of data.
 
+A row says where its provider is, and how its chat differs from OpenAI's; what shows a difference is named beside
+it: the id of a recorded exchange, or the provider's documentation.
+"""
+
+from gateway.providers.azure import Azure
 from gateway.providers.base import Provider
-from gateway.providers.compatible import ANTHROPIC_DIALECTS, Compatible
+from gateway.providers.compatible import ANTHROPIC_DIALECTS, Compatible, Tenant
 from gateway.providers.local import Local
+from gateway.wire.base import Quirks
+
+# Signed thoughts go back as they came: "openrouter.ai/docs, Preserving reasoning blocks"; Snowflake passes Claude's
+# on likewise (snowflake-chat_completions-e1300c9850).
+_SIGNS = Quirks(signed=True)
 
 PROVIDERS: dict[str, Provider] = {
     "anthropic": Compatible(
@@ -14,7 +24,67 @@ PROVIDERS: dict[str, Provider] = {
         credential=b"x-api-key: ",
         version=(b"anthropic-version", b"2023-06-01"),
     ),
+    "azure": Azure(cap_name="max_completion_tokens"),
+    "azure-ml": Compatible(needs_key=True),  # an endpoint's own address, down to /v1
+    # docs: these four are a 400, "Currently unsupported OpenAI features".
+    "cerebras": Compatible(
+        "https://api.cerebras.ai/v1",
+        needs_key=True,
+        cap_name="max_completion_tokens",
+        quirks=Quirks(
+            refuses=frozenset({"frequency_penalty", "logit_bias", "presence_penalty", "service_tier"})
+        ),
+    ),
+    "cloudflare": Compatible(
+        "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", needs_key=True, spec=Tenant
+    ),
     "compatible": Compatible(),
+    "databricks": Compatible(needs_key=True),  # https://<workspace>/serving-endpoints
+    "deepinfra": Compatible("https://api.deepinfra.com/v1/openai", needs_key=True),
+    # Thoughts must come back where tools were called, else a 400 (docs, "Thinking mode"; QwenLM/qwen-code#3578); a
+    # content that is a list is a 400 too (QwenLM/qwen-code#2320).
+    "deepseek": Compatible(
+        "https://api.deepseek.com/v1", needs_key=True, quirks=Quirks(thought="reasoning_content", flat=True)
+    ),
+    "fireworks": Compatible("https://api.fireworks.ai/inference/v1", needs_key=True),
+    # Usage stands in `x_groq` unasked (groq-chat_completions-0404df1e1a); docs, "Currently unsupported OpenAI
+    # features": these are a 400.
+    "groq": Compatible(
+        "https://api.groq.com/openai/v1",
+        needs_key=True,
+        cap_name="max_completion_tokens",
+        quirks=Quirks(gives_usage=True, refuses=frozenset({"logit_bias", "logprobs", "top_logprobs"})),
+    ),
+    "huggingface": Compatible("https://router.huggingface.co/v1", needs_key=True),
+    "llama.cpp": Compatible(),
+    "lmstudio": Compatible("http://127.0.0.1:1234/v1"),
     "local": Local(),
+    # Usage comes unasked in the last chunk (16 of 16 recorded streams, as mistral-chat_completions-3273410530); any
+    # field it does not know is a 422 extra_forbidden (mistralai/platform-docs-public#7).
+    "mistral": Compatible(
+        "https://api.mistral.ai/v1",
+        needs_key=True,
+        quirks=Quirks(gives_usage=True, refuses=frozenset({"logit_bias", "top_k", "user"})),
+    ),
+    "nvidia": Compatible("https://integrate.api.nvidia.com/v1", needs_key=True),
+    "ollama": Compatible("http://127.0.0.1:11434/v1"),
     "openai": Compatible("https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens"),
+    "openrouter": Compatible("https://openrouter.ai/api/v1", needs_key=True, quirks=_SIGNS),
+    # Usage is in every chunk, unasked (perplexity-chat_completions-dfae2e1008); its address has no version.
+    "perplexity": Compatible("https://api.perplexity.ai", needs_key=True, quirks=Quirks(gives_usage=True)),
+    "sglang": Compatible("http://127.0.0.1:30000/v1", quirks=Quirks(thought="reasoning_content")),
+    "snowflake": Compatible(
+        "https://{account}.snowflakecomputing.com/api/v2/cortex/v1",
+        needs_key=True,
+        spec=Tenant,
+        quirks=_SIGNS,
+    ),
+    "tensorrt-llm": Compatible("http://127.0.0.1:8000/v1"),
+    "tgi": Compatible(),
+    "together": Compatible("https://api.together.ai/v1", needs_key=True),
+    "triton": Compatible("http://127.0.0.1:9000/v1"),  # its OpenAI-compatible frontend
+    # Thoughts go back as `reasoning`; by the older name they are lost in silence (vllm-project/vllm#38488).
+    "vllm": Compatible("http://127.0.0.1:8000/v1", quirks=Quirks(thought="reasoning")),
+    "xai": Compatible("https://api.x.ai/v1", needs_key=True, cap_name="max_completion_tokens"),
+    "zai": Compatible("https://api.z.ai/api/paas/v4", needs_key=True),
 }

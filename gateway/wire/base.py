@@ -16,6 +16,23 @@ class Reading(NamedTuple):
     stream: bool
 
 
+class Quirks(NamedTuple):
+    """How a provider's chat differs from OpenAI's, as far as a translated call has to know.
+
+    `thought` is the name under which it takes an assistant's earlier reasoning back, "" where it takes none;
+    `refuses` are fields of a call that it knows no place for and would answer with an error.
+    """
+
+    gives_usage: bool = False  # streams carry usage unasked, and asking may be refused
+    thought: str = ""
+    signed: bool = False  # takes `reasoning_details` back
+    refuses: frozenset[str] = frozenset()
+    flat: bool = False  # a content must be one text where it holds nothing else
+
+
+PLAIN = Quirks()
+
+
 class Changes(NamedTuple):
     """What the gateway may change in a request between equal dialects (nothing else ever is), and what a
     crossing needs to know of the provider."""
@@ -25,6 +42,7 @@ class Changes(NamedTuple):
     params: Mapping[str, Any] = {}  # added where absent: the provider's defaults, the team's output cap
     cap_name: str = "max_tokens"  # what the provider's chat calls the output bound
     dropped: list[str] | None = None  # takes the names of fields left out; None: such a call is refused
+    quirks: Quirks = PLAIN
 
 
 class Tap(Protocol):

@@ -6,12 +6,14 @@ from typing import Any
 import orjson
 
 from gateway.wire import sse
-from gateway.wire.base import Changes
+from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.refusals import Refusals
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
-EXTRAS = ("reasoning_content", "reasoning_details", "other_blocks", "annotations")
+EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations"})
+HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
 _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
           429: "rate_limit_error"}  # fmt: skip
 
@@ -77,7 +79,15 @@ class ChatBack:
             for name in CAPS:
                 body.pop(name, None)
             body[changes.cap_name] = cap
-        body["messages"] = [_plain(message) for message in chat["messages"]]
+        quirks = changes.quirks
+        if quirks.gives_usage:
+            body.pop("stream_options", None)
+        refusals = Refusals("this provider's chat", changes.dropped)
+        for name in sorted(quirks.refuses & body.keys()):
+            if name not in HINTS:
+                refusals.add(name)
+            del body[name]
+        body["messages"] = [_fit(message, quirks) for message in chat["messages"]]
         return body
 
     def completion(self, answer: Any) -> Json:
@@ -174,8 +184,17 @@ class ChatReader:
             call["id"] = call.get("id") or f"{answer}-{call['index']}"
 
 
-def _plain(message: Mapping[str, Any]) -> Json:
-    return {name: value for name, value in message.items() if name not in EXTRAS}
+def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
+    """A message without what this provider has no field for."""
+    made = {name: value for name, value in message.items() if name not in EXTRAS}
+    if quirks.thought and "reasoning_content" in message:
+        made[quirks.thought] = message["reasoning_content"]
+    if quirks.signed and "reasoning_details" in message:
+        made["reasoning_details"] = message["reasoning_details"]
+    content = made.get("content")
+    if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
+        made["content"] = "\n".join(part["text"] for part in content)
+    return made
 
 
 def _settled(message: Json) -> Json:

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target, Upload
-from gateway.providers.compatible import Compatible, Endpoint, Place, parse_base_url
+from gateway.providers.compatible import Compatible, Endpoint, Place, Tenant, parse_base_url
 
 COMPATIBLE = Compatible()
 OPENAI = Compatible("https://api.openai.com/v1", needs_key=True)
@@ -173,3 +173,27 @@ def test_what_no_header_may_carry_is_refused_by_its_field(spec: Endpoint, says: 
     with pytest.raises(ValueError, match=f"^{says}") as caught:
         COMPATIBLE.facts(spec)
     assert "sk" not in str(caught.value)
+
+
+def test_an_address_may_hold_an_account_which_errors_do_not_tell() -> None:
+    hosted = Compatible("https://api.host/accounts/{account}/v1", needs_key=True, spec=Tenant)
+    facts = hosted.facts(Tenant(api_key="k", account="0123456789ab"))
+    assert facts.prefix == "/accounts/0123456789ab/v1"
+    assert hosted.mask(facts, b"no such account 0123456789ab") == b"no such account ***"
+    assert hosted.facts(Tenant(base_url="https://proxy/v1", api_key="k")).prefix == "/v1"
+
+
+@pytest.mark.parametrize(
+    "spec", [Tenant(api_key="k"), Tenant(api_key="k", account="a/b"), Endpoint(api_key="k")]
+)
+def test_an_account_that_is_missing_or_none_is_told(spec: Endpoint) -> None:
+    with pytest.raises(ValueError, match=r"^account: "):
+        Compatible("https://{account}.host/v1", spec=Tenant).facts(spec)
+
+
+def test_organizations_and_projects_are_kept_from_errors() -> None:
+    said = b"Rate limit reached in organization org-AbCdEf123456 (org_01hxyzabcd), project proj_abcdefgh12 of organized"
+    facts = COMPATIBLE.facts(Endpoint(URL))
+    assert COMPATIBLE.mask(facts, said) == (
+        b"Rate limit reached in organization org-*** (org_***), project proj_*** of organized"
+    )

@@ -5,7 +5,8 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.wire.base import Changes
+from gateway.core.failure import BadRequest
+from gateway.wire.base import Changes, Quirks
 from gateway.wire.hub import ChatBack, ChatFront, ChatReader
 from gateway.wire.sse import BadStream
 from tests.scripted import DONE, FINISH, event, word
@@ -109,6 +110,47 @@ def test_what_chat_has_no_field_for_is_kept_from_chat_providers() -> None:
     message = {"role": "assistant", "content": "x", "reasoning_content": "t", "reasoning_details": []}
     sent = BACK.from_chat({"messages": [message]}, Changes("m"))
     assert sent["messages"] == [{"role": "assistant", "content": "x"}]
+
+
+@pytest.mark.parametrize(
+    ("quirks", "kept"),
+    [
+        (Quirks(thought="reasoning_content"), {"reasoning_content": "t"}),
+        (Quirks(thought="reasoning"), {"reasoning": "t"}),
+        (Quirks(signed=True), {"reasoning_details": [{}]}),
+    ],
+)
+def test_thoughts_go_back_to_those_who_want_them_by_the_name_they_want(
+    quirks: Quirks, kept: dict[str, Any]
+) -> None:
+    thought = {"role": "assistant", "content": "x", "reasoning_content": "t", "reasoning_details": [{}]}
+    chat = {"messages": [thought, {"role": "user", "content": "y"}]}
+    sent = BACK.from_chat(chat, Changes("m", quirks=quirks))["messages"]
+    assert sent == [{"role": "assistant", "content": "x", **kept}, {"role": "user", "content": "y"}]
+
+
+def test_whoever_gives_usage_unasked_is_not_asked() -> None:
+    chat = {"messages": [], **STREAMS_USAGE}
+    assert BACK.from_chat(chat, Changes("m", quirks=Quirks(gives_usage=True))) == {"messages": []}
+
+
+def test_a_field_that_the_provider_refuses_is_refused_by_name_or_left_out() -> None:
+    quirks = Quirks(refuses=frozenset({"top_k", "user", "seed"}))
+    chat = {"messages": [], "top_k": 3, "user": "u"}
+    with pytest.raises(BadRequest) as caught:
+        BACK.from_chat(chat, Changes("m", quirks=quirks))
+    assert caught.value.param == "top_k"
+    dropped: list[str] = []
+    assert BACK.from_chat(chat, Changes("m", dropped=dropped, quirks=quirks)) == {"messages": []}
+    assert dropped == ["top_k"]
+
+
+def test_texts_become_one_where_lists_are_refused() -> None:
+    texts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    picture = [*texts, {"type": "image_url", "image_url": {"url": "u"}}]
+    chat = {"messages": [{"role": "user", "content": one} for one in (texts, picture, "c")]}
+    sent = BACK.from_chat(chat, Changes("m", quirks=Quirks(flat=True)))["messages"]
+    assert [message["content"] for message in sent] == ["a\nb", picture, "c"]
 
 
 # A chat provider: answers

@@ -1,0 +1,108 @@
+"""Azure OpenAI and Foundry: the same calls at three shapes of address, with a key or a token of Entra."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+from gateway.core.credential import Source
+from gateway.core.exchange import Call, Target
+from gateway.core.failure import Failure
+from gateway.providers.base import failure_from_status
+from gateway.providers.compatible import (
+    Compatible,
+    Place,
+    header_value,
+    host_line,
+    keys_of,
+    own_headers,
+    parse_base_url,
+)
+from gateway.providers.entra import Entra
+
+# Calls that name a deployment in their path; all others (files, batches, responses) do not.
+_DEPLOYED = re.compile(r"/(?:chat/completions|completions|embeddings|audio/|images/)")
+_VERSION = re.compile(r"[\w.-]+", re.ASCII)
+
+
+@dataclass(slots=True, frozen=True)
+class AzureEndpoint:
+    """`endpoint` is the resource's address, Foundry's with `/models` at its end. Without `api_version` the
+    address is the newer one that needs none. No `api_key`: a token of Entra, for the app that `tenant_id`,
+    `client_id` and `client_secret` name, else for the machine's own identity."""
+
+    endpoint: str
+    api_version: str = ""
+    api_key: str | list[str] | None = field(default=None, repr=False)
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: str = field(default="", repr=False)
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class AzurePlace(Place):
+    query: str = ""  # "api-version=…"
+    by_deployment: bool = False
+    source: Source | None = None
+
+
+@dataclass(slots=True, frozen=True)
+class Azure(Compatible):
+    spec: type[Any] = AzureEndpoint
+
+    def enabled(self, spec: Any) -> bool:
+        """Without a key at all it is Entra's tokens that are shown; one that is given but empty is off."""
+        return spec.api_key is None or bool(keys_of(spec.api_key))
+
+    def facts(self, spec: Any) -> AzurePlace:
+        """Raises ValueError that begins with the field's name."""
+        origin, path = parse_base_url(spec.endpoint, "endpoint")
+        if spec.api_version and not _VERSION.fullmatch(spec.api_version):
+            raise ValueError('api_version: must look like "2024-10-21"')
+        foundry = path.endswith("/models")
+        if foundry and not spec.api_version:
+            raise ValueError(
+                'api_version: is needed at an address that ends in /models, as "2024-05-01-preview"'
+            )
+        root = "" if foundry else "/openai" if spec.api_version else "/openai/v1"
+        keys = keys_of(spec.api_key)
+        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
+        heads = tuple(common + b"api-key: " + header_value("api_key", key) for key in keys)
+        hidden = (*keys, spec.client_secret)
+        return AzurePlace(
+            origin,
+            path + root,
+            heads or (common,),
+            tuple(secret.encode() for secret in hidden if len(secret) >= 8),
+            spec.params,
+            f"api-version={spec.api_version}" if spec.api_version else "",
+            by_deployment=bool(spec.api_version) and not foundry,
+            source=None if keys else Entra(spec.tenant_id, spec.client_id, spec.client_secret),
+        )
+
+    def source(self, facts: Any) -> Source | None:
+        found: Source | None = facts.source
+        return found
+
+    def path(self, target: Target, call: Call, spoken: str) -> str:
+        place: AzurePlace = target.facts
+        # Compatible is named outright: zero-argument super() breaks in slotted dataclasses before 3.14.
+        path = Compatible.path(self, target, call, spoken)
+        if place.by_deployment and (model := target.asked(call.model)) and _DEPLOYED.match(path):
+            path = f"/deployments/{quote(model, safe='')}{path}"
+        if not place.query:
+            return path
+        return f"{path}{'&' if '?' in path else '?'}{place.query}"
+
+    def classify(self, status: int, body: bytes) -> Failure:
+        """A deployment that is not there is the gateway's own configuration, not the call."""
+        if status == 404 and b"DeploymentNotFound" in body:
+            return Failure.UNAUTHORIZED
+        return failure_from_status(status)
+
+    def params(self, facts: Any) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = facts.params
+        return found

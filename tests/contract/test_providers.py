@@ -1,0 +1,201 @@
+"""Every provider of the OpenAI family, by its row of the registry: plain, streamed, throttled, broken, cut."""
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from gateway.providers.registry import PROVIDERS
+from tests.running import ACCESS, gateway
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, stream, word
+
+KINDS = [kind for kind, provider in PROVIDERS.items() if "openai.chat" in provider.dialects]
+SECRET = "sk-ours-alone-0123456789"
+ASKS = {"messages": [{"role": "user", "content": "hi"}]}
+ONCE = "retry: {attempts: 1}"
+
+
+def fields(kind: str, url: str) -> dict[str, Any]:
+    """A provider of this type at an address of the test's."""
+    known = {one.name for one in dataclasses.fields(PROVIDERS[kind].spec)}
+    all_ = {"base_url": url, "endpoint": url, "address": url, "api_key": SECRET, "account": "acme-account"}
+    return {"type": kind} | {name: value for name, value in all_.items() if name in known}
+
+
+@asynccontextmanager
+async def before(tmp_path: Path) -> AsyncIterator[tuple[httpx.AsyncClient, Provider]]:
+    """A client of a gateway that knows the scripted provider by every type; the model has the type's name."""
+    async with Provider() as provider:
+        named = {kind.replace(".", "-"): fields(kind, provider.url) for kind in KINDS}
+        models = ", ".join(
+            f'"{kind}": {{targets: [{{provider: {kind.replace(".", "-")}, model: m}}], {ONCE}}}'
+            for kind in KINDS
+        )
+        text = f"""
+kind: providers
+providers: {orjson.dumps(named).decode()}
+---
+kind: models
+models: {{{models}}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            yield client, provider
+
+
+async def ask(client: httpx.AsyncClient, kind: str, **more: Any) -> httpx.Response:
+    return await client.post("/v1/chat/completions", json={"model": kind, **ASKS, **more})
+
+
+def test_there_are_some() -> None:
+    assert len(KINDS) >= 29
+
+
+async def test_a_plain_answer_passes_byte_for_byte_under_our_key_alone(tmp_path: Path) -> None:
+    async with before(tmp_path) as (client, provider):
+        for kind in KINDS:
+            came = await ask(client, kind)
+            asked = provider.asked.pop()
+            assert came.content == orjson.dumps(CHAT), kind
+            assert "chat/completions" in asked.line, kind
+            assert asked.json == {"model": "m", **ASKS}, kind
+            shown = [name for name, value in asked.headers.items() if SECRET in value]
+            assert shown == (
+                [] if kind == "local" else ["api-key"] if kind == "azure" else ["authorization"]
+            ), kind
+            assert came.headers["x-gateway-target"].endswith("/m")
+
+
+@pytest.mark.parametrize("cut", [None, 1], ids=["by event", "at every byte"])
+async def test_a_stream_passes_and_usage_is_asked_for_where_it_must_be(
+    tmp_path: Path, cut: int | None
+) -> None:
+    said = [word("hel"), word("lo"), FINISH, USAGE, DONE]
+    split = [bytes([byte]) for byte in b"".join(said)] if cut else said
+    async with before(tmp_path) as (client, provider):
+        for kind in KINDS:
+            provider.script[:] = [stream(*split)]
+            came = await ask(client, kind, stream=True)
+            asked = provider.asked.pop()
+            gives = PROVIDERS[kind].quirks.gives_usage
+            assert ("stream_options" in asked.json) is not gives, kind
+            kept = said if gives else [one for one in said if one != USAGE]
+            assert came.content == b"".join(kept), kind
+
+
+async def test_padding_keep_alives_and_line_ends_of_all_kinds_pass(tmp_path: Path) -> None:
+    """OpenRouter's comments (openrouter-chat_completions-4101723de3), OpenAI's and Mistral's padding, CRLF as of
+    Perplexity (perplexity-chat_completions-dfae2e1008)."""
+    said = b": OPENROUTER PROCESSING\n\n" + word("a", p="abc", obfuscation="x9") + FINISH + DONE
+    async with before(tmp_path) as (client, provider):
+        for kind in KINDS:
+            for body in (said, said.replace(b"\n", b"\r\n")):
+                provider.script[:] = [stream(body)]
+                came = await ask(client, kind, stream=True, stream_options={"include_usage": True})
+                assert came.content == body, kind
+
+
+async def test_white_space_before_a_plain_answer_is_no_harm(tmp_path: Path) -> None:
+    """openrouter-chat_completions-215645e348"""
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer(b"\n         \n" + orjson.dumps(CHAT))]
+        for kind in KINDS:
+            assert (await ask(client, kind)).json() == CHAT
+            told = await client.post("/v1/messages", json={"model": kind, "max_tokens": 9, **ASKS})
+            assert told.json()["content"] == [{"type": "text", "text": "hello"}], kind
+
+
+async def test_a_client_of_messages_is_served_by_each(tmp_path: Path) -> None:
+    async with before(tmp_path) as (client, provider):
+        for kind in KINDS:
+            asks = {"model": kind, "max_tokens": 9, "metadata": {"user_id": "u"}, **ASKS}
+            came = await client.post("/v1/messages", json=asks)
+            sent = provider.asked.pop().json
+            assert came.json()["content"] == [{"type": "text", "text": "hello"}], kind
+            assert sent[PROVIDERS[kind].cap_name] == 9, kind
+            assert ("user" in sent) is ("user" not in PROVIDERS[kind].quirks.refuses), kind
+
+
+async def test_throttling_is_told_with_the_wait_and_without_key_or_account(tmp_path: Path) -> None:
+    said = {
+        "error": {
+            "message": f"slow down, {SECRET} of org-AbCdEf123456",
+            "type": "tokens",
+            "code": "rate_limit",
+        }
+    }
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer(said, 429, retry_after="7", x_request_id="req-1")]
+        for kind in KINDS:
+            came = await ask(client, kind)
+            assert came.status_code == 429, kind
+            assert came.headers["retry-after"] == "7", kind
+            assert came.headers["x-should-retry"] == "false", kind
+            assert came.headers["x-upstream-request-id"] == "req-1", kind
+            assert "org-***" in came.text, kind
+            if kind != "local":
+                assert SECRET not in came.text, kind
+
+
+@pytest.mark.parametrize("status", [500, 502, 503])
+async def test_an_outage_is_told_in_the_clients_dialect(tmp_path: Path, status: int) -> None:
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer({"error": {"message": "down", "type": "server_error"}}, status)]
+        for kind in KINDS:
+            assert (await ask(client, kind)).status_code == status, kind
+            told = await client.post("/v1/messages", json={"model": kind, "max_tokens": 9, **ASKS})
+            assert (told.status_code, told.json()["error"]["message"]) == (status, "down"), kind
+
+
+async def test_our_own_key_refused_is_our_failure(tmp_path: Path) -> None:
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer({"error": {"message": f"bad key {SECRET}"}}, 401)]
+        for kind in KINDS:
+            came = await ask(client, kind)
+            assert (came.status_code, came.json()["error"]["code"]) == (502, "upstream_error"), kind
+            assert SECRET not in came.text, kind
+
+
+async def test_a_stream_cut_in_the_middle_of_an_event_ends_in_an_error(tmp_path: Path) -> None:
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [stream(word("hel"), word("lo")[:20], end=False)]
+        for kind in KINDS:
+            came = await ask(client, kind, stream=True)
+            whole, _, last = came.text.rstrip().rpartition("\n\n")
+            assert whole == word("hel").decode().rstrip(), kind
+            assert orjson.loads(last[6:])["error"]["code"] == "upstream_stream_broken", kind
+
+
+async def streamed(client: httpx.AsyncClient, provider: Provider, path: str, body: Any, last: bytes) -> str:
+    """What a client gets of a stream whose `last` comes once the client has its first word."""
+    gate = asyncio.Event()
+    provider.script[:] = [stream(word("a"), gate, last)]
+    said = b""
+    async with client.stream("POST", path, json={**body, **ASKS, "stream": True}) as came:
+        async for chunk in came.aiter_raw():
+            said += chunk
+            gate.set()
+    return said.decode()
+
+
+async def test_an_error_after_a_200_is_told_in_either_dialect(tmp_path: Path) -> None:
+    """Groq's `event: error` (groq-chat_completions-8e947bc80e), OpenRouter's chunk with an error."""
+    error = {"message": "Failed to call a function", "code": "tool_use_failed"}
+    by_name, in_chunk = b"event: error\n" + event(error=error), event(id="c", choices=[], error=error) + DONE
+    async with before(tmp_path) as (client, provider):
+        for kind in KINDS:
+            for last in (by_name, in_chunk):
+                asks = {"model": kind, "max_tokens": 9}
+                told = await streamed(client, provider, "/v1/messages", asks, last)
+                assert '"message":"Failed to call a function"' in told, kind
+                assert "message_stop" not in told, kind
+                assert "tool_use_failed" in await streamed(
+                    client, provider, "/v1/chat/completions", asks, last
+                ), kind
