@@ -9,6 +9,7 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from math import ceil
 from typing import NamedTuple, Protocol
 
 from gateway.config.snapshot import Lane, Retry
@@ -23,6 +24,7 @@ from gateway.core.failure import (
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.asking import body_for, crossed, way_of
+from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, retry_after_seconds
 from gateway.policy.base import Dice
@@ -174,9 +176,7 @@ class Attempts:
         )
         attempt.first_byte = self._tools.clock()
         attempt.status = answer.status
-        attempt.request_id = (answer.header(b"x-request-id") or answer.header(b"request-id")).decode(
-            "latin-1"
-        )
+        attempt.request_id = request_id(answer.headers)
         try:
             return await self._take(exchange, lane, attempt, answer, way, tap)
         except BaseException:
@@ -193,8 +193,10 @@ class Attempts:
             provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
             failure = provider.classify(answer.status, body)
-            told = way.refusal(answer.status, body)
-            return Setback(failure, "", answer.status, headers, told, retry_after_seconds(answer))
+            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer)
+            if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
+                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+            return Setback(failure, "", answer.status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if answer.header(b"content-type").startswith(b"text/event-stream"):
             answered.answer, answered.tap, answered.events = answer, tap, True

@@ -144,6 +144,19 @@ async def test_throttling_is_told_with_the_wait_and_without_key_or_account(tmp_p
                 assert SECRET not in came.text, kind
 
 
+async def test_who_only_says_when_its_limits_are_free_again_is_waited_for_all_the_same(
+    tmp_path: Path,
+) -> None:
+    limits = {"x_ratelimit_remaining_tokens": "0", "x_ratelimit_reset_tokens": "1m2.5s", "cf_ray": "8f-FRA"}
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer({"error": {"message": "slow"}}, 429, **limits)]
+        for kind in KINDS:
+            came = await ask(client, kind)
+            assert (came.headers["retry-after"], came.headers["x-upstream-request-id"]) == ("63", "8f-FRA"), (
+                kind
+            )
+
+
 @pytest.mark.parametrize("status", [500, 502, 503])
 async def test_an_outage_is_told_in_the_clients_dialect(tmp_path: Path, status: int) -> None:
     async with before(tmp_path) as (client, provider):

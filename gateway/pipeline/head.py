@@ -1,0 +1,47 @@
+"""What the head of a provider's answer says beside its status: its own id for the call, and when to come back."""
+
+import re
+from collections.abc import Iterable, Mapping
+
+Header = tuple[bytes, bytes]
+
+# The first of these that is there: OpenAI and most · Anthropic · Azure's API Management · Azure · AWS · Mistral ·
+# DeepSeek · OpenRouter · Kong before Mistral · Cloudflare before many.
+_IDS: Mapping[bytes, int] = {
+    name: rank
+    for rank, name in enumerate(
+        (b"x-request-id", b"request-id", b"apim-request-id", b"x-ms-request-id", b"x-amzn-requestid",
+         b"mistral-correlation-id", b"x-ds-trace-id", b"x-generation-id", b"x-kong-request-id", b"cf-ray")
+    )
+}  # fmt: skip
+# A length of time as OpenAI and Groq write it (`12ms`, `1m12.5s`), or Azure in plain seconds.
+_DURATION = re.compile(rb"(\d{1,6})ms|(?:(\d{1,3})h)?(?:(\d{1,3})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s?)?")
+_REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
+
+
+def request_id(headers: Iterable[Header]) -> str:
+    """The provider's id for the call, "" where it gives none."""
+    found, best = b"", len(_IDS)
+    for name, value in headers:
+        rank = _IDS.get(name, best)
+        if rank < best:
+            found, best = value, rank
+    return found.decode("latin-1")
+
+
+def reset_seconds(headers: Iterable[Header]) -> float | None:
+    """When the limits that are used up are free again, all of them; None where the head does not say."""
+    said = dict(headers)
+    spent = [name.removeprefix(_REMAINING) for name, value in said.items()
+             if name.startswith(_REMAINING) and value.strip() == b"0"]  # fmt: skip
+    waits = [wait for unit in spent if (wait := seconds(said.get(_RESET + unit, b"")))]
+    return max(waits, default=None)
+
+
+def seconds(duration: bytes) -> float:
+    """0 for what is no length of time."""
+    match = _DURATION.fullmatch(duration.strip())
+    if match is None:
+        return 0.0
+    thousandths, hours, minutes, rest = (float(one or 0) for one in match.groups())
+    return hours * 3600 + minutes * 60 + rest + thousandths / 1000

@@ -1,0 +1,42 @@
+"""What the head of a provider's answer says: its id for the call, and when its limits are free again."""
+
+import pytest
+
+from gateway.pipeline.head import request_id, reset_seconds, seconds
+
+
+@pytest.mark.parametrize(
+    ("headers", "found"),
+    [
+        ([(b"cf-ray", b"c"), (b"x-request-id", b"r")], "r"),
+        ([(b"request-id", b"req_1"), (b"cf-ray", b"c")], "req_1"),
+        ([(b"apim-request-id", b"a"), (b"x-ms-request-id", b"m")], "a"),
+        ([(b"x-kong-request-id", b"k"), (b"mistral-correlation-id", b"m"), (b"cf-ray", b"c")], "m"),
+        ([(b"x-amzn-requestid", b"z")], "z"),
+        ([(b"server", b"x")], ""),
+    ],
+)
+def test_the_providers_id_is_found_under_its_name_there(
+    headers: list[tuple[bytes, bytes]], found: str
+) -> None:
+    assert request_id(headers) == found
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [(b"12ms", 0.012), (b"1s", 1), (b"4.3s", 4.3), (b"1m12.5s", 72.5), (b"6m0s", 360), (b"2h3m4s", 7384), (b"59", 59),
+     (b"17.399999999s", 17.399999999), (b"2026-01-01T00:00:00Z", 0), (b"soon", 0), (b"", 0)],
+)  # fmt: skip
+def test_lengths_of_time_are_read_as_openai_groq_and_azure_write_them(written: bytes, meant: float) -> None:
+    assert seconds(written) == pytest.approx(meant)
+
+
+def test_only_limits_that_are_used_up_make_one_wait() -> None:
+    headers = [
+        (b"x-ratelimit-remaining-requests", b"0"), (b"x-ratelimit-reset-requests", b"2s"),
+        (b"x-ratelimit-remaining-tokens", b"0"), (b"x-ratelimit-reset-tokens", b"7s"),
+        (b"x-ratelimit-remaining-input-images", b"5"), (b"x-ratelimit-reset-input-images", b"90s"),
+    ]  # fmt: skip
+    assert reset_seconds(headers) == 7
+    assert reset_seconds(headers[4:]) is None
+    assert reset_seconds([(b"x-ratelimit-remaining-tokens", b"0")]) is None
