@@ -12,7 +12,7 @@ BENCH_PROGRAMS := nginx redis-server wrk
 PURE := core wire providers policy config
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench fast pure train clean
+.PHONY: help run test check bench fast pure recordings train clean
 
 help: ## show this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 pure: $(STAMPS)/dev ## the rooms that only decide keep every branch tested
 	$(BIN)/python -m pytest --cov --cov-config=tests/house/pure.ini \
 	  --ignore=tests/gateway/config/test_desk.py $(PURE:%=tests/gateway/%)
+
+recordings: $(STAMPS)/dev ## what becomes of every recorded exchange with a provider, by provider and feature
+	$(BIN)/python -m tests.contract.report
 
 check: fast pure test ## all that CI checks
 

@@ -25,8 +25,11 @@ def _all(path: Path) -> list[Record]:
 
 def recorded(provider: str, *apis: str) -> list[Record]:
     """Skips the test where there are no recordings."""
-    found = _all(shared("recordings/dev.jsonl.gz"))
-    return [one for one in found if one["provider"] == provider and one["api"] in apis]
+    return [one for one in every() if one["provider"] == provider and one["api"] in apis]
+
+
+def every() -> list[Record]:
+    return _all(shared("recordings/dev.jsonl.gz"))
 
 
 def answer_of(record: Record) -> bytes:

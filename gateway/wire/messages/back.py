@@ -19,12 +19,12 @@ DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can 
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
     "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-    "web_search_options": (), "functions": ([],), "function_call": ("none", "auto"),
+    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],), "function_call": ("none", "auto"),
 }  # fmt: skip
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "verbosity", "moderation", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
+     "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
      "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
 )  # fmt: skip
 
@@ -214,8 +214,13 @@ def _block(part: Mapping[str, Any], where: str) -> Json | None:
     if kind in ("text", "refusal"):
         return {"type": "text", "text": text(part, "text", where) or text(part, "refusal", where)}
     if kind == "image_url":
-        asked = member(part, "image_url", where)
-        return {"type": "image", "source": _source(text(asked, "url", f"{where}image_url."))}
+        url = part.get("image_url")  # a bare text at Mistral
+        asked = (
+            url
+            if isinstance(url, str)
+            else text(member(part, "image_url", where), "url", f"{where}image_url.")
+        )
+        return {"type": "image", "source": _source(asked)}
     file = member(part, "file", where)
     if kind == "file" and (data := text(file, "file_data", f"{where}file.")).startswith("data:"):
         made: Json = {"type": "document", "source": _source(data)}

@@ -22,7 +22,7 @@ STOP = {
     "content_filter": "refusal",
 }
 # Tokens of thinking that an effort is worth, and the effort that a budget comes nearest to.
-BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh": 32000}
+BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh": 32000, "max": 64000}
 LEAST_BUDGET = 1024
 FORMAT = "anthropic-claude-v1"  # of signed thinking, as OpenRouter's `reasoning_details` name it
 

@@ -142,7 +142,7 @@ def test_parts_are_blocks_and_cache_marks_stay() -> None:
         {"type": "text", "text": "a", **mark},
         {"type": "text", "text": ""},
         {"type": "image_url", "image_url": {"url": URL}},
-        {"type": "image_url", "image_url": {"url": "https://a/b"}},
+        {"type": "image_url", "image_url": "https://a/b"},
         {"type": "file", "file": {"filename": "n", "file_data": pdf}},
         {"type": "file", "file": {"file_data": pdf}},
     ]

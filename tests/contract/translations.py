@@ -1,0 +1,179 @@
+"""What each dialect's features become before each provider, found by asking the code: docs/translations.md.
+
+`python -m tests.contract.translations > docs/translations.md`. A feature is put to the code in the smallest call
+that asks for it. Identical: the provider speaks the dialect. Refused: with a 400 that names the field. Dropped: the
+call leaves as it would without the feature. Translated: else.
+"""
+
+import sys
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.core.exchange import Call
+from gateway.core.failure import BadRequest
+from gateway.providers.base import Provider
+from gateway.providers.registry import PROVIDERS
+from gateway.wire.base import Changes
+from gateway.wire.registry import FRONTS, between
+
+HI = {"role": "user", "content": "hi"}
+PNG = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+CALLED = [HI, {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "f", "input": {}}]}]
+
+
+def block(**content: Any) -> dict[str, Any]:
+    return {"messages": [{"role": "user", "content": [{"type": "text", "text": "hi"}, content]}]}
+
+
+def replied(*blocks: dict[str, Any]) -> dict[str, Any]:
+    said = [{"type": "text", "text": "a"}, *blocks]
+    return {"messages": [HI, {"role": "assistant", "content": said}, HI]}
+
+
+def result(**more: Any) -> dict[str, Any]:
+    return {
+        "messages": [
+            *CALLED,
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", **more}]},
+        ]
+    }
+
+
+TOOL = [{"name": "f", "input_schema": {"type": "object"}}]
+FUNCTION = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
+BASE: Mapping[str, Mapping[str, Any]] = {
+    "anthropic.messages": {"model": "m", "max_tokens": 9000, "messages": [HI]},
+    "openai.chat": {"model": "m", "max_completion_tokens": 9000, "messages": [HI]},
+}
+
+
+class Feature(NamedTuple):
+    """`more` is what a call has that asks for it, `less` what the same call has without; `why` it is dropped where
+    it is."""
+
+    name: str
+    more: dict[str, Any]
+    why: str = ""
+    less: Mapping[str, Any] = {}
+
+
+HINT = "says nothing of the answer, only how it is kept, billed or cached"
+FEATURES: Mapping[str, list[Feature]] = {
+    "anthropic.messages": [
+        Feature("system", {"system": "be brief"}),
+        Feature("temperature, top_p", {"temperature": 0.5, "top_p": 0.9}),
+        Feature("top_k", {"top_k": 3}),
+        Feature("stop_sequences", {"stop_sequences": ["x"]}),
+        Feature("metadata.user_id", {"metadata": {"user_id": "u"}}, HINT),
+        Feature("tools", {"tools": TOOL}),
+        Feature("tool_choice", {"tools": TOOL, "tool_choice": {"type": "tool", "name": "f"}}),
+        Feature("disable_parallel_tool_use",
+                {"tools": TOOL, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}),
+        Feature("tools of Anthropic's own (web_search ...)",
+                {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        Feature("tool_result", result(content="r")),
+        Feature("tool_result.is_error", result(content="r", is_error=True),
+                "a chat message of a tool has no mark for it; its text tells", result(content="r")),
+        Feature("tool_result with a picture", result(content=[{"type": "image", "source": PNG}])),
+        Feature("image", block(type="image", source=PNG)),
+        Feature("document (PDF)", block(type="document", source=PNG)),
+        Feature("document (text)", block(type="document", source={"type": "text", "data": "d"})),
+        Feature("image or document by file id", block(type="image", source={"type": "file", "file_id": "x"})),
+        Feature("thoughts of earlier turns", replied(THOUGHT), "this provider takes none back", replied()),
+        Feature("thinking budget", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
+        Feature("effort", {"output_config": {"effort": "low"}}),
+        Feature("JSON schema", {"output_config": {"format": {"type": "json_schema", "schema": {}}}}),
+        Feature("cache_control", {"cache_control": {"type": "ephemeral"}}, HINT),
+        Feature("cache_control of a block", {"system": [{"type": "text", "text": "a", "cache_control": {}}]}, HINT,
+                {"system": [{"type": "text", "text": "a"}]}),
+        Feature("context_management", {"context_management": {"edits": []}}, "only trims what the provider keeps"),
+        Feature("service_tier", {"service_tier": "auto"}, HINT),
+        Feature("mcp_servers", {"mcp_servers": [{"name": "x"}]}),
+        Feature("container", {"container": "c"}),
+    ],
+    "openai.chat": [
+        Feature("system or developer message", {"messages": [{"role": "developer", "content": "be brief"}, HI]}),
+        Feature("temperature, top_p", {"temperature": 0.5, "top_p": 0.9}),
+        Feature("stop", {"stop": ["x"]}),
+        Feature("n", {"n": 2}),
+        Feature("seed", {"seed": 1}),
+        Feature("frequency_penalty, presence_penalty", {"frequency_penalty": 1}),
+        Feature("logit_bias", {"logit_bias": {"1": 1}}),
+        Feature("logprobs", {"logprobs": True}),
+        Feature("user", {"user": "u"}),
+        Feature("tools", {"tools": FUNCTION}),
+        Feature("tool_choice", {"tools": FUNCTION, "tool_choice": "required"}),
+        Feature("parallel_tool_calls", {"tools": FUNCTION, "parallel_tool_calls": False}),
+        Feature("custom tools", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
+        Feature("functions (legacy)", {"functions": [{"name": "f"}]}),
+        Feature("image_url", block(type="image_url", image_url={"url": "https://a/b"})),
+        Feature("file (data)", block(type="file", file={"file_data": "data:application/pdf;base64,J"})),
+        Feature("file (id)", block(type="file", file={"file_id": "x"})),
+        Feature("input_audio", block(type="input_audio", input_audio={})),
+        Feature("audio output", {"modalities": ["text", "audio"], "audio": {}}),
+        Feature("reasoning_effort", {"reasoning_effort": "low"}),
+        Feature("response_format json_schema",
+                {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}),
+        Feature("response_format json_object", {"response_format": {"type": "json_object"}}),
+        Feature("web_search_options", {"web_search_options": {}}),
+        Feature("prediction", {"prediction": {"type": "content", "content": "x"}}),
+        Feature("verbosity", {"verbosity": "low"}),
+        Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, HINT),
+        Feature("service_tier, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+    ],
+}  # fmt: skip
+
+
+def written(front: str, provider: Provider, payload: Mapping[str, Any]) -> Any:
+    call = Call("chat", front, "POST", "/", b"", payload, "m", False)
+    changes = Changes("m", cap_name=provider.cap_name, quirks=provider.quirks)
+    return orjson.loads(between(front, provider.native).write(call, changes))
+
+
+def becomes(front: str, kind: str, feature: Feature) -> str:
+    provider = PROVIDERS[kind]
+    if front in provider.dialects:
+        return "identical"
+    try:
+        told = written(front, provider, {**BASE[front], **feature.more})
+    except BadRequest as refusal:
+        return f"refused: {refusal.param}"
+    if told != written(front, provider, {**BASE[front], **feature.less}):
+        return "translated"
+    assert feature.why, f"{front} before {kind} loses {feature.name} without a reason"
+    return f"dropped: {feature.why}"
+
+
+def page() -> str:
+    """Providers before whom every feature becomes the same share a column."""
+    lines = [
+        "# Translations",
+        "What becomes of a call's features before each provider, made from the code by",
+        "`python -m tests.contract.translations`. *Identical*: the client's own bytes. *Translated*: in the provider's "
+        "words.",
+        "*Refused*: a 400 that names the field; before a fallback target the field is left out and named in",
+        "`x-gateway-dropped`. *Dropped*: left out, for the reason given.",
+    ]
+    for front in sorted(FRONTS.keys() & FEATURES.keys()):
+        columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for kind in PROVIDERS:
+            column = tuple(becomes(front, kind, feature) for feature in FEATURES[front])
+            columns[column].append(kind)
+        lines += ["", f"## {front}"]
+        for column, kinds in columns.items():
+            lines += ["", f"Before {', '.join(f'`{kind}`' for kind in kinds)}:"]
+            if set(column) == {"identical"}:
+                lines.append("all of it is identical.")
+                continue
+            lines += ["", "| feature | |", "|---|---|"]
+            rows = zip(FEATURES[front], column, strict=True)
+            lines += [f"| {feature.name} | {found} |" for feature, found in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
