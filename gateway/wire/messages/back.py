@@ -19,7 +19,8 @@ DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can 
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
     "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],), "function_call": ("none", "auto"),
+    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
+    "function_call": ("none", "auto"),
 }  # fmt: skip
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
