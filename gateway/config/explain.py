@@ -5,6 +5,8 @@ from typing import Any
 from gateway.config.schema import GivenSpec
 from gateway.config.snapshot import Snapshot
 from gateway.config.trial import Trial, meets, try_call
+from gateway.core.exchange import Target
+from gateway.policy.capabilities import lacks
 from gateway.policy.rate_limit import SEPARATOR
 
 
@@ -61,8 +63,16 @@ def _targets(trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
         {"target": target.asked_name(given.model), "tried": place, "because": None}
         for place, target in enumerate(trial.targets, 1)
     ]
-    for target in trial.lane.targets:
-        if not any(target is one for one in trial.targets):
-            why = "it is down" if meets(target, trial.exchange) else "its if does not hold"
-            rows.append({"target": target.asked_name(given.model), "tried": None, "because": why})
-    return rows
+    left = [target for target in trial.lane.targets if not any(target is one for one in trial.targets)]
+    return rows + [
+        {"target": target.asked_name(given.model), "tried": None, "because": _why_not(trial, target)}
+        for target in left
+    ]
+
+
+def _why_not(trial: Trial, target: Target) -> str:
+    assert trial.exchange is not None
+    if not meets(target, trial.exchange):
+        return "its if does not hold"
+    wish = lacks(target, trial.exchange)
+    return f"it cannot serve {wish}" if wish else "it is down"

@@ -7,13 +7,22 @@ from typing import Any, NamedTuple
 from gateway.config.bench import Bench
 from gateway.config.papers import Paper
 from gateway.config.problem import Path
-from gateway.config.schema import ModelsPaper, ModelSpec, ProviderFields, ProvidersPaper, TargetSpec
+from gateway.config.schema import (
+    CapabilitiesSpec,
+    ModelsPaper,
+    ModelSpec,
+    ProviderFields,
+    ProvidersPaper,
+    TargetSpec,
+)
 from gateway.config.snapshot import Engine, Model, Retry, Timeouts
+from gateway.core.capabilities import Capabilities
 from gateway.core.credential import Source
 from gateway.core.exchange import Target
 from gateway.core.failure import Failure
 from gateway.policy.globs import is_glob
 from gateway.policy.registry import STRATEGIES
+from gateway.providers.models import known
 from gateway.providers.registry import PROVIDERS
 
 LONGEST_SOCKET = 100  # bytes of a unix socket's path; Linux takes 107, others less
@@ -31,6 +40,7 @@ class Party(NamedTuple):
     engine: Engine | None = None
     secrets: tuple[str, ...] = ()
     source: Source | None = None
+    capabilities: CapabilitiesSpec = CapabilitiesSpec()
 
 
 def parties(bench: Bench) -> dict[str, Party]:
@@ -74,7 +84,7 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     keys = own.get("api_key") or []
     secrets = tuple([keys] if isinstance(keys, str) else keys)
     asks = fields.stream_usage == "ask" and not adapter.quirks.gives_usage
-    return Party(fields.type, facts, fields.default, asks, engine, secrets, source)
+    return Party(fields.type, facts, fields.default, asks, engine, secrets, source, fields.capabilities)
 
 
 def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:
@@ -153,4 +163,16 @@ def _target(
         spec.weight or 1,
         condition.or_false(bench.counter(f"models.{model}")) if condition else None,
         party.ask_usage,
+        capabilities(asked, party.capabilities, spec.capabilities),
     )
+
+
+def capabilities(model: str, *said: CapabilitiesSpec) -> Capabilities | None:
+    """As the built-in table has it, then as the policies say, the last of them last. None: nothing is known."""
+    facts: dict[str, Any] = {}
+    for one in said:
+        facts |= one.model_dump(exclude_none=True)
+    table = known(model)
+    if not facts:
+        return table
+    return (table or Capabilities())._replace(**facts)

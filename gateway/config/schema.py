@@ -27,10 +27,28 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
+class CapabilitiesSpec(Strict):
+    """What a model can do, where it is not as the built-in table says, or not in it. Absent: as there."""
+
+    tools: Flag | None = None
+    parallel_tools: Flag | None = None
+    images: Flag | None = None
+    documents: Flag | None = None
+    audio: Flag | None = None
+    json_schema: Flag | None = None
+    reasoning: Flag | None = Field(default=None, description="Whether it takes an effort.")
+    prefill: Flag | None = Field(default=None, description="Whether it goes on with an answer that is begun.")
+    context: Count | None = Field(default=None, description="Tokens of input it takes.")
+    output: Count | None = Field(default=None, description="Tokens it can write.")
+
+
 class ProviderFields(Strict):
     """What all provider types share."""
 
     type: str
+    capabilities: CapabilitiesSpec = Field(
+        default=CapabilitiesSpec(), description="Of all its models; a target's own come first."
+    )
     default: Flag = Field(default=False, description="Serves endpoints that name no model (files, batches).")
     stream_usage: Literal["ask", "leave"] = Field(
         default="ask", description="ask: usage is asked of streams whose client did not; leave: untouched."
@@ -60,6 +78,7 @@ class TargetSpec(Strict):
         default=None, description="Its share of the calls; for strategy weighted alone."
     )
     condition: Text | None = Field(default=None, alias="if", description="CEL; an error skips the target.")
+    capabilities: CapabilitiesSpec = CapabilitiesSpec()
 
 
 class RetrySpec(Strict):

@@ -14,6 +14,7 @@ from gateway.core.claim import Claim
 from gateway.core.exchange import Call, Caller, Exchange, Target
 from gateway.core.failure import GatewayError, LimitReached, NeverFits, NoTarget, Unauthorized
 from gateway.policy import access
+from gateway.policy.capabilities import able
 from gateway.wire.registry import DIALECTS
 
 CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
@@ -62,7 +63,8 @@ def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> N
     team = lane.team
     access.check(exchange, team.name, team.max_output_tokens, team.condition)
     order = lane.selector.order(exchange, lane.targets, Untroubled(), lambda: 0.5)
-    trial.targets = [one for one in order if meets(one, exchange) and not _is_down(one, given)]
+    trial.targets = [one for one in order if meets(one, exchange)]
+    trial.targets = [one for one in able(exchange, trial.targets) if not _is_down(one, given)]
     trial.claims = lane.claims(exchange)
     _check_used(trial.claims, given)
     if not trial.targets:

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from gateway.core.capabilities import Capabilities
 from gateway.core.claim import NOTHING, Grant
 from gateway.core.usage import Usage
 
@@ -71,6 +72,7 @@ class Target:
     weight: int = 1
     condition: Callable[["Exchange"], bool] | None = field(default=None, repr=False)
     ask_usage: bool = True
+    capabilities: Capabilities | None = None  # None where nothing is known of the model
 
     def asked(self, model: str) -> str:
         """The model name to send for a call that asks for `model`."""

@@ -28,6 +28,7 @@ from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, retry_after_seconds
 from gateway.policy.base import Dice
+from gateway.policy.capabilities import able
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
@@ -93,7 +94,8 @@ class Attempts:
             order = lane.selector.order(exchange, order, self._tools.breaker, self._tools.dice)
         elif order[0].condition is None:
             return order
-        return [target for target in order if target.condition is None or target.condition(exchange)]
+        met = [target for target in order if target.condition is None or target.condition(exchange)]
+        return able(exchange, met) if len(met) > 1 else met
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, *, last: bool

@@ -15,7 +15,7 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         ),
         (
             TARGET % (", zzzzz: x", ""),
-            "2:38: targets[0].zzzzz: is not a key of this place; there is if, model, provider, weight",
+            "2:38: targets[0].zzzzz: is not a key of this place; there is capabilities, if, model, provider, weight",
         ),
         (TARGET % ("", ", hedge: {after: p95}"), "2:40: hedge: hedge is not built yet; remove it"),
         (

@@ -104,3 +104,32 @@ def test_a_refusal_by_a_rule_still_shows_the_way_it_would_have_gone() -> None:
         "rule": "rest",
     }
     assert found["targets"]
+
+
+def test_a_target_that_cannot_serve_the_call_says_what_it_lacks() -> None:
+    models = """
+kind: models
+models:
+  eyes: {targets: [{provider: ours, model: gpt-3.5-turbo}, {provider: openai, model: gpt-4o}]}
+  blind:
+    targets:
+      - {provider: ours, model: a, capabilities: {images: false}}
+      - {provider: openai, model: gpt-4o-audio-preview}
+"""
+    seen = {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "u"}}]}]}
+    rows = {
+        model: explain(
+            snapshot(BASE, models),
+            GivenSpec.model_validate({"model": model, "team": "all", "request": seen}),
+            0.0,
+        )["targets"]
+        for model in ("eyes", "blind")
+    }
+    assert rows["eyes"] == [
+        {"target": "openai/gpt-4o", "tried": 1, "because": None},
+        {"target": "ours/gpt-3.5-turbo", "tried": None, "because": "it cannot serve images"},
+    ]
+    assert [row["tried"] for row in rows["blind"]] == [
+        1,
+        2,
+    ]  # where none can, the providers answer for themselves

@@ -4,10 +4,14 @@ import pytest
 
 from gateway.config.bench import Ground
 from gateway.config.desk import compile_texts
+from gateway.config.parties import capabilities
 from gateway.config.problem import BadPolicies
+from gateway.config.schema import CapabilitiesSpec
 from gateway.config.variables import Variables
+from gateway.core.capabilities import Capabilities
 from gateway.core.exchange import Caller
 from gateway.core.failure import Failure
+from gateway.providers.models import known
 from tests.gateway.config.texts import BASE, snapshot, told
 from tests.gateway.policy.calls import exchange
 
@@ -184,3 +188,15 @@ def test_a_condition_that_is_wrong_has_its_place_inside_the_text() -> None:
 
 def test_the_base_of_these_tests_is_good() -> None:
     assert snapshot(BASE).listed("all") == ["gpt-5", "smart"]
+
+
+def test_what_a_model_can_do_is_the_tables_word_then_the_providers_then_the_targets() -> None:
+    none, audio = CapabilitiesSpec(), CapabilitiesSpec(audio=True, context=5)
+    assert capabilities("nobody-knows-it", none, none) is None
+    assert capabilities("nobody-knows-it", CapabilitiesSpec(tools=False), none) == Capabilities(tools=False)
+    table = known("gpt-4o")
+    assert table is not None
+    assert capabilities("gpt-4o", none, none) == table
+    assert capabilities("gpt-4o", CapabilitiesSpec(context=7, images=False), audio) == table._replace(
+        images=False, audio=True, context=5
+    )

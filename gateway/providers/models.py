@@ -1,0 +1,23 @@
+"""What well-known models can do, by name: models.json, from their makers' model pages."""
+
+from collections.abc import Mapping
+from importlib.resources import files
+
+import orjson
+
+from gateway.core.capabilities import Capabilities
+
+
+def _read() -> Mapping[str, Capabilities]:
+    table = orjson.loads(files("gateway.providers").joinpath("models.json").read_bytes())
+    return {name: Capabilities(**facts) for name, facts in table.items()}
+
+
+MODELS = _read()
+
+
+def known(model: str) -> Capabilities | None:
+    """By the longest name that the model's begins with: `gpt-4o-2024-08-06` is a `gpt-4o`. None: nobody knows."""
+    _, _, name = model.rpartition("/")
+    found = max((one for one in MODELS if name == one or name.startswith(f"{one}-")), key=len, default="")
+    return MODELS.get(found)
