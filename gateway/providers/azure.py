@@ -8,8 +8,6 @@ from urllib.parse import quote
 
 from gateway.core.credential import Source
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
-from gateway.providers.base import failure_from_status
 from gateway.providers.compatible import (
     Compatible,
     Place,
@@ -96,12 +94,6 @@ class Azure(Compatible):
         if not place.query:
             return path
         return f"{path}{'&' if '?' in path else '?'}{place.query}"
-
-    def classify(self, status: int, body: bytes) -> Failure:
-        """A deployment that is not there is the gateway's own configuration, not the call."""
-        if status == 404 and b"DeploymentNotFound" in body:
-            return Failure.UNAUTHORIZED
-        return failure_from_status(status)
 
     def params(self, facts: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = facts.params

@@ -12,6 +12,7 @@ import orjson
 import pytest
 
 from gateway.providers.registry import PROVIDERS
+from tests.contract.recorded import Record, answer_of, at_random, recorded, replayed
 from tests.running import ACCESS, gateway
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
@@ -212,3 +213,72 @@ async def test_an_error_after_a_200_is_told_in_either_dialect(tmp_path: Path) ->
                 assert "tool_use_failed" in await streamed(
                     client, provider, "/v1/chat/completions", asks, last
                 ), kind
+
+
+def of_kind(kind: str) -> list[Record]:
+    """Its recorded calls; a 401 is about our own key and no client's affair."""
+    found = recorded(kind, "chat.completions", "completions", "embeddings")
+    answered = [one for one in found if one["response"]["status"] not in (401, 403)]
+    return [one for one in answered if (one["request"].get("body") or {}).get("model")]
+
+
+async def test_recorded_calls_pass_their_own_row_untouched_both_ways(tmp_path: Path) -> None:
+    """Requests equal as JSON, answers byte by byte, streams in chunks of 1 to 40 bytes, which takes three seconds.
+    OpenAI's own are in test_recordings."""
+    played = 0
+    for kind in KINDS:
+        records = of_kind(kind)
+        if records and kind != "openai":
+            (tmp_path / kind).mkdir()
+            await play(tmp_path / kind, kind, records)
+            played += len(records)
+    assert played >= 200
+
+
+async def play(folder: Path, kind: str, records: list[Record]) -> None:
+    async with Provider() as provider:
+        row = fields(kind, provider.url) | {"stream_usage": "leave"}
+        text = f"""
+kind: providers
+providers: {{one: {orjson.dumps(row).decode()}}}
+---
+kind: models
+models: {{"*": {{targets: [{{provider: one}}], {ONCE}}}}}
+---
+{ACCESS}
+"""
+        async with gateway(folder, text) as running, running.client() as client:
+            for record in records:
+                provider.script[:] = [replayed(record, at_random(record))]
+                path = "/v1/" + record["api"].replace(".", "/")
+                came = await client.post(path, json=record["request"]["body"])
+                assert provider.asked.pop().json == record["request"]["body"], record["id"]
+                assert came.content == answer_of(record), record["id"]
+                assert came.status_code == record["response"]["status"], record["id"]
+
+
+async def test_a_target_that_cannot_see_is_passed_over_for_one_that_can(tmp_path: Path) -> None:
+    text = """
+kind: providers
+providers:
+  blind: {{type: compatible, base_url: "{url}", capabilities: {{images: false}}}}
+  seeing: {{type: compatible, base_url: "{url}"}}
+---
+kind: models
+models:
+  both: {{targets: [{{provider: blind}}, {{provider: seeing}}]}}
+  none: {{targets: [{{provider: blind}}, {{provider: blind, model: other}}]}}
+---
+"""
+    shown = [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "https://a/b"}}]}]
+    async with Provider() as provider:
+        async with gateway(tmp_path, text.format(url=provider.url) + ACCESS) as running:
+            went = [
+                (await running.chat(model, **more)).headers["x-gateway-target"]
+                for model, more in (
+                    ("both", {}),
+                    ("both", {"messages": shown}),
+                    ("none", {"messages": shown}),
+                )
+            ]
+    assert went == ["blind/both", "seeing/both", "blind/none"]

@@ -5,7 +5,6 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
 from gateway.providers.azure import Azure, AzureEndpoint
 from gateway.providers.entra import Entra
 
@@ -74,10 +73,3 @@ def test_a_key_that_is_given_but_empty_switches_it_off(api_key: str | None, enab
 def test_what_is_wrong_is_told_by_its_field(spec: dict[str, Any], field: str) -> None:
     with pytest.raises(ValueError, match=f"^{field}: "):
         line(**spec)
-
-
-def test_a_deployment_that_is_not_there_is_the_gateways_fault() -> None:
-    gone = b'{"error": {"code": "DeploymentNotFound", "message": "The API deployment does not exist."}}'
-    assert AZURE.classify(404, gone) is Failure.UNAUTHORIZED
-    assert AZURE.classify(404, b"{}") is Failure.REJECTED
-    assert AZURE.classify(500, gone) is Failure.BROKEN
