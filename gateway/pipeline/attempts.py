@@ -26,7 +26,7 @@ from gateway.core.usage import Usage
 from gateway.pipeline.asking import body_for, crossed, way_of
 from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_error, retry_after_seconds
+from gateway.pipeline.setback import Setback, of_error, of_events, retry_after_seconds
 from gateway.policy.base import Dice
 from gateway.policy.capabilities import able
 from gateway.providers.registry import PROVIDERS
@@ -231,9 +231,9 @@ class Attempts:
                 answered.first.append(block)
             if tap.failed:
                 answer.close()
-                return Setback(
-                    Failure.BROKEN, "the stream began with an error", 502, [], b"".join(answered.first)
-                )
+                provider = PROVIDERS[answered.target.kind]
+                said = provider.mask(answered.target.facts, b"".join(answered.first))
+                return of_events(said, provider.classify)
             if not chunk and not tap.begun:
                 raise BadAnswer(f"{answered.target.name}: the stream ended before its first event")
         return answered

@@ -1,7 +1,9 @@
 """What went wrong at one target, as far as the next step cares."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import orjson
 
 from gateway.core.failure import Failure
 from gateway.upstream.client import Answer
@@ -14,6 +16,9 @@ from gateway.upstream.failures import (
     TimedOut,
     UpstreamError,
 )
+from gateway.wire import sse
+
+_JSON = (b"content-type", b"application/json")
 
 
 class Setback(NamedTuple):
@@ -40,6 +45,24 @@ def of_error(error: UpstreamError) -> Setback:
     if isinstance(error, ConnectionCut | BadAnswer):
         return Setback(Failure.BROKEN, str(error))
     return Setback(Failure.BROKEN, str(error))
+
+
+def of_events(events: bytes, classify: Callable[[int, bytes], Failure]) -> Setback:
+    """The setback that a stream amounts to which began with an error: nothing has gone to the client yet, so that
+    it may still be a status. Groq and OpenRouter say which (groq-chat_completions-8e947bc80e); else the provider is
+    broken."""
+    for data in map(sse.data, sse.events(events)):
+        try:
+            said = orjson.loads(data)
+        except orjson.JSONDecodeError:
+            continue
+        error = said.get("error") if isinstance(said, dict) else None
+        named = [error.get(name) for name in ("status_code", "code")] if isinstance(error, dict) else []
+        for status in named:
+            if isinstance(status, int) and 400 <= status < 600:
+                failure = classify(status, data)
+                return Setback(failure, "the stream began with an error", status, [_JSON], data)
+    return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
 def retry_after_seconds(answer: Answer) -> float | None:
