@@ -28,7 +28,8 @@ _VERSION = re.compile(r"[\w.-]+", re.ASCII)
 class AzureEndpoint:
     """`endpoint` is the resource's address, Foundry's with `/models` at its end. Without `api_version` the
     address is the newer one that needs none. No `api_key`: a token of Entra, for the app that `tenant_id`,
-    `client_id` and `client_secret` name, else for the machine's own identity."""
+    `client_id` and `client_secret` name, else for the machine's own identity; `authority` and `audience` differ in
+    clouds of their own."""
 
     endpoint: str
     api_version: str = ""
@@ -36,6 +37,8 @@ class AzureEndpoint:
     tenant_id: str = ""
     client_id: str = ""
     client_secret: str = field(default="", repr=False)
+    authority: str = "https://login.microsoftonline.com"
+    audience: str = "https://cognitiveservices.azure.com"
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
 
@@ -78,7 +81,7 @@ class Azure(Compatible):
             spec.params,
             f"api-version={spec.api_version}" if spec.api_version else "",
             by_deployment=bool(spec.api_version) and not foundry,
-            source=None if keys else Entra(spec.tenant_id, spec.client_id, spec.client_secret),
+            source=None if keys else _entra(spec),
         )
 
     def source(self, facts: Any) -> Source | None:
@@ -98,3 +101,8 @@ class Azure(Compatible):
     def params(self, facts: Any) -> Mapping[str, Any]:
         found: Mapping[str, Any] = facts.params
         return found
+
+
+def _entra(spec: AzureEndpoint) -> Entra:
+    login, _ = parse_base_url(spec.authority, "authority")
+    return Entra(spec.tenant_id, spec.client_id, spec.client_secret, spec.audience.rstrip("/"), login)

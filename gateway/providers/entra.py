@@ -10,7 +10,6 @@ import orjson
 from gateway.core.address import Origin, WireRequest
 from gateway.core.credential import Credential, Steps, Told, Unobtainable
 
-AUDIENCE = "https://cognitiveservices.azure.com"
 _LOGIN = Origin("https", "login.microsoftonline.com", 443)
 # The instance metadata service of Azure's virtual machines, and its answer to whoever asks with `Metadata: true`.
 _MACHINE = Origin("http", "169.254.169.254", 80)
@@ -23,6 +22,7 @@ class Entra:
     tenant_id: str
     client_id: str
     client_secret: str = field(default="", repr=False)
+    audience: str = "https://cognitiveservices.azure.com"
     login: Origin = _LOGIN
     machine: Origin = _MACHINE
 
@@ -42,17 +42,17 @@ class Entra:
             "grant_type": "client_credentials",
             "client_id": self.client_id,
             "client_secret": self.client_secret,
-            "scope": f"{AUDIENCE}/.default",
+            "scope": f"{self.audience}/.default",
         }
         head = (
             f"POST /{quote(self.tenant_id, safe='')}/oauth2/v2.0/token HTTP/1.1\r\nhost: {self.login.host}\r\n"
-            "content-type: application/x-www-form-urlencoded\r\n"
+            "accept-encoding: identity\r\ncontent-type: application/x-www-form-urlencoded\r\n"
         )
         body = urlencode(form).encode()
         return WireRequest(self.login, head.encode(), body, len(body))
 
     def _of_machine(self) -> WireRequest:
-        asked = {"api-version": "2018-02-01", "resource": AUDIENCE}
+        asked = {"api-version": "2018-02-01", "resource": self.audience}
         if self.client_id:
             asked["client_id"] = self.client_id
         head = (

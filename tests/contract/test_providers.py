@@ -282,3 +282,53 @@ models:
                 )
             ]
     assert went == ["blind/both", "seeing/both", "blind/none"]
+
+
+async def test_azure_is_shown_a_token_of_entra_that_was_had_for_the_apps_secret(tmp_path: Path) -> None:
+    async with (
+        Provider() as provider,
+        Provider([answer({"access_token": "ey-1", "expires_in": 3600})]) as login,
+    ):
+        text = f"""
+kind: providers
+providers:
+  azure: {{type: azure, endpoint: "{provider.url.removesuffix("/v1")}", api_version: "2024-10-21",
+          tenant_id: acme, client_id: app, client_secret: app-secret-0123,
+          authority: "{login.url.removesuffix("/v1")}"}}
+---
+kind: models
+models: {{smart: {{targets: [{{provider: azure, model: gpt}}]}}}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running:
+            for _ in range(2):
+                assert (await running.chat()).json() == CHAT
+    assert [asked.line for asked in login.asked] == ["POST /acme/oauth2/v2.0/token HTTP/1.1"]
+    assert b"client_secret=app-secret-0123" in login.asked[0].body
+    for asked in provider.asked:
+        assert asked.line == "POST /openai/deployments/gpt/chat/completions?api-version=2024-10-21 HTTP/1.1"
+        assert asked.headers["authorization"] == "Bearer ey-1"
+        assert "api-key" not in asked.headers
+
+
+async def test_without_a_token_the_client_is_told_without_a_secret(tmp_path: Path) -> None:
+    async with Provider(
+        [answer({"error": "invalid_client", "error_description": "app-secret-0123"}, 401)]
+    ) as login:
+        text = f"""
+kind: providers
+providers:
+  azure: {{type: azure, endpoint: "{login.url}", tenant_id: acme, client_id: app, client_secret: app-secret-0123,
+          authority: "{login.url.removesuffix("/v1")}"}}
+---
+kind: models
+models: {{smart: {{targets: [{{provider: azure, model: gpt}}]}}}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running:
+            came = await running.chat()
+    assert came.status_code == 502
+    assert "invalid_client" in came.text
+    assert "app-secret" not in came.text

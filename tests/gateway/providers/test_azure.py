@@ -67,6 +67,7 @@ def test_a_key_that_is_given_but_empty_switches_it_off(api_key: str | None, enab
     [
         ({"endpoint": "acme"}, "endpoint"),
         ({"api_version": "2024 10"}, "api_version"),
+        ({"api_key": None, "authority": "login"}, "authority"),
         ({"endpoint": "https://acme.services.ai.azure.com/models"}, "api_version"),
     ],
 )
