@@ -1,6 +1,7 @@
 """Real exchanges with providers, out of the shared recordings, and how a scripted provider plays them."""
 
 import asyncio
+import base64
 import gzip
 import random
 from collections.abc import Callable
@@ -33,8 +34,10 @@ def every() -> list[Record]:
 
 
 def answer_of(record: Record) -> bytes:
-    text: str = record["response"]["body_text"]
-    return text.encode()
+    """The body as bytes; that of a binary stream is kept as base64."""
+    response = record["response"]
+    text: str = response.get("body_text", "")
+    return text.encode() or base64.b64decode(response.get("body_base64", ""))
 
 
 def whole(record: Record) -> list[bytes]:

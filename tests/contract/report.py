@@ -54,7 +54,7 @@ def results() -> Iterator[Result]:
         if record["request"]["body"].get("model"):
             yield Result(record, dialect, "request", *_same_request(record, dialect))
             yield from _translated_requests(record, dialect)
-        if "body_text" in record["response"] and record["response"]["status"] == 200:
+        if record["response"]["status"] == 200:
             yield Result(record, dialect, "answer", *_same_answer(record, dialect))
             yield from _translated_answers(record, dialect)
 

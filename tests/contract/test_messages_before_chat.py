@@ -12,7 +12,6 @@ from tests.contract.recorded import (
     Record,
     answer_of,
     at_random,
-    byte_by_byte,
     per_event,
     recorded,
     replayed,
@@ -46,13 +45,8 @@ def asked(record: Record) -> Mapping[str, Any]:
     return body if isinstance(body, dict) else {}
 
 
-def streams(chunking: Chunking) -> list[Record]:
-    """Byte by byte the shortest of each provider alone: the long ones would take half a minute."""
-    found = [one for one in records() if one["streaming"]]
-    if chunking is not byte_by_byte:
-        return found
-    longest_first = sorted(found, key=lambda one: -len(answer_of(one)))
-    return list({one["provider"]: one for one in longest_first}.values())
+def streams() -> list[Record]:
+    return [one for one in records() if one["streaming"]]
 
 
 def words(content: Any) -> tuple[str, str]:
@@ -116,12 +110,12 @@ def simplified(told: Told) -> dict[str, Any]:
     return {"text": told.text, "thought": told.thought, "calls": told.calls, "usage": usage}
 
 
-@pytest.mark.parametrize("chunking", [whole, per_event, at_random, byte_by_byte])
+@pytest.mark.parametrize("chunking", [whole, per_event, at_random])
 async def test_a_messages_client_is_told_all_that_a_chat_provider_said(
     tmp_path: Path, chunking: Chunking
 ) -> None:
-    chosen = records() if chunking is whole else streams(chunking)
-    assert len(chosen) >= (340 if chunking is whole else 9 if chunking is byte_by_byte else 79)
+    chosen = records() if chunking is whole else streams()
+    assert len(chosen) >= (340 if chunking is whole else 79)
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
         async with running.client() as client:
             for record in chosen:
