@@ -79,8 +79,18 @@ def _translated_requests(record: Record, dialect: str) -> Iterator[Result]:
                 orjson.loads(between(dialect, name).write(call_of(record, dialect), Changes("m")))
                 yield Result(record, dialect, f"request to {name}", "equal")
             except BadRequest as refusal:
-                reason = re.sub(r"\[\d+\]", "[]", refusal.param or refusal.message)
+                reason = _place_of(record["request"]["body"], refusal.param or refusal.message)
                 yield Result(record, dialect, f"request to {name}", "refused", reason)
+
+
+def _place_of(body: Any, param: str) -> str:
+    """Where a refusal points, without the numbers, and the type of what stands there."""
+    found = body
+    for name, place in re.findall(r"(\w+)(?:\[(\d+)\])?", param):
+        found = found.get(name) if isinstance(found, dict) else None
+        found = found[int(place)] if place and isinstance(found, list) else found
+    kind = found.get("type") if isinstance(found, dict) else None
+    return re.sub(r"\[\d+\]", "[]", param) + (f" ({kind})" if kind else "")
 
 
 def _same_answer(record: Record, dialect: str) -> tuple[str, str]:
