@@ -68,6 +68,7 @@ class Compatible:
     native: str = "openai.chat"
     root: str = ""  # of its paths, where the policy's base_url is the host alone
     credential: bytes = b"authorization: Bearer "
+    bad_key: bytes = b""  # what a 400 says that means a 401
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
     def enabled(self, spec: Endpoint) -> bool:
@@ -124,6 +125,8 @@ class Compatible:
         return WireRequest(place.origin, b"".join(head), stream, length)
 
     def classify(self, status: int, body: bytes) -> Failure:
+        if status == 400 and self.bad_key and self.bad_key in body:
+            return Failure.UNAUTHORIZED
         return failure_from_status(status)
 
     def mask(self, facts: Place, body: bytes) -> bytes:

@@ -85,6 +85,12 @@ PROVIDERS: dict[str, Provider] = {
     "triton": Compatible("http://127.0.0.1:9000/v1"),  # its OpenAI-compatible frontend
     # Thoughts go back as `reasoning`; by the older name they are lost in silence (vllm-project/vllm#38488).
     "vllm": Compatible("http://127.0.0.1:8000/v1", quirks=Quirks(thought="reasoning")),
-    "xai": Compatible("https://api.x.ai/v1", needs_key=True, cap_name="max_completion_tokens"),
+    # A bad key is a 400 (xai-responses-03354a21a5), and the key is the gateway's own.
+    "xai": Compatible(
+        "https://api.x.ai/v1",
+        needs_key=True,
+        cap_name="max_completion_tokens",
+        bad_key=b"Incorrect API key provided",
+    ),
     "zai": Compatible("https://api.z.ai/api/paas/v4", needs_key=True),
 }

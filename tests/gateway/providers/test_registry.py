@@ -46,3 +46,11 @@ def test_a_call_across_goes_to_the_path_of_the_dialect_it_is_told_in() -> None:
     assert head.startswith(b"POST /v1/chat/completions HTTP/1.1\r\n")
     assert head.endswith(b"\r\ncontent-type: application/json\r\n")
     assert b"anthropic" not in head
+
+
+def test_a_400_that_means_a_401_is_about_our_own_key() -> None:
+    """xai-responses-03354a21a5"""
+    said = b'{"code":"invalid-argument","error":"Incorrect API key provided. You can obtain an API key from ..."}'
+    assert PROVIDERS["xai"].classify(400, said) is Failure.UNAUTHORIZED
+    assert PROVIDERS["xai"].classify(400, b"{}") is Failure.REJECTED
+    assert PROVIDERS["openai"].classify(400, said) is Failure.REJECTED
