@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from local_backend.engine import Engine
-from local_backend.types import Delta, Full, Sampling, Sequence
+from local_backend.types import Delta, Full, Job, Sequence
 
 Work = Callable[[], None]
 
@@ -45,24 +45,26 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
         self._thread.start()
 
-    def submit(self, tokens: list[int], sampling: Sampling, salt: str, priority: int) -> Stream:
-        """Deltas come on the stream; what goes wrong comes there too."""
-        stream = Stream()
-        self._streams.add(stream)
+    def submit(self, job: Job) -> list[Stream]:
+        """A stream for each choice, on which its deltas come; what goes wrong comes there too."""
+        streams = [Stream() for _ in range(job.choices)]
+        self._streams.update(streams)
 
         def add() -> None:
             assert self.engine is not None
-            if stream.gone:
+            if all(stream.gone for stream in streams):
                 return
             try:
-                stream.sequence = self.engine.add(
-                    tokens, sampling, lambda delta: self._tell(stream, delta), salt, priority
-                )
+                found = self.engine.add(job, lambda choice, delta: self._tell(streams[choice], delta))
             except Full as full:
-                self._tell(stream, full)
+                for stream in streams:
+                    self._tell(stream, full)
+                return
+            for stream, sequence in zip(streams, found, strict=True):
+                stream.sequence = sequence
 
         self._inbox.put(add)
-        return stream
+        return streams
 
     def abort(self, stream: Stream) -> None:
         """Nobody reads this stream any more. Idempotent."""

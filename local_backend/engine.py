@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import count
 
 import torch
@@ -13,7 +14,7 @@ from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.sampler import sample
 from local_backend.scheduler import Scheduler
-from local_backend.types import Deliver, Delta, Finish, Piece, Sampling, Sequence
+from local_backend.types import Deliver, Delta, Finish, Job, Piece, Sequence
 
 
 class Engine:
@@ -43,15 +44,18 @@ class Engine:
     def has_work(self) -> bool:
         return bool(self.scheduler.running or self.scheduler.waiting)
 
-    def add(
-        self, tokens: list[int], sampling: Sampling, deliver: Deliver, salt: str = "", priority: int = 0
-    ) -> Sequence:
-        """`deliver` is called from `step` with each Delta. Raises Full."""
-        sequence = Sequence(
-            next(self._numbers), list(tokens), len(tokens), sampling, deliver, salt, priority, self._clock()
-        )
-        self.scheduler.add(sequence)
-        return sequence
+    def add(self, job: Job, deliver: Deliver) -> list[Sequence]:
+        """One sequence per choice, to be aborted each alone. Raises Full."""
+        sequences = []
+        for choice in range(job.choices):
+            sampling = replace(job.sampling, choice=choice)
+            sequence = Sequence(
+                next(self._numbers), list(job.tokens), len(job.tokens), sampling, deliver, job.salt, job.priority,
+                self._clock(),
+            )  # fmt: skip
+            self.scheduler.add(sequence)
+            sequences.append(sequence)
+        return sequences
 
     def abort(self, sequence: Sequence) -> None:
         """Nobody waits for it any more. Idempotent."""
@@ -96,7 +100,7 @@ class Engine:
         metrics.tokens_out += 1
         finish = self._finish_of(sequence, token)
         ids = () if finish is Finish.STOP else (token,)
-        sequence.deliver(Delta(ids, finish, sequence.cached))
+        sequence.deliver(sequence.sampling.choice, Delta(ids, finish, sequence.cached))
         if finish is not None:
             self.scheduler.finish(sequence)
             metrics.finished[finish.value] = metrics.finished.get(finish.value, 0) + 1
@@ -112,7 +116,7 @@ class Engine:
     def _end(self, sequence: Sequence, finish: Finish) -> None:
         sequence.aborted = True
         self.scheduler.finish(sequence)
-        sequence.deliver(Delta((), finish, sequence.cached))
+        sequence.deliver(sequence.sampling.choice, Delta((), finish, sequence.cached))
 
     def _count(self, pieces: list[Piece], seconds: float) -> None:
         metrics, scheduler = self.metrics, self.scheduler

@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
-from dataclasses import replace
 
 from local_backend.answer import Answer
 from local_backend.asgi import Left, Receive, Send, answer, chunk, left, start_events
@@ -13,7 +12,7 @@ from local_backend.fields import Refused
 from local_backend.part import Part, Usage
 from local_backend.template import BadConversation, ChatTemplate
 from local_backend.tokenizer import Tokenizer
-from local_backend.types import Sampling
+from local_backend.types import Job
 from local_backend.wire import Request
 
 
@@ -36,9 +35,11 @@ class Generation:
         for ids in prompts:
             _check_length(request, len(ids), longest)
         streams = [
-            self._engine.submit(ids, _of_choice(request.sampling, choice), request.salt, request.priority)
+            stream
             for ids in prompts
-            for choice in range(request.choices)
+            for stream in self._engine.submit(
+                Job(ids, request.sampling, request.choices, request.salt, request.priority)
+            )
         ]
         watcher = asyncio.ensure_future(left(receive))
         call = asyncio.ensure_future(self._reply(request, prompts, streams, send))
@@ -123,11 +124,6 @@ def _check_length(request: Request, tokens: int, longest: int) -> None:
             param=name,
             code="context_length_exceeded",
         )
-
-
-def _of_choice(sampling: Sampling, choice: int) -> Sampling:
-    """Each choice draws with a seed of its own."""
-    return replace(sampling, seed=sampling.seed + choice * 0x9E3779B9) if choice else sampling
 
 
 async def _together(sources: list[AsyncIterator[Part]]) -> AsyncIterator[tuple[int, Part]]:

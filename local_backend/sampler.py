@@ -25,7 +25,9 @@ def _one(row: Tensor, sequence: Sequence) -> int:
         row = row.masked_fill(row < row.topk(min(asked.top_k, len(row))).values[-1], -torch.inf)
     if asked.top_p < 1 or asked.min_p > 0:
         row = _cut(row, asked.top_p, asked.min_p)
-    return int((row + _noise(len(row), asked.seed, len(sequence.tokens))).argmax())
+    return int(
+        (row + _noise(len(row), asked.seed + asked.choice * 0x9E3779B9, len(sequence.tokens))).argmax()
+    )
 
 
 def _cut(row: Tensor, top_p: float, min_p: float) -> Tensor:

@@ -3,7 +3,10 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 
 @dataclass(slots=True, frozen=True)
@@ -28,6 +31,49 @@ class Sampling:
     logprobs: int | None = None  # None: not asked; otherwise how many alternatives beside the drawn token
     grammar: str = ""  # of llguidance, checked by the server; empty: free text
 
+    @property
+    def late(self) -> bool:
+        """Whether a draw needs to know the token before it, and cannot be made while that is in flight."""
+        return bool(self.grammar) or self.penalised
+
+    @property
+    def penalised(self) -> bool:
+        return bool(self.presence_penalty or self.frequency_penalty or self.repetition_penalty != 1.0)
+
+    @property
+    def edits(self) -> bool:
+        """Whether the logits are changed before the draw."""
+        return self.late or bool(self.logit_bias) or self.min_tokens > 0
+
+
+class Grammar(Protocol):
+    """What one choice may still say: the state of a grammar between its tokens."""
+
+    def mask(self) -> npt.NDArray[np.int32]:
+        """[ceil(vocabulary / 32)]: bit i % 32 of word i // 32 is 1 where id i may come next."""
+
+    def accept(self, token: int) -> bool:
+        """Go on by one drawn token, the end of the text included; False: the grammar does not allow it."""
+
+
+# From a `Sampling.grammar` to its state at the first token. Called off the engine's loop, once per choice; what
+# it raises ends the choice with Finish.ERROR: the server has compiled the same text before.
+Compile = Callable[[str], Grammar]
+
+
+@dataclass(slots=True, frozen=True)
+class Job:
+    """What the engine is handed: one prompt, and how many choices are to be drawn from it.
+
+    `sampling.choice` is set by the engine. `salt`: whose prompt it is; only prompts of one salt share a cache.
+    `priority`: the smaller goes first."""
+
+    tokens: list[int]
+    sampling: Sampling
+    choices: int = 1
+    salt: str = ""
+    priority: int = 0
+
 
 class Finish(Enum):
     """Why a sequence ended, in OpenAI's words."""
@@ -35,6 +81,7 @@ class Finish(Enum):
     STOP = "stop"
     LENGTH = "length"
     ABORT = "abort"
+    ERROR = "error"
 
 
 class Logprob(NamedTuple):
@@ -53,7 +100,8 @@ class Delta(NamedTuple):
     logprobs: tuple[Logprob, ...] = ()  # one per id, where asked
 
 
-Deliver = Callable[[Delta], None]
+# Called with (choice, delta) from `Engine.step`, and from `Engine.abort` for what is aborted.
+Deliver = Callable[[int, Delta], None]
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from local_backend.loader import export, load  # noqa: E402
 from local_backend.model import Decoder, rotate  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.tokenizer import Tokenizer  # noqa: E402
-from local_backend.types import Delta, Finish, Full, Sampling, Sequence  # noqa: E402
+from local_backend.types import Delta, Finish, Full, Job, Sampling, Sequence  # noqa: E402
 from tests.shared import shared  # noqa: E402
 
 CONFIG = ModelConfig(
@@ -39,7 +39,7 @@ def generate(engine: Engine, prompts: list[list[int]], joins: int = 0, **asked: 
     sampling = Sampling(**{"temperature": 0.0, "max_tokens": 12, **asked})
     out: list[list[int]] = [[] for _ in prompts]
     for index, prompt in enumerate(prompts):
-        engine.add(prompt, sampling, lambda delta, index=index: out[index].extend(delta.ids))  # type: ignore[misc]
+        engine.add(Job(prompt, sampling), lambda _, delta, out=out[index]: out.extend(delta.ids))  # type: ignore[misc]
         for _ in range(joins):
             engine.step()
     while engine.has_work:
@@ -102,7 +102,9 @@ def test_a_known_beginning_is_not_computed_again(model: Decoder) -> None:
     prompt = PROMPTS[5]
     first = generate(engine, [prompt])
     cached: list[int] = []
-    engine.add(prompt, Sampling(temperature=0.0, max_tokens=12), lambda delta: cached.append(delta.cached))
+    engine.add(
+        Job(prompt, Sampling(temperature=0.0, max_tokens=12)), lambda _, delta: cached.append(delta.cached)
+    )
     while engine.has_work:
         engine.step()
     assert cached[-1] == (len(prompt) - 1) // 16 * 16, "all but the last token's block"
@@ -113,7 +115,10 @@ def test_another_tenants_beginning_is_not_found(model: Decoder) -> None:
     engine = Engine(model, EngineConfig())
     cached: list[int] = []
     for salt in ("a", "b"):
-        engine.add(PROMPTS[5], Sampling(temperature=0.0), lambda delta: cached.append(delta.cached), salt)
+        engine.add(
+            Job(PROMPTS[5], Sampling(temperature=0.0), salt=salt),
+            lambda _, delta: cached.append(delta.cached),
+        )
         while engine.has_work:
             engine.step()
     assert set(cached) == {0}
@@ -130,7 +135,9 @@ def test_an_abort_in_any_phase_gives_its_blocks_back(model: Decoder, steps: int)
     engine = Engine(model, EngineConfig(step_tokens=16, max_seqs=2))
     ended: list[Finish | None] = []
     sampling = Sampling(temperature=0.0, max_tokens=50)
-    added: list[Sequence] = [engine.add(p, sampling, lambda d: ended.append(d.finish)) for p in PROMPTS]
+    added: list[Sequence] = [
+        engine.add(Job(p, sampling), lambda _, d: ended.append(d.finish))[0] for p in PROMPTS
+    ]
     for _ in range(steps):
         engine.step()
     for sequence in added:
@@ -143,18 +150,19 @@ def test_an_abort_in_any_phase_gives_its_blocks_back(model: Decoder, steps: int)
 
 def test_a_full_queue_says_so(model: Decoder) -> None:
     engine = Engine(model, EngineConfig(max_waiting=1))
-    engine.add([1], Sampling(), lambda delta: None)
+    engine.add(Job([1], Sampling()), lambda _, delta: None)
     with pytest.raises(Full):
-        engine.add([2], Sampling(), lambda delta: None)
+        engine.add(Job([2], Sampling()), lambda _, delta: None)
 
 
 def test_length_and_stop_ids_end_a_sequence(model: Decoder) -> None:
     deltas: list[Delta] = []
     engine = Engine(model, EngineConfig())
     first = alone(model)[0]
-    engine.add(PROMPTS[0], Sampling(temperature=0.0, max_tokens=5), deltas.append)
+    engine.add(Job(PROMPTS[0], Sampling(temperature=0.0, max_tokens=5)), lambda _, d: deltas.append(d))
     engine.add(
-        PROMPTS[0], Sampling(temperature=0.0, max_tokens=50, stop_ids=frozenset({first[2]})), deltas.append
+        Job(PROMPTS[0], Sampling(temperature=0.0, max_tokens=50, stop_ids=frozenset({first[2]}))),
+        lambda _, delta: deltas.append(delta),
     )
     while engine.has_work:
         engine.step()
@@ -188,7 +196,7 @@ def test_real_weights_tell_their_published_story() -> None:
     folder = shared("models/stories260K")
     tokens: list[int] = []
     engine = Engine(load(folder), EngineConfig())
-    engine.add([1], Sampling(temperature=0.0, max_tokens=200), lambda delta: tokens.extend(delta.ids))
+    engine.add(Job([1], Sampling(temperature=0.0, max_tokens=200)), lambda _, delta: tokens.extend(delta.ids))
     while engine.has_work:
         engine.step()
     text = Tokenizer(folder).decode(tokens)

@@ -20,7 +20,7 @@ def test_ten_thousand_random_steps_keep_every_promise() -> None:
             number += 1
             prompt = [dice.randrange(3) for _ in range(dice.randrange(1, 40))]
             scheduler.add(
-                Sequence(number, prompt, len(prompt), Sampling(), lambda delta: None, arrived=number)
+                Sequence(number, prompt, len(prompt), Sampling(), lambda choice, delta: None, arrived=number)
             )
             lives[number] = len(prompt) + dice.randrange(1, 12)
         pieces = scheduler.plan()
@@ -51,7 +51,9 @@ def test_an_earlier_equal_is_never_overtaken() -> None:
     scheduler = Scheduler(config, pool)
     for number, length in enumerate((16, 18, 2)):
         tokens = [number] * length
-        scheduler.add(Sequence(number, tokens, length, Sampling(), lambda delta: None, arrived=number))
+        scheduler.add(
+            Sequence(number, tokens, length, Sampling(), lambda choice, delta: None, arrived=number)
+        )
     assert [piece.sequence.id for piece in scheduler.plan()] == [0], (
         "the small one waits behind the large one"
     )
@@ -61,6 +63,8 @@ def test_priority_goes_first() -> None:
     scheduler = Scheduler(EngineConfig(max_seqs=1), BlockPool(10, 16))
     for number, priority in enumerate((5, 1)):
         scheduler.add(
-            Sequence(number, [1], 1, Sampling(), lambda delta: None, priority=priority, arrived=number)
+            Sequence(
+                number, [1], 1, Sampling(), lambda choice, delta: None, priority=priority, arrived=number
+            )
         )
     assert scheduler.plan()[0].sequence.id == 1
