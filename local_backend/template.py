@@ -1,84 +1,186 @@
-"""Chat templates as Hugging Face writes them, in a sandbox of our own. Torch-free."""
+"""Chat templates as Hugging Face writes them: messages to the text that the model was taught. Torch-free."""
 
 import json
+from collections.abc import Callable
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
-from jinja2.ext import Extension, loopcontrols
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2 import Template, TemplateError
 
 from local_backend.config import UnusableModel
+from local_backend.sandbox import Meter, Sandbox, meter
+
+Message = dict[str, Any]
+_MARK = "\ue0c7CONTINUE\ue0c7"  # private characters: no message holds them by chance
+_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 
 
 class BadConversation(ValueError):
     """Messages that the template refuses."""
 
 
-class _Generation(Extension):
-    """`{% generation %}` marks what is learned in training; when serving it means nothing."""
-
-    tags = {"generation"}  # noqa: RUF012 - the base class says so
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 class ChatTemplate:
-    def __init__(self, source: str, specials: dict[str, str]) -> None:
-        environment = ImmutableSandboxedEnvironment(
-            trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation]
-        )
-        environment.filters["tojson"] = _tojson
-        environment.globals["raise_exception"] = _raise
-        environment.globals["strftime_now"] = lambda pattern: datetime.now().strftime(pattern)
-        self._template = environment.from_string(source)
+    """`sources` by name: `default`, and perhaps `tool_use` for calls with tools."""
+
+    def __init__(
+        self,
+        sources: str | dict[str, str],
+        specials: dict[str, str],
+        now: Callable[[], datetime] = datetime.now,
+    ) -> None:
+        """Raises UnusableModel."""
+        named = {"default": sources} if isinstance(sources, str) else sources
+        self.source = "\n".join(named.values())
+        environment = Sandbox()
+        environment.globals["strftime_now"] = lambda pattern: now().strftime(pattern)
+        try:
+            self._templates = {name: environment.from_string(source) for name, source in named.items()}
+        except TemplateError as error:
+            raise UnusableModel(f"the chat template cannot be read: {error}") from None
         self._specials = specials
 
-    def render(self, messages: list[dict[str, Any]], *, add_generation_prompt: bool, **more: Any) -> str:
-        """Raises BadConversation."""
+    def render(
+        self,
+        messages: list[Message],
+        *,
+        tools: list[dict[str, Any]] | None = None,
+        add_generation_prompt: bool,
+        continue_final_message: bool = False,
+        **more: Any,
+    ) -> str:
+        """The prompt; with `continue_final_message` it ends where the last message's content ends.
+
+        Raises BadConversation.
+        """
+        plain = [_plain(message) for message in messages]
+        if "length != 9" in self.source:
+            plain = [_short_ids(message) for message in plain]
+        if continue_final_message:
+            plain[-1] = {**plain[-1], "content": plain[-1].get("content", "") + _MARK}
+        facts = {**self._specials, **more, "tools": tools, "documents": more.get("documents")}
+        facts["add_generation_prompt"] = add_generation_prompt
         try:
-            return self._template.render(
-                messages=messages, add_generation_prompt=add_generation_prompt, **self._specials, **more
-            )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError) as error:
-            raise BadConversation(
-                f"the model's chat template does not take these messages: {error}"
-            ) from None
+            text = self._render([_parsed(one) for one in plain], facts)
+        except TypeError:  # the template wants a call's arguments as text, and was given an object
+            text = self._render(plain, facts, last=True)
+        return _continued(text) if continue_final_message else text
+
+    def _render(self, messages: list[Message], facts: dict[str, Any], *, last: bool = False) -> str:
+        template = self._choose(bool(facts["tools"]))
+        try:
+            return _bounded(template, {**facts, "messages": messages})
+        except TypeError as error:
+            if last or not any(message.get("tool_calls") for message in messages):
+                raise _refusal(error) from None
+            raise
+        except (TemplateError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+            raise _refusal(error) from None
+        except RecursionError:
+            raise BadConversation("the model's chat template calls itself without end") from None
+
+    def _choose(self, tools: bool) -> Template:
+        if tools and "tool_use" in self._templates:
+            return self._templates["tool_use"]
+        return self._templates.get("default") or next(iter(self._templates.values()))
 
 
 def load(folder: Path) -> ChatTemplate | None:
     """The folder's template; None for a model without one (it is not for chat). Raises UnusableModel."""
-    path, settings = folder / "tokenizer_config.json", {}
-    if path.exists():
-        try:
-            settings = json.loads(path.read_text())
-        except ValueError as error:
-            raise UnusableModel(f"{path}: is no JSON: {error}") from None
+    settings = _settings(folder / "tokenizer_config.json")
     alone = folder / "chat_template.jinja"
     source = alone.read_text() if alone.exists() else settings.get("chat_template")
     if isinstance(source, list):
-        named = {one["name"]: one["template"] for one in source}
-        source = named.get("default") or next(iter(named.values()), None)
+        source = {one["name"]: one["template"] for one in source}
+    if isinstance(source, str):
+        more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
+        source = {"default": source, **{path.stem: path.read_text() for path in more}}
     if not source:
         return None
-    specials = {
-        name: _text(settings.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-    }
+    older = _settings(folder / "special_tokens_map.json")
+    specials = {name: _text(settings.get(name) or older.get(name)) for name in _TOKENS}
     return ChatTemplate(source, {name: text for name, text in specials.items() if text is not None})
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise UnusableModel(f"{path}: is no JSON: {error}") from None
+    if not isinstance(found, dict):
+        raise UnusableModel(f"{path}: is no JSON object")
+    return found
 
 
 def _text(token: Any) -> str | None:
     return token.get("content") if isinstance(token, dict) else token
 
 
-def _tojson(value: Any, indent: int | None = None, **more: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=indent, **more)
+def _bounded(template: Template, facts: dict[str, Any]) -> str:
+    measure, parts, size = Meter(), [], 0
+    token = meter.set(measure)
+    try:
+        for part in template.generate(facts):
+            parts.append(part)
+            size += len(part)
+            measure.check(size)
+    finally:
+        meter.reset(token)
+    return "".join(parts)
 
 
-def _raise(message: str) -> None:
-    raise BadConversation(message)
+def _plain(message: Message) -> Message:
+    """As templates expect it: what is null is absent, and thoughts have both of the names they go by."""
+    found = {name: value for name, value in message.items() if value is not None}
+    thought = found.get("reasoning_content", found.get("thinking", found.get("reasoning")))
+    return found if thought is None else {"thinking": thought, **found, "reasoning_content": thought}
+
+
+def _parsed(message: Message) -> Message:
+    """OpenAI sends a call's arguments as text; most templates want the object."""
+    return _each_call(message, _with_object)
+
+
+def _with_object(call: dict[str, Any]) -> dict[str, Any]:
+    function = call.get("function")
+    if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
+        return call
+    try:
+        arguments = json.loads(function["arguments"] or "{}")
+    except ValueError:
+        return call
+    return {**call, "function": {**function, "arguments": arguments}}
+
+
+def _short_ids(message: Message) -> Message:
+    """Mistral's templates refuse ids of calls that are not nine characters long; other providers' are longer."""
+    found = _each_call(message, lambda call: {**call, "id": _short(call["id"])} if "id" in call else call)
+    if "tool_call_id" in found:
+        found = {**found, "tool_call_id": _short(found["tool_call_id"])}
+    return found
+
+
+def _short(ident: Any) -> Any:
+    whole = str(ident)
+    return whole if len(whole) == 9 else sha256(whole.encode()).hexdigest()[:9]
+
+
+def _each_call(message: Message, change: Callable[[dict[str, Any]], dict[str, Any]]) -> Message:
+    calls = message.get("tool_calls")
+    if not isinstance(calls, list):
+        return message
+    return {**message, "tool_calls": [change(one) if isinstance(one, dict) else one for one in calls]}
+
+
+def _continued(text: str) -> str:
+    place = text.rfind(_MARK)
+    if place < 0:
+        raise BadConversation("the model's chat template does not show the final message as it is")
+    return text[:place]
+
+
+def _refusal(error: Exception) -> BadConversation:
+    return BadConversation(f"the model's chat template does not take these messages: {error}")
