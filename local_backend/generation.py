@@ -70,6 +70,7 @@ class Generation:
             text = self._template.render(
                 request.messages,
                 add_generation_prompt=rendering.add_generation_prompt,
+                continue_final_message=rendering.continue_final_message,
                 **rendering.arguments,
             )
         except BadConversation as error:

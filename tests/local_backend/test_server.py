@@ -70,6 +70,23 @@ def test_the_bundled_model_answers_sensibly(client: httpx.Client, question: str,
     assert answer["finish_reason"] == "stop"
 
 
+def test_an_answer_that_broke_off_is_finished_from_where_it_stands(client: httpx.Client) -> None:
+    asked = {"role": "user", "content": "What is Gatehouse?"}
+    whole = chat(client, asked["content"], temperature=0).json()["choices"][0]["message"]["content"]
+    said, left = whole[: len(whole) // 2], whole[len(whole) // 2 :]
+    more = client.post(
+        "/v1/chat/completions",
+        json={
+            "model": "bundled",
+            "messages": [asked, {"role": "assistant", "content": said}],
+            "continue_final_message": True,
+            "temperature": 0,
+        },
+    ).json()
+    assert more["choices"][0]["message"]["content"].split()[-3:] == left.split()[-3:]
+    assert len(more["choices"][0]["message"]["content"]) < len(whole)
+
+
 def test_the_official_sdk_chats_streams_and_lists(engine: str) -> None:
     import httpx2
 
