@@ -9,11 +9,15 @@ from gateway import __version__
 
 # Imported when the command line is parsed: `gateway check` need not pay for what `serve` needs.
 VERBS = ("serve", "check", "explain", "schema", "init", "keys", "usage")
+NOT_YET = ("diff", "replay", "audit", "import")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: good; 1: the answer is no; 2: used wrongly."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given and given[0] in NOT_YET:
+        print(f"gateway {given[0]}: is not built yet; there is {', '.join(VERBS)}", file=sys.stderr)
+        return 2
     parser = argparse.ArgumentParser(prog="gateway", description="One gateway to all your model providers.")
     parser.add_argument("--version", action="version", version=f"gatehouse {__version__}")
     verbs = parser.add_subparsers(dest="verb", required=True, metavar="VERB")

@@ -1,4 +1,5 @@
-"""What well-known models can do, by name: models.json, from their makers' model pages."""
+"""What well-known models can do, by name: models.json. Written down as far as known, to choose between targets and
+never to refuse; a policy file's `capabilities:` goes before it."""
 
 from collections.abc import Mapping
 from importlib.resources import files
