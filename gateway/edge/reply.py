@@ -69,11 +69,9 @@ class Writer:
         headers = reply.headers + house_headers(self.exchange, self._clock())
         body = reply.body
         if isinstance(body, bytes):
-            headers.append((b"content-length", b"%d" % len(body)))
             self.started = True
-            start = {"type": "http.response.start", "status": reply.status, "headers": headers, "whole": True}
-            await self._send(start)
-            await self._send({"type": "http.response.body", "body": body})
+            whole = {"type": "http.response.start", "status": reply.status, "headers": headers, "body": body}
+            await self._send(whole)
             return
         self._events = bool(reply.keep_alive)
         self.started = True

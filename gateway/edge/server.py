@@ -6,7 +6,7 @@ wait on `receive()` for it, for plain calls as for streams.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -21,9 +21,8 @@ SWEEP = 1.0  # seconds between looks at slow clients
 class Cycle(RequestResponseCycle):
     """One request and its answer. uvicorn matches every name and value of a head against an expression first
     (12 us for 18 headers); ours come from httptools or from `edge.reply`, which let no control character
-    through. A head that says `whole` leaves together with the body that follows: one write for both."""
+    through. A start that brings its `body` is a whole answer: one message, one write."""
 
-    held = b""  # a head that waits for its body
     told = False  # a body that had come whole has been handed over
 
     async def send(self, message: Any) -> None:
@@ -32,7 +31,10 @@ class Cycle(RequestResponseCycle):
         if self.disconnected:
             return
         if not self.response_started:
-            self._start(message)
+            if "body" in message:
+                self._whole(message["status"], message["headers"], message["body"])
+            else:
+                self._start(message)
         elif self.response_complete:
             raise RuntimeError("the answer has ended already")
         else:
@@ -47,6 +49,21 @@ class Cycle(RequestResponseCycle):
         body, self.body = self.body, bytearray()
         return {"type": "http.request", "body": bytes(body), "more_body": False}
 
+    def _whole(self, status: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """`headers` say nothing of length and connection."""
+        self.response_started = True
+        self.waiting_for_100_continue = False
+        parts = [STATUS_LINE[status]]
+        parts += [b"%b: %b\r\n" % pair for pair in self.default_headers]
+        parts += [b"%b: %b\r\n" % pair for pair in headers]
+        if not self.keep_alive:
+            parts.append(b"connection: close\r\n")
+        parts.append(b"content-length: %d\r\n\r\n" % len(body))
+        if self.scope["method"] != "HEAD":
+            parts.append(body)
+        self.transport.write(b"".join(parts))
+        self._complete()
+
     def _start(self, message: Any) -> None:
         self.response_started = True
         self.waiting_for_100_continue = False
@@ -55,10 +72,7 @@ class Cycle(RequestResponseCycle):
             parts += (name, b": ", value, b"\r\n")
         self._frame(dict(headers), message["status"], parts)
         parts.append(b"\r\n")
-        if message.get("whole"):
-            self.held = b"".join(parts)
-        else:
-            self.transport.write(b"".join(parts))
+        self.transport.write(b"".join(parts))
 
     def _body(self, body: bytes, *, more: bool) -> None:
         if self.scope["method"] == "HEAD":
@@ -72,9 +86,8 @@ class Cycle(RequestResponseCycle):
         left = self.expected_content_length
         if left < 0 or (left and not more):
             raise RuntimeError("the answer's body is not of the length announced")
-        if self.held or body:
-            self.transport.write(self.held + body if self.held else body)
-            self.held = b""
+        if body:
+            self.transport.write(body)
         if not more:
             self._complete()
 
