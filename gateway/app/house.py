@@ -18,6 +18,7 @@ from gateway.edge.asgi import App
 from gateway.edge.door import Door
 from gateway.edge.endpoints import FAMILIES, NEVER
 from gateway.edge.inference import Inference
+from gateway.edge.models import METHODS, ModelMethod
 from gateway.edge.ownership import Ownership
 from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
@@ -146,9 +147,15 @@ class House:
             )
             for route, path, dialect in _HOT
         }
-        app: App = Sanity(
-            Door(hot, self._families(ownership), starlette(self.desk, self.identify, self.ready))
-        )
+        methods = {
+            name: self.reception.route(
+                method.route,
+                ModelMethod(self.reception, ownership, method.route, "", DIALECTS[method.dialect]),
+            )
+            for name, method in METHODS.items()
+        }
+        rest = starlette(self.desk, self.identify, self.ready)
+        app: App = Sanity(Door(hot, self._families(ownership), methods, rest))
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if not origins:
             return app

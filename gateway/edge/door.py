@@ -4,14 +4,22 @@ from collections.abc import Awaitable, Mapping
 
 from gateway.core.failure import GatewayError, NotFound, WrongMethod
 from gateway.edge.asgi import App, Receive, Scope, Send
+from gateway.edge.models import ROOT
 from gateway.wire.envelope import envelope_of, render
 
 
 class Door:
-    """`hot` is keyed by (method, path), `families` by the first segment after `/v1/`, `rest` by path."""
+    """`hot` is keyed by (method, path), `families` by the first segment after `/v1/`, `methods` by what follows
+    a model's name and a colon, `rest` by path."""
 
-    def __init__(self, hot: Mapping[tuple[str, str], App], families: Mapping[str, App], rest: App) -> None:
-        self._hot, self._families, self._rest = hot, families, rest
+    def __init__(
+        self,
+        hot: Mapping[tuple[str, str], App],
+        families: Mapping[str, App],
+        methods: Mapping[str, App],
+        rest: App,
+    ) -> None:
+        self._hot, self._families, self._methods, self._rest = hot, families, methods, rest
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         path: str = scope["path"]
@@ -20,6 +28,8 @@ class Door:
             app = self._rest
             if path.startswith("/v1/"):
                 app = self._families.get(path.split("/", 3)[2], self._rest)
+            elif path.startswith(ROOT) and scope["method"] == "POST":
+                app = self._methods.get(path.rpartition(":")[2], self._rest)
         return app(scope, receive, send)
 
 

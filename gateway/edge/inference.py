@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Mapping
 
 from gateway.core.exchange import Call, Exchange, Reply
+from gateway.edge.asgi import Scope
 from gateway.edge.body import check_head, read_body
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, files, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.pipeline.serve import Deliver
-from gateway.wire.base import Dialect
+from gateway.wire.base import Dialect, Reading
 
 # Headers of the client that mean something to a provider. Everything else stays here: credentials,
 # cookies, hop-by-hop and forwarding headers above all.
@@ -27,24 +28,25 @@ class Inference:
         self._route, self._path, self._dialect = route, path, dialect
 
     async def __call__(self, visit: Visit) -> None:
-        reception, dialect = self._reception, self._dialect
+        reception = self._reception
         most = reception.bounds.body
         check_head(visit.head, most)
         body = await read_body(visit.receive, most)
-        payload, model, stream = dialect.read(body)
+        dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
         if used := files(body):
             lane = held_by(lane, await self._ownership.provider_of(used, visit.caller.team))
-        path = self._path
-        query = visit.scope["query_string"]
-        if query:
-            path += "?" + query.decode("latin-1")
         forward = _JSON + forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))
         deliver = self._noting(visit, exchange) if payload.get("store") is True else None
         await reception.serve(visit, exchange, lane, deliver)
+
+    def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
+        """In which dialect, under which path, what. Raises BadRequest."""
+        query = scope["query_string"].decode("latin-1")
+        return self._dialect, f"{self._path}?{query}" if query else self._path, self._dialect.read(body)
 
     def _noting(self, visit: Visit, exchange: Exchange) -> Deliver:
         """For completions that the provider is to keep: their ids are the team's."""

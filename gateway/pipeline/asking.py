@@ -7,11 +7,17 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Target
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.client import Answer
-from gateway.wire.base import Changes, Way
+from gateway.wire.base import EVENTS, Changes, Way
 from gateway.wire.chat import CAPS
 from gateway.wire.registry import DIALECTS, between
 
-CAPPED = ("chat", "completions", "responses", "messages")  # routes whose output a team may have bounded
+CAPPED = (
+    "chat",
+    "completions",
+    "responses",
+    "messages",
+    "generate",
+)  # routes whose output a team may have bounded
 _KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -19,14 +25,16 @@ def way_of(call: Call, target: Target) -> Way:
     """In the client's own dialect where the provider speaks it, else across to the provider's."""
     provider = PROVIDERS[target.kind]
     dialect = call.dialect
-    return DIALECTS[dialect] if dialect in provider.dialects else between(dialect, provider.native)
+    spoken = provider.speaks(dialect, target.asked(call.model))
+    return DIALECTS[dialect] if spoken == dialect else between(dialect, spoken)
 
 
-def crossed(answer: Answer) -> list[tuple[bytes, bytes]]:
+def crossed(call: Call, answer: Answer) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that is translated: what the provider says of its body is true no more."""
-    events = answer.header(b"content-type").startswith(b"text/event-stream") and answer.status < 400
+    events = answer.header(b"content-type").startswith(EVENTS) and answer.status < 400
+    media = DIALECTS[call.dialect].media if events else b"application/json"
     kept = [pair for pair in answer.headers if pair[0] in _KEPT]
-    return [*kept, (b"content-type", b"text/event-stream; charset=utf-8" if events else b"application/json")]
+    return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]
 
 
 def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage: bool) -> bytes:
@@ -37,7 +45,7 @@ def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage
     params = provider.params(target.facts)
     cap = lane.team.max_output_tokens
     if cap is not None and call.route in CAPPED:
-        params = _capped(params, call, cap, provider.cap_name)
+        params = _capped(params, exchange, cap, provider.cap_name)
     if not way.crosses:
         return way.write(call, Changes(target.asked(call.model), ask_usage, params))
     exchange.dropped = [] if len(exchange.attempts) > 1 else None
@@ -47,10 +55,10 @@ def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage
     return way.write(call, changes)
 
 
-def _capped(params: Mapping[str, Any], call: Call, cap: int, cap_name: str) -> dict[str, Any]:
+def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: str) -> dict[str, Any]:
     """The provider's defaults with the team's output cap among them, unless the call says its own."""
-    kept = {name: value for name, value in params.items() if name not in CAPS}
-    if any(call.payload.get(name) is not None for name in CAPS):
+    kept = {name: value for name, value in params.items() if name not in (*CAPS, cap_name)}
+    if exchange.shape.max_tokens:
         return kept
-    name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(call.route, cap_name)
+    name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(exchange.call.route, cap_name)
     return {**kept, name: cap}

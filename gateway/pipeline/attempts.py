@@ -34,7 +34,7 @@ from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
-from gateway.wire.base import Tap, Way
+from gateway.wire.base import EVENTS, Tap, Way
 from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -190,17 +190,18 @@ class Attempts:
     ) -> Answered | Setback:
         """What the answer's head says is to be done with its body."""
         target, held = attempt.target, exchange.call.dialect != "openai.raw"
-        headers = crossed(answer) if way.crosses else answer.headers
+        headers = crossed(exchange.call, answer) if way.crosses else answer.headers
         if answer.status >= 400:
             provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
             failure = provider.classify(answer.status, body)
-            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer)
+            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer, body)
             if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
                 headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", answer.status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
-        if answer.header(b"content-type").startswith(b"text/event-stream"):
+        media = answer.header(b"content-type")
+        if media.startswith(EVENTS) or (exchange.call.stream and media.startswith(way.media)):
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:

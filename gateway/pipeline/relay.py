@@ -7,7 +7,7 @@ from gateway.core.exchange import Attempt, Exchange, Reply, Target
 from gateway.core.failure import Failure, GatewayError, UpstreamFailed
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import TimedOut, UpstreamError
-from gateway.wire.base import Dialect, Tap
+from gateway.wire.base import EVENTS, Dialect, Tap
 from gateway.wire.raw import RawTap
 from gateway.wire.sse import BadStream
 
@@ -43,7 +43,7 @@ class Answered:
     answer: Answer | None = None  # set while bytes are still to come
     tap: Tap | None = None
     first: list[bytes] = field(default_factory=list)
-    events: bool = False  # the stream is one of server-sent events
+    events: bool = False  # the stream is one that a tap watches
 
     def close(self) -> None:
         if self.answer is not None:
@@ -58,7 +58,8 @@ def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock
         return Reply(answered.status, headers, answered.body)
     if answered.events:
         body = _events(exchange, answered, dialect, clock)
-        return Reply(answered.status, headers, body, KEEP_ALIVE)
+        # A comment may stand between events, and nowhere in a JSON array.
+        return Reply(answered.status, headers, body, KEEP_ALIVE if dialect.media == EVENTS else b"")
     headers += [pair for pair in answered.headers if pair[0] == b"content-length"]
     return Reply(answered.status, headers, _bytes(exchange, answered, clock))
 

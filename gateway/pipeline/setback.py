@@ -1,5 +1,6 @@
 """What went wrong at one target, as far as the next step cares."""
 
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -19,6 +20,8 @@ from gateway.upstream.failures import (
 from gateway.wire import sse
 
 _JSON = (b"content-type", b"application/json")
+
+_RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
 class Setback(NamedTuple):
@@ -65,8 +68,9 @@ def of_events(events: bytes, classify: Callable[[int, bytes], Failure]) -> Setba
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
-def retry_after_seconds(answer: Answer) -> float | None:
-    """`retry-after-ms` or `retry-after` in seconds; dates and nonsense are None."""
+def retry_after_seconds(answer: Answer, body: bytes) -> float | None:
+    """`retry-after-ms` or `retry-after` in seconds, else what Google says in the body; dates and nonsense are
+    None."""
     for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         try:
             seconds = float(answer.header(name)) * scale
@@ -74,4 +78,6 @@ def retry_after_seconds(answer: Answer) -> float | None:
             continue
         if 0 < seconds < 86400:
             return seconds
+    if (found := _RETRY_DELAY.search(body)) and 0 < float(found[1]) < 86400:
+        return float(found[1])
     return None

@@ -21,9 +21,8 @@ class Provider(Protocol):
         """The dialects this provider speaks as they are."""
         ...
 
-    @property
-    def native(self) -> str:
-        """The dialect that calls in others are translated to."""
+    def speaks(self, dialect: str, model: str) -> str:
+        """The dialect in which a call is put to this model: its own, or the one it is translated to."""
         ...
 
     @property

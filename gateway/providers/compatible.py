@@ -15,8 +15,13 @@ from gateway.wire.base import PLAIN, Quirks
 
 OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
 ANTHROPIC_DIALECTS = frozenset({"anthropic.messages", "anthropic.count_tokens"})
+GEMINI_DIALECTS = frozenset(
+    {"gemini.generate", "gemini.array", "gemini.count_tokens", "gemini.embed", "gemini.batch_embed"}
+)
 # Where a translated call goes; one in the client's own dialect keeps its path.
-_PATHS = {"openai.chat": "/chat/completions", "anthropic.messages": "/messages"}
+_PATHS = {
+    "openai.chat": "/chat/completions", "openai.embeddings": "/embeddings", "anthropic.messages": "/messages",
+}  # fmt: skip
 # Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
 _JSON = ((b"content-type", b"application/json"),)
@@ -71,6 +76,9 @@ class Compatible:
     bad_key: bytes = b""  # what a 400 says that means a 401
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
+    def speaks(self, dialect: str, model: str) -> str:
+        return dialect if dialect in self.dialects else self.native
+
     def enabled(self, spec: Endpoint) -> bool:
         keys = keys_of(spec.api_key)
         return bool(keys) if self.needs_key or spec.api_key is not None else True
@@ -106,6 +114,10 @@ class Compatible:
 
     def params(self, facts: Place) -> Mapping[str, Any]:
         return facts.params
+
+    def path(self, target: Target, call: Call, spoken: str) -> str:
+        """What follows the prefix."""
+        return call.path if spoken == call.dialect else _PATHS[spoken]
 
     def request(
         self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int

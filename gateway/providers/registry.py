@@ -6,7 +6,8 @@ it: the id of a recorded exchange, or the provider's documentation.
 
 from gateway.providers.azure import Azure
 from gateway.providers.base import Provider
-from gateway.providers.compatible import ANTHROPIC_DIALECTS, Compatible, Tenant
+from gateway.providers.compatible import ANTHROPIC_DIALECTS, GEMINI_DIALECTS, Compatible, Tenant
+from gateway.providers.gemini import Gemini
 from gateway.providers.local import Local
 from gateway.wire.base import Quirks
 
@@ -47,6 +48,15 @@ PROVIDERS: dict[str, Provider] = {
         "https://api.deepseek.com/v1", needs_key=True, quirks=Quirks(thought="reasoning_content", flat=True)
     ),
     "fireworks": Compatible("https://api.fireworks.ai/inference/v1", needs_key=True),
+    "gemini": Gemini(
+        "https://generativelanguage.googleapis.com",
+        needs_key=True,
+        cap_name="maxOutputTokens",
+        dialects=GEMINI_DIALECTS,
+        native="gemini.generate",
+        root="/v1beta",
+        credential=b"x-goog-api-key: ",
+    ),
     # Usage stands in `x_groq` unasked (groq-chat_completions-0404df1e1a); docs, "Currently unsupported OpenAI
     # features": these are a 400.
     "groq": Compatible(

@@ -7,6 +7,8 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 
+EVENTS = b"text/event-stream"
+
 
 class Reading(NamedTuple):
     """The few fields of a body that the house reads."""
@@ -83,6 +85,11 @@ class Way(Protocol):
         """Whether the client speaks another one."""
         ...
 
+    @property
+    def media(self) -> bytes:
+        """The content type of the provider's streams."""
+        ...
+
     def write(self, call: Call, changes: Changes) -> bytes:
         """The body for the provider; in one dialect the client's bytes but for the changes."""
         ...
@@ -129,6 +136,7 @@ class Untouched:
     """What all dialects share where the provider speaks the client's: the answer is the provider's own."""
 
     crosses = False
+    media = EVENTS
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return body

@@ -13,7 +13,7 @@ import orjson
 
 from gateway.core.exchange import Call
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes, Tap
+from gateway.wire.base import EVENTS, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.sse import BadStream
 
@@ -91,6 +91,7 @@ class Crossing:
     """Stands where a dialect stands when the provider does not speak the client's."""
 
     crosses = True
+    media = EVENTS  # of all providers that are spoken to so far
 
     def __init__(self, name: str, front: Front, back: Back) -> None:
         self.name = name

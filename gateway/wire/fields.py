@@ -14,8 +14,8 @@ IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 _WATCHED = ("model", "stream")
 
 
-def read_object(body: bytes) -> Reading:
-    """Model and stream of a JSON object. Raises BadRequest that says what is wrong with it."""
+def parse_object(body: bytes) -> dict[str, Any]:
+    """A JSON object. Raises BadRequest that says what is wrong with it."""
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -23,6 +23,12 @@ def read_object(body: bytes) -> Reading:
         raise BadRequest(f"the body is not valid JSON{where}", code="invalid_json") from None
     if not isinstance(payload, dict):
         raise BadRequest("the body must be a JSON object", code="invalid_json")
+    return payload
+
+
+def read_object(body: bytes) -> Reading:
+    """Model and stream of a JSON object. Raises BadRequest that says what is wrong with it."""
+    payload = parse_object(body)
     if twice := duplicated(body, _WATCHED):
         raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
     model = payload.get("model")

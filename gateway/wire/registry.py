@@ -5,6 +5,11 @@ from gateway.wire.base import Dialect, Way
 from gateway.wire.chat import Chat
 from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
+from gateway.wire.gemini.back import GeminiBack
+from gateway.wire.gemini.dialect import CountTokens as GeminiCountTokens
+from gateway.wire.gemini.dialect import Generate
+from gateway.wire.gemini.embeddings import Embed, FromGemini, ToGemini
+from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.hub import ChatBack, ChatFront
 from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
@@ -20,11 +25,31 @@ DIALECTS: dict[str, Dialect] = {
         Raw(),
         Messages(),
         CountTokens(),
+        Generate(),
+        Generate("gemini.array"),
+        GeminiCountTokens(),
+        Embed("gemini.embed", "content"),
+        Embed("gemini.batch_embed", "requests"),
     )
 }
-FRONTS: dict[str, Front] = {"openai.chat": ChatFront(), "anthropic.messages": MessagesFront()}
-BACKS: dict[str, Back] = {"openai.chat": ChatBack(), "anthropic.messages": MessagesBack()}
-_CROSSINGS = {
+FRONTS: dict[str, Front] = {
+    "openai.chat": ChatFront(),
+    "anthropic.messages": MessagesFront(),
+    "gemini.generate": GeminiFront(),
+    "gemini.array": GeminiFront(is_array=True),
+}
+BACKS: dict[str, Back] = {
+    "openai.chat": ChatBack(),
+    "anthropic.messages": MessagesBack(),
+    "gemini.generate": GeminiBack(),
+}
+# Embeddings go by what their provider's chat is called: a provider has one native dialect.
+_EMBEDDINGS: dict[tuple[str, str], Way] = {
+    ("openai.embeddings", "gemini.generate"): ToGemini(),
+    ("gemini.embed", "openai.chat"): FromGemini(),
+    ("gemini.batch_embed", "openai.chat"): FromGemini(),
+}
+_CROSSINGS: dict[tuple[str, str], Way] = _EMBEDDINGS | {
     (front, back): Crossing(back, FRONTS[front], BACKS[back])
     for front in FRONTS
     for back in BACKS

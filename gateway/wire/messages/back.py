@@ -194,7 +194,8 @@ class _Conversation:
         blocks += self._parts(message.get("content"), f"{where}.content")
         if message.get("refusal"):
             blocks.append({"type": "text", "text": message["refusal"]})
-        blocks += [dict(block) for block in members(message.get("other_blocks"), f"{where}.other_blocks")]
+        others = members(message.get("other_blocks"), f"{where}.other_blocks")
+        blocks += [dict(block) for block in others if "type" in block]  # Gemini's have none
         calls = members(message.get("tool_calls"), f"{where}.tool_calls")
         blocks += [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
         if legacy := member(message, "function_call", f"{where}."):

@@ -11,6 +11,7 @@ from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
 from gateway.wire.refusals import refused
+from gateway.wire.thoughts import unpacked
 
 CHAT = "chat completions"  # as refusals call it
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
@@ -183,7 +184,8 @@ def _assistant(content: Any, where: str) -> Json:
                 _add(message, {"type": "reasoning.text", "text": thought, "signature": signature})
                 message["reasoning_content"] = message.get("reasoning_content", "") + thought
             case "redacted_thinking":
-                _add(message, {"type": "reasoning.encrypted", "data": block.get("data", "")})
+                data = str(block.get("data", ""))
+                _add(message, unpacked(data) or {"type": "reasoning.encrypted", "data": data})
             case _:
                 raise refused(at, CHAT)
     return message
@@ -191,4 +193,4 @@ def _assistant(content: Any, where: str) -> Json:
 
 def _add(message: Json, detail: Json) -> None:
     details = message.setdefault("reasoning_details", [])
-    details.append({**detail, "format": FORMAT, "index": len(details)})
+    details.append({"format": FORMAT, **detail, "index": len(details)})

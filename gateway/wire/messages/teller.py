@@ -7,6 +7,7 @@ import orjson
 
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.messages.words import ERRORS, FORMAT, messages_usage, stopped
+from gateway.wire.thoughts import packed
 
 
 class MessagesTeller:
@@ -100,14 +101,19 @@ class MessagesTeller:
 
     def _detail(self, detail: Json) -> list[bytes]:
         if detail.get("type") == "reasoning.encrypted":
-            block = {"type": "redacted_thinking", "data": detail.get("data", "")}
-            return [self._close(), self._open_block("redacted_thinking", block), self._close()]
+            return self._redacted(detail.get("data", "") if _is_ours(detail) else packed(detail))
         out = self._thought(detail["text"]) if detail.get("text") else []
-        if signature := detail.get("signature"):
+        if (signature := detail.get("signature")) and not _is_ours(detail):
+            out += self._redacted(packed(detail))
+        elif signature:
             out += self._in("thinking", {"type": "thinking", "thinking": "", "signature": ""})
             out.append(self._delta({"type": "signature_delta", "signature": signature}))
             out.append(self._close())  # what is thought after a signature is another block
         return out
+
+    def _redacted(self, data: str) -> list[bytes]:
+        block = {"type": "redacted_thinking", "data": data}
+        return [self._close(), self._open_block("redacted_thinking", block), self._close()]
 
     def _thought(self, text: str) -> list[bytes]:
         out = self._in("thinking", {"type": "thinking", "thinking": "", "signature": ""})
@@ -177,7 +183,8 @@ def _is_whole(arguments: str) -> bool:
 
 def _blocks(message: Json) -> Iterable[Json]:
     """What a chat message holds, in Anthropic's order: thoughts, words, calls."""
-    details = [one for one in message.get("reasoning_details") or [] if one.get("format") == FORMAT]
+    every = message.get("reasoning_details") or []
+    details = [one for one in every if _is_ours(one)]
     for detail in details:
         if detail["type"] == "reasoning.encrypted":
             yield {"type": "redacted_thinking", "data": detail.get("data", "")}
@@ -186,12 +193,20 @@ def _blocks(message: Json) -> Iterable[Json]:
             yield {"type": "thinking", "thinking": detail.get("text") or "", "signature": signature}
     if not details and message.get("reasoning_content"):
         yield {"type": "thinking", "thinking": message["reasoning_content"], "signature": ""}
+    for detail in every:
+        if not _is_ours(detail) and (detail.get("data") or detail.get("signature")):
+            yield {"type": "redacted_thinking", "data": packed(detail)}
     if message.get("content"):
         yield {"type": "text", "text": message["content"]}
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
         yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
                "input": _given(function.get("arguments"))}  # fmt: skip
+
+
+def _is_ours(detail: Json) -> bool:
+    """What another provider signed or encrypted is packed, so that it comes back as it was."""
+    return detail.get("format") == FORMAT
 
 
 def _given(arguments: Any) -> Json:

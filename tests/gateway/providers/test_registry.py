@@ -15,10 +15,11 @@ def test_the_registry_is_sorted() -> None:
 @pytest.mark.parametrize("name", PROVIDERS)
 def test_every_provider_speaks_dialects_that_there_are_and_knows_a_refusal(name: str) -> None:
     provider = PROVIDERS[name]
-    assert provider.dialects
-    assert provider.dialects <= DIALECTS.keys()
+    spoken = {provider.speaks(dialect, "m") for dialect in DIALECTS}
+    assert spoken
+    assert all(provider.speaks(dialect, "m") == dialect for dialect in spoken)
     assert provider.classify(429, b"") is Failure.THROTTLED
-    assert provider.cap_name in ("max_tokens", "max_completion_tokens")
+    assert provider.cap_name in ("max_tokens", "max_completion_tokens", "maxOutputTokens")
 
 
 def test_anthropic_is_told_its_version_unless_the_client_says_one() -> None:

@@ -1,0 +1,46 @@
+"""Gemini's routes: `/v1beta/models/{model}:{method}` names what the bodies of other dialects name."""
+
+from typing import NamedTuple
+
+from gateway.core.failure import BadRequest
+from gateway.edge.asgi import Scope
+from gateway.edge.inference import Inference
+from gateway.wire.base import Dialect, Reading
+from gateway.wire.registry import DIALECTS
+
+ROOT = "/v1beta/models/"
+# A key in the query would be the client's, and end in the provider's logs; keys come in headers here.
+_KEPT_BACK = ("key=", "access_token=")
+
+
+class Method(NamedTuple):
+    """`route` labels the calls."""
+
+    route: str
+    dialect: str
+    stream: bool = False
+
+
+METHODS = {
+    "generateContent": Method("generate", "gemini.generate"),
+    "streamGenerateContent": Method("generate", "gemini.generate", stream=True),
+    "countTokens": Method("count_tokens", "gemini.count_tokens"),
+    "embedContent": Method("embeddings", "gemini.embed"),
+    "batchEmbedContents": Method("embeddings", "gemini.batch_embed"),
+}
+
+
+class ModelMethod(Inference):
+    """One method of any model."""
+
+    def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
+        model, _, name = scope["path"].removeprefix(ROOT).rpartition(":")
+        if not 0 < len(model) <= 256:
+            raise BadRequest("the path must name a model", code="missing_required_parameter", param="model")
+        asked = scope["query_string"].decode("latin-1").split("&")
+        query = "&".join(one for one in asked if one and not one.startswith(_KEPT_BACK))
+        stream, dialect = METHODS[name].stream, self._dialect
+        if stream and "alt=sse" not in asked:
+            dialect = DIALECTS["gemini.array"]
+        reading = dialect.read(body)._replace(model=model, stream=stream)
+        return dialect, f"/models/{model}:{name}" + (f"?{query}" if query else ""), reading

@@ -1,0 +1,289 @@
+"""A chat call as Gemini takes it."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.failure import BadRequest
+from gateway.wire.base import Changes
+from gateway.wire.crossing import Json
+from gateway.wire.gemini.reader import GeminiReader, completion
+from gateway.wire.gemini.words import FORMAT, MADE, thinking
+from gateway.wire.media import inline, kind_of
+from gateway.wire.refusals import Refusals
+
+CAP = "maxOutputTokens"
+# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
+_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
+    "logit_bias": ({},), "audio": (), "prediction": (), "functions": ([],), "function_call": ("none", "auto"),
+    "parallel_tool_calls": (True,), "verbosity": ("medium",),
+}  # fmt: skip
+# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
+_LEFT_OUT = frozenset(
+    {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
+     "prompt_cache_retention", "moderation", "user", "safety_identifier"}
+)  # fmt: skip
+_CONFIG = {
+    "max_completion_tokens": CAP, "max_tokens": CAP, "temperature": "temperature", "top_p": "topP",
+    "top_k": "topK", "n": "candidateCount", "seed": "seed", "presence_penalty": "presencePenalty",
+    "frequency_penalty": "frequencyPenalty", "logprobs": "responseLogprobs", "top_logprobs": "logprobs",
+}  # fmt: skip
+_TURNED = frozenset(
+    {"messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort", "modalities",
+     "web_search_options"}
+)  # fmt: skip
+_MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
+
+
+class GeminiBack:
+    def from_chat(self, chat: Json, changes: Changes) -> Json:
+        refusals = Refusals("Gemini", changes.dropped)
+        for name, nothing in _NOT_CARRIED.items():
+            if chat.get(name) is not None and chat[name] not in nothing:
+                refusals.add(name)
+        known = _LEFT_OUT | _TURNED | _CONFIG.keys() | _NOT_CARRIED.keys()
+        body: Json = {name: value for name, value in changes.params.items() if name != CAP}
+        body |= {name: value for name, value in chat.items() if name not in known}
+        system, contents = _Conversation(refusals).turns(chat["messages"])
+        if system:
+            body["systemInstruction"] = {"parts": system}
+        body["contents"] = contents
+        _set_tools(body, chat, refusals)
+        config = {CAP: changes.params[CAP]} if CAP in changes.params else {}
+        config = {**config, **(body.pop("generationConfig", None) or {}), **_config(chat, refusals)}
+        if config:
+            body["generationConfig"] = config
+        return body
+
+    def completion(self, answer: Any) -> Json:
+        return completion(answer)
+
+    def reader(self) -> GeminiReader:
+        return GeminiReader()
+
+    def error(self, body: bytes) -> Json:
+        """Google's error, alone or as the one element of a list (where a stream had been asked for)."""
+        try:
+            told = orjson.loads(body)
+            error = (told[0] if isinstance(told, list) else told)["error"]
+            return {
+                "message": str(error["message"]),
+                "type": None,
+                "param": None,
+                "code": error.get("status"),
+            }
+        except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
+            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+
+
+def _config(chat: Json, refusals: Refusals) -> Json:
+    config: Json = {}
+    for name, theirs in _CONFIG.items():
+        if chat.get(name) is not None:
+            config.setdefault(theirs, chat[name])
+    if stop := chat.get("stop"):
+        config["stopSequences"] = [stop] if isinstance(stop, str) else stop
+    if chat.get("modalities") not in (None, ["text"]):
+        config["responseModalities"] = [str(one).upper() for one in chat["modalities"]]
+    if asked := chat.get("reasoning_effort"):
+        thinks = thinking(str(asked), str(chat.get("model", "")))
+        if thinks is None:
+            refusals.add("reasoning_effort")
+        else:
+            config["thinkingConfig"] = thinks
+    wanted = chat.get("response_format") or {"type": "text"}
+    kind = wanted.get("type") if isinstance(wanted, dict) else None
+    if kind in ("json_schema", "json_object"):
+        config["responseMimeType"] = "application/json"
+        if kind == "json_schema":
+            config["responseJsonSchema"] = (wanted.get("json_schema") or {}).get("schema") or {}
+    elif kind != "text":
+        refusals.add("response_format")
+    return config
+
+
+def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
+    declared, strict = [], False
+    for place, tool in enumerate(chat.get("tools") or []):
+        function = tool.get("function") if isinstance(tool, dict) else None
+        if not isinstance(function, dict) or "name" not in function:
+            refusals.add(f"tools[{place}]")
+            continue
+        made = {name: function[name] for name in ("name", "description") if function.get(name) is not None}
+        if function.get("parameters"):
+            made["parametersJsonSchema"] = function["parameters"]
+        declared.append(made)
+        strict = strict or function.get("strict") is True
+    tools = [{"functionDeclarations": declared}] if declared else []
+    if (search := chat.get("web_search_options")) is not None:
+        for name in search if isinstance(search, dict) else ():
+            refusals.add(f"web_search_options.{name}")
+        tools.append({"googleSearch": {}})  # type: ignore[dict-item]
+    if tools:
+        body["tools"] = tools
+    choice = _choice(chat.get("tool_choice"), refusals)
+    if strict and choice in (None, {"mode": "AUTO"}):
+        choice = {"mode": "VALIDATED"}  # calls keep to their schemas: what `strict` asks for
+    if choice is not None and declared:
+        body["toolConfig"] = {"functionCallingConfig": choice}
+
+
+def _choice(asked: Any, refusals: Refusals) -> Json | None:
+    if asked is None:
+        return None
+    if isinstance(asked, str) and asked in _MODES:
+        return {"mode": _MODES[asked]}
+    name = (asked.get("function") or {}).get("name") if isinstance(asked, dict) else None
+    if name is None:
+        refusals.add("tool_choice")
+        return None
+    return {"mode": "ANY", "allowedFunctionNames": [name]}
+
+
+class _Conversation:
+    """Results name their function here, which chat only tells by the id of the call."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+        self._names: dict[str, str] = {}
+
+    def turns(self, messages: Iterable[Any]) -> tuple[list[Json], list[Json]]:
+        """(parts of the system instruction, contents). Raises BadRequest naming what cannot be carried."""
+        system: list[Json] = []
+        contents: list[Json] = []
+        for place, message in enumerate(messages):
+            where = f"messages[{place}]"
+            role = message.get("role") if isinstance(message, dict) else None
+            if role in ("system", "developer"):
+                system += self._parts(message.get("content"), f"{where}.content")
+            elif role == "user":
+                _join(contents, "user", self._parts(message.get("content"), f"{where}.content"))
+            elif role in ("tool", "function"):
+                _join(contents, "user", [self._result(message, where)])
+            elif role == "assistant":
+                _join(contents, "model", self._said(message, where))
+            else:
+                raise BadRequest(
+                    f"{where}.role is none that can be translated", code="invalid_value", param=where
+                )
+        return system, contents
+
+    def _parts(self, content: Any, where: str) -> list[Json]:
+        if isinstance(content, str):
+            return [{"text": content}] if content else []
+        parts = []
+        for place, part in enumerate(content if isinstance(content, list) else []):
+            made = _part(part) if isinstance(part, dict) else None
+            if made is None:
+                self._refusals.add(f"{where}[{place}]")
+            elif made != {"text": ""}:
+                parts.append(made)
+        return parts
+
+    def _result(self, message: Json, where: str) -> Json:
+        called = message.get("tool_call_id") or message.get("name") or ""
+        content = message.get("content")
+        shown = self._parts(content, f"{where}.content")
+        text = content if isinstance(content, str) else "".join(one.get("text", "") for one in shown)
+        name = self._names.get(called) or message.get("name") or called
+        made: Json = {"name": name, "response": _response(text, bool(message.get("is_error")))}
+        if media := [one for one in shown if "text" not in one]:
+            made["parts"] = media
+        return {"functionResponse": made | _id(called if called in self._names else "")}
+
+    def _said(self, message: Json, where: str) -> list[Json]:
+        details = [one for one in message.get("reasoning_details") or [] if _is_ours(one)]
+        signed = {one["id"]: one["data"] for one in details if one.get("id") and one.get("data")}
+        parts = [_thought(one) for one in details if one.get("type") == "reasoning.text" and one.get("text")]
+        words = self._parts(message.get("content"), f"{where}.content")
+        words += [{"text": message["refusal"]}] if message.get("refusal") else []
+        for detail in details:
+            if detail.get("data") and not detail.get("id"):  # of a text, at whose end it stood
+                words = words or [{"text": ""}]
+                words[-1] = {**words[-1], "thoughtSignature": detail["data"]}
+        # Parts of another provider's are told by their `type`, which Gemini's have not.
+        others = [
+            one for one in message.get("other_blocks") or [] if isinstance(one, dict) and "type" not in one
+        ]
+        calls = list(message.get("tool_calls") or [])
+        if legacy := message.get("function_call"):
+            calls.append({"id": legacy.get("name"), "function": legacy})
+        for place, call in enumerate(calls):
+            parts_of_call = self._call(call, f"{where}.tool_calls[{place}]", signed)
+            others.append(parts_of_call)
+        return [*parts, *words, *others]
+
+    def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
+        function = call.get("function") or {}
+        try:
+            given = orjson.loads(function.get("arguments") or "{}")
+        except orjson.JSONDecodeError:
+            given = None
+        if not isinstance(given, dict):
+            field = f"{where}.function.arguments"
+            raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+        name, called = function.get("name") or "", call.get("id") or ""
+        self._names[called] = name
+        made: Json = {"functionCall": {"name": name, "args": given} | _id(called)}
+        extra = (call.get("extra_content") or {}).get("google") or {}
+        signature = extra.get("thought_signature") or signed.get(called)
+        return made | ({"thoughtSignature": signature} if signature else {})
+
+
+def _join(contents: list[Json], role: str, parts: list[Json]) -> None:
+    if contents and contents[-1]["role"] == role:
+        contents[-1]["parts"] += parts
+    elif parts:
+        contents.append({"role": role, "parts": parts})
+
+
+def _id(called: str) -> Json:
+    """Gemini's own id of a call; one that was made for it stays here."""
+    return {"id": called} if called and not called.startswith(MADE) else {}
+
+
+def _is_ours(detail: Any) -> bool:
+    """Thinking that was signed here goes back; what another provider signed would be refused."""
+    return isinstance(detail, dict) and detail.get("format") == FORMAT
+
+
+def _thought(detail: Json) -> Json:
+    signature = detail.get("signature")
+    return {"text": detail["text"], "thought": True} | ({"thoughtSignature": signature} if signature else {})
+
+
+def _response(text: str, is_error: bool) -> Json:
+    """An object as it is; a text under the name that Google gives to it."""
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        value = None
+    if isinstance(value, dict) and not is_error:
+        return value
+    return {"error" if is_error else "output": text}
+
+
+def _part(part: Json) -> Json | None:
+    """A content part; None where this format has none for it."""
+    kind = part.get("type")
+    if kind in ("text", "refusal"):
+        return {"text": part.get("text") or part.get("refusal") or ""}
+    if kind in ("image_url", "video_url"):
+        asked = part.get(kind)
+        return _from_url(str(asked.get("url", "")) if isinstance(asked, dict) else str(asked))
+    if kind == "input_audio" and isinstance(audio := part.get("input_audio"), dict):
+        data, form = audio.get("data", ""), audio.get("format", "wav")
+        return {"inlineData": {"mimeType": f"audio/{form}", "data": data}}
+    file = part.get("file")
+    if kind == "file" and isinstance(file, dict) and (url := file.get("file_data") or file.get("file_id")):
+        # A file's id is its address here: at Google's own file store, or in a bucket.
+        return _from_url(url) if ":" in str(url) else None
+    return None
+
+
+def _from_url(url: str) -> Json:
+    if found := inline(url):
+        return {"inlineData": {"mimeType": found.kind, "data": found.data}}
+    kind = kind_of(url)
+    return {"fileData": ({"mimeType": kind} if kind else {}) | {"fileUri": url}}

@@ -1,0 +1,224 @@
+"""Gemini between a client and a provider that both speak it: watched, never changed.
+
+The model stands in the path, and so does whether an answer is streamed and how: as events, or (without
+`alt=sse`) as one JSON array that comes in pieces. These are two dialects, which differ in their frames alone.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.array import ArraySplitter
+from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.envelope import render
+from gateway.wire.fields import IMAGE_TOKENS, bound, note_usage, parse_object
+from gateway.wire.gemini.back import CAP
+from gateway.wire.gemini.words import camel, chat_usage, finish
+from gateway.wire.splice import set_members
+
+_SAID = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)+)"')
+_FINISH = re.compile(rb'"finishReason"\s*:\s*"?\w')
+_ERROR = re.compile(rb'(?:^data:|^[\[,]?)\s*\{\s*"error"\s*:\s*\{', re.MULTILINE)
+_MOST_OUTPUT = 2**31
+_COUNTED = ("contents", "generateContentRequest", "generate_content_request")
+
+
+class Generate(Untouched):
+    """`generateContent`, and `streamGenerateContent` by events; as `gemini.array` the latter in an array."""
+
+    def __init__(self, name: str = "gemini.generate", listed: str = "contents") -> None:
+        self.name = name
+        self._listed = listed
+        self._is_array = name == "gemini.array"
+        self.media = b"application/json" if self._is_array else Untouched.media
+
+    def read(self, body: bytes) -> Reading:
+        payload = parse_object(body)
+        if not isinstance(payload.get(self._listed), list):
+            message = f"'{self._listed}' must be a list"
+            raise BadRequest(message, code="missing_required_parameter", param=self._listed)
+        return Reading(payload, "", False)
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        config = config_of(payload)
+        cap, choices = bound(config, CAP, most=_MOST_OUTPUT), bound(config, "candidateCount", most=128)
+        tokens, images = estimate(payload[self._listed])
+        for name in ("systemInstruction", "system_instruction", "tools"):
+            if payload.get(name):
+                tokens += len(orjson.dumps(payload[name])) // 4
+        declared = sum(
+            len(camel(tool).get("functionDeclarations") or ()) for tool in payload.get("tools") or ()
+        )
+        return Shape(tokens, cap or 0, choices or 1, len(payload[self._listed]), declared, images)
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        """The model is in the path, which the provider writes; a bound of the output goes where it belongs."""
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace: dict[str, Any] = {}
+        if (cap := add.pop(CAP, None)) is not None:
+            name = "generation_config" if "generation_config" in call.payload else "generationConfig"
+            held = replace if name in call.payload else add
+            held[name] = {CAP: cap, **(call.payload.get(name) or {})}
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "GenerateTap":
+        return GenerateTap(usage, choices, self._is_array)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """What was whole before it passed; a further element of an array, which then ends."""
+        told = render(error, "gemini")
+        return b",\r\n%b]" % told if self._is_array else b"data: %b\r\n\r\n" % told
+
+
+class CountTokens(Generate):
+    """Asks how long a call would be; nothing is generated. The call may stand in `generateContentRequest`."""
+
+    def __init__(self) -> None:
+        super().__init__("gemini.count_tokens")
+
+    def read(self, body: bytes) -> Reading:
+        payload = parse_object(body)
+        if not any(isinstance(payload.get(name), list | dict) for name in _COUNTED):
+            message = "'contents' is missing"
+            raise BadRequest(message, code="missing_required_parameter", param="contents")
+        return Reading(payload, "", False)
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        return Shape(0, 0, 0)
+
+
+class GenerateTap:
+    """The last event tells the usage of all: only those that end a candidate are parsed, and the very last."""
+
+    __slots__ = ("_is_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
+                 "finished")  # fmt: skip
+
+    def __init__(self, usage: Usage, choices: int, is_array: bool) -> None:
+        self._usage, self._open, self._is_array = usage, choices, is_array
+        self._splitter: sse.Splitter | ArraySplitter = ArraySplitter() if is_array else sse.Splitter()
+        self._last = b""  # an event whose usage nobody has looked at
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        self.begun = self.begun or b"{" in block
+        if not self._usage.reported:
+            self._usage.completion += _tokens(block)
+        if b"error" in block and _ERROR.search(block):
+            self.failed = True
+        for event in self._events(block):
+            if _FINISH.search(event) or b'"blockReason"' in event:
+                self._note(event)
+            elif b'"usageMetadata"' in event:
+                self._last = event
+        return block
+
+    def rest(self) -> bytes:
+        """The last event of a stream, should its blank line be missing; only if it is a whole one."""
+        rest, out = self._splitter.rest(), b""
+        if self._is_array:
+            out = rest
+            self.finished = self.finished and rest.rstrip().endswith(b"]")
+        elif _loads(sse.data(rest)):
+            out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+        if self._last:
+            self._note(self._last)
+        return out
+
+    def whole(self, body: bytes) -> None:
+        self.begun = self.finished = True
+        answer = _loads(body)
+        self.failed = not answer
+        self._account(answer)
+        if not self._usage.reported:
+            self._usage.completion = _tokens(body)
+
+    def _events(self, block: bytes) -> "list[bytes]":
+        return [block] if self._is_array else list(sse.events(block))
+
+    def _note(self, event: bytes) -> None:
+        self._last = b""
+        answers = _elements(event) if self._is_array else [_loads(sse.data(event))]
+        for answer in answers:
+            self._account(answer)
+        if self._open <= 0:
+            self.finished = True
+
+    def _account(self, answer: Mapping[str, Any]) -> None:
+        for candidate in answer.get("candidates") or ():
+            if isinstance(candidate, dict) and (reason := finish(candidate.get("finishReason"))):
+                self._open -= 1
+                self.finish_reason = self.finish_reason or reason
+        feedback = answer.get("promptFeedback")
+        if isinstance(feedback, dict) and feedback.get("blockReason") and not answer.get("candidates"):
+            self._open, self.finish_reason = 0, "content_filter"
+        counts = answer.get("usageMetadata")
+        if isinstance(counts, dict) and "promptTokenCount" in counts:
+            note_usage(self._usage, chat_usage(counts))
+
+
+def config_of(payload: Mapping[str, Any]) -> dict[str, Any]:
+    return camel(payload.get("generationConfig") or payload.get("generation_config"))
+
+
+def estimate(contents: Any) -> tuple[int, int]:
+    """(tokens, images) of contents: a quarter of the characters, three more per turn."""
+    tokens = images = 0
+    for content in contents if isinstance(contents, list) else []:
+        tokens += 3
+        parts = content.get("parts") if isinstance(content, dict) else None
+        for part in parts if isinstance(parts, list) else []:
+            text = part.get("text") if isinstance(part, dict) else None
+            if isinstance(text, str):
+                tokens += len(text) // 4 + 1
+            elif isinstance(part, dict) and not part.keys().isdisjoint(_MEDIA):
+                images += 1
+                tokens += IMAGE_TOKENS
+            else:
+                tokens += len(orjson.dumps(part)) // 4
+    return tokens, images
+
+
+_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
+
+
+def _tokens(block: bytes) -> int:
+    return sum(-(-len(said) // 4) for said in _SAID.findall(block))
+
+
+def _elements(block: bytes) -> list[dict[str, Any]]:
+    """The elements that lie whole in a piece of an array, which may begin with its bracket or a comma."""
+    try:
+        found = orjson.loads(b"[%b]" % block.strip(b" \t\r\n[,]"))
+    except orjson.JSONDecodeError:
+        return []
+    return [one for one in found if isinstance(one, dict)]
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

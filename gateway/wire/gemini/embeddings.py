@@ -1,0 +1,256 @@
+"""Gemini's embeddings: one text or several a call; and OpenAI's and Gemini's turned into each other."""
+
+import re
+import struct
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import EVENTS, Changes, Reading, Untouched
+from gateway.wire.embeddings import EmbeddingsTap
+from gateway.wire.envelope import render
+from gateway.wire.fields import estimate as estimate_texts
+from gateway.wire.fields import is_count, note_usage, parse_object
+from gateway.wire.gemini.back import GeminiBack
+from gateway.wire.gemini.dialect import estimate
+from gateway.wire.gemini.front import GeminiFront
+from gateway.wire.gemini.words import camel
+from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.refusals import Refusals
+from gateway.wire.splice import set_members
+
+Json = dict[str, Any]
+_COUNTS = re.compile(rb'"usageMetadata"\s*:\s*\{[^{}]*?"promptTokenCount"\s*:\s*(\d+)')
+
+
+class Embed(Untouched):
+    """`embedContent` (`listed` is content), or `batchEmbedContents` (requests). A model that is called otherwise
+    than it was asked for is renamed in the body too, where it may stand again."""
+
+    def __init__(self, name: str, listed: str) -> None:
+        self.name = name
+        self._listed = listed
+
+    def read(self, body: bytes) -> Reading:
+        payload = parse_object(body)
+        if not isinstance(payload.get(self._listed), list if self._listed == "requests" else dict):
+            message = f"'{self._listed}' is missing"
+            raise BadRequest(message, code="missing_required_parameter", param=self._listed)
+        return Reading(payload, "", False)
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        contents = [request.get("content") for request in requests_of(payload)]
+        # An embedding produces no tokens: nothing is reserved for an output.
+        return Shape(estimate(contents)[0], 0, 0)
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace: Json = {}
+        if changes.model != call.model:
+            named = f"models/{changes.model}"
+            replace = {"model": named} if "model" in call.payload else {}
+            if "requests" in call.payload:
+                replace["requests"] = [{**one, "model": named} for one in requests_of(call.payload)]
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "EmbedTap":
+        return EmbedTap(usage)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        return b"data: %b\r\n\r\n" % render(error, "gemini")
+
+
+class EmbedTap(EmbeddingsTap):
+    """Reads the usage, which newer models tell, without parsing megabytes of numbers."""
+
+    __slots__ = ()
+
+    def whole(self, body: bytes) -> None:
+        self.begun = self.finished = True
+        self.failed = not (body.lstrip().startswith(b"{") and body.rstrip().endswith(b"}"))
+        if match := _COUNTS.search(body, max(0, len(body) - 1024)) or _COUNTS.search(body, 0, 1024):
+            note_usage(self._usage, {"prompt_tokens": int(match[1])})
+
+
+def requests_of(payload: Mapping[str, Any]) -> list[Json]:
+    """The single texts of a call, whether it is for one or several. Raises BadRequest."""
+    requests = payload.get("requests", [payload])
+    if not all(isinstance(request, dict) for request in requests):
+        raise BadRequest("'requests' must be a list of objects", code="invalid_type", param="requests")
+    return [dict(request) for request in requests]
+
+
+class _Across:
+    """What both ways across share: the answer is whole, and parsed, as its numbers are written anew."""
+
+    crosses = True
+    media = EVENTS  # nothing of this is ever streamed
+    name: ClassVar[str]
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+
+class ToGemini(_Across):
+    """OpenAI's embeddings from a Gemini model."""
+
+    name = "gemini.batch_embed"
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        refusals = Refusals("Gemini", changes.dropped)
+        texts, more = call.payload["input"], {**changes.params}
+        texts = [texts] if isinstance(texts, str) else texts
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            # Tokens are another model's: they cannot be left out, for nothing would be left.
+            message = "'input' must be a text or a list of texts: Gemini takes no tokens"
+            raise BadRequest(message, code="unsupported_parameter", param="input")
+        if (wanted := call.payload.get("encoding_format", "float")) not in ("float", "base64"):
+            refusals.add("encoding_format")
+        for name, value in call.payload.items():
+            if name == "dimensions":
+                more["outputDimensionality"] = value
+            elif name not in ("input", "model", "user", "encoding_format") and wanted:
+                more[name] = value
+        named = f"models/{changes.model}"
+        requests = [{"model": named, "content": {"parts": [{"text": text}]}, **more} for text in texts]
+        return orjson.dumps({"requests": requests})
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "TurnedTap":
+        return TurnedTap(usage, asked, _as_openai)
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        error = GeminiBack().error(body)
+        return ChatFront().refusal(status, str(error["message"]), error)
+
+
+class FromGemini(_Across):
+    """Gemini's embeddings from a provider that speaks like OpenAI."""
+
+    name = "openai.embeddings"
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        refusals = Refusals("OpenAI's embeddings", changes.dropped)
+        texts, sizes = [], set()
+        for place, request in enumerate(requests_of(call.payload)):
+            where = f"requests[{place}]." if "requests" in call.payload else ""
+            asked = camel(request)
+            texts.append(_text(asked.get("content"), f"{where}content"))
+            sizes.add(asked.get("outputDimensionality"))
+            for name in sorted(asked.keys() - {"content", "model", "outputDimensionality"}):
+                refusals.add(f"{where}{name}")
+        if len(sizes) > 1:
+            refusals.add("requests[].outputDimensionality")
+        size = sizes.pop()
+        body = {**changes.params, "model": changes.model, "input": texts, "encoding_format": "float"}
+        return orjson.dumps(body | ({"dimensions": size} if size is not None else {}))
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+    ) -> "TurnedTap":
+        return TurnedTap(usage, asked, _as_gemini)
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        error = ChatBack().error(body)
+        return GeminiFront().refusal(status, str(error["message"]), error)
+
+
+class TurnedTap(EmbeddingsTap):
+    """`turn` makes the client's answer of the provider's, and notes the usage. Raises BadStream."""
+
+    __slots__ = ("_asked", "_turn")
+
+    def __init__(self, usage: Usage, asked: Mapping[str, Any], turn: Any) -> None:
+        super().__init__(usage)
+        self._asked, self._turn = asked, turn
+
+    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
+        self.begun = self.finished = True
+        try:
+            return orjson.dumps(self._turn(orjson.loads(body), self._asked, self._usage))
+        except (orjson.JSONDecodeError, sse.BadStream):
+            self.failed = True
+            return None
+
+
+def _as_openai(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
+    data = []
+    for place, found in enumerate(_listed(answer, "embeddings")):
+        values = found.get("values") if isinstance(found, dict) else None
+        if not isinstance(values, list):
+            raise sse.BadStream("an embedding has no values")
+        shown = _base64(values) if asked.get("encoding_format") == "base64" else values
+        data.append({"object": "embedding", "index": place, "embedding": shown})
+    counts = answer.get("usageMetadata") or {}
+    prompt = counts.get("promptTokenCount")
+    if is_count(prompt):
+        note_usage(usage, {"prompt_tokens": prompt})
+    else:
+        prompt = estimate_texts(asked["input"])[0]  # most models tell nothing
+    usage_told = {"prompt_tokens": prompt, "total_tokens": prompt}
+    return {"object": "list", "data": data, "model": asked["model"], "usage": usage_told}
+
+
+def _as_gemini(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
+    found = [
+        {"values": one.get("embedding") or []} for one in _listed(answer, "data") if isinstance(one, dict)
+    ]
+    note_usage(usage, answer.get("usage"))
+    told = {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage.reported else {}
+    if "requests" in asked:
+        return {"embeddings": found, **told}
+    if not found:
+        raise sse.BadStream("the answer has no embedding")
+    return {"embedding": found[0], **told}
+
+
+def _listed(answer: Any, name: str) -> list[Any]:
+    found = answer.get(name) if isinstance(answer, dict) else None
+    if not isinstance(found, list):
+        raise sse.BadStream(f"the answer has no {name}")
+    return found
+
+
+def _base64(values: list[float]) -> str:
+    """Little-endian float32, as OpenAI writes them."""
+    return b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+
+
+def _text(content: Any, where: str) -> str:
+    parts = content.get("parts") if isinstance(content, dict) else None
+    texts = [part.get("text") for part in parts or [] if isinstance(part, dict)]
+    if not texts or len(texts) != len(parts or []) or not all(isinstance(text, str) for text in texts):
+        message = f"'{where}' must be made of texts: the model's provider embeds nothing else"
+        raise BadRequest(message, code="unsupported_parameter", param=where)
+    return "\n".join(str(text) for text in texts)

@@ -1,0 +1,271 @@
+"""A call in Gemini's words as a chat call."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.failure import BadRequest
+from gateway.wire.crossing import Json, Teller
+from gateway.wire.gemini.schema import json_schema
+from gateway.wire.gemini.teller import ArrayTeller, GeminiTeller
+from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
+from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import unpacked
+
+# Fields with a meaning of their own here; all others go on to the provider under their own names.
+_TURNED = frozenset(
+    {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings"}
+)
+# What only says how Google is to keep or bill: left out.
+_LEFT_OUT = frozenset({"labels", "serviceTier", "store", "model"})
+_NOT_CARRIED = ("cachedContent", "modelArmorConfig")
+_CONFIG = {
+    "maxOutputTokens": "max_completion_tokens", "temperature": "temperature", "topP": "top_p",
+    "topK": "top_k", "candidateCount": "n", "seed": "seed", "presencePenalty": "presence_penalty",
+    "frequencyPenalty": "frequency_penalty", "responseLogprobs": "logprobs", "logprobs": "top_logprobs",
+    "stopSequences": "stop",
+}  # fmt: skip
+_CONFIG_TURNED = frozenset(
+    {"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities", "thinkingConfig"}
+)
+_ASKS_NOTHING = ("BLOCK_NONE", "OFF", "HARM_BLOCK_THRESHOLD_UNSPECIFIED")
+_MODES = {"AUTO": "auto", "NONE": "none", "ANY": "required", "VALIDATED": "auto"}
+
+
+class GeminiFront:
+    def __init__(self, is_array: bool = False) -> None:
+        self._is_array = is_array
+
+    def to_chat(self, payload: Mapping[str, Any]) -> Json:
+        asked, refusals = camel(payload), Refusals("chat completions", None)
+        for name in _NOT_CARRIED:
+            if asked.get(name):
+                refusals.add(name)
+        for place, setting in enumerate(asked.get("safetySettings") or []):
+            if camel(setting).get("threshold") not in _ASKS_NOTHING:
+                refusals.add(f"safetySettings[{place}]")
+        chat: Json = {name: asked[name] for name in asked.keys() - _TURNED - _LEFT_OUT}
+        chat["messages"] = _Conversation(refusals).messages(asked)
+        _set_config(chat, camel(asked.get("generationConfig")), refusals)
+        _set_tools(chat, asked, refusals)
+        return chat
+
+    def teller(self, asked: Mapping[str, Any], moment: int) -> Teller:
+        return ArrayTeller() if self._is_array else GeminiTeller()
+
+    def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
+        named = STATUSES.get(status) or ("INVALID_ARGUMENT" if status < 500 else "INTERNAL")
+        return orjson.dumps({"error": {"code": status, "message": message, "status": named}})
+
+
+def _set_config(chat: Json, config: Json, refusals: Refusals) -> None:
+    for name, value in config.items():
+        if value is None or name in _CONFIG_TURNED:
+            continue
+        if name not in _CONFIG:
+            refusals.add(f"generationConfig.{name}")
+        else:
+            chat[_CONFIG[name]] = value
+    if asked := effort(camel(config.get("thinkingConfig"))):
+        chat["reasoning_effort"] = asked
+    if [str(one).upper() for one in config.get("responseModalities") or []] not in ([], ["TEXT"]):
+        refusals.add("generationConfig.responseModalities")
+    schema = config.get("responseJsonSchema") or json_schema(config.get("responseSchema"))
+    kind = config.get("responseMimeType") or "text/plain"
+    if schema and kind == "application/json":
+        named = {"name": "answer", "strict": True, "schema": schema}
+        chat["response_format"] = {"type": "json_schema", "json_schema": named}
+    elif kind == "application/json":
+        chat["response_format"] = {"type": "json_object"}
+    elif kind != "text/plain" or schema:
+        refusals.add("generationConfig.responseMimeType")
+
+
+def _set_tools(chat: Json, asked: Json, refusals: Refusals) -> None:
+    tools: list[Json] = []
+    for place, tool in enumerate(asked.get("tools") or []):
+        named = camel(tool)
+        for name in named.keys() - {"functionDeclarations"}:
+            refusals.add(f"tools[{place}].{name}")
+        for at, declared in enumerate(named.get("functionDeclarations") or []):
+            tools.append(_function(camel(declared), f"tools[{place}].functionDeclarations[{at}]", refusals))
+    choice = camel(asked.get("toolConfig"))
+    calling = camel(choice.pop("functionCallingConfig", None))
+    for name in choice:
+        refusals.add(f"toolConfig.{name}")
+    if tools:
+        chat["tools"] = tools
+        _choose(chat, calling, refusals)
+
+
+def _choose(chat: Json, calling: Json, refusals: Refusals) -> None:
+    """Of several allowed functions chat is shown no others: it takes the name of one alone."""
+    mode, allowed = calling.get("mode") or "AUTO", calling.get("allowedFunctionNames")
+    if mode not in _MODES:
+        refusals.add("toolConfig.functionCallingConfig.mode")
+    if allowed:
+        chat["tools"] = [tool for tool in chat["tools"] if tool["function"]["name"] in allowed]
+    if mode == "VALIDATED":
+        for tool in chat["tools"]:
+            tool["function"]["strict"] = True
+    if mode == "ANY" and allowed and len(allowed) == 1:
+        chat["tool_choice"] = {"type": "function", "function": {"name": allowed[0]}}
+    elif "mode" in calling:
+        chat["tool_choice"] = _MODES[mode]
+
+
+def _function(declared: Json, where: str, refusals: Refusals) -> Json:
+    made = {name: declared[name] for name in ("name", "description") if declared.get(name) is not None}
+    made.setdefault("name", "")
+    schema = declared.get("parametersJsonSchema") or json_schema(declared.get("parameters"))
+    made["parameters"] = schema or {"type": "object", "properties": {}}
+    for name in declared.keys() - {"name", "description", "parameters", "parametersJsonSchema"}:
+        refusals.add(f"{where}.{name}")
+    return {"type": "function", "function": made}
+
+
+class _Conversation:
+    """Calls may come without ids here, and their results then belong to them by name and order."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+        self._calls = 0
+        self._open: list[tuple[str, str]] = []  # (name, id) of calls that have no result yet
+
+    def messages(self, asked: Json) -> list[Json]:
+        """Raises BadRequest naming what cannot be carried."""
+        found: list[Json] = []
+        if system := asked.get("systemInstruction"):
+            shown = self._shown(_parts(system, "systemInstruction"))
+            found.append({"role": "system", "content": _content(shown)})
+        for place, content in enumerate(asked["contents"]):
+            where = f"contents[{place}]"
+            parts = _parts(content, where)
+            role = content.get("role") or "user"
+            if role == "model":
+                found.append(self._said(parts))
+            elif role in ("user", "function"):
+                found += self._user(parts)
+            else:
+                raise BadRequest(f"{where}.role must be user or model", code="invalid_value", param=where)
+        return found
+
+    def _user(self, parts: Iterable[tuple[str, Json]]) -> list[Json]:
+        """Results of functions are messages of their own in chat, before what the user says with them."""
+        results: list[Json] = []
+        shown: list[Json] = []
+        for where, part in parts:
+            if "functionResponse" in part:
+                result, media = self._result(camel(part["functionResponse"]), where)
+                results.append(result)
+                shown += media  # chat takes only text from a tool
+            else:
+                shown += self._shown([(where, part)])
+        return [*results, {"role": "user", "content": _content(shown)}] if shown else results
+
+    def _result(self, response: Json, where: str) -> tuple[Json, list[Json]]:
+        name, called = response.get("name", ""), response.get("id")
+        match = next((one for one in self._open if one[1] == called or (not called and one[0] == name)), None)
+        if match is not None:
+            self._open.remove(match)
+        given = response.get("response") or {}
+        text = given.get("output") if set(given) == {"output"} else None
+        content = text if isinstance(text, str) else orjson.dumps(given).decode()
+        media = self._shown((f"{where}.functionResponse", camel(one)) for one in response.get("parts") or [])
+        called = called or (match[1] if match else name)
+        return {"role": "tool", "tool_call_id": called, "content": content}, media
+
+    def _shown(self, parts: Iterable[tuple[str, Json]]) -> list[Json]:
+        found = []
+        for where, part in parts:
+            made = _part(part)
+            if made is None:
+                self._refusals.add(where)
+            else:
+                found.append(made)
+        return found
+
+    def _said(self, parts: Iterable[tuple[str, Json]]) -> Json:
+        message: Json = {"role": "assistant", "content": None}
+        for where, part in parts:
+            signature = part.get("thoughtSignature")
+            if "functionCall" in part:
+                self._add_call(message, camel(part["functionCall"]), signature)
+            elif part.get("thought"):
+                text = part.get("text") or ""
+                message["reasoning_content"] = message.get("reasoning_content", "") + text
+                _add(message, signature, {"type": "reasoning.text", "text": text})
+            elif isinstance(part.get("text"), str):
+                message["content"] = (message["content"] or "") + part["text"]
+                if signature:
+                    _add(message, signature, {"type": "reasoning.encrypted"})
+            else:
+                self._refusals.add(where)
+        return message
+
+    def _add_call(self, message: Json, call: Json, signature: str | None) -> None:
+        name, called = call.get("name", ""), call.get("id") or f"call_{self._calls}"
+        self._calls += 1
+        self._open.append((name, called))
+        function = {"name": name, "arguments": orjson.dumps(call.get("args") or {}).decode()}
+        made = {"id": called, "type": "function", "function": function}
+        message.setdefault("tool_calls", []).append(made)
+        if signature:
+            _add(message, signature, {"type": "reasoning.encrypted", "id": called})
+
+
+def _add(message: Json, signature: str | None, detail: Json) -> None:
+    """What another provider signed comes back as it was signed."""
+    theirs = unpacked(signature) if signature else None
+    if theirs is not None:
+        detail = {**detail, **theirs}
+    else:
+        known = "signature" if detail["type"] == "reasoning.text" else "data"
+        detail = {**detail, "format": FORMAT} | ({known: signature} if signature else {})
+    details = message.setdefault("reasoning_details", [])
+    if details and detail["type"] == "reasoning.text" and _is_unsigned_text(details[-1]):
+        detail["text"] = details.pop()["text"] + detail["text"]  # streamed in pieces, signed at its end
+    details.append({**detail, "index": len(details)})
+
+
+def _is_unsigned_text(detail: Json) -> bool:
+    return detail["type"] == "reasoning.text" and not detail.get("signature")
+
+
+def _parts(content: Any, where: str) -> list[tuple[str, Json]]:
+    """The parts of a content, each with its place; a text stands for one."""
+    if isinstance(content, str):
+        return [(where, {"text": content})]
+    parts = content.get("parts") if isinstance(content, dict) else None
+    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+        raise BadRequest(f"'{where}.parts' must be a list of objects", code="invalid_type", param=where)
+    return [(f"{where}.parts[{place}]", camel(part)) for place, part in enumerate(parts)]
+
+
+def _content(shown: list[Json]) -> str | list[Json]:
+    """As chat writes it: one string where there is one."""
+    return str(shown[0]["text"]) if len(shown) == 1 and shown[0]["type"] == "text" else shown
+
+
+def _part(part: Json) -> Json | None:
+    """A part as chat's content part; None where chat has none for it."""
+    if isinstance(part.get("text"), str):
+        return {"type": "text", "text": part["text"]}
+    held, named = camel(part.get("inlineData")), camel(part.get("fileData"))
+    kind = str(held.get("mimeType") or named.get("mimeType") or "")
+    url = f"data:{kind};base64,{held.get('data', '')}" if held else str(named.get("fileUri") or "")
+    if not url:
+        return None
+    family, _, form = kind.partition("/")
+    if family == "image":
+        return {"type": "image_url", "image_url": {"url": url}}
+    if family == "audio" and held:
+        form = {"mpeg": "mp3", "x-wav": "wav", "wave": "wav"}.get(form, form)
+        return {"type": "input_audio", "input_audio": {"data": held.get("data", ""), "format": form}}
+    if family == "video":
+        return {"type": "video_url", "video_url": {"url": url}}
+    if held:
+        name = held.get("displayName") or f"document.{form or 'bin'}"
+        return {"type": "file", "file": {"filename": name, "file_data": url}}
+    return None

@@ -1,0 +1,27 @@
+"""Pictures, sounds and documents inside a body: data URLs, and what an address lets one guess."""
+
+import mimetypes
+from typing import NamedTuple
+from urllib.parse import urlsplit
+
+
+class Inline(NamedTuple):
+    kind: str  # a media type
+    data: str  # base64
+
+
+def inline(url: str) -> Inline | None:
+    """The contents of a base64 data URL; None for any other address."""
+    head, comma, data = url.partition(",")
+    if not (url.startswith("data:") and comma and head.endswith(";base64")):
+        return None
+    return Inline(head[5:-7], data)
+
+
+def kind_of(url: str) -> str:
+    """The media type by the end of the address; "" where it says nothing."""
+    try:
+        path = urlsplit(url).path
+    except ValueError:
+        return ""
+    return mimetypes.guess_type(path)[0] or ""
