@@ -4,8 +4,7 @@ from collections.abc import Awaitable, Mapping
 
 from gateway.core.failure import GatewayError, NotFound, WrongMethod
 from gateway.edge.asgi import App, Receive, Scope, Send
-from gateway.edge.models import ROOT
-from gateway.wire.envelope import envelope_of, render
+from gateway.wire.envelope import envelope_of, gemini_method, render
 
 
 class Door:
@@ -26,10 +25,10 @@ class Door:
         app = self._hot.get((scope["method"], path))
         if app is None:
             app = self._rest
-            if path.startswith("/v1/"):
+            if scope["method"] == "POST" and (method := gemini_method(path)):
+                app = self._methods[method]
+            elif path.startswith("/v1/"):
                 app = self._families.get(path.split("/", 3)[2], self._rest)
-            elif path.startswith(ROOT) and scope["method"] == "POST":
-                app = self._methods.get(path.rpartition(":")[2], self._rest)
         return app(scope, receive, send)
 
 

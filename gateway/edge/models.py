@@ -1,4 +1,4 @@
-"""Gemini's routes: `/v1beta/models/{model}:{method}` names what the bodies of other dialects name."""
+"""Gemini's routes: `/v1beta/models/{model}:{method}` (or `/v1/…`) names what the bodies of other dialects name."""
 
 from typing import NamedTuple
 
@@ -8,7 +8,6 @@ from gateway.edge.inference import Inference
 from gateway.wire.base import Dialect, Reading
 from gateway.wire.registry import DIALECTS
 
-ROOT = "/v1beta/models/"
 # A key in the query would be the client's, and end in the provider's logs; keys come in headers here.
 _KEPT_BACK = ("key=", "access_token=")
 
@@ -34,7 +33,7 @@ class ModelMethod(Inference):
     """One method of any model."""
 
     def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
-        model, _, name = scope["path"].removeprefix(ROOT).rpartition(":")
+        model, _, name = scope["path"].partition("/models/")[2].rpartition(":")
         if not 0 < len(model) <= 256:
             raise BadRequest("the path must name a model", code="missing_required_parameter", param="model")
         asked = scope["query_string"].decode("latin-1").split("&")

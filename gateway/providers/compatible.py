@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from gateway.core.address import Origin, WireRequest
 from gateway.core.credential import Source
@@ -171,6 +171,18 @@ def parse_base_url(url: str, field: str = "base_url") -> tuple[Origin, str]:
     if not port:
         raise ValueError(f"{field}: the port must be a number from 1 to 65535")
     return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
+
+
+def asking(url: str, form: Mapping[str, str] | None, *headers: tuple[bytes, bytes]) -> WireRequest:
+    """A form as it is posted to a token endpoint; without one a GET. Raises ValueError."""
+    origin, path = parse_base_url(url, "url")
+    body = urlencode(form).encode() if form is not None else b""
+    head = f"{'GET' if form is None else 'POST'} {path or '/'} HTTP/1.1\r\n".encode() + host_line(origin)
+    head += b"accept-encoding: identity\r\n"
+    head += b"".join(b"%b: %b\r\n" % pair for pair in headers)
+    if form is not None:
+        head += b"content-type: application/x-www-form-urlencoded\r\n"
+    return WireRequest(origin, head, body, len(body))
 
 
 def keys_of(api_key: str | list[str] | None) -> list[str]:

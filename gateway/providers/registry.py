@@ -9,6 +9,7 @@ from gateway.providers.base import Provider
 from gateway.providers.compatible import ANTHROPIC_DIALECTS, GEMINI_DIALECTS, Compatible, Tenant
 from gateway.providers.gemini import Gemini
 from gateway.providers.local import Local
+from gateway.providers.vertex.adapter import Vertex
 from gateway.wire.base import Quirks
 
 # Signed thoughts go back as they came: "openrouter.ai/docs, Preserving reasoning blocks"; Snowflake passes Claude's
@@ -93,6 +94,7 @@ PROVIDERS: dict[str, Provider] = {
     "tgi": Compatible(),
     "together": Compatible("https://api.together.ai/v1", needs_key=True),
     "triton": Compatible("http://127.0.0.1:9000/v1"),  # its OpenAI-compatible frontend
+    "vertex": Vertex(),
     # Thoughts go back as `reasoning`; by the older name they are lost in silence (vllm-project/vllm#38488).
     "vllm": Compatible("http://127.0.0.1:8000/v1", quirks=Quirks(thought="reasoning")),
     # A bad key is a 400 (xai-responses-03354a21a5), and the key is the gateway's own.

@@ -32,11 +32,23 @@ _GEMINI_STATUSES = {
 }
 
 
+GEMINI_ROOTS = ("/v1beta/models/", "/v1/models/")  # Google's SDK has changed from the one to the other
+GEMINI_METHODS = frozenset(
+    {"generateContent", "streamGenerateContent", "countTokens", "embedContent", "batchEmbedContents"}
+)
+
+
+def gemini_method(path: str) -> str:
+    """What stands behind the colon of a model's path, "" where it is none of Gemini's methods."""
+    name = path.rpartition(":")[2]
+    return name if name in GEMINI_METHODS and path.startswith(GEMINI_ROOTS) else ""
+
+
 def envelope_of(path: str) -> Envelope:
-    """`/v1/messages…` is Anthropic's, `/v1beta/…` Gemini's, all else OpenAI's."""
+    """`/v1/messages…` is Anthropic's, `/v1beta/…` and methods of a model are Gemini's, all else OpenAI's."""
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         return "anthropic"
-    return "gemini" if path.startswith("/v1beta/") else "openai"
+    return "gemini" if path.startswith("/v1beta/") or gemini_method(path) else "openai"
 
 
 def render(error: GatewayError, envelope: Envelope = "openai", request_id: str = "") -> bytes:
