@@ -1,0 +1,185 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import BadRequest, Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.base import Changes
+from gateway.wire.gemini.dialect import CountTokens, Generate
+from gateway.wire.gemini.words import chat_usage
+
+SSE, ARRAY, COUNT = Generate(), Generate("gemini.array"), CountTokens()
+COUNTS = {
+    "promptTokenCount": 7,
+    "candidatesTokenCount": 2,
+    "thoughtsTokenCount": 1,
+    "cachedContentTokenCount": 3,
+}
+
+
+def written(body: bytes, **params: Any) -> bytes:
+    payload = SSE.read(body).payload
+    call = Call("generate", SSE.name, "POST", "/models/m:generateContent", body, payload, "m", False)
+    return SSE.write(call, Changes("other", params=params))
+
+
+def test_a_bound_of_the_output_stands_in_the_config() -> None:
+    assert written(b'{"contents": []}', maxOutputTokens=5) == (
+        b'{"generationConfig":{"maxOutputTokens":5},"contents": []}'
+    )
+    body = b'{"contents": [], "generation_config": {"top_k": 1 }}'
+    assert written(body, maxOutputTokens=5) == (
+        b'{"contents": [], "generation_config": {"maxOutputTokens":5,"top_k":1}}'
+    )
+    assert written(b'{"contents": [], "labels": {}}', labels={"a": "b"}) == b'{"contents": [], "labels": {}}'
+
+
+def test_the_size_of_a_call_is_what_limits_need() -> None:
+    contents: list[Any] = [
+        {"parts": [{"text": "x" * 40}, {"inlineData": {}}, {"functionCall": {"name": "f"}}, "odd"]},
+        {"role": "user"},
+        3,
+    ]
+    asked = {
+        "contents": contents,
+        "system_instruction": {"parts": [{"text": "y" * 40}]},
+        "tools": [{"function_declarations": [{}, {}]}, {"googleSearch": {}}],
+        "generationConfig": {"maxOutputTokens": 9, "candidateCount": 2},
+    }
+    shape = SSE.shape(asked, 0)
+    assert shape == Shape(shape.input_tokens, 9, 2, 3, 2, 1)
+    assert 1030 < shape.input_tokens < 1070
+    assert SSE.shape({"contents": []}, 0) == Shape(0, 0, 1, 0, 0, 0)
+    assert COUNT.shape(asked, 0) == Shape(0, 0, 0)
+    with pytest.raises(BadRequest, match="'maxOutputTokens' must be a whole number"):
+        SSE.shape({"contents": [], "generationConfig": {"maxOutputTokens": "9"}}, 0)
+
+
+def test_what_is_counted_may_stand_in_a_call_of_its_own() -> None:
+    assert COUNT.read(b'{"generateContentRequest": {}}').payload == {"generateContentRequest": {}}
+    with pytest.raises(BadRequest, match="'contents' is missing"):
+        COUNT.read(b'{"contents": "hi"}')
+
+
+def test_a_call_without_contents_is_refused() -> None:
+    with pytest.raises(BadRequest, match="'contents' must be a list"):
+        SSE.read(b'{"contents": "hi"}')
+
+
+def test_a_broken_stream_ends_in_googles_error() -> None:
+    error = UpstreamFailed("it broke", Failure.BROKEN)
+    assert orjson.loads(SSE.error_event(error)[6:])["error"]["message"] == "it broke"
+    assert orjson.loads(b"[{}" + ARRAY.error_event(error))[1]["error"]["status"] == "INTERNAL"
+
+
+def event(**answer: Any) -> bytes:
+    return b"data: %b\r\n\r\n" % orjson.dumps(answer)
+
+
+def done(*indexes: int) -> list[dict[str, Any]]:
+    return [{"index": index, "finishReason": "STOP"} for index in indexes]
+
+
+def test_a_stream_of_several_is_complete_when_each_of_them_is() -> None:
+    tap = SSE.tap({}, Usage(), withhold_usage=False, choices=2)
+    tap.feed(event(candidates=done(0)))
+    assert not tap.finished
+    tap.feed(event(candidates=done(1)))
+    assert tap.finished
+
+
+def test_usage_that_comes_after_the_reason_is_noted_at_the_end() -> None:
+    usage = Usage()
+    tap = SSE.tap({}, usage, withhold_usage=False)
+    last = event(usageMetadata=COUNTS)
+    tap.feed(event(candidates=done(0)) + last)
+    assert (usage.reported, tap.rest()) == (False, b"")
+    assert usage == Usage(7, 3, 3, 1, reported=True)
+
+
+def test_an_event_without_its_blank_line_is_completed_if_it_is_a_whole_one() -> None:
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    whole = event(candidates=done(0))
+    assert tap.feed(whole[:-4]) == b""
+    assert tap.rest().startswith(whole[:-4])
+    assert tap.finished
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap.feed(whole[:-2])
+    assert (tap.rest(), tap.finished) == (whole[:-2] + b"\n", True)
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap.feed(whole[:9])
+    assert (tap.rest(), tap.finished) == (b"", False)
+
+
+def test_a_blocked_prompt_is_a_complete_answer() -> None:
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap.feed(event(promptFeedback={"blockReason": "SAFETY"}))
+    assert (tap.finished, tap.finish_reason) == (True, "content_filter")
+
+
+@pytest.mark.parametrize("told", [b'data: {"error": {"code": 503}}\r\n\r\n', b'data: {\n"error" : {}}\n\n'])
+def test_an_error_inside_a_stream_is_seen(told: bytes) -> None:
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap.feed(told)
+    assert tap.failed
+
+
+def test_an_error_inside_an_array_is_seen_and_a_text_of_errors_is_none() -> None:
+    tap = ARRAY.tap({}, Usage(), withhold_usage=False)
+    tap.feed(b'[{"candidates": [{"content": {"parts": [{"text": "\\n{\\"error\\": {"}]}}]}')
+    assert (tap.begun, tap.failed) == (True, False)
+    tap.feed(b',\r\n{\n  "error": {"code": 503}}')
+    assert tap.failed
+
+
+def test_once_usage_is_told_nothing_is_estimated() -> None:
+    usage = Usage()
+    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap.feed(event(candidates=done(0), usageMetadata=COUNTS))
+    tap.feed(event(candidates=[{"content": {"parts": [{"text": "more"}]}}]))
+    assert usage.completion == 3
+
+
+def test_an_array_that_is_not_closed_is_not_complete() -> None:
+    tap = ARRAY.tap({}, Usage(), withhold_usage=False)
+    tap.feed(b"[%b" % orjson.dumps({"candidates": done(0)}))
+    assert tap.finished
+    assert (tap.rest(), tap.finished) == (b"", False)
+
+
+def test_what_cannot_be_read_is_passed_and_not_noted() -> None:
+    usage = Usage()
+    tap = ARRAY.tap({}, usage, withhold_usage=False)
+    tap.feed(b'[{"finishReason": "STOP", oops}')
+    assert (usage.reported, tap.finished) == (False, False)
+    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap.feed(b'data: ["finishReason": "STOP"]\n\n' + event(candidates=["finishReason"], usageMetadata=3))
+    assert (usage.reported, tap.finished) == (False, False)
+
+
+def test_a_whole_answer_is_accounted_for_or_estimated() -> None:
+    usage = Usage()
+    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap.whole(orjson.dumps({"candidates": [{"finishReason": 2}], "usageMetadata": COUNTS}))
+    assert (usage.total, tap.finish_reason, tap.finished, tap.failed) == (10, "length", True, False)
+    usage = Usage()
+    SSE.tap({}, usage, withhold_usage=False).whole(
+        b'{"candidates": [{"content": {"parts": [{"text": "hello"}]}}]}'
+    )
+    assert (usage.completion, usage.reported) == (2, False)
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap.whole(b"<html>")
+    assert tap.failed
+
+
+def test_every_stream_tells_its_usage() -> None:
+    assert SSE.gives_usage({})
+
+
+def test_a_total_that_is_not_told_is_added_up() -> None:
+    assert chat_usage({"promptTokenCount": 1, "toolUsePromptTokenCount": 2, "thoughtsTokenCount": "x"}) == {
+        "prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3,
+        "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
+    }  # fmt: skip

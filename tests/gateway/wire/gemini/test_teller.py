@@ -1,0 +1,159 @@
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.wire.gemini.front import GeminiFront
+from gateway.wire.gemini.words import FORMAT
+from gateway.wire.thoughts import unpacked
+
+SIGNED = {
+    "type": "reasoning.text",
+    "text": "hm",
+    "signature": "s",
+    "format": "anthropic-claude-v1",
+    "index": 0,
+}
+
+
+def teller(is_array: bool = False) -> Any:
+    return GeminiFront(is_array).teller({}, 0)
+
+
+def told(message: dict[str, Any], **more: Any) -> dict[str, Any]:
+    choice = {"message": message, "finish_reason": "stop"} | more
+    answer = teller().whole({"id": "i", "model": "m", "choices": [choice]})
+    candidate: dict[str, Any] = answer["candidates"][0]
+    return candidate
+
+
+def test_a_completion_is_an_answer_with_thoughts_words_and_calls_in_order() -> None:
+    call = {"id": "c", "function": {"name": "f", "arguments": '{"a":1}'}}
+    details = [
+        {"type": "reasoning.text", "text": "hm", "format": FORMAT},
+        {"type": "reasoning.encrypted", "data": "t", "format": FORMAT},
+        {"type": "reasoning.encrypted", "data": "c", "id": "c", "format": FORMAT},
+    ]
+    candidate = told(
+        {
+            "content": "yes",
+            "reasoning_content": "hm",
+            "reasoning_details": details,
+            "tool_calls": [call, {"function": {"arguments": "["}}],
+            "other_blocks": [{"inlineData": {}}, {"type": "x"}],
+        },
+        index=1,
+        finish_reason="tool_calls",
+    )
+    assert candidate["content"]["parts"] == [
+        {"text": "hm", "thought": True},
+        {"text": "yes", "thoughtSignature": "t"},
+        {"inlineData": {}},
+        {"functionCall": {"name": "f", "args": {"a": 1}, "id": "c"}, "thoughtSignature": "c"},
+        {"functionCall": {"name": "", "args": {"arguments": "["}}},
+    ]
+    assert (candidate["index"], candidate["finishReason"]) == (1, "STOP")
+
+
+def test_what_others_signed_is_packed_with_the_thought() -> None:
+    redacted = {"type": "reasoning.encrypted", "data": "d", "format": "anthropic-claude-v1"}
+    first, second = told({"reasoning_content": "hm", "reasoning_details": [SIGNED, redacted]})["content"][
+        "parts"
+    ]
+    assert (first["text"], first["thought"], second["thought"]) == ("hm", True, True)
+    kept = {"type": "reasoning.text", "signature": "s", "format": "anthropic-claude-v1"}
+    assert (unpacked(first["thoughtSignature"]), unpacked(second["thoughtSignature"])) == (kept, redacted)
+    assert told({"reasoning_content": "h"})["content"]["parts"] == [{"text": "h", "thought": True}]
+
+
+@pytest.mark.parametrize(
+    ("message", "reason", "named"),
+    [({}, "length", "MAX_TOKENS"), ({}, "content_filter", "SAFETY"), ({}, "eos", "OTHER"),
+     ({"refusal": "no"}, "stop", "SAFETY")],
+)  # fmt: skip
+def test_reasons_are_told_by_table(message: dict[str, Any], reason: str, named: str) -> None:
+    assert told(message, finish_reason=reason)["finishReason"] == named
+
+
+def test_sources_and_log_probabilities_are_told_as_gemini_does() -> None:
+    cited = [
+        {"type": "url_citation", "url_citation": {"url": "u", "title": "t"}},
+        {"type": "char_location", "document_title": "d"},
+    ]
+    found = told({"content": "a", "annotations": cited})
+    assert found["groundingMetadata"]["groundingChunks"] == [
+        {"web": {"uri": "u", "title": "t"}},
+        {"web": {"title": "d"}},
+    ]
+    one = {"token": "a", "logprob": -1.0}
+    found = told({"content": "a"}, logprobs={"content": [one | {"top_logprobs": [one]}]})
+    token = {"token": "a", "logProbability": -1.0}
+    assert found["logprobsResult"] == {
+        "chosenCandidates": [token],
+        "topCandidates": [{"candidates": [token]}],
+    }
+
+
+def test_usage_is_told_apart() -> None:
+    usage = {
+        "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14,
+        "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2},
+    }  # fmt: skip
+    answer = teller().whole({"choices": [], "usage": usage})
+    assert answer["usageMetadata"] == {
+        "promptTokenCount": 9, "candidatesTokenCount": 3, "totalTokenCount": 14, "cachedContentTokenCount": 4,
+        "thoughtsTokenCount": 2,
+    }  # fmt: skip
+
+
+def piece(delta: dict[str, Any], reason: str | None = None, index: int = 0) -> dict[str, Any]:
+    return {"id": "i", "model": "m", "choices": [{"index": index, "delta": delta, "finish_reason": reason}]}
+
+
+def fragments() -> list[dict[str, Any]]:
+    call = {"index": 0, "id": "c", "function": {"name": "f", "arguments": '{"a"'}}
+    detail = {"type": "reasoning.encrypted", "data": "t", "id": "c", "format": FORMAT}
+    return [
+        piece({"role": "assistant", "content": ""}),
+        piece(
+            {"content": "he", "reasoning_details": [{"type": "reasoning.text", "text": "", "format": FORMAT}]}
+        ),
+        piece({"tool_calls": [call], "reasoning_details": [detail]}),
+        piece({"refusal": "no"}, index=1),
+        piece({"tool_calls": [{"index": 0, "function": {"arguments": ":1}"}}]}, "tool_calls"),
+        piece({}, "stop", 1),
+        {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 1}},
+    ]
+
+
+def test_a_stream_tells_calls_whole_and_usage_in_its_last_event() -> None:
+    writer = teller()
+    out = [text for one in fragments() if (text := writer.write(one))] + [writer.end()]
+    assert all(one.startswith(b"data: ") and one.endswith(b"\r\n\r\n") for one in out)
+    first, refusal, last = [orjson.loads(one[6:]) for one in out]
+    assert first["candidates"][0]["content"]["parts"] == [{"text": "", "thought": True}, {"text": "he"}]
+    assert refusal["candidates"] == [{"content": {"role": "model", "parts": [{"text": "no"}]}, "index": 1}]
+    call = {"functionCall": {"name": "f", "args": {"a": 1}, "id": "c"}, "thoughtSignature": "t"}
+    assert [one["content"]["parts"] for one in last["candidates"]] == [[call], []]
+    assert [one["finishReason"] for one in last["candidates"]] == ["STOP", "SAFETY"]
+    assert (last["usageMetadata"]["totalTokenCount"], last["responseId"], last["modelVersion"]) == (
+        2,
+        "i",
+        "m",
+    )
+
+
+def test_in_an_array_the_same_is_one_json_text() -> None:
+    writer, lines = teller(is_array=True), teller()
+    out = b"".join([*map(writer.write, fragments()), writer.end()])
+    events = b"".join([*map(lines.write, fragments()), lines.end()]).split(b"\r\n\r\n")
+    assert orjson.loads(out) == [orjson.loads(one[6:]) for one in events if one]
+
+
+def test_an_error_ends_a_stream_of_either_kind() -> None:
+    error = {"error": {"message": "no"}}
+    assert orjson.loads(teller().write(error)[6:])["error"]["message"] == "no"
+    writer = teller(is_array=True)
+    assert (
+        orjson.loads(writer.write(piece({"content": "a"})) + writer.write(error))[1]["error"]["code"] == 500
+    )
