@@ -22,8 +22,8 @@ from tests.contract.recorded import (
     replayed,
     whole,
 )
-from tests.running import ACCESS, gateway
-from tests.scripted import Provider
+from tests.running import ACCESS, KEY, gateway
+from tests.scripted import Provider, answer, stream, word
 
 APIS = ("generateContent", "streamGenerateContent", "countTokens", "embedContent")
 REASONS: dict[str, str | None] = {
@@ -162,16 +162,16 @@ def note_part(told: Told, part: dict[str, Any]) -> None:
 def of_answers(answers: list[dict[str, Any]]) -> Told:
     """Gemini's answer, or the events of its stream: what is in the first candidate."""
     told = Told()
-    for answer in answers:
-        first = [one for one in answer.get("candidates", []) if one.get("index", 0) == 0]
+    for told_one in answers:
+        first = [one for one in told_one.get("candidates", []) if one.get("index", 0) == 0]
         for candidate in first:
             for part in (candidate.get("content") or {}).get("parts", []):
                 note_part(told, part)
             if reason := candidate.get("finishReason"):
                 told.reason = REASONS[str(reason)]
-        if feedback := answer.get("promptFeedback"):
+        if feedback := told_one.get("promptFeedback"):
             told.text, told.reason = feedback["blockReasonMessage"], "content_filter"
-        told.usage = usage_of(answer.get("usageMetadata") or {})
+        told.usage = usage_of(told_one.get("usageMetadata") or {})
     if told.calls and told.reason == "stop":
         told.reason = "tool_calls"
     return told
@@ -332,12 +332,12 @@ def of_openai(record: Record) -> Told:
     answers = events(text) if record["streaming"] else [orjson.loads(text)]
     calls: dict[int, list[str]] = {}
     told.usage = {"prompt": 0, "cached": 0, "completion": 0}
-    for answer in answers:
-        if usage := answer.get("usage"):
+    for one in answers:
+        if usage := one.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens", 0)
             told.usage = {"prompt": usage["prompt_tokens"], "cached": cached}
             told.usage["completion"] = usage["completion_tokens"]
-        for choice in answer["choices"]:
+        for choice in one["choices"]:
             if choice["index"] != 0:
                 continue
             message = choice.get("delta") or choice.get("message") or {}
@@ -354,3 +354,67 @@ def of_openai(record: Record) -> Told:
     for call in calls.values():
         told.calls.append([*call[:2], orjson.dumps(orjson.loads(call[2] or "{}")).decode()])
     return told
+
+
+async def test_a_team_whose_output_is_bounded_gets_the_bound_added_where_gemini_takes_it(
+    tmp_path: Path,
+) -> None:
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [replayed(answered()[0], whole(answered()[0]))]
+        path, poor = "/v1beta/models/mini:generateContent", {"authorization": "Bearer sk-poor"}
+        assert (await client.post(path, json=ASKED, headers=poor)).status_code == 200
+        assert provider.asked.pop().json == {"generationConfig": {"maxOutputTokens": 100}, **ASKED}
+        own = ASKED | {"generationConfig": {"maxOutputTokens": 7}}
+        await client.post(path, json=own, headers=poor)
+        assert provider.asked.pop().json == own
+        more = ASKED | {"generationConfig": {"maxOutputTokens": 700}}
+        refused = await client.post(path, json=more, headers=poor)
+        assert (refused.status_code, refused.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+        chat = {"model": "mini", "messages": CHAT["messages"]}
+        await client.post("/v1/chat/completions", json=chat, headers=poor)
+        assert provider.asked.pop().json["generationConfig"] == {"maxOutputTokens": 100}
+
+
+async def test_a_key_comes_in_googles_header_and_one_in_the_query_goes_nowhere(tmp_path: Path) -> None:
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [replayed(answered()[0], whole(answered()[0]))]
+        path = "/v1beta/models/m:generateContent?key=sk-of-the-client&trace=1"
+        async with httpx.AsyncClient(base_url=client.base_url, trust_env=False) as bare:
+            refused = await bare.post(path, json=ASKED)
+            assert (refused.status_code, refused.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
+            came = await bare.post(path, json=ASKED, headers={"x-goog-api-key": KEY})
+        assert came.status_code == 200
+        assert provider.asked[0].line == "POST /v1beta/models/m:generateContent?trace=1 HTTP/1.1"
+        assert "sk-of-the-client" not in str(provider.asked[0].headers)
+
+
+async def test_a_throttled_gemini_says_in_its_body_when_to_come_again(tmp_path: Path) -> None:
+    delay = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "48s"}
+    busy = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED", "details": [delay]}}
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer(busy, 429)]
+        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 429
+        again = await client.post("/v1/messages", json=CHAT)
+        assert (again.status_code, len(provider.asked)) == (503, 1), "it is left alone until then"
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1beta/models/:generateContent", "/v1beta/models/m:sing", "/v1beta/models"]
+)
+async def test_what_is_no_method_of_a_model_is_refused_in_googles_words(tmp_path: Path, path: str) -> None:
+    async with before(tmp_path) as (client, _):
+        refused = await client.post(path, json=ASKED)
+        assert (refused.status_code, refused.json()["error"]["status"]) in (
+            (400, "INVALID_ARGUMENT"),
+            (404, "NOT_FOUND"),
+        )
+
+
+async def test_a_stream_that_breaks_ends_in_an_error_of_either_frame(tmp_path: Path) -> None:
+    async with before(tmp_path, "openai", "/v1") as (client, provider):
+        for how in ("sse", "array"):
+            provider.script[:] = [stream(word("he"), end=False)]
+            came = await client.post(asked_path({"streaming": True}, how), json=ASKED)
+            told = came.json() if how == "array" else events(came.text)
+            assert told[0]["candidates"][0]["content"]["parts"] == [{"text": "he"}]
+            assert told[-1]["error"]["status"] == "INTERNAL"

@@ -8,6 +8,7 @@ import pytest
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target, Upload
 from gateway.providers.compatible import Compatible, Endpoint, Place, Tenant, parse_base_url
+from gateway.providers.registry import PROVIDERS
 
 COMPATIBLE = Compatible()
 OPENAI = Compatible("https://api.openai.com/v1", needs_key=True)
@@ -197,3 +198,14 @@ def test_organizations_and_projects_are_kept_from_errors() -> None:
     assert COMPATIBLE.mask(facts, said) == (
         b"Rate limit reached in organization org-*** (org_***), project proj_*** of organized"
     )
+
+
+def test_anthropic_is_told_a_version_where_the_client_told_none() -> None:
+    provider = PROVIDERS["anthropic"]
+    target = Target("t", "p", "anthropic", "", "", provider.facts(provider.spec(api_key="key-of-ours")))
+    call = Call("messages", "anthropic.messages", "POST", "/messages", b"{}", {}, "m", False)
+    own = call._replace(forward=((b"anthropic-version", b"2099-01-01"),))
+    first, second = (provider.request(target, one, one.dialect, b"{}", (), 0).head for one in (call, own))
+    assert b"anthropic-version: 2023-06-01\r\n" in first
+    assert second.count(b"anthropic-version: ") == 1
+    assert provider.source(target.facts) is None, "its key never expires"

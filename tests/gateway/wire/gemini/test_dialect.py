@@ -7,6 +7,7 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Changes
+from gateway.wire.gemini import dialect
 from gateway.wire.gemini.dialect import CountTokens, Generate
 from gateway.wire.gemini.words import chat_usage
 
@@ -183,3 +184,21 @@ def test_a_total_that_is_not_told_is_added_up() -> None:
         "prompt_tokens": 3, "completion_tokens": 0, "total_tokens": 3,
         "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0},
     }  # fmt: skip
+
+
+def test_of_a_long_stream_one_event_alone_is_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As with chat, whose usage stands in one event: here it stands in all of them."""
+    parsed: list[bytes] = []
+
+    def loads(data: bytes) -> Any:
+        parsed.append(data)
+        return orjson.loads(data)
+
+    monkeypatch.setattr(dialect, "_loads", loads)
+    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    for _ in range(50):
+        tap.feed(
+            event(candidates=[{"content": {"parts": [{"text": "a"}]}}], usageMetadata={"promptTokenCount": 7})
+        )
+    tap.feed(event(candidates=done(0), usageMetadata=COUNTS))
+    assert (len(parsed), tap.finished) == (1, True)
