@@ -105,10 +105,6 @@ class Compatible:
             raise ValueError("account: must be the account's name as it stands in the provider's addresses")
         return base_url.replace("{account}", account), [account]
 
-    def path(self, target: Target, call: Call, spoken: str) -> str:
-        """What follows the prefix."""
-        return call.path if spoken == call.dialect else _PATHS[spoken]
-
     def source(self, facts: Any) -> Source | None:
         return None
 

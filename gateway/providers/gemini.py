@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from urllib.parse import quote
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
-from gateway.providers.base import failure_from_status
 from gateway.providers.compatible import Compatible
 
 # What a translated call asks for; a stream of its events is asked for by name and query.
@@ -16,12 +14,6 @@ _METHODS = {"gemini.generate": "generateContent", "gemini.batch_embed": "batchEm
 class Gemini(Compatible):
     def path(self, target: Target, call: Call, spoken: str) -> str:
         return f"/models/{quote(target.asked(call.model), safe='@')}:{method(call, spoken)}"
-
-    def classify(self, status: int, body: bytes) -> Failure:
-        """A bad key is a 400 here; as the key is the gateway's own, it is not the call that is at fault."""
-        if status == 400 and b"API_KEY_INVALID" in body:
-            return Failure.UNAUTHORIZED
-        return failure_from_status(status)
 
 
 def method(call: Call, spoken: str) -> str:

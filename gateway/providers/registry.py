@@ -57,6 +57,7 @@ PROVIDERS: dict[str, Provider] = {
         native="gemini.generate",
         root="/v1beta",
         credential=b"x-goog-api-key: ",
+        bad_key=b"API_KEY_INVALID",  # gemini-generatecontent-c365f901ee
     ),
     # Usage stands in `x_groq` unasked (groq-chat_completions-0404df1e1a); docs, "Currently unsupported OpenAI
     # features": these are a 400.

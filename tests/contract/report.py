@@ -19,6 +19,7 @@ from gateway.core.usage import Usage
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
+from gateway.wire.thoughts import unpacked
 from tests.contract.recorded import Record, answer_of, at_random, byte_by_byte, every, per_event, whole
 
 # The dialect of a recorded endpoint; those that the gateway does not speak are not counted.
@@ -73,7 +74,7 @@ def _same_request(record: Record, dialect: str) -> tuple[str, str]:
 
 def _translated_requests(record: Record, dialect: str) -> Iterator[Result]:
     """To each format that some provider wants its calls translated to."""
-    for name in sorted({provider.native for provider in PROVIDERS.values()} - {dialect}):
+    for name in sorted({provider.speaks(dialect, "m") for provider in PROVIDERS.values()} - {dialect}):
         if dialect in FRONTS and name in BACKS:
             try:
                 orjson.loads(between(dialect, name).write(call_of(record, dialect), Changes("m")))
@@ -170,7 +171,9 @@ def _said(pieces: list[Any]) -> dict[str, Any]:
             details = delta.get("reasoning_details") or []
             texts = "".join(one.get("text") or "" for one in details)
             said["thought"] += texts or delta.get("reasoning_content") or ""
-            signed = [one for one in details if one.get("format") == "anthropic-claude-v1"]
+            # What Anthropic signed goes through Gemini's words packed (gateway/wire/thoughts.py).
+            came = [unpacked(one.get("signature") or one.get("data") or "") or one for one in details]
+            signed = [one for one in came if one.get("format") == "anthropic-claude-v1"]
             said["signatures"] += [
                 mark for one in signed if (mark := one.get("signature") or one.get("data"))
             ]

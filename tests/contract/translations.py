@@ -104,7 +104,7 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("frequency_penalty, presence_penalty", {"frequency_penalty": 1}),
         Feature("logit_bias", {"logit_bias": {"1": 1}}),
         Feature("logprobs", {"logprobs": True}),
-        Feature("user", {"user": "u"}),
+        Feature("user", {"user": "u"}, HINT),
         Feature("tools", {"tools": FUNCTION}),
         Feature("tool_choice", {"tools": FUNCTION, "tool_choice": "required"}),
         Feature("parallel_tool_calls", {"tools": FUNCTION, "parallel_tool_calls": False}),
@@ -131,12 +131,12 @@ FEATURES: Mapping[str, list[Feature]] = {
 def written(front: str, provider: Provider, payload: Mapping[str, Any]) -> Any:
     call = Call("chat", front, "POST", "/", b"", payload, "m", False)
     changes = Changes("m", cap_name=provider.cap_name, quirks=provider.quirks)
-    return orjson.loads(between(front, provider.native).write(call, changes))
+    return orjson.loads(between(front, provider.speaks(front, "m")).write(call, changes))
 
 
 def becomes(front: str, kind: str, feature: Feature) -> str:
     provider = PROVIDERS[kind]
-    if front in provider.dialects:
+    if provider.speaks(front, "m") == front:
         return "identical"
     try:
         told = written(front, provider, {**BASE[front], **feature.more})

@@ -25,7 +25,7 @@ class GeminiTeller:
         for choice in completion["choices"]:
             message = choice["message"]
             details = message.get("reasoning_details") or []
-            signed = {one["id"]: one for one in details if one.get("id")}
+            signed = {one["id"]: one for one in details if _is_of_call(one)}
             parts = [*_said(message), *_calls(message.get("tool_calls") or [], signed)]
             found: Json = {"content": {"role": "model", "parts": parts}, "index": choice.get("index") or 0}
             found["finishReason"] = (
@@ -61,7 +61,7 @@ class GeminiTeller:
     def _choice(self, choice: Json) -> Json | None:
         index, delta = choice.get("index") or 0, choice.get("delta") or {}
         for detail in delta.get("reasoning_details") or ():
-            if detail.get("id"):
+            if _is_of_call(detail):
                 self._signed[detail["id"]] = detail
         for call in delta.get("tool_calls") or ():
             self._fragment(index, call)
@@ -100,13 +100,14 @@ class ArrayTeller(GeminiTeller):
 
 
 def _reason(reason: Any) -> str:
-    return STOP.get(reason, "OTHER")
+    """What has no reason is taken to be complete, as it came whole."""
+    return STOP.get(reason, "OTHER") if reason else "STOP"
 
 
 def _said(message: Mapping[str, Any]) -> Iterable[Json]:
     """Thoughts, words and parts of Gemini's own, in Gemini's order; signatures with what they sign."""
     details = message.get("reasoning_details") or []
-    of_words = [one for one in details if not one.get("id")]
+    of_words = [one for one in details if not _is_of_call(one)]
     thoughts = [
         one for one in of_words if one.get("type") != "reasoning.encrypted" or one.get("format") != FORMAT
     ]
@@ -120,6 +121,11 @@ def _said(message: Mapping[str, Any]) -> Iterable[Json]:
     if text or signed:
         yield {"text": text or ""} | signed
     yield from (block for block in message.get("other_blocks") or [] if "type" not in block)
+
+
+def _is_of_call(detail: Json) -> bool:
+    """Others give ids to thoughts of every kind (snowflake-chat_completions-e1300c9850)."""
+    return detail.get("format") == FORMAT and bool(detail.get("id"))
 
 
 def _signature(detail: Json) -> Json:

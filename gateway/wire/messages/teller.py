@@ -206,7 +206,7 @@ def _blocks(message: Json) -> Iterable[Json]:
 
 def _is_ours(detail: Json) -> bool:
     """What another provider signed or encrypted is packed, so that it comes back as it was."""
-    return detail.get("format") == FORMAT
+    return bool(detail.get("format", FORMAT) == FORMAT)
 
 
 def _given(arguments: Any) -> Json:

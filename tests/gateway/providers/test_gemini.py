@@ -2,7 +2,6 @@ import pytest
 
 from gateway.core.exchange import Call, Target
 from gateway.core.failure import Failure
-from gateway.providers.gemini import Gemini
 from gateway.providers.registry import PROVIDERS
 
 GEMINI = PROVIDERS["gemini"]
@@ -36,4 +35,4 @@ def test_the_model_of_the_target_stands_in_the_path() -> None:
     ],
 )
 def test_a_bad_key_is_ours_though_it_is_a_400(status: int, body: bytes, failure: Failure) -> None:
-    assert Gemini().classify(status, body) is failure
+    assert GEMINI.classify(status, body) is failure

@@ -68,7 +68,7 @@ def test_what_others_signed_is_packed_with_the_thought() -> None:
 
 @pytest.mark.parametrize(
     ("message", "reason", "named"),
-    [({}, "length", "MAX_TOKENS"), ({}, "content_filter", "SAFETY"), ({}, "eos", "OTHER"),
+    [({}, "length", "MAX_TOKENS"), ({}, "content_filter", "SAFETY"), ({}, "eos", "OTHER"), ({}, None, "STOP"),
      ({"refusal": "no"}, "stop", "SAFETY")],
 )  # fmt: skip
 def test_reasons_are_told_by_table(message: dict[str, Any], reason: str, named: str) -> None:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gateway.wire.messages.teller import MessagesTeller
+from gateway.wire.thoughts import packed
 
 FORMAT = "anthropic-claude-v1"
 SIGNED = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": FORMAT}
@@ -63,6 +64,7 @@ def test_a_completion_is_a_message_with_its_blocks_in_order() -> None:
     assert told["content"] == [
         {"type": "thinking", "thinking": "hm", "signature": "s"},
         {"type": "redacted_thinking", "data": "d"},
+        {"type": "redacted_thinking", "data": packed({**SIGNED, "format": "another"})},
         {"type": "text", "text": "a"},
         {"type": "tool_use", "id": "t", "name": "f", "input": {"x": 1}},
         {"type": "tool_use", "id": "u", "name": "g", "input": {}},
