@@ -188,3 +188,14 @@ def test_a_sequence_that_stopped_the_stream_is_told() -> None:
 def test_an_error_has_a_type_that_anthropic_knows(kind: str, told: str) -> None:
     said = MessagesTeller().write({"error": {"type": kind, "message": "no"}})
     assert orjson.loads(said.split(b"data: ")[1])["error"] == {"type": told, "message": "no"}
+
+
+def test_what_another_provider_signed_is_packed_in_a_stream_too() -> None:
+    theirs = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "another"}
+    assert short(stream({"reasoning_details": [theirs]})) == [
+        "0 thinking",
+        "0 +hm",
+        "0 .",
+        f"1 redacted_thinking {packed(theirs)}",
+        "1 .",
+    ]
