@@ -118,6 +118,7 @@ class Attempts:
                 break
             tools.meters.retries.add((came.failure.value,))
             await asyncio.sleep(wait)
+            exchange.waited += wait  # for the provider, too: it is no cost of ours
         return setback
 
     async def _try(self, exchange: Exchange, lane: Lane, target: Target) -> Answered | Setback:

@@ -12,12 +12,14 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.core.exchange import Call
+from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.sse import BadStream
 
 Json = dict[str, Any]
+_ODD = (TypeError, AttributeError, LookupError, ValueError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
 UNLIKE = (AttributeError, LookupError, TypeError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
@@ -98,12 +100,24 @@ class Crossing:
         self._front, self._back = front, back
 
     def write(self, call: Call, changes: Changes) -> bytes:
+        """Raises BadRequest."""
+        try:
+            return orjson.dumps(self._across(call, changes))
+        except _ODD as error:
+            # Fronts and backs name what they refuse. A value of a kind that none of them thought of ends here.
+            raise BadRequest(
+                "a value of this call is not of the kind its API takes, and cannot be translated for the model's "
+                f"provider ({error})",
+                code="invalid_value",
+            ) from error
+
+    def _across(self, call: Call, changes: Changes) -> Json:
         chat = self._front.to_chat(call.payload)
         chat["model"] = changes.model
         if call.stream:
             chat["stream"] = True
             chat["stream_options"] = {"include_usage": True}  # a writer needs it, whatever the client asked
-        return orjson.dumps(self._back.from_chat(chat, changes))
+        return self._back.from_chat(chat, changes)
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True

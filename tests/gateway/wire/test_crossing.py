@@ -201,3 +201,13 @@ def test_whatever_stands_in_place_of_a_member_it_is_carried_over_or_refused(
             way.write(call()._replace(payload=body), Changes("m"))
         except BadRequest as refusal:
             assert refusal.param, path
+
+
+def test_a_value_of_a_kind_nobody_thought_of_is_the_callers_fault() -> None:
+    odd = call()._replace(
+        dialect="openai.chat",
+        payload={"model": "m", "messages": USER, "max_tokens": ["9"], "reasoning_effort": "low"},
+    )
+    with pytest.raises(BadRequest, match="not of the kind its API takes") as refused:
+        TO_MESSAGES.write(odd, Changes("m", cap_name="max_tokens"))
+    assert refused.value.code == "invalid_value"
