@@ -60,6 +60,8 @@ class Settings(BaseModel):
     keep_alive: Seconds = 75.0  # idle client connections
     drain_timeout: Seconds = 30.0  # what calls in flight get after SIGTERM
     usage_retention_days: int = Field(default=400, ge=1)
+    responses_retention_days: int = Field(default=30, ge=0)  # answers kept for Responses clients; 0: none
+    responses_max_size: Size = 1 << 30  # of all of them; the oldest go first
     cors_origins: str = ""  # comma-separated origins, or *
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 

@@ -22,14 +22,17 @@ from gateway.edge.models import METHODS, ModelMethod
 from gateway.edge.ownership import Ownership
 from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
+from gateway.edge.recall import Recall
 from gateway.edge.reception import Bounds, Reception
 from gateway.edge.reception import Tools as ReceptionTools
+from gateway.edge.responses import Responses
 from gateway.edge.sanity import Sanity
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.attempts import Tools as AttemptTools
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
 from gateway.pipeline.watch import Clockwork
+from gateway.state.answers import Answers
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
 from gateway.state.owners import Owners
@@ -73,6 +76,9 @@ class House:
         self.engine = open_engine(plan.database_url)
         stack.callback(self.engine.dispose)
         self.keys = KeyStore(self.engine, time.time, log)
+        self.answers = Answers(
+            self.engine, time.time, settings.responses_retention_days, settings.responses_max_size
+        )
         self.allowance = _allowance(plan, meters, log)
         stack.push_async_callback(self.allowance.aclose)
         self.telemetry = Telemetry(meters, log, plan.environ, time.time)
@@ -98,6 +104,7 @@ class House:
             self.desk.watch(),
             self.keys.keep_fresh(),
             self.credentials.run(),
+            self.answers.keep_tidy(),
             self.spool.sync(),
             self.log.run(),
             self.telemetry.watch_loop(),
@@ -141,6 +148,7 @@ class House:
 
     def _application(self) -> App:
         ownership = Ownership(Owners(self.engine, time.time))
+        families = self._families(ownership)
         hot = {
             ("POST", f"/v1{path}"): self.reception.route(
                 route, Inference(self.reception, ownership, route, path, DIALECTS[dialect])
@@ -154,8 +162,14 @@ class House:
             )
             for name, method in METHODS.items()
         }
+        passing = Passthrough(self.reception, ownership, FAMILIES["responses"])
+        create = Responses(self.reception, ownership, self.answers, passing)
+        hot["POST", "/v1/responses"] = self.reception.route("responses", create)
+        families["responses"] = self.reception.route(
+            "responses", Recall(self.reception, self.answers, passing)
+        )
         rest = starlette(self.desk, self.identify, self.ready)
-        app: App = Sanity(Door(hot, self._families(ownership), methods, rest))
+        app: App = Sanity(Door(hot, families, methods, rest))
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if not origins:
             return app

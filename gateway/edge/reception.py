@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 
 from gateway.config.desk import Desk
 from gateway.config.snapshot import Lane, Snapshot
-from gateway.core.exchange import Call, Caller, Exchange, Trace, new_id
+from gateway.core.exchange import Call, Caller, Exchange, Reply, Trace, new_id
 from gateway.core.failure import BadRequest, GatewayError, Overloaded
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App, Receive, Scope, Send
@@ -73,7 +73,7 @@ class Reception:
     def __init__(self, tools: Tools, bounds: Bounds) -> None:
         self.desk, self.pipeline, self.bounds = tools.desk, tools.pipeline, bounds
         self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
-        self._clock, self.now, self._log = tools.pipeline.clock, tools.wall_clock, tools.log
+        self._clock, self.now, self.log = tools.pipeline.clock, tools.wall_clock, tools.log
         self._streams: set[Writer] = set()
         self.in_flight = 0
         tools.meters.in_flight.source = lambda: [((), float(self.in_flight))]
@@ -101,7 +101,7 @@ class Reception:
                 if not _client_left(scope):
                     await writer.fail(Overloaded("the gateway is shutting down; try again"), receive)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
-                self._log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
+                self.log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 fault = GatewayError("the gateway failed; its operator has been told")
                 self._count(name, fault, writer)
                 if not await writer.fail(fault, receive):
@@ -146,6 +146,16 @@ class Reception:
         if exchange.call.stream:
             self._streams.add(visit.writer)
         return self.pipeline.serve(exchange, lane, watch, deliver or visit.writer.deliver)
+
+    async def answer(self, visit: Visit, call: Call, reply: Reply) -> None:
+        """Say what the house itself knows: no provider is asked."""
+        exchange = self.exchange(visit, call)
+        exchange.status = reply.status
+        try:
+            await visit.writer.deliver(reply)
+        finally:
+            exchange.ended = self._clock()
+            self.pipeline.recorder.record(exchange, b"")
 
     async def keep_streams_alive(self) -> None:
         """Write a comment to streams that have been silent for a while; runs until cancelled."""

@@ -18,6 +18,8 @@ CAPPED = (
     "messages",
     "generate",
 )  # routes whose output a team may have bounded
+# What formats other than chat call the bound, whatever their provider calls chat's.
+_CAP_NAMES = {"openai.responses": "max_output_tokens", "openai.completions": "max_tokens"}
 _KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")
 
 
@@ -25,7 +27,7 @@ def way_of(call: Call, target: Target) -> Way:
     """In the client's own dialect where the provider speaks it, else across to the provider's."""
     provider = PROVIDERS[target.kind]
     dialect = call.dialect
-    spoken = provider.speaks(dialect, target.asked(call.model))
+    spoken = provider.speaks(dialect, target.asked(call.model), target.facts)
     return DIALECTS[dialect] if spoken == dialect else between(dialect, spoken)
 
 
@@ -44,8 +46,8 @@ def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage
     provider = PROVIDERS[target.kind]
     params = provider.params(target.facts)
     cap = lane.team.max_output_tokens
-    if cap is not None and call.route in CAPPED:
-        params = _capped(params, exchange, cap, provider.cap_name)
+    if cap is not None and call.route in CAPPED and way.name != "openai.raw":
+        params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
     if not way.crosses:
         return way.write(call, Changes(target.asked(call.model), ask_usage, params))
     exchange.dropped = [] if len(exchange.attempts) > 1 else None
@@ -60,5 +62,4 @@ def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: s
     kept = {name: value for name, value in params.items() if name not in (*CAPS, cap_name)}
     if exchange.shape.max_tokens:
         return kept
-    name = {"responses": "max_output_tokens", "completions": "max_tokens"}.get(exchange.call.route, cap_name)
-    return {**kept, name: cap}
+    return {**kept, cap_name: cap}

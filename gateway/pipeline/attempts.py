@@ -163,6 +163,7 @@ class Attempts:
             withhold_usage=asks,
             choices=exchange.shape.choices,
             moment=int(exchange.clock),
+            ident=exchange.id,
         )
         held = call.dialect != "openai.raw"
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.

@@ -8,6 +8,7 @@ from gateway.core.failure import Failure, GatewayError, UpstreamFailed
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import EVENTS, Dialect, Tap
+from gateway.wire.crossing import CrossingTap
 from gateway.wire.raw import RawTap
 from gateway.wire.sse import BadStream
 
@@ -105,7 +106,7 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
     _note_failure(exchange, answered.attempt, "upstream_stream_broken")
     error = UpstreamFailed(f"{message} (target {answered.target.name})", Failure.BROKEN)
     error.code = "upstream_stream_broken"
-    return dialect.error_event(error)
+    return answered.tap.broken(error) if isinstance(answered.tap, CrossingTap) else dialect.error_event(error)
 
 
 def _note_failure(exchange: Exchange, attempt: Attempt, code: str) -> None:

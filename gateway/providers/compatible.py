@@ -39,6 +39,7 @@ class Endpoint:
     api_key: str | list[str] | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
+    responses: bool | None = None  # whether it serves /responses itself
 
 
 @dataclass(slots=True, frozen=True)
@@ -57,6 +58,7 @@ class Place:
     heads: tuple[bytes, ...] = field(repr=False)
     secrets: tuple[bytes, ...] = field(repr=False)
     params: Mapping[str, Any] = field(default_factory=dict)
+    responses: bool = False
 
 
 @dataclass(slots=True, frozen=True)
@@ -71,12 +73,15 @@ class Compatible:
     spec: type[Endpoint] = Endpoint
     dialects: frozenset[str] = OPENAI_DIALECTS
     native: str = "openai.chat"
+    responses: bool = False  # whether it serves /responses where the policy does not say
     root: str = ""  # of its paths, where the policy's base_url is the host alone
     credential: bytes = b"authorization: Bearer "
     bad_key: bytes = b""  # what a 400 says that means a 401
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
-    def speaks(self, dialect: str, model: str) -> str:
+    def speaks(self, dialect: str, model: str, facts: Place | None = None) -> str:
+        if dialect == "openai.responses" and (self.responses if facts is None else facts.responses):
+            return dialect
         return dialect if dialect in self.dialects else self.native
 
     def enabled(self, spec: Endpoint) -> bool:
@@ -91,7 +96,8 @@ class Compatible:
         common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
         heads = tuple(common + self.credential + header_value("api_key", key) for key in keys)
         secrets = tuple(key.encode() for key in (*keys, *hidden) if len(key) >= 8)
-        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params)
+        speaks = self.responses if spec.responses is None else spec.responses
+        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params, speaks)
 
     def _address(self, spec: Endpoint) -> tuple[str, list[str]]:
         """The address, and what of it is nobody's business."""

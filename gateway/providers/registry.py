@@ -80,7 +80,9 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "nvidia": Compatible("https://integrate.api.nvidia.com/v1", needs_key=True),
     "ollama": Compatible("http://127.0.0.1:11434/v1"),
-    "openai": Compatible("https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens"),
+    "openai": Compatible(
+        "https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens", responses=True
+    ),
     "openrouter": Compatible("https://openrouter.ai/api/v1", needs_key=True, quirks=_SIGNS),
     # Usage is in every chunk, unasked (perplexity-chat_completions-dfae2e1008); its address has no version.
     "perplexity": Compatible("https://api.perplexity.ai", needs_key=True, quirks=Quirks(gives_usage=True)),

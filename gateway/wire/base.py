@@ -106,9 +106,11 @@ class Way(Protocol):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> Tap:
         """For an answer to what was `asked`, of so many choices: a stream of several is complete when each of
-        them is. `moment` (seconds since the epoch) is for formats that name one."""
+        them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that
+        name one."""
         ...
 
     def refusal(self, status: int, body: bytes) -> bytes:

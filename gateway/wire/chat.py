@@ -81,6 +81,7 @@ class Chat(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "ChatTap":
         return ChatTap(usage, withhold_usage, choices)
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import orjson
 
 from gateway.core.exchange import Call
-from gateway.core.failure import BadRequest
+from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Changes, Tap
 from gateway.wire.fields import note_usage
@@ -63,7 +63,7 @@ class Front(Protocol):
         """The call as a chat call, in an object of its own. Raises BadRequest naming what chat cannot carry."""
         ...
 
-    def teller(self, asked: Mapping[str, Any], moment: int) -> Teller: ...
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str) -> Teller: ...
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         """A provider's refusal in this dialect; `error` is OpenAI's error object."""
@@ -130,8 +130,9 @@ class Crossing:
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> Tap:
-        return CrossingTap(usage, self._front.teller(asked, moment), self._back)
+        return CrossingTap(usage, self._front.teller(asked, moment, ident), self._back)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         error = self._back.error(body)
@@ -176,6 +177,13 @@ class CrossingTap:
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
         return orjson.dumps(told)
+
+    def broken(self, error: GatewayError) -> bytes:
+        """What ends a stream that broke, in the order of what was told before."""
+        self.failed = True
+        return self._teller.write(
+            {"error": {"message": error.message, "type": error.type, "code": error.code}}
+        )
 
     def _turn(self, pieces: Iterable[Piece]) -> bytes:
         out = []

@@ -55,6 +55,7 @@ class Embeddings(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "EmbeddingsTap":
         return EmbeddingsTap(usage)
 

@@ -60,6 +60,7 @@ class Raw(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "RawTap":
         return RawTap(usage)
 

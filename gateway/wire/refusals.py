@@ -9,13 +9,14 @@ class Refusals:
     def __init__(self, format_name: str, dropped: list[str] | None) -> None:
         self._format, self._dropped = format_name, dropped
 
-    def add(self, field: str) -> None:
-        """Raises BadRequest."""
+    def add(self, field: str, named: str = "") -> None:
+        """`named` tells more of the field than its place. Raises BadRequest."""
         if self._dropped is None:
-            raise refused(field, self._format)
+            raise refused(field, self._format, named)
         self._dropped.append(field)
 
 
-def refused(field: str, format_name: str) -> BadRequest:
-    message = f"'{field}' cannot be carried over to {format_name}, which this model's provider speaks"
+def refused(field: str, format_name: str, named: str = "") -> BadRequest:
+    named = named or f"'{field}'"
+    message = f"{named} cannot be carried over to {format_name}, which this model's provider speaks"
     return BadRequest(message, code="unsupported_parameter", param=field)

@@ -15,6 +15,8 @@ from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
+from gateway.wire.responses.dialect import Responses
+from gateway.wire.responses.front import ResponsesFront
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -30,11 +32,13 @@ DIALECTS: dict[str, Dialect] = {
         GeminiCountTokens(),
         Embed("gemini.embed", "content"),
         Embed("gemini.batch_embed", "requests"),
+        Responses(),
     )
 }
 FRONTS: dict[str, Front] = {
     "openai.chat": ChatFront(),
     "anthropic.messages": MessagesFront(),
+    "openai.responses": ResponsesFront(),
     "gemini.generate": GeminiFront(),
     "gemini.array": GeminiFront(is_array=True),
 }

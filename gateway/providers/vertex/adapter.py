@@ -44,7 +44,7 @@ class Vertex(Gemini):
     native: str = "gemini.generate"
     cap_name: str = "maxOutputTokens"
 
-    def speaks(self, dialect: str, model: str) -> str:
+    def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         """Each publisher's models speak its own language."""
         if not _is_claude(model):
             return dialect if dialect in self.dialects else self.native

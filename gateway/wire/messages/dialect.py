@@ -58,6 +58,7 @@ class Messages(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "MessagesTap":
         return MessagesTap(usage)
 

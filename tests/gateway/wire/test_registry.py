@@ -6,7 +6,7 @@ from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 
 def test_every_dialect_is_found_by_its_own_name() -> None:
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
-    openai = {"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"}
+    openai = {"openai.chat", "openai.completions", "openai.embeddings", "openai.raw", "openai.responses"}
     gemini = {f"gemini.{name}" for name in ("generate", "array", "count_tokens", "embed", "batch_embed")}
     assert set(DIALECTS) == openai | gemini | {"anthropic.messages", "anthropic.count_tokens"}
 

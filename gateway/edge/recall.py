@@ -1,0 +1,116 @@
+"""What lies under /v1/responses: answers that were kept here are found again here, all else passes through."""
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from gateway.core.exchange import Call, Reply
+from gateway.core.failure import BadRequest, NotFound, WrongMethod
+from gateway.edge.body import check_head, read_body
+from gateway.edge.endpoints import FAMILIES, Place, place_of
+from gateway.edge.reception import Handle, Reception, Visit
+from gateway.edge.responses import RESPONSES, again, only, said_before
+from gateway.pipeline.asking import way_of
+from gateway.state.answers import Answers, Kept
+from gateway.wire.responses.items import listed
+from gateway.wire.responses.words import OURS
+
+_FAMILY = FAMILIES["responses"]
+_JSON = (b"content-type", b"application/json")
+MOST_LISTED = 100  # items of a page
+
+
+class Recall:
+    """`passing` takes what a provider made."""
+
+    def __init__(self, reception: Reception, answers: Answers, passing: Handle) -> None:
+        self._reception, self._answers, self._passing = reception, answers, passing
+
+    async def __call__(self, visit: Visit) -> None:
+        place, method = place_of(_FAMILY, visit.scope["path"]), visit.scope["method"]
+        if place.object_id.startswith(OURS):
+            kept = await self._answers.find(place.object_id, visit.caller.team)
+            if kept is not None:
+                await self._say(visit, await self._of(kept, place, method, visit))
+                return
+        action = len(place.segments) > 1 and not place.object_id and method == "POST"
+        await (self._act(visit, place.segments[-1]) if action else self._passing(visit))
+
+    async def _of(self, kept: Kept, place: Place, method: str, visit: Visit) -> Any:
+        """What is asked of one answer. Raises BadRequest, NotFound, WrongMethod."""
+        query = dict(parse_qsl(visit.scope["query_string"].decode("latin-1")))
+        match method, place.segments[2:]:
+            case "GET", ():
+                if query.get("stream") == "true":
+                    message = "this response was not made in the background: it cannot be streamed again"
+                    raise BadRequest(message, code="invalid_value", param="stream")
+                return orjson.loads(kept.response)
+            case "DELETE", ():
+                await self._answers.forget(kept.id, kept.team)
+                return {"id": kept.id, "object": "response", "deleted": True}
+            case "GET", ("input_items",):
+                before = await said_before(self._answers, kept.previous, kept.team) if kept.previous else []
+                return page([*before, *orjson.loads(kept.input)], query)
+            case "POST", ("cancel",):
+                message = "only responses that run in the background can be cancelled; this one has ended"
+                raise BadRequest(message, code="invalid_request")
+            case _, () | ("input_items",) | ("cancel",):
+                raise WrongMethod(f"{visit.scope['path'][:200]} does not take {method}")
+        raise NotFound(f"there is no {visit.scope['path'][:200]!r} here", code="route_not_found")
+
+    async def _act(self, visit: Visit, action: str) -> None:
+        """Compacting and counting: a provider's own where the model's first target speaks the format."""
+        check_head(visit.head, self._reception.bounds.body)
+        body = await read_body(visit.receive, self._reception.bounds.body)
+        if b'"model"' not in body:
+            return await self._passing(again(visit, body))
+        payload, model, _ = RESPONSES.read(body)
+        lane = visit.snapshot.lane(visit.caller, model)
+        call = Call(
+            "responses", RESPONSES.name, "POST", f"/responses/{action}", body, payload, model, stream=False
+        )
+        if not way_of(call, lane.targets[0]).crosses:
+            return await self._passing(again(visit, body))
+        if action == "compact":
+            message = (
+                f'"{model[:100]}" is served by a provider that cannot compact; send the whole conversation'
+            )
+            raise BadRequest(message, code="unsupported_endpoint", param="model")
+        previous = payload.get("previous_response_id")
+        past = await said_before(self._answers, previous, visit.caller.team)
+        if previous and not past:
+            raise NotFound(f"there is no object {str(previous)[:100]!r} here", code="not_found")
+        only(lane, call, crossing=True)
+        asked = {**payload, "input": [*past, *listed(payload.get("input"), visit.id)]}
+        counted = RESPONSES.shape(asked, len(body)).input_tokens
+        return await self._say(
+            visit, {"object": "response.input_tokens", "input_tokens": counted}, estimated=True
+        )
+
+    async def _say(self, visit: Visit, told: Any, *, estimated: bool = False) -> None:
+        path = visit.scope["path"].removeprefix("/v1")
+        call = Call("responses", RESPONSES.name, visit.scope["method"], path, b"", {}, "", stream=False)
+        headers = [_JSON, *([(b"x-gateway-estimated", b"input_tokens")] if estimated else [])]
+        await self._reception.answer(visit, call, Reply(200, headers, orjson.dumps(told)))
+
+
+def page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
+    """A list as OpenAI gives it: the newest first unless asked, after an item. Raises BadRequest."""
+    limit = query.get("limit", "20")
+    if not limit.isdecimal() or not 1 <= int(limit) <= MOST_LISTED:
+        raise BadRequest(f"'limit' must be from 1 to {MOST_LISTED}", code="invalid_value", param="limit")
+    ordered = items if query.get("order") == "asc" else items[::-1]
+    if after := query.get("after"):
+        places = [place for place, item in enumerate(ordered) if item["id"] == after]
+        if not places:
+            raise BadRequest("'after' names no item of this list", code="invalid_value", param="after")
+        ordered = ordered[places[0] + 1 :]
+    data = ordered[: int(limit)]
+    ends = (
+        {"first_id": data[0]["id"], "last_id": data[-1]["id"]}
+        if data
+        else {"first_id": None, "last_id": None}
+    )
+    return {"object": "list", "data": data, **ends, "has_more": len(ordered) > len(data)}

@@ -1,0 +1,145 @@
+"""POST /v1/responses: as it is where the provider speaks it, else across, with a memory of ours behind it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from gateway.config.snapshot import Lane
+from gateway.core.exchange import Call, Exchange, Reply
+from gateway.core.failure import BadRequest, NotFound
+from gateway.edge.asgi import Message
+from gateway.edge.body import check_head, read_body
+from gateway.edge.inference import forwarded
+from gateway.edge.noting import noted
+from gateway.edge.ownership import Ownership, held_by, references
+from gateway.edge.reception import Handle, Reception, Visit
+from gateway.pipeline.asking import way_of
+from gateway.state.answers import Answers, Kept, NotKept
+from gateway.wire.registry import DIALECTS
+from gateway.wire.responses.dialect import last_response, unkept
+from gateway.wire.responses.items import listed
+from gateway.wire.responses.words import OURS
+
+RESPONSES = DIALECTS["openai.responses"]
+_FORWARDED = (b"content-type", b"accept")
+
+
+class Responses:
+    """`passing` takes calls that name no model: a stored prompt may name it."""
+
+    def __init__(self, reception: Reception, ownership: Ownership, answers: Answers, passing: Handle) -> None:
+        self._reception, self._ownership = reception, ownership
+        self._answers, self._passing = answers, passing
+
+    async def __call__(self, visit: Visit) -> None:
+        reception = self._reception
+        check_head(visit.head, reception.bounds.body)
+        body = await read_body(visit.receive, reception.bounds.body)
+        try:
+            payload, model, stream = RESPONSES.read(body)
+        except BadRequest as error:
+            if error.code == "missing_required_parameter" and "model" not in orjson.loads(body):
+                return await self._passing(again(visit, body))
+            raise
+        forward = [(name, visit.head[name]) for name in _FORWARDED if name in visit.head]
+        forward += forwarded(visit.head, visit.caller.team)
+        query = visit.scope["query_string"].decode("latin-1")
+        path = "/responses" + ("?" + query if query else "")
+        call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
+        lane, call = await self._remembering(visit, visit.snapshot.lane(visit.caller, model), call)
+        exchange = reception.exchange(visit, call)
+        exchange.shape = RESPONSES.shape(call.payload, len(body))
+
+        async def deliver(reply: Reply) -> None:
+            target = exchange.attempts[-1].target
+            if way_of(call, target).crosses:
+                reply = await self._kept(reply, exchange, payload.get("input"))
+            elif payload.get("store") is not False:
+                reply = await noted(reply, self._ownership, exchange)
+            await visit.writer.deliver(reply)
+
+        return await reception.serve(visit, exchange, lane, deliver)
+
+    async def _remembering(self, visit: Visit, lane: Lane, call: Call) -> tuple[Lane, Call]:
+        """The targets that can go on from what the call refers to, and the call with what was said before.
+        Raises NotFound for what is not the team's, BadRequest where no target has it."""
+        assert isinstance(call.body, bytes)
+        payload, team = call.payload, visit.caller.team
+        previous, used = payload.get("previous_response_id"), references(call.body)
+        changed: dict[str, Any] = {} if self._answers.keeps else {"store": False}
+        past = await said_before(self._answers, previous, team)
+        if past:
+            used = [one for one in used if one.id != previous]
+            changed["input"] = [*past, *listed(payload.get("input"), visit.id)]
+            lane = only(lane, call, crossing=True)
+        lane = held_by(lane, await self._ownership.provider_of(used, team))
+        if not past and (previous or payload.get("conversation")):
+            lane = only(lane, call, crossing=False)
+        return lane, call._replace(payload={**payload, **changed}) if changed else call
+
+    async def _kept(self, reply: Reply, exchange: Exchange, asked: Any) -> Reply:
+        """Hold the answer's end back until it is kept: the client may go on from it at once."""
+        if reply.status >= 300 or exchange.call.payload.get("store") is False:
+            return reply
+        if isinstance(reply.body, bytes):
+            response = orjson.loads(reply.body)
+            if not await self._keep(response, exchange, asked):
+                reply.body = orjson.dumps({**response, "store": False})
+        else:
+            reply.body = self._events(reply.body, exchange, asked)
+        return reply
+
+    async def _events(
+        self, blocks: AsyncIterator[bytes], exchange: Exchange, asked: Any
+    ) -> AsyncIterator[bytes]:
+        async for block in blocks:
+            response = last_response(block)
+            stays = response is None or await self._keep(response, exchange, asked)
+            yield block if stays else unkept(block)
+
+    async def _keep(self, response: dict[str, Any], exchange: Exchange, asked: Any) -> bool:
+        items = orjson.dumps(listed(asked, exchange.id))
+        previous = exchange.call.payload.get("previous_response_id")
+        kept = Kept(response["id"], exchange.caller.team, previous, items, orjson.dumps(response))
+        try:
+            await self._answers.keep(kept)
+        except NotKept as error:
+            message = f"an answer could not be kept ({error}); its client is told so"
+            self._reception.log("error", message, request_id=exchange.request_id)
+            return False
+        return True
+
+
+async def said_before(answers: Answers, previous: Any, team: str) -> list[dict[str, Any]]:
+    """The items of the conversation that an answer of ours ends; none for ids of others. Raises NotFound where
+    its beginning is gone: half a conversation is none."""
+    if not isinstance(previous, str) or not previous.startswith(OURS):
+        return []
+    turns = await answers.conversation(previous, team)
+    if turns and turns[0].previous:
+        message = f"the conversation before {previous[:100]!r} is no longer kept"
+        raise NotFound(message, code="not_found", param="previous_response_id")
+    return [
+        item for turn in turns for item in (*orjson.loads(turn.input), *orjson.loads(turn.response)["output"])
+    ]
+
+
+def only(lane: Lane, call: Call, *, crossing: bool) -> Lane:
+    """The targets that speak the format themselves, or those that are spoken to across. Raises BadRequest."""
+    targets = tuple(one for one in lane.targets if way_of(call, one).crosses is crossing)
+    if targets:
+        return replace(lane, targets=targets)
+    what = "was kept by the gateway" if crossing else "is kept by a provider"
+    message = f'what this call goes on from {what}, and no target of "{lane.model}" can use it'
+    raise BadRequest(message, code="mixed_providers", param="model")
+
+
+def again(visit: Visit, body: bytes) -> Visit:
+    """The same visit for another reader of its body."""
+
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replace(visit, receive=receive)

@@ -1,0 +1,146 @@
+"""Responses that were made here, kept for their team: what `store`, `previous_response_id` and retrieval need
+where the provider behind a model keeps none. Conversations are chains of rows, each with its own turn alone."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
+
+import sqlalchemy as sql
+from sqlalchemy.exc import SQLAlchemyError
+
+from gateway.state.sql import ensure
+
+MOST_TURNS = 1000  # of one conversation
+DAY = 86400.0  # seconds
+SWEEP = 600.0  # seconds between looks for what is too old or too much
+
+_METADATA = sql.MetaData()
+_ANSWERS = sql.Table(
+    "answers",
+    _METADATA,
+    sql.Column("id", sql.String(64), primary_key=True),
+    sql.Column("team", sql.String(128), nullable=False),
+    sql.Column("created", sql.Float, nullable=False, index=True),
+    sql.Column("previous", sql.String(64)),
+    sql.Column("input", sql.LargeBinary, nullable=False),
+    sql.Column("response", sql.LargeBinary, nullable=False),
+    sql.Column("size", sql.Integer, nullable=False),
+)
+
+
+class Kept(NamedTuple):
+    """One turn. `input` is the JSON list of its items, `response` the JSON object as it was told."""
+
+    id: str
+    team: str
+    previous: str | None
+    input: bytes
+    response: bytes
+
+
+class NotKept(Exception):
+    """The database did not take an answer."""
+
+
+class Answers:
+    """All SQL runs in a thread. To another team an answer is not there."""
+
+    def __init__(
+        self, engine: sql.Engine, wall_clock: Callable[[], float], retention_days: int, max_size: int
+    ) -> None:
+        self._engine, self._now = engine, wall_clock
+        self._days, self._max_size = retention_days, max_size
+        self._waiting: list[Kept] = []
+        self._turn = asyncio.Lock()
+        ensure(engine, _METADATA)
+
+    @property
+    def keeps(self) -> bool:
+        """Whether anything is kept at all."""
+        return self._days > 0
+
+    async def keep(self, kept: Kept) -> None:
+        """Returns once every worker can read it. Whoever comes first writes for all who wait. Raises NotKept."""
+        self._waiting.append(kept)
+        async with self._turn:
+            if kept not in self._waiting:
+                return
+            rows, self._waiting = self._waiting, []
+            try:
+                await asyncio.to_thread(self._write, rows)
+            except SQLAlchemyError as error:
+                self._waiting = [one for one in (*rows, *self._waiting) if one is not kept]
+                raise NotKept(type(error).__name__) from error
+
+    async def conversation(self, id: str, team: str) -> list[Kept]:
+        """The answer and what it goes on from, the oldest first; none where it is not the team's."""
+        return await asyncio.to_thread(self._conversation, id, team)
+
+    async def find(self, id: str, team: str) -> Kept | None:
+        found = await asyncio.to_thread(self._read, id, team)
+        return found[0] if found else None
+
+    async def forget(self, id: str, team: str) -> None:
+        await asyncio.to_thread(self._delete, id, team)
+
+    async def keep_tidy(self) -> None:
+        """Runs until cancelled. While SQL is away, nothing is removed."""
+        while True:
+            with suppress(SQLAlchemyError):
+                await asyncio.to_thread(self.sweep)
+            await asyncio.sleep(SWEEP)
+
+    def sweep(self) -> None:
+        """Remove what is too old, then the oldest of what is too much."""
+        sizes = sql.select(
+            _ANSWERS.c.id, sql.func.sum(_ANSWERS.c.size).over(order_by=_ANSWERS.c.created.desc()).label("sum")
+        ).subquery()
+        too_much = sql.select(sizes.c.id).where(sizes.c.sum > self._max_size)
+        with self._engine.begin() as connection:
+            connection.execute(sql.delete(_ANSWERS).where(_ANSWERS.c.created < self._oldest()))
+            connection.execute(sql.delete(_ANSWERS).where(_ANSWERS.c.id.in_(too_much)))
+
+    def _oldest(self) -> float:
+        return self._now() - self._days * DAY
+
+    def _write(self, rows: list[Kept]) -> None:
+        now = self._now()
+        values = [
+            {**one._asdict(), "created": now, "size": len(one.input) + len(one.response)} for one in rows
+        ]
+        with self._engine.begin() as connection:
+            connection.execute(sql.insert(_ANSWERS), values)
+
+    def _read(self, id: str, team: str) -> list[Kept]:
+        return self._rows(_mine(team), _ANSWERS.c.id == id)
+
+    def _conversation(self, id: str, team: str) -> list[Kept]:
+        link, first = _ANSWERS.alias(), sql.literal(0).label("back")
+        chain = (
+            sql.select(_ANSWERS.c.id, _ANSWERS.c.previous, first)
+            .where(_ANSWERS.c.id == id, _mine(team))
+            .cte(recursive=True)
+        )
+        chain = chain.union_all(
+            sql.select(link.c.id, link.c.previous, chain.c.back + 1).where(
+                link.c.id == chain.c.previous, link.c.team == team, chain.c.back < MOST_TURNS
+            )
+        )
+        return self._rows(_ANSWERS.c.id == chain.c.id, order=chain.c.back.desc())
+
+    def _rows(
+        self, *which: sql.ColumnElement[bool], order: sql.ColumnElement[int] | None = None
+    ) -> list[Kept]:
+        columns = [_ANSWERS.c[name] for name in Kept._fields]
+        query = sql.select(*columns).where(_ANSWERS.c.created >= self._oldest(), *which).order_by(order)
+        with self._engine.connect() as connection:
+            return [Kept(*row) for row in connection.execute(query)]
+
+    def _delete(self, id: str, team: str) -> None:
+        with self._engine.begin() as connection:
+            connection.execute(sql.delete(_ANSWERS).where(_ANSWERS.c.id == id, _mine(team)))
+
+
+def _mine(team: str) -> sql.ColumnElement[bool]:
+    return _ANSWERS.c.team == team

@@ -1,0 +1,1 @@
+"""OpenAI's Responses: as clients and providers speak it, and what stands for what in chat."""

@@ -1,0 +1,144 @@
+"""OpenAI's Responses between a client and a provider that both speak it: watched, never changed."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Shape
+from gateway.core.failure import GatewayError
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.responses.words import finish
+from gateway.wire.splice import set_members
+
+_LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
+_ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"error"')
+# A fragment of text, thought or arguments, as it stands in an event's bytes.
+_SAID = re.compile(rb'"delta"\s*:\s*"((?:[^"\\]|\\.)+)"')
+
+
+class Responses(Untouched):
+    name = "openai.responses"
+
+    def read(self, body: bytes) -> Reading:
+        return read_object(body)
+
+    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        """What stands in no message (calls, their results, thoughts) counts by its size as JSON."""
+        cap = bound(payload, "max_output_tokens", most=2**31) or 0
+        asked = payload.get("input")
+        tokens, images = estimate(asked) if asked is not None else (0, 0)
+        items = asked if isinstance(asked, list) else []
+        rest = [item for item in items if isinstance(item, dict) and "content" not in item]
+        for more in (*rest, payload.get("instructions"), payload.get("tools")):
+            tokens += len(orjson.dumps(more)) // 4 if more else 0
+        tools = payload.get("tools")
+        counted = len(tools) if isinstance(tools, list) else 0
+        return Shape(tokens, cap, 1, len(items) or 1, counted, images)
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace = {} if changes.model == call.model else {"model": changes.model}
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+        ident: str = "",
+    ) -> "ResponsesTap":
+        return ResponsesTap(usage)
+
+    def error_event(self, error: GatewayError) -> bytes:
+        """The format's own event, and the error as an object, which SDKs look for. How many events went before
+        is not known here."""
+        told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
+        return b"event: error\ndata: " + orjson.dumps({**told, "type": "error", "error": told}) + b"\n\n"
+
+
+class ResponsesTap:
+    """Only the last event tells the account: it alone is parsed."""
+
+    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
+
+    def __init__(self, usage: Usage) -> None:
+        self._usage = usage
+        self._splitter = sse.Splitter()
+        self.begun = self.finished = self.failed = False
+        self.finish_reason = ""
+
+    def feed(self, chunk: bytes) -> bytes:
+        block = self._splitter.feed(chunk)
+        if not block:
+            return b""
+        before, self.begun = self.begun, self.begun or b"data:" in block
+        if not self._usage.reported:
+            self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
+        if _LAST.search(block):
+            self.finished = True
+            for event in sse.events(block):
+                if _LAST.search(event):
+                    self._note(_loads(sse.data(event)).get("response"))
+        # A response that fails is told as the provider tells it, unless nothing else has been told yet.
+        if b"error" in block and _ERROR.search(block):
+            self.failed = True
+        elif self.finish_reason == "failed":
+            self.failed = before
+        return block
+
+    def rest(self) -> bytes:
+        """The last event of a stream, should its blank line be missing; only if it is a whole one."""
+        rest = self._splitter.rest()
+        if _loads(sse.data(rest)):
+            return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+        return b"" if sse.data(rest) not in (b"", b"[DONE]") else rest
+
+    def whole(self, body: bytes) -> None:
+        self.begun = self.finished = True
+        answer = _loads(body)
+        self.failed = not answer
+        self._note(answer)
+        if not self._usage.reported:
+            self._usage.completion = len(body) // 4
+
+    def _note(self, response: Any) -> None:
+        if isinstance(response, dict):
+            note_usage(self._usage, response.get("usage"))
+            self.finish_reason = finish(response)
+
+
+def last_response(block: bytes) -> dict[str, Any] | None:
+    """The response that the last event of a stream carries; None where the block has no such event."""
+    for event in sse.events(block) if _LAST.search(block) else ():
+        if _LAST.search(event):
+            response = _loads(sse.data(event)).get("response")
+            return response if isinstance(response, dict) else None
+    return None
+
+
+def unkept(block: bytes) -> bytes:
+    """Events that end with a response's last, which says now that it is not stored."""
+    *before, last = sse.events(block)
+    event = _loads(sse.data(last))
+    event["response"]["store"] = False
+    return b"".join([*before, b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))])
+
+
+def _loads(data: bytes) -> dict[str, Any]:
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,119 @@
+"""A call in Responses as a chat call."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from gateway.core.failure import BadRequest
+from gateway.wire.crossing import Json
+from gateway.wire.hub import ChatFront
+from gateway.wire.refusals import Refusals
+from gateway.wire.responses.items import messages
+from gateway.wire.responses.teller import ResponsesTeller
+from gateway.wire.responses.tools import set_tools
+
+# Fields with a meaning of their own here; all others go on to the provider under their own names.
+_TURNED = frozenset(
+    {"input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning",
+     "max_output_tokens", "include", "top_logprobs", "user", "safety_identifier", "model", "stream", "service_tier"}
+)  # fmt: skip
+# What the gateway itself answers for (`store`, `previous_response_id`, `metadata`); what only says how a call is
+# to be billed, cached or padded; and what changes an answer only where a context is too long for its model,
+# which the provider's refusal then says.
+_LEFT_OUT = frozenset(
+    {"store", "previous_response_id", "metadata", "stream_options", "prompt_cache_key", "prompt_cache_retention",
+     "prompt_cache_options", "max_tool_calls", "truncation", "context_management", "client_metadata"}
+)  # fmt: skip
+_NOT_CARRIED = ("background", "conversation", "moderation", "prompt")
+# Further things to show of an answer: some are always there, others tell of tools that cannot run here.
+_INCLUDES = frozenset(
+    {"file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
+     "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs",
+     "reasoning.encrypted_content", "message.output_text.logprobs"}
+)  # fmt: skip
+
+
+class ResponsesFront:
+    def to_chat(self, payload: Mapping[str, Any]) -> Json:
+        refusals = Refusals("chat completions", None)
+        for name in _NOT_CARRIED:
+            if payload.get(name):
+                refusals.add(name)
+        chat: Json = {
+            name: value for name, value in payload.items() if name not in _TURNED and name not in _LEFT_OUT
+        }
+        for name in _NOT_CARRIED:
+            chat.pop(name, None)
+        chat["messages"] = _system(payload) + messages(payload.get("input"), refusals)
+        if not chat["messages"]:
+            raise BadRequest("'input' is missing", code="missing_required_parameter", param="input")
+        if payload.get("max_output_tokens") is not None:
+            chat["max_completion_tokens"] = payload["max_output_tokens"]
+        if user := payload.get("safety_identifier") or payload.get("user"):
+            chat["user"] = user
+        if payload.get("service_tier") not in (None, "auto"):
+            chat["service_tier"] = payload["service_tier"]
+        _set_logprobs(chat, payload, refusals)
+        _set_reasoning(chat, payload, refusals)
+        _set_text(chat, payload, refusals)
+        set_tools(chat, payload, refusals)
+        return chat
+
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str) -> ResponsesTeller:
+        return ResponsesTeller(asked, moment, ident)
+
+    def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
+        return ChatFront().refusal(status, message, error)
+
+
+def _system(payload: Mapping[str, Any]) -> list[Json]:
+    said = payload.get("instructions")
+    if said is not None and not isinstance(said, str):
+        raise BadRequest("'instructions' must be a text", code="invalid_type", param="instructions")
+    return [{"role": "system", "content": said}] if said else []
+
+
+def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    included = payload.get("include") or []
+    for place, name in enumerate(included if isinstance(included, list) else [included]):
+        if name not in _INCLUDES:
+            refusals.add(f"include[{place}]")
+    if payload.get("top_logprobs"):
+        chat["top_logprobs"] = payload["top_logprobs"]
+    if payload.get("top_logprobs") or "message.output_text.logprobs" in included:
+        chat["logprobs"] = True
+
+
+def _set_reasoning(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    """The effort is carried. Thoughts are shown as a provider shows them, however much was asked."""
+    asked = _object(payload, "reasoning")
+    if asked.get("effort") is not None:
+        chat["reasoning_effort"] = asked["effort"]
+    if asked.get("mode") not in (None, "standard"):
+        refusals.add("reasoning.mode")
+
+
+def _set_text(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    asked = _object(payload, "text")
+    if asked.get("verbosity") is not None:
+        chat["verbosity"] = asked["verbosity"]
+    form = _object(asked, "format", "text.")
+    match form.get("type", "text"):
+        case "json_schema":
+            named = {name: form[name] for name in ("name", "description", "schema", "strict") if name in form}
+            chat["response_format"] = {"type": "json_schema", "json_schema": named}
+        case "json_object":
+            chat["response_format"] = {"type": "json_object"}
+        case "text":
+            pass
+        case _:
+            refusals.add("text.format")
+
+
+def _object(payload: Mapping[str, Any], name: str, within: str = "") -> Mapping[str, Any]:
+    """A member that must be an object; empty where it is absent or null. Raises BadRequest."""
+    value = payload.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequest(f"'{within}{name}' must be an object", code="invalid_type", param=f"{within}{name}")
+    return value

@@ -1,0 +1,85 @@
+"""Tools and the choice among them, in chat's words. A tool that a provider runs by itself has none there."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from gateway.wire.crossing import Json
+from gateway.wire.refusals import Refusals
+from gateway.wire.responses.words import chat_name
+
+
+def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    """Raises BadRequest that names a tool or choice that chat has no word for."""
+    asked = payload.get("tools")
+    found = [
+        made
+        for where, namespace, tool in _flat(asked if isinstance(asked, list) else [])
+        if (made := _tool(tool, namespace, where, refusals))
+    ]
+    choice = payload.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        # Chat providers know no allowed tools; to offer no others says the same.
+        allowed = {chat_name(one) for one in choice.get("tools") or [] if isinstance(one, dict)}
+        found = [tool for tool in found if tool[tool["type"]]["name"] in allowed]
+        choice = choice.get("mode")
+    if found:
+        chat["tools"] = found
+        if payload.get("parallel_tool_calls") is not None:
+            chat["parallel_tool_calls"] = payload["parallel_tool_calls"]
+    if choice is not None and (found or choice not in ("auto", "none")):
+        _choose(chat, choice, refusals)
+
+
+def names(asked: Any) -> dict[str, tuple[str, str]]:
+    """(namespace, name) of the functions in namespaces, by their name in chat."""
+    return {
+        chat_name({**tool, "namespace": namespace}): (namespace, str(tool.get("name") or ""))
+        for _, namespace, tool in _flat(asked if isinstance(asked, list) else [])
+        if namespace
+    }
+
+
+def _flat(tools: list[Any]) -> Iterable[tuple[str, str, Json]]:
+    """(place, namespace, tool) of every tool."""
+    for place, tool in enumerate(tools):
+        where = f"tools[{place}]"
+        if not isinstance(tool, dict):
+            yield where, "", {"type": "unknown"}
+        elif tool.get("type") == "namespace":
+            for inner, one in enumerate(tool.get("tools") or []):
+                yield f"{where}.tools[{inner}]", str(tool.get("name") or ""), one
+        else:
+            yield where, "", tool
+
+
+def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | None:
+    kind = tool.get("type")
+    name = chat_name({**tool, "namespace": namespace})
+    made: Json = {"name": name}
+    if tool.get("description") is not None:
+        made["description"] = tool["description"]
+    if kind == "function" and tool.get("name"):
+        made["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
+        if tool.get("strict") is not None:
+            made["strict"] = tool["strict"]
+        return {"type": "function", "function": made}
+    if kind == "custom" and tool.get("name"):
+        if form := tool.get("format"):
+            grammar = {one: form[one] for one in ("definition", "syntax") if one in form}
+            made["format"] = (
+                {"type": "grammar", "grammar": grammar} if form.get("type") == "grammar" else form
+            )
+        return {"type": "custom", "custom": made}
+    refusals.add(where, f"'{where}' (a tool of type {str(kind)[:64]})")
+    return None
+
+
+def _choose(chat: Json, choice: Any, refusals: Refusals) -> None:
+    if isinstance(choice, str):
+        chat["tool_choice"] = choice
+    elif isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
+        kind = choice["type"]
+        chat["tool_choice"] = {"type": kind, kind: {"name": chat_name(choice)}}
+    else:
+        kind = choice.get("type") if isinstance(choice, dict) else choice
+        refusals.add("tool_choice", f"'tool_choice' (of type {str(kind)[:64]})")
