@@ -20,7 +20,7 @@ from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import last_response, unkept
 from gateway.wire.responses.items import listed
-from gateway.wire.responses.words import OURS
+from gateway.wire.responses.words import OURS, answer_of
 
 RESPONSES = DIALECTS["openai.responses"]
 _FORWARDED = (b"content-type", b"accept")
@@ -70,9 +70,10 @@ class Responses:
         previous, used = payload.get("previous_response_id"), references(call.body)
         changed: dict[str, Any] = {} if self._answers.keeps else {"store": False}
         past = await said_before(self._answers, previous, team)
-        if past:
-            used = [one for one in used if one.id != previous]
-            changed["input"] = [*past, *listed(payload.get("input"), visit.id)]
+        asked, resolved = await referred(self._answers, payload.get("input"), team)
+        if past or resolved:
+            used = [one for one in used if one.id != previous and one.id not in resolved]
+            changed["input"] = [*past, *listed(asked, visit.id)]
             lane = only(lane, call, crossing=True)
         lane = held_by(lane, await self._ownership.provider_of(used, team))
         if not past and (previous or payload.get("conversation")):
@@ -124,6 +125,27 @@ async def said_before(answers: Answers, previous: Any, team: str) -> list[dict[s
     return [
         item for turn in turns for item in (*orjson.loads(turn.input), *orjson.loads(turn.response)["output"])
     ]
+
+
+async def referred(answers: Answers, asked: Any, team: str) -> tuple[Any, set[str]]:
+    """The input with items of our answers in the place of references to them, and the ids of those."""
+    if not isinstance(asked, list):
+        return asked, set()
+    found, resolved = [], set()
+    for item in asked:
+        ident = item.get("id") if isinstance(item, dict) and _refers(item) else None
+        answer = answer_of(ident) if isinstance(ident, str) else ""
+        kept = await answers.find(answer, team) if answer else None
+        if kept is not None:
+            told = [*orjson.loads(kept.input), *orjson.loads(kept.response)["output"]]
+            if same := [one for one in told if one["id"] == ident]:
+                item, resolved = same[0], resolved | {ident}
+        found.append(item)
+    return found, resolved
+
+
+def _refers(item: dict[str, Any]) -> bool:
+    return item.get("type") == "item_reference" or item.keys() == {"id"}
 
 
 def only(lane: Lane, call: Call, *, crossing: bool) -> Lane:

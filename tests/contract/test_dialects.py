@@ -40,6 +40,11 @@ STREAMS = {
         b"event: response.created\n" + event(type="response.created"),
         b"event: response.completed\n" + event(type="response.completed", response={"usage": COUNTS}),
     ],
+    "openai.responses": [
+        b"event: response.created\n" + event(type="response.created"),
+        b"event: response.output_text.delta\n" + event(type="response.output_text.delta", delta="h\u00e9llo"),
+        b"event: response.completed\n" + event(type="response.completed", response={"usage": COUNTS}),
+    ],
     "anthropic.messages": [
         b"event: message_start\n"
         + event(type="message_start", message={"usage": {**COUNTS, "output_tokens": 1}}),

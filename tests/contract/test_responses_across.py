@@ -10,6 +10,7 @@ import orjson
 import pytest
 from openai import AsyncOpenAI, NotFoundError
 from pydantic import BaseModel
+from sqlalchemy import text
 
 from tests.contract import test_messages
 from tests.contract.recorded import (
@@ -49,7 +50,7 @@ async def before(
 ) -> AsyncIterator[tuple[Running, Provider]]:
     async with Provider() as provider:
         url = provider.url.removesuffix("/v1") if kind == "anthropic" else provider.url
-        text = f"""
+        policy = f"""
 kind: providers
 providers: {{p: {{type: {kind}, base_url: "{url}", api_key: sk-ours-alone}}}}
 ---
@@ -58,7 +59,7 @@ models: {{"*": {{targets: [{{provider: p}}], retry: {{attempts: 1}}}}}}
 ---
 {POOR}
 """
-        async with gateway(tmp_path, text, **settings) as running:
+        async with gateway(tmp_path, policy, **settings) as running:
             yield running, provider
 
 
@@ -340,6 +341,63 @@ async def test_what_is_not_to_be_stored_is_not_there(tmp_path: Path) -> None:
             came = (await client.post("/v1/responses", json={"model": "m", "input": "hi", **more})).json()
             assert came["store"] is False
             assert (await client.get(f"/v1/responses/{came['id']}")).status_code == 404
+
+
+async def test_items_of_an_answer_can_be_referred_to(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        provider.script[:] = [answer(completion({"content": "hello"}))]
+        made = (await ask(client)).json()
+        reference = {"type": "item_reference", "id": made["output"][0]["id"]}
+        assert (await ask(client, input=[reference, {"role": "user", "content": "go on"}])).status_code == 200
+        said = [one["content"] for one in provider.asked[-1].json["messages"]]
+        assert said == ["hello", "go on"]
+        unknown = {"type": "item_reference", "id": reference["id"] + "0"}
+        assert (await ask(client, input=[unknown])).status_code == 404
+        async with running.client("sk-poor") as other:
+            assert (await ask(other, input=[reference])).status_code == 404
+
+
+async def test_an_answer_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        with running.house.engine.begin() as connection:
+            connection.execute(text("ALTER TABLE answers RENAME TO hidden"))
+        assert (await ask(client)).json()["store"] is False
+        provider.script[:] = [stream(word("x"), FINISH, DONE)]
+        told = test_messages.events((await ask(client, stream=True)).text)
+        assert [told[0]["response"]["store"], told[-1]["response"]["store"]] == [True, False]
+
+
+async def test_what_a_provider_keeps_can_only_go_on_there(tmp_path: Path) -> None:
+    """A lane of two: the provider's own answers stay with it, ours with the other."""
+    async with Provider() as openai, Provider() as other:
+        policy = f"""
+kind: providers
+providers:
+  o: {{type: openai, base_url: "{openai.url}", api_key: sk-ours-alone}}
+  c: {{type: compatible, base_url: "{other.url}"}}
+---
+kind: models
+models:
+  m: {{targets: [{{provider: o}}, {{provider: c}}], retry: {{attempts: 1}}}}
+  o: {{targets: [{{provider: o}}]}}
+  c: {{targets: [{{provider: c}}]}}
+---
+{POOR}
+"""
+        theirs = {"id": "resp_theirs", "object": "response", "status": "completed", "output": []}
+        openai.script[:] = [answer(theirs), answer({"error": {"message": "down"}}, 500), answer(theirs)]
+        async with gateway(tmp_path, policy) as running, running.client() as client:
+            assert (await ask(client)).json()["id"] == "resp_theirs"
+            ours = await ask(client)
+            assert ours.headers["x-gateway-target"] == "c/m"
+            ident = ours.json()["id"]
+            assert (await ask(client, previous_response_id=ident)).headers["x-gateway-target"] == "c/m"
+            assert (await ask(client, previous_response_id="resp_theirs")).headers[
+                "x-gateway-target"
+            ] == "o/m"
+            for model, previous in (("o", ident), ("c", "resp_theirs")):
+                refused = await ask(client, model=model, previous_response_id=previous)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (400, "mixed_providers")
 
 
 async def ask(client: httpx.AsyncClient, **body: Any) -> httpx.Response:

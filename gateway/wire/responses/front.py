@@ -75,7 +75,7 @@ def _system(payload: Mapping[str, Any]) -> list[Json]:
 def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     included = payload.get("include") or []
     for place, name in enumerate(included if isinstance(included, list) else [included]):
-        if name not in _INCLUDES:
+        if not isinstance(name, str) or name not in _INCLUDES:
             refusals.add(f"include[{place}]")
     if payload.get("top_logprobs"):
         chat["top_logprobs"] = payload["top_logprobs"]

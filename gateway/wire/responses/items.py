@@ -50,7 +50,7 @@ class _Conversation:
             case "message":
                 self._message(item, where)
             case "function_call" | "custom_tool_call":
-                self._call(item, kind)
+                self._call(item, str(kind), where)
             case "function_call_output" | "custom_tool_call_output":
                 self._result(item, where)
             case "reasoning":
@@ -95,7 +95,11 @@ class _Conversation:
                 self._refusals.add(place)
         return ("".join(texts) if texts else None), "".join(refused)
 
-    def _call(self, item: Json, kind: str) -> None:
+    def _call(self, item: Json, kind: str, where: str) -> None:
+        given = "arguments" if kind == "function_call" else "input"
+        if not isinstance(item.get(given, ""), str):
+            field = f"{where}.{given}"
+            raise BadRequest(f"'{field}' must be a text", code="invalid_type", param=field)
         message = self._open()
         message.setdefault("content", None)
         ident = str(item.get("call_id") or item.get("id") or "")
@@ -121,7 +125,9 @@ class _Conversation:
 
     def _thought(self, item: Json) -> None:
         message = self._begin()
-        parts = [*(item.get("content") or []), *(item.get("summary") or [])]
+        parts = [
+            one for name in ("content", "summary") if isinstance(item.get(name), list) for one in item[name]
+        ]
         text = "\n\n".join(str(part.get("text") or "") for part in parts if isinstance(part, dict))
         if text:
             message["reasoning_content"] = message.get("reasoning_content", "") + text

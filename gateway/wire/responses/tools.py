@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from gateway.core.failure import BadRequest
 from gateway.wire.crossing import Json
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.words import chat_name
@@ -11,15 +12,15 @@ from gateway.wire.responses.words import chat_name
 def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     """Raises BadRequest that names a tool or choice that chat has no word for."""
     asked = payload.get("tools")
+    if asked is not None and not isinstance(asked, list):
+        raise BadRequest("'tools' must be a list", code="invalid_type", param="tools")
     found = [
-        made
-        for where, namespace, tool in _flat(asked if isinstance(asked, list) else [])
-        if (made := _tool(tool, namespace, where, refusals))
+        made for where, namespace, tool in _flat(asked) if (made := _tool(tool, namespace, where, refusals))
     ]
     choice = payload.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         # Chat providers know no allowed tools; to offer no others says the same.
-        allowed = {chat_name(one) for one in choice.get("tools") or [] if isinstance(one, dict)}
+        allowed = {chat_name(one) for one in _list(choice.get("tools")) if isinstance(one, dict)}
         found = [tool for tool in found if tool[tool["type"]]["name"] in allowed]
         choice = choice.get("mode")
     if found:
@@ -34,22 +35,24 @@ def names(asked: Any) -> dict[str, tuple[str, str]]:
     """(namespace, name) of the functions in namespaces, by their name in chat."""
     return {
         chat_name({**tool, "namespace": namespace}): (namespace, str(tool.get("name") or ""))
-        for _, namespace, tool in _flat(asked if isinstance(asked, list) else [])
+        for _, namespace, tool in _flat(asked)
         if namespace
     }
 
 
-def _flat(tools: list[Any]) -> Iterable[tuple[str, str, Json]]:
-    """(place, namespace, tool) of every tool."""
-    for place, tool in enumerate(tools):
+def _flat(tools: Any) -> Iterable[tuple[str, str, Json]]:
+    """(place, namespace, tool) of every tool; {} for what is none."""
+    for place, tool in enumerate(_list(tools)):
         where = f"tools[{place}]"
-        if not isinstance(tool, dict):
-            yield where, "", {"type": "unknown"}
-        elif tool.get("type") == "namespace":
-            for inner, one in enumerate(tool.get("tools") or []):
-                yield f"{where}.tools[{inner}]", str(tool.get("name") or ""), one
-        else:
-            yield where, "", tool
+        if not isinstance(tool, dict) or tool.get("type") != "namespace":
+            yield where, "", tool if isinstance(tool, dict) else {}
+            continue
+        for inner, one in enumerate(_list(tool.get("tools"))):
+            yield f"{where}.tools[{inner}]", str(tool.get("name") or ""), one if isinstance(one, dict) else {}
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | None:
@@ -64,7 +67,8 @@ def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | 
             made["strict"] = tool["strict"]
         return {"type": "function", "function": made}
     if kind == "custom" and tool.get("name"):
-        if form := tool.get("format"):
+        form = tool.get("format")
+        if isinstance(form, dict):
             grammar = {one: form[one] for one in ("definition", "syntax") if one in form}
             made["format"] = (
                 {"type": "grammar", "grammar": grammar} if form.get("type") == "grammar" else form

@@ -209,3 +209,17 @@ def test_anthropic_is_told_a_version_where_the_client_told_none() -> None:
     assert b"anthropic-version: 2023-06-01\r\n" in first
     assert second.count(b"anthropic-version: ") == 1
     assert provider.source(target.facts) is None, "its key never expires"
+
+
+def test_responses_are_spoken_to_where_the_policy_or_the_provider_type_says_so() -> None:
+    native = Compatible(URL, responses=True)
+    for row, said, speaks in (
+        (COMPATIBLE, None, False),
+        (COMPATIBLE, True, True),
+        (native, None, True),
+        (native, False, False),
+    ):
+        facts = row.facts(Endpoint(URL, responses=said))
+        assert row.speaks("openai.responses", "m", facts) == ("openai.responses" if speaks else "openai.chat")
+        assert row.speaks("openai.chat", "m", facts) == "openai.chat"
+        assert row.speaks("anthropic.messages", "m", facts) == "openai.chat"

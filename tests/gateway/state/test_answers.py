@@ -1,0 +1,105 @@
+"""Answers kept for those who come back to them: durable, bounded, and their team's alone."""
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sql
+
+from gateway.state.answers import DAY, Answers, Kept, NotKept
+from gateway.state.sql import open_engine
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[sql.Engine]:
+    engine = open_engine(f"sqlite:///{tmp_path}/answers.db")
+    yield engine
+    engine.dispose()
+
+
+class Clock:
+    now = 1000 * DAY
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def opened(engine: sql.Engine, clock: Clock | None = None, days: int = 30, size: int = 1 << 20) -> Answers:
+    return Answers(engine, clock or Clock(), days, size)
+
+
+def turn(ident: str, previous: str | None = None, team: str = "a") -> Kept:
+    return Kept(ident, team, previous, b'["asked"]', b'{"output": []}')
+
+
+async def test_what_is_kept_can_be_read_at_once_by_every_worker(engine: sql.Engine) -> None:
+    await opened(engine).keep(turn("r1"))
+    assert await opened(engine).find("r1", "a") == turn("r1")
+
+
+async def test_many_at_once_are_all_kept(engine: sql.Engine) -> None:
+    answers = opened(engine)
+    await asyncio.gather(*(answers.keep(turn(f"r{place}")) for place in range(40)))
+    assert [await answers.find(f"r{place}", "a") for place in (0, 39)] == [turn("r0"), turn("r39")]
+
+
+async def test_a_conversation_is_read_from_its_beginning(engine: sql.Engine) -> None:
+    answers = opened(engine)
+    chain = [turn("r1"), turn("r2", "r1"), turn("r3", "r2")]
+    for one in [*chain, turn("other", "r1")]:
+        await answers.keep(one)
+    assert await answers.conversation("r3", "a") == chain
+    await answers.forget("r1", "a")
+    assert await answers.conversation("r3", "a") == chain[1:], "whose beginning shows that it is none"
+
+
+async def test_to_another_team_nothing_is_there(engine: sql.Engine) -> None:
+    answers = opened(engine)
+    await answers.keep(turn("r1"))
+    await answers.keep(turn("r2", "r1", team="b"))
+    await answers.forget("r1", "b")
+    assert await answers.find("r1", "b") is None
+    assert await answers.conversation("r1", "b") == []
+    assert await answers.conversation("r2", "b") == [turn("r2", "r1", team="b")]
+    assert await answers.find("r1", "a") is not None
+
+
+async def test_what_is_too_old_is_gone_before_it_is_removed(engine: sql.Engine) -> None:
+    clock = Clock()
+    answers = opened(engine, clock, days=2)
+    await answers.keep(turn("old"))
+    clock.now += 1.5 * DAY
+    await answers.keep(turn("new"))
+    clock.now += DAY
+    assert await answers.find("old", "a") is None
+    answers.sweep()
+    clock.now -= DAY
+    assert await answers.find("old", "a") is None
+    assert await answers.find("new", "a") is not None
+
+
+async def test_the_oldest_go_first_when_there_is_too_much(engine: sql.Engine) -> None:
+    clock = Clock()
+    size = len(turn("x").input) + len(turn("x").response)
+    answers = opened(engine, clock, size=2 * size)
+    for ident in ("r1", "r2", "r3"):
+        clock.now += 1
+        await answers.keep(turn(ident))
+    answers.sweep()
+    kept = [ident for ident in ("r1", "r2", "r3") if await answers.find(ident, "a")]
+    assert kept == ["r2", "r3"]
+
+
+async def test_a_database_that_takes_nothing_is_told_and_nothing_piles_up(engine: sql.Engine) -> None:
+    answers = opened(engine)
+    with engine.begin() as connection:
+        connection.execute(sql.text("ALTER TABLE answers RENAME TO hidden"))
+    for _ in range(2):
+        with pytest.raises(NotKept, match="OperationalError"):
+            await answers.keep(turn("r1"))
+    with engine.begin() as connection:
+        connection.execute(sql.text("ALTER TABLE hidden RENAME TO answers"))
+    await answers.keep(turn("r1"))
+    assert await answers.find("r1", "a") == turn("r1")
+    assert (answers.keeps, opened(engine, days=0).keeps) == (True, False)

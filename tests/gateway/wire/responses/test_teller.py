@@ -1,0 +1,184 @@
+"""Chat's chunks as the events of a response, and whole answers as the same response."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.core.failure import Failure, UpstreamFailed
+from gateway.core.usage import Usage
+from gateway.wire.registry import between
+from gateway.wire.responses.teller import ResponsesTeller
+from gateway.wire.responses.words import OURS, answer_of, unseal
+
+USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
+
+
+def events(told: bytes) -> list[dict[str, Any]]:
+    found = []
+    for one in told.decode().split("\n\n")[:-1]:
+        head, data = one.split("\n")
+        event = orjson.loads(data.removeprefix("data: "))
+        assert head == f"event: {event['type']}"
+        found.append(event)
+    assert [one["sequence_number"] for one in found] == list(range(len(found)))
+    return found
+
+
+def told(*deltas: dict[str, Any], reason: str | None = "stop", **asked: Any) -> list[dict[str, Any]]:
+    teller = ResponsesTeller({"model": "m", **asked}, 5, "a" * 32)
+    out = [teller.write({"model": "m-1", "choices": [{"delta": one}]}) for one in deltas]
+    out.append(teller.write({"choices": [{"delta": {}, "finish_reason": reason}], "service_tier": "default"}))
+    out.append(teller.write({"choices": [], "usage": USAGE}))
+    return events(b"".join([*out, teller.end()]))
+
+
+def kinds(found: list[dict[str, Any]]) -> list[str]:
+    return [one["type"].removeprefix("response.") for one in found]
+
+
+def call(index: int, text: str, **more: Any) -> dict[str, Any]:
+    return {
+        "tool_calls": [
+            {"index": index, "function": {"arguments": text, **more}, **({"id": f"c{index}"} if more else {})}
+        ]
+    }
+
+
+def test_thoughts_words_and_calls_are_items_in_their_order() -> None:
+    detail = {"type": "reasoning.text", "index": 0, "format": "x"}
+    found = told(
+        {"role": "assistant", "content": ""},
+        {"reasoning_content": "h", "reasoning_details": [{**detail, "text": "h"}]},
+        {"reasoning_details": [{**detail, "text": "m"}]},
+        {"reasoning_details": [{**detail, "signature": "s"}]},
+        {"content": "hel"},
+        {"content": "lo"},
+        {"annotations": [{"type": "url_citation", "url_citation": {"url": "u"}}, "odd"]},
+        call(0, "", name="f"),
+        call(0, '{"a":1}'),
+        call(1, "{}", name="g"),
+    )
+    assert kinds(found) == [
+        "created", "in_progress",
+        "output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta",
+        "reasoning_summary_text.delta", "reasoning_summary_text.done", "reasoning_summary_part.done",
+        "output_item.done",
+        "output_item.added", "content_part.added", "output_text.delta", "output_text.delta",
+        "output_text.annotation.added", "output_text.annotation.added", "output_text.done",
+        "content_part.done", "output_item.done",
+        "output_item.added", "function_call_arguments.delta", "function_call_arguments.done",
+        "output_item.done",
+        "output_item.added", "function_call_arguments.delta", "function_call_arguments.done",
+        "output_item.done",
+        "completed",
+    ]  # fmt: skip
+    response = found[-1]["response"]
+    thought, message, first, second = response["output"]
+    assert unseal(thought["encrypted_content"]) == [{**detail, "text": "hm", "signature": "s"}]
+    assert message["content"][0]["text"] == "hello"
+    assert message["content"][0]["annotations"] == [{"type": "url_citation", "url": "u"}, "odd"]
+    assert (first["call_id"], first["name"], first["arguments"]) == ("c0", "f", '{"a":1}')
+    assert (second["call_id"], second["arguments"]) == ("c1", "{}")
+    assert response["usage"]["input_tokens_details"] == {"cached_tokens": 2, "cache_write_tokens": 0}
+    assert (response["id"], response["model"], response["created_at"]) == (OURS + "a" * 32, "m-1", 5)
+    assert response["service_tier"] == "default"
+    assert {answer_of(one["id"]) for one in response["output"]} == {response["id"]}
+    assert answer_of("msg_1") == ""
+
+
+def test_calls_that_come_interleaved_are_told_together() -> None:
+    found = told(
+        call(0, '{"a"', name="f"), call(1, "{", name="g"), call(0, ":1}"), call(1, "}"), {"content": "ok"}
+    )
+    assert [one["item"].get("arguments") for one in found if one["type"] == "response.output_item.done"] == [
+        '{"a":1}', "{}", None
+    ]  # fmt: skip
+
+
+def test_custom_tools_and_namespaces_are_told_by_their_own_names() -> None:
+    tools = [{"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}]
+    custom = {
+        "tool_calls": [{"index": 0, "id": "c0", "type": "custom", "custom": {"name": "g", "input": "raw"}}]
+    }
+    found = told(
+        custom, call(1, "{}", name="n__f"), {"tool_calls": [{"function": {"name": "h"}}]}, tools=tools
+    )
+    free, named, nameless = found[-1]["response"]["output"]
+    assert (free["type"], free["input"]) == ("custom_tool_call", "raw")
+    assert (named["namespace"], named["name"]) == ("n", "f")
+    assert nameless["call_id"] == f"call_{'a' * 32}_2"
+    assert "custom_tool_call_input.done" in kinds(found)
+
+
+@pytest.mark.parametrize(
+    ("reason", "status", "why"),
+    [("length", "incomplete", "max_output_tokens"), ("content_filter", "incomplete", "content_filter"),
+     ("stop", "completed", None)],
+)  # fmt: skip
+def test_the_status_says_why_a_model_stopped(reason: str, status: str, why: str | None) -> None:
+    *_, done, last = told({"content": "x"}, reason=reason)
+    assert (last["type"], last["response"]["status"]) == (f"response.{status}", status)
+    assert done["item"]["status"] == status
+    assert (last["response"]["incomplete_details"] or {}).get("reason") == why
+
+
+def test_a_refusal_is_a_part_of_its_own() -> None:
+    found = told({"content": "x"}, {"refusal": "n"}, {"refusal": "o"})
+    (message,) = found[-1]["response"]["output"]
+    assert [part["type"] for part in message["content"]] == ["output_text", "refusal"]
+    assert [one["refusal"] for one in found if one["type"] == "response.refusal.done"] == ["no"]
+
+
+def test_encrypted_thoughts_come_without_a_summary_and_likelihoods_with_the_text() -> None:
+    teller = ResponsesTeller({"model": "m"}, 5, "i")
+    secret = {"type": "reasoning.encrypted", "data": "d", "index": 0}
+    logprobs = [{"token": "x", "logprob": -1.0, "bytes": [120], "top_logprobs": []}]
+    message = {"content": "x", "reasoning_details": [secret]}
+    response = teller.whole(
+        {"choices": [{"message": message, "logprobs": {"content": logprobs}, "finish_reason": "stop"}]}
+    )
+    thought, said = response["output"]
+    assert (thought["summary"], unseal(thought["encrypted_content"])) == ([], [secret])
+    assert said["content"][0]["logprobs"] == logprobs
+    assert response["usage"] is None
+
+
+def test_what_was_asked_is_told_with_the_answer() -> None:
+    asked = {"tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}], "temperature": 0.2,
+             "text": {"verbosity": "low"}, "store": False, "metadata": {"a": "b"}}  # fmt: skip
+    response = ResponsesTeller({"model": "m", **asked}, 1, "i").whole(
+        {"choices": [{"message": {"content": ""}}]}
+    )
+    assert response["tools"][0] == {
+        "type": "function",
+        "name": "f",
+        "description": None,
+        "parameters": None,
+        "strict": None,
+    }
+    assert response["text"] == {"verbosity": "low", "format": {"type": "text"}}
+    assert (response["temperature"], response["store"], response["output"]) == (0.2, False, [])
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [({"type": "rate_limit_error", "message": "slow"}, "rate_limit_exceeded"), ({}, "server_error")],
+)
+def test_an_error_ends_in_a_failed_response(error: dict[str, Any], code: str) -> None:
+    *_, last = events(ResponsesTeller({"model": "m"}, 1, "i").write({"error": error}))
+    assert (last["type"], last["response"]["status"], last["response"]["error"]["code"]) == (
+        "response.failed",
+        "failed",
+        code,
+    )
+
+
+def test_a_stream_that_breaks_fails_in_the_order_of_its_events() -> None:
+    tap = between("openai.responses", "openai.chat").tap(
+        {"model": "m"}, Usage(), withhold_usage=False, ident="i"
+    )
+    begun = tap.feed(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')
+    found = events(begun + tap.broken(UpstreamFailed("it broke", Failure.BROKEN)))  # type: ignore[attr-defined]
+    assert found[-1]["response"]["error"] == {"code": "server_error", "message": "it broke"}
+    assert tap.failed
