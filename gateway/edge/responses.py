@@ -131,10 +131,11 @@ async def referred(answers: Answers, asked: Any, team: str) -> tuple[Any, set[st
     """The input with items of our answers in the place of references to them, and the ids of those."""
     if not isinstance(asked, list):
         return asked, set()
-    found, resolved = [], set()
+    found: list[Any] = []
+    resolved: set[str] = set()
     for item in asked:
-        ident = item.get("id") if isinstance(item, dict) and _refers(item) else None
-        answer = answer_of(ident) if isinstance(ident, str) else ""
+        ident = str(item.get("id")) if isinstance(item, dict) and _refers(item) else ""
+        answer = answer_of(ident)
         kept = await answers.find(answer, team) if answer else None
         if kept is not None:
             told = [*orjson.loads(kept.input), *orjson.loads(kept.response)["output"]]

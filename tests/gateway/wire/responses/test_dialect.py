@@ -6,6 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.exchange import Call
+from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Changes
 from gateway.wire.registry import DIALECTS
@@ -83,6 +84,21 @@ def test_a_call_passes_as_it_is_but_for_its_model_and_what_is_added() -> None:
     )
     assert dialect.gives_usage({})
     assert isinstance(dialect.tap({}, Usage(), withhold_usage=False), ResponsesTap)
+
+
+def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:
+    told = DIALECTS["openai.responses"].error_event(UpstreamFailed("it broke", Failure.BROKEN))
+    head, data = told.decode().strip().split("\n")
+    said = orjson.loads(data.removeprefix("data: "))
+    assert (head, said["type"], said["message"], said["code"]) == (
+        "event: error", "error", "it broke", "upstream_error"
+    )  # fmt: skip
+    assert said["error"]["type"] == "api_error"
+
+
+def test_the_end_is_found_among_other_events_of_a_chunk() -> None:
+    tap, usage, _ = watched(CREATED + DELTA + last("completed"))
+    assert (tap.finished, usage.prompt) == (True, 7)
 
 
 def test_usage_that_came_is_not_estimated_on() -> None:
