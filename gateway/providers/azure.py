@@ -79,7 +79,7 @@ class Azure(Compatible):
             heads or (common,),
             tuple(secret.encode() for secret in hidden if len(secret) >= 8),
             spec.params,
-            query=f"api-version={spec.api_version}" if spec.api_version else "",
+            f"api-version={spec.api_version}" if spec.api_version else "",
             by_deployment=bool(spec.api_version) and not foundry,
             source=None if keys else _entra(spec),
         )

@@ -16,6 +16,11 @@ class Provider(Protocol):
     @property
     def spec(self) -> type[Any]: ...
 
+    @property
+    def dialects(self) -> frozenset[str]:
+        """The dialects this provider speaks as they are."""
+        ...
+
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         """The dialect in which a call is put to this model: its own, or the one it is translated to. `facts` are
         the endpoint's, whose policy may say what it speaks; without them, what all of its kind do."""

@@ -58,7 +58,7 @@ class Place:
     heads: tuple[bytes, ...] = field(repr=False)
     secrets: tuple[bytes, ...] = field(repr=False)
     params: Mapping[str, Any] = field(default_factory=dict)
-    responses: bool = False
+    responses: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True, frozen=True)
@@ -96,8 +96,10 @@ class Compatible:
         common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
         heads = tuple(common + self.credential + header_value("api_key", key) for key in keys)
         secrets = tuple(key.encode() for key in (*keys, *hidden) if len(key) >= 8)
+        if spec.responses and self.native != "openai.chat":
+            raise ValueError("responses: providers of this type do not serve it; leave it out")
         speaks = self.responses if spec.responses is None else spec.responses
-        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params, speaks)
+        return Place(origin, prefix + self.root, heads or (common,), secrets, spec.params, responses=speaks)
 
     def _address(self, spec: Endpoint) -> tuple[str, list[str]]:
         """The address, and what of it is nobody's business."""

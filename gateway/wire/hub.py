@@ -24,7 +24,7 @@ class ChatFront:
     def to_chat(self, payload: Mapping[str, Any]) -> Json:
         return dict(payload)
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str) -> "ChatTeller":
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> "ChatTeller":
         options = asked.get("stream_options")
         return ChatTeller(moment, isinstance(options, dict) and options.get("include_usage") is True)
 

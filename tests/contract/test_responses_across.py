@@ -12,6 +12,7 @@ from openai import AsyncOpenAI, NotFoundError
 from pydantic import BaseModel
 from sqlalchemy import text
 
+from gateway.wire.chat import usage_of
 from tests.contract import test_messages
 from tests.contract.recorded import (
     Chunking,
@@ -166,7 +167,7 @@ def of_chat(record: Record) -> dict[str, Any]:
         said: dict[str, Any] = {"content": "", "reasoning_content": "", "tool_calls": {}}
         usage = reason = None
         for chunk in test_messages.events(text):
-            usage = chunk.get("usage") or usage
+            usage = usage_of(chunk) or usage
             for choice in chunk["choices"][:1]:
                 delta = choice["delta"]
                 reason = choice.get("finish_reason") or reason

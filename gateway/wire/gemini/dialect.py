@@ -79,6 +79,7 @@ class Generate(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "GenerateTap":
         return GenerateTap(usage, choices, self._is_array)
 

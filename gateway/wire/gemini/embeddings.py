@@ -71,6 +71,7 @@ class Embed(Untouched):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "EmbedTap":
         return EmbedTap(usage)
 
@@ -141,6 +142,7 @@ class ToGemini(_Across):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "TurnedTap":
         return TurnedTap(usage, asked, _as_openai)
 
@@ -178,6 +180,7 @@ class FromGemini(_Across):
         withhold_usage: bool,
         choices: int = 1,
         moment: int = 0,
+        ident: str = "",
     ) -> "TurnedTap":
         return TurnedTap(usage, asked, _as_gemini)
 

@@ -51,7 +51,7 @@ class GeminiFront:
         _set_tools(chat, asked, refusals)
         return chat
 
-    def teller(self, asked: Mapping[str, Any], moment: int) -> Teller:
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Teller:
         return ArrayTeller() if self._is_array else GeminiTeller()
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:

@@ -46,7 +46,7 @@ class MessagesFront:
         _set_tools(chat, payload)
         return chat
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str) -> MessagesTeller:
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> MessagesTeller:
         return MessagesTeller()
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:

@@ -58,7 +58,7 @@ class ResponsesFront:
         set_tools(chat, payload, refusals)
         return chat
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str) -> ResponsesTeller:
+    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> ResponsesTeller:
         return ResponsesTeller(asked, moment, ident)
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:

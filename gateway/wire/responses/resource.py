@@ -41,8 +41,8 @@ def resource(asked: Mapping[str, Any], moment: int, ident: str) -> Json:
         "top_p": _or(asked, "top_p", 1.0),
         "truncation": "disabled",
         "usage": None,
-        "user": asked.get("user"),
         "metadata": asked.get("metadata") or {},
+        **({"user": asked["user"]} if asked.get("user") else {}),
     }
 
 
