@@ -91,8 +91,29 @@ GEMINI = {
     },
     "safetySettings": [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}],
 }
+RESPONSES = {
+    "instructions": "s",
+    "input": [
+        {
+            "type": "message",
+            "role": "user",
+            "content": [
+                {"type": "input_text", "text": "a"},
+                {"type": "input_image", "image_url": f"data:image/png;base64,{PNG}"},
+            ],
+        },
+        {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c1", "output": "r"},
+    ],
+    "tools": [{"type": "function", **TOOL}],
+    "tool_choice": {"type": "function", "name": "f"},
+    "text": {"format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}}},
+    "reasoning": {"effort": "low"},
+    "max_output_tokens": 2000,
+}
 WHOLE: dict[str, dict[str, Any]] = {
     "openai.chat": CHAT,
+    "openai.responses": RESPONSES,
     "anthropic.messages": MESSAGES,
     "gemini.generate": GEMINI,
     "gemini.array": GEMINI,
