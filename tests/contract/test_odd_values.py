@@ -12,7 +12,7 @@ from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
 from gateway.wire.registry import BACKS, FRONTS, between
 
-ODD = (None, 1, -1.5, True, "x", [], [1], {}, {"x": 1}, [None], [[]])
+ODD: tuple[Any, ...] = (None, 1, -1.5, True, "x", [], [1], {}, {"x": 1}, [None], [[]])
 PNG = "iVBORw0KGgo="
 TOOL = {"name": "f", "description": "d", "parameters": {"type": "object"}}
 CHAT = {
