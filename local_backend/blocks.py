@@ -2,10 +2,11 @@
 
 A freed block keeps its contents and its hash until it is taken again, the longest unused first, so that a
 prompt with the same beginning finds its keys and values computed. Hashes are chained and salted per tenant:
-a shared cache must be neither a timing channel nor forgeable.
+a shared cache must be neither a timing channel nor forgeable. Torch-free; every operation is O(1) per block.
 """
 
 import hashlib
+from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
@@ -28,18 +29,23 @@ class BlockPool:
     def used(self) -> int:
         return self.count - 1 - len(self._free)
 
-    def take(self, count: int) -> list[int]:
-        """`count` blocks with unknown contents. The caller has asked `free` before."""
+    def take(self, count: int, after: int = 0) -> list[int]:
+        """`count` blocks with unknown contents, where it costs nothing the ones that follow `after`: a table
+        that is one run of ids is read in place. The caller has asked `free` before."""
         blocks = []
         for _ in range(count):
-            block, _ = self._free.popitem(last=False)
-            old = self._hash_of[block]
-            if old is not None:
-                self._hash_of[block] = None
-                if self._block_of.get(old) == block:
-                    del self._block_of[old]
-            self._references[block] = 1
-            blocks.append(block)
+            after += 1
+            if (
+                after == 1
+                or after >= self.count
+                or after not in self._free
+                or self._hash_of[after] is not None
+            ):
+                after = next(iter(self._free))
+            del self._free[after]
+            self.forget(after)
+            self._references[after] = 1
+            blocks.append(after)
         return blocks
 
     def give_back(self, blocks: Sequence[int]) -> None:
@@ -49,6 +55,16 @@ class BlockPool:
             assert self._references[block] >= 0, f"block {block} was given back twice"
             if not self._references[block]:
                 self._free[block] = None
+
+    def share(self, blocks: Sequence[int]) -> list[int]:
+        """A second table of the same blocks, which none of the holders may write to from now on."""
+        for block in blocks:
+            assert self._references[block] > 0, f"block {block} is nobody's"
+            self._references[block] += 1
+        return list(blocks)
+
+    def is_shared(self, block: int) -> bool:
+        return self._references[block] > 1
 
     def match(self, hashes: Sequence[bytes]) -> list[int]:
         """The longest run of blocks that hold this prefix, now held by the caller too."""
@@ -65,8 +81,15 @@ class BlockPool:
 
     def publish(self, block: int, digest: bytes) -> None:
         """This full block holds the prefix `digest`; blocks are never merged, so tables stay as they are."""
-        self._hash_of[block] = digest
-        self._block_of.setdefault(digest, block)
+        if self._block_of.setdefault(digest, block) == block:
+            self._hash_of[block] = digest
+
+    def forget(self, block: int) -> None:
+        """The block will hold something else."""
+        digest = self._hash_of[block]
+        if digest is not None:
+            self._hash_of[block] = None
+            del self._block_of[digest]
 
     def check_integrity(self, tables: Sequence[Sequence[int]]) -> None:
         """Raises AssertionError where what the pool believes and what the tables hold differ."""
@@ -76,12 +99,16 @@ class BlockPool:
                 held[block] += 1
         assert held == self._references, "references differ from the tables"
         assert set(self._free) == {block for block in range(1, self.count) if not held[block]}
-        for digest, block in self._block_of.items():
-            assert self._hash_of[block] == digest
+        assert {block: digest for digest, block in self._block_of.items()} == {
+            block: digest for block, digest in enumerate(self._hash_of) if digest is not None
+        }
 
 
-def chain(parent: bytes, tokens: Sequence[int], salt: str) -> bytes:
+def root(salt: str) -> bytes:
+    """What the first block's hash is chained to: whose it is."""
+    return hashlib.sha256(salt.encode("utf-8", "surrogatepass")).digest()
+
+
+def chain(parent: bytes, tokens: Sequence[int]) -> bytes:
     """The hash of a full block: of all tokens up to its end, and of whose they are."""
-    digest = hashlib.sha256(parent or salt.encode())
-    digest.update(b"".join(token.to_bytes(4, "little") for token in tokens))
-    return digest.digest()
+    return hashlib.sha256(parent + array("I", tokens).tobytes()).digest()

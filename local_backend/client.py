@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 
 from local_backend.engine import Engine
-from local_backend.types import Delta, Full, Job, Sequence
+from local_backend.types import BadJob, Delta, Full, Job, Sequence
 
 Work = Callable[[], None]
 
@@ -24,7 +24,7 @@ class Stream:
         self.gone = False
 
     async def next(self) -> Delta:
-        """Raises what the engine raised: Full, or whatever ended it."""
+        """Raises what the engine raised: Full, BadJob, or whatever ended it."""
         came = await self.deltas.get()
         if isinstance(came, Exception):
             raise came
@@ -56,9 +56,9 @@ class EngineThread:
                 return
             try:
                 found = self.engine.add(job, lambda choice, delta: self._tell(streams[choice], delta))
-            except Full as full:
+            except (Full, BadJob) as refusal:
                 for stream in streams:
-                    self._tell(stream, full)
+                    self._tell(stream, refusal)
                 return
             for stream, sequence in zip(streams, found, strict=True):
                 stream.sequence = sequence
@@ -90,6 +90,7 @@ class EngineThread:
             self._loop.call_soon_threadsafe(self.ready.set)
             while self._take():
                 self.engine.step()
+            self.engine.close()
         except Exception as error:  # the border of the thread: every open stream is told
             self.failed = error
             for stream in list(self._streams):

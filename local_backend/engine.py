@@ -1,20 +1,21 @@
-"""The loop: plan, compute, settle. `step()` can be called alone, in tests and benchmarks."""
+"""The loop: plan, launch, settle. `step()` can be called alone, in tests and benchmarks."""
 
 import time
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import count
 
-import torch
-
-from local_backend.attention import Batch, Cache
 from local_backend.blocks import BlockPool
 from local_backend.metrics import Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.sampler import sample
+from local_backend.runner import Flight, Runner, cache_dtype
+from local_backend.sampler import Masks
 from local_backend.scheduler import Scheduler
-from local_backend.types import Deliver, Delta, Finish, Job, Piece, Sequence
+from local_backend.types import BadJob, Compile, Deliver, Delta, Finish, Grammar, Job, Logprob, Plan, Sequence
+
+_PATIENCE = 0.02  # seconds that an idle step waits for a grammar, before it looks for other work
 
 
 class Engine:
@@ -26,69 +27,159 @@ class Engine:
         config: EngineConfig,
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.perf_counter,
+        compile: Compile | None = None,
     ) -> None:
         shape = model.config
-        self.max_len = min(config.max_len or shape.max_positions, shape.max_positions)
-        per_block = 4 * 2 * shape.layers * shape.kv_heads * shape.head_dim * config.block_size
-        wanted = config.max_seqs * -(-self.max_len // config.block_size) + 1
-        blocks = max(2, min(config.kv_memory // per_block, wanted, config.most_blocks))
-        self.max_len = min(self.max_len, (blocks - 1) * config.block_size)
+        blocks, self.max_len = _sizes(model, config)
         self.pool = BlockPool(blocks, config.block_size)
         self.scheduler = Scheduler(config, self.pool)
         self.metrics = metrics or Metrics()
-        self._model, self._clock = model, clock
-        self._cache = Cache(shape.layers, blocks, config.block_size, shape.kv_heads, shape.head_dim)
+        self._config, self._clock, self._eos = config, clock, frozenset(shape.eos)
+        self._vocabulary = shape.vocab_size
+        self._runner = Runner(model, config, blocks)
+        self._flight: Flight | None = None
+        self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
+        self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None
         self._numbers = count()
 
     @property
     def has_work(self) -> bool:
-        return bool(self.scheduler.running or self.scheduler.waiting)
+        return bool(self.scheduler.running or self.scheduler.waiting or self._flight or self._compiling)
 
     def add(self, job: Job, deliver: Deliver) -> list[Sequence]:
-        """One sequence per choice, to be aborted each alone. Raises Full."""
-        sequences = []
-        for choice in range(job.choices):
-            sampling = replace(job.sampling, choice=choice)
-            sequence = Sequence(
-                next(self._numbers), list(job.tokens), len(job.tokens), sampling, deliver, job.salt, job.priority,
-                self._clock(),
-            )  # fmt: skip
-            self.scheduler.add(sequence)
-            sequences.append(sequence)
+        """One sequence per choice, to be aborted each alone. Raises Full, BadJob."""
+        self._check(job)
+        limit = min(len(job.tokens) + job.sampling.max_tokens, self.max_len)
+        now = self._clock()
+        sequences = [
+            Sequence(
+                next(self._numbers), list(job.tokens), len(job.tokens), limit,
+                replace(job.sampling, choice=choice), deliver, job.salt, job.priority, now,
+            )
+            for choice in range(job.choices)
+        ]  # fmt: skip
+        self.scheduler.check_room(now, len(self._compiling))
+        if job.sampling.grammar:
+            self._compiling.append((self._grammars(job), sequences))
+        else:
+            self._schedule(sequences)
         return sequences
 
     def abort(self, sequence: Sequence) -> None:
-        """Nobody waits for it any more. Idempotent."""
-        if not sequence.aborted and sequence in self.scheduler.sequences():
+        """Nobody waits for it any more. Idempotent; what is still on the way of it is dropped."""
+        if sequence.finish is None:
             self._end(sequence, Finish.ABORT)
+            sequence.deliver(sequence.sampling.choice, Delta((), Finish.ABORT, sequence.cached))
             self.metrics.aborts += 1
 
-    @torch.inference_mode()
     def step(self) -> None:
-        pieces = self.scheduler.plan()
-        if not pieces:
-            return
+        """Launch what there is to compute; then read back the step before it, or this one where steps do not
+        overlap. Draws that must know the ones before them are made after those have been read back."""
         began = self._clock()
-        batch = Batch(pieces, self._cache)
-        hidden = self._model(batch.ids, batch.positions, batch.attend)
-        self.scheduler.settle(pieces)
-        self._draw(pieces, hidden)
-        self._count(pieces, self._clock() - began)
+        if self._compiling:
+            self._take_grammars()
+        plan = self.scheduler.plan()
+        flight = self._runner.launch(plan, draw=not plan.late) if plan.pieces else None
+        self._settle_flight()
+        if flight and plan.late:
+            self._runner.draw(flight, _masks(plan))
+        self._flight = flight
+        if not self._config.overlap:
+            self._settle_flight()
+        if flight:
+            self._count(plan, self._clock() - began)
 
-    def _draw(self, pieces: list[Piece], hidden: torch.Tensor) -> None:
-        rows, drawing, at = [], [], 0
-        for piece in pieces:
-            at += piece.size
-            if piece.samples:
-                rows.append(at - 1)
-                drawing.append(piece.sequence)
-        if not drawing:
+    def _check(self, job: Job) -> None:
+        if not 0 < len(job.tokens) < self.max_len:
+            raise BadJob(f"a prompt of {len(job.tokens)} tokens; this model takes 1 to {self.max_len - 1}")
+        sampling = job.sampling
+        largest = max(*job.tokens, *sampling.stop_ids, *(token for token, _ in sampling.logit_bias), 0)
+        if largest >= self._vocabulary:
+            raise BadJob(f"there is no token {largest}: this model's vocabulary has {self._vocabulary}")
+        if sampling.grammar and self._compile is None:
+            raise BadJob("this engine has been given nothing to compile grammars with")
+
+    def _schedule(self, sequences: list[Sequence]) -> None:
+        """The first computes the prompt; the others wait for it."""
+        first, *first.forks = sequences
+        self.scheduler.add(first)
+
+    def close(self) -> None:
+        self._runner.close()
+        if self._compiler is not None:
+            self._compiler.shutdown(cancel_futures=True)
+
+    # settling
+
+    def _settle_flight(self) -> None:
+        """Wait for the step in flight: its stand-ins become tokens, its full blocks can be found by others."""
+        flight, self._flight = self._flight, None
+        if flight is None:
             return
-        ids = sample(self._model.logits(hidden[rows]), drawing)
-        for sequence, token in zip(drawing, ids, strict=True):
-            self._extend(sequence, token)
+        ids, logprobs = flight.wait()
+        for index, (draw, token) in enumerate(zip(flight.plan.draws, ids, strict=True)):
+            if draw.sequence.finish is None:
+                draw.sequence.tokens[draw.position] = token
+                draw.sequence.pending -= 1
+                self._extend(draw.sequence, token, logprobs.get(index))
+        for piece in flight.plan.pieces:
+            if piece.sequence.running:
+                self.scheduler.publish(piece.sequence)
 
-    def _extend(self, sequence: Sequence, token: int) -> None:
+    def _extend(self, sequence: Sequence, token: int, logprob: Logprob | None) -> None:
+        self._time(sequence)
+        if sequence.sampling.penalised:
+            sequence.counts[token] = sequence.counts.get(token, 0) + 1
+        finish = self._finish_of(sequence, token)
+        if finish is not Finish.STOP and sequence.grammar is not None and not sequence.grammar.accept(token):
+            finish = Finish.STOP  # the grammar has no way on: what there is, is all there will be
+        if finish is not None:
+            self._end(sequence, finish)
+        told = finish is not Finish.STOP  # what ends an answer is no part of it
+        ids = (token,) if told else ()
+        scored = (logprob,) if told and logprob is not None else ()
+        sequence.deliver(sequence.sampling.choice, Delta(ids, finish, sequence.cached, scored))
+
+    def _finish_of(self, sequence: Sequence, token: int) -> Finish | None:
+        sampling = sequence.sampling
+        if token in sampling.stop_ids or (token in self._eos and not sampling.ignore_eos):
+            return Finish.STOP
+        return Finish.LENGTH if sequence.known >= sequence.limit else None
+
+    def _end(self, sequence: Sequence, finish: Finish) -> None:
+        sequence.finish = finish
+        self.scheduler.finish(sequence)
+        self.metrics.finished[finish.value] = self.metrics.finished.get(finish.value, 0) + 1
+
+    # grammars
+
+    def _grammars(self, job: Job) -> "Future[list[Grammar]]":
+        """The states of all choices, made off the loop."""
+        assert self._compiler is not None
+        assert self._compile is not None
+        make, text = self._compile, job.sampling.grammar
+        return self._compiler.submit(lambda: [make(text) for _ in range(job.choices)])
+
+    def _take_grammars(self) -> None:
+        """Who has its grammar may be scheduled."""
+        if not (self.scheduler.running or self.scheduler.waiting or self._flight):
+            wait([future for future, _ in self._compiling], _PATIENCE, FIRST_COMPLETED)
+        ready = [one for one in self._compiling if one[0].done()]
+        self._compiling = [one for one in self._compiling if not one[0].done()]
+        for future, sequences in ready:
+            alive = [one for one in sequences if one.finish is None]
+            if future.exception() is not None:
+                for sequence in alive:
+                    self._end(sequence, Finish.ERROR)
+                    sequence.deliver(sequence.sampling.choice, Delta((), Finish.ERROR, 0))
+            elif alive:
+                for sequence, grammar in zip(sequences, future.result(), strict=True):
+                    sequence.grammar = grammar
+                self._schedule(alive)
+
+    # account
+
+    def _time(self, sequence: Sequence) -> None:
         now, metrics = self._clock(), self.metrics
         if not sequence.first_token:
             sequence.first_token = now
@@ -96,34 +187,33 @@ class Engine:
         else:
             metrics.between.observe(now - sequence.last_token)
         sequence.last_token = now
-        sequence.tokens.append(token)
         metrics.tokens_out += 1
-        finish = self._finish_of(sequence, token)
-        ids = () if finish is Finish.STOP else (token,)
-        sequence.deliver(sequence.sampling.choice, Delta(ids, finish, sequence.cached))
-        if finish is not None:
-            self.scheduler.finish(sequence)
-            metrics.finished[finish.value] = metrics.finished.get(finish.value, 0) + 1
 
-    def _finish_of(self, sequence: Sequence, token: int) -> Finish | None:
-        sampling = sequence.sampling
-        if token in sampling.stop_ids or (token in self._model.config.eos and not sampling.ignore_eos):
-            return Finish.STOP
-        if sequence.generated >= sampling.max_tokens or len(sequence.tokens) >= self.max_len:
-            return Finish.LENGTH
-        return None
-
-    def _end(self, sequence: Sequence, finish: Finish) -> None:
-        sequence.aborted = True
-        self.scheduler.finish(sequence)
-        sequence.deliver(sequence.sampling.choice, Delta((), finish, sequence.cached))
-
-    def _count(self, pieces: list[Piece], seconds: float) -> None:
+    def _count(self, plan: Plan, seconds: float) -> None:
         metrics, scheduler = self.metrics, self.scheduler
         metrics.steps += 1
         metrics.step_seconds += seconds
-        metrics.tokens_in += sum(piece.size for piece in pieces if piece.size > 1)
+        metrics.tokens_in += sum(max(0, min(p.sequence.prompt - p.start, p.size)) for p in plan.pieces)
         metrics.running, metrics.waiting = len(scheduler.running), scheduler.waiting
         metrics.blocks_used, metrics.blocks = self.pool.used, self.pool.count - 1
         metrics.preemptions = scheduler.preemptions
         metrics.hit_tokens, metrics.asked_tokens = scheduler.hit_tokens, scheduler.asked_tokens
+
+
+def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
+    """Blocks that fit the memory given, as many as can be of use; and the longest sequence they hold."""
+    shape = model.config
+    longest = min(config.max_len or shape.max_positions, shape.max_positions)
+    token = 2 * shape.layers * shape.kv_heads * shape.head_dim * cache_dtype(model).itemsize
+    wanted = config.max_seqs * -(-longest // config.block_size) + 1
+    blocks = max(2, min(config.kv_memory // (token * config.block_size), wanted))
+    return blocks, min(longest, (blocks - 1) * config.block_size)
+
+
+def _masks(plan: Plan) -> Masks:
+    """What the grammars of a step's draws allow."""
+    return {
+        index: draw.sequence.grammar.mask()
+        for index, draw in enumerate(plan.draws)
+        if draw.sequence.grammar is not None and draw.sequence.finish is None
+    }

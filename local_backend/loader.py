@@ -1,89 +1,133 @@
-"""Weights between Hugging Face's safetensors and our fused modules. No pickle, ever."""
+"""From Hugging Face's tensors to our fused modules, quantised on the way, and back again for a model of our own."""
 
-import json
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
 from local_backend.config import ModelConfig, UnusableModel
+from local_backend.layers import Dense, Int8, Int8Embedding, Norm
 from local_backend.model import Decoder
+from local_backend.weights import Weights
 
-_FUSED = {
-    "qkv.weight": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
-    "gate_up.weight": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
-}
-_PLAIN = {
-    "input_norm.weight": "input_layernorm.weight",
-    "out.weight": "self_attn.o_proj.weight",
-    "mlp_norm.weight": "post_attention_layernorm.weight",
-    "down.weight": "mlp.down_proj.weight",
-}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+SMALL = 64_000_000  # parameters up to which "auto" is fp32: memory is no matter then
+# Old files hold them; they follow from config.json.
+_DERIVED = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 
 
-def load(folder: Path, dtype: torch.dtype = torch.float32) -> Decoder:
-    """A decoder ready to serve. Raises UnusableModel that names the file or tensor at fault."""
+class Place(NamedTuple):
+    """A module of ours and the modules of theirs that it is made of, one below the other: `whole` where a file
+    has them fused already, `parts` with their numbers of rows where not."""
+
+    ours: str
+    parts: tuple[tuple[str, int], ...]
+    whole: str = ""
+
+
+def load(folder: Path, dtype: str = "auto", quantize: str = "none") -> Decoder:
+    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none or int8. Raises UnusableModel."""
     config = ModelConfig.load(folder)
-    found = _tensors(folder)
-    wanted = _names(config)
-    if missing := sorted({name for names in wanted.values() for name in names} - set(found)):
-        raise UnusableModel(f"{folder}: the weights lack {missing[0]} ({len(missing)} tensors in all)")
-    model = Decoder(config)
-    with torch.no_grad():
-        for ours, names in wanted.items():
-            parameter = model.get_parameter(ours)
-            value = torch.cat([found[name] for name in names]) if len(names) > 1 else found[names[0]]
-            if value.shape != parameter.shape:
-                raise UnusableModel(
-                    f"{folder}: {names[0]} has shape {tuple(value.shape)}, not {tuple(parameter.shape)}"
-                )
-            parameter.copy_(value)
-    return model.to(dtype).eval().requires_grad_(False)
+    with torch.device("meta"):
+        model = Decoder(config)
+    with Weights(folder) as weights, torch.no_grad():
+        prefix = "model." if "model.embed_tokens.weight" in weights else ""
+        kind = _kind(dtype, config, weights.read(f"{prefix}embed_tokens.weight").dtype)
+        for place in places(config, prefix):
+            _fill(model, place, weights, kind, quantize == "int8")
+        # a tied head is often written down all the same
+        spare = ("lm_head.weight",) if config.tied else ()
+        weights.check_all_read(*_DERIVED, *spare)
+    return model.eval().requires_grad_(False)
+
+
+def places(config: ModelConfig, prefix: str = "model.") -> Iterator[Place]:
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    hidden, inner = config.hidden_size, config.intermediate_size
+    norms = {
+        "before": {"input_norm": "input_layernorm", "mlp_norm": "post_attention_layernorm"},
+        "after": {"attention_after": "post_attention_layernorm", "mlp_after": "post_feedforward_layernorm"},
+        "both": {
+            "input_norm": "input_layernorm",
+            "attention_after": "post_attention_layernorm",
+            "mlp_norm": "pre_feedforward_layernorm",
+            "mlp_after": "post_feedforward_layernorm",
+        },
+    }[config.family.norms]
+    yield Place("embed", ((f"{prefix}embed_tokens", config.vocab_size),))
+    for number in range(config.layers):
+        ours, theirs = f"layers.{number}.", f"{prefix}layers.{number}."
+        attention, mlp = theirs + "self_attn.", theirs + "mlp."
+        qkv = ((f"{attention}q_proj", queries), (f"{attention}k_proj", keys), (f"{attention}v_proj", keys))
+        yield Place(f"{ours}attention.qkv", qkv, f"{attention}qkv_proj")
+        yield Place(f"{ours}attention.out", ((f"{attention}o_proj", hidden),))
+        gate_up = ((f"{mlp}gate_proj", inner), (f"{mlp}up_proj", inner))
+        yield Place(f"{ours}mlp.gate_up", gate_up, f"{mlp}gate_up_proj")
+        yield Place(f"{ours}mlp.down", ((f"{mlp}down_proj", hidden),))
+        for mine, name in norms.items():
+            yield Place(ours + mine, ((theirs + name, hidden),))
+        if config.family.qk_norm:
+            whole = config.family.qk_norm == "all"
+            yield Place(
+                f"{ours}attention.q_norm", ((f"{attention}q_norm", queries if whole else config.head_dim),)
+            )
+            yield Place(
+                f"{ours}attention.k_norm", ((f"{attention}k_norm", keys if whole else config.head_dim),)
+            )
+    yield Place("norm", ((f"{prefix}norm", hidden),))
+    yield Place("head", (("model.embed_tokens" if config.tied else "lm_head", config.vocab_size),))
 
 
 def export(model: Decoder) -> dict[str, Tensor]:
     """The weights under Hugging Face's names, split as it splits them."""
-    config, found = model.config, {}
-    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    for ours, names in _names(config).items():
-        value: Any = model.get_parameter(ours).detach()
-        sizes = [queries, keys, keys] if ours.endswith("qkv.weight") else [config.intermediate_size] * 2
-        parts = value.split(sizes) if len(names) > 1 else (value,)
-        found.update({name: part.contiguous().clone() for name, part in zip(names, parts, strict=True)})
-    return found
-
-
-def _names(config: ModelConfig) -> dict[str, tuple[str, ...]]:
-    """Our parameter -> the tensors it is made of."""
-    names: dict[str, tuple[str, ...]] = {
-        "embed.weight": ("model.embed_tokens.weight",),
-        "norm.weight": ("model.norm.weight",),
-    }
-    if not config.tied:
-        names["head.weight"] = ("lm_head.weight",)
-    for layer in range(config.layers):
-        theirs = f"model.layers.{layer}."
-        for ours, parts in _FUSED.items():
-            names[f"layers.{layer}.{ours}"] = tuple(theirs + part for part in parts)
-        for ours, part in _PLAIN.items():
-            names[f"layers.{layer}.{ours}"] = (theirs + part,)
-    return names
-
-
-def _tensors(folder: Path) -> dict[str, Tensor]:
-    index = folder / "model.safetensors.index.json"
-    files = (
-        sorted(set(json.loads(index.read_text())["weight_map"].values()))
-        if index.exists()
-        else ["model.safetensors"]
-    )
     found: dict[str, Tensor] = {}
-    for name in files:
-        try:
-            with safe_open(folder / name, framework="pt") as shard:
-                found.update({key: shard.get_tensor(key) for key in shard.keys()})  # noqa: SIM118 - no dict
-        except (OSError, SafetensorError) as error:
-            raise UnusableModel(f"{folder / name}: cannot be read as safetensors: {error}") from None
+    for place in places(model.config):
+        module = model.get_submodule(place.ours)
+        for kind, value in module.named_parameters(recurse=False):
+            weight: Tensor = value.detach()
+            if isinstance(module, Norm) and model.config.family.norm_plus_one:
+                weight = weight - 1
+            parts = torch.split(weight, [rows for _, rows in place.parts])
+            names = [f"{name}.{kind}" for name, _ in place.parts]
+            found.update({name: part.clone() for name, part in zip(names, parts, strict=True)})
     return found
+
+
+def _fill(model: Decoder, place: Place, weights: Weights, dtype: torch.dtype, int8: bool) -> None:
+    module = model.get_submodule(place.ours)
+    read = {
+        kind: _read(weights, place, kind, tuple(parameter.shape))
+        for kind, parameter in module.named_parameters(recurse=False)
+    }
+    weight, bias = read["weight"], read.get("bias")
+    if isinstance(module, Norm):
+        weight = weight.float() + model.config.family.norm_plus_one
+        module.weight = nn.Parameter(weight, requires_grad=False)
+    elif int8:
+        new = Int8(weight, bias) if isinstance(module, Dense) else Int8Embedding(weight)
+        model.set_submodule(place.ours, new)
+    elif place.ours == "head" and model.config.tied:
+        module.weight = model.embed.weight
+    else:
+        assert isinstance(module, Dense | nn.Embedding)
+        module.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+        if bias is not None:
+            module.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+
+
+def _read(weights: Weights, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:
+    """One tensor for a module of ours, out of one of theirs or of several."""
+    if place.whole and f"{place.whole}.{kind}" in weights:
+        return weights.read(f"{place.whole}.{kind}", shape)
+    parts = [weights.read(f"{name}.{kind}", (rows, *shape[1:])) for name, rows in place.parts]
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _kind(asked: str, config: ModelConfig, stored: torch.dtype) -> torch.dtype:
+    if asked in DTYPES:
+        return DTYPES[asked]
+    if stored not in DTYPES.values():
+        raise UnusableModel(f"weights of the type {stored} are not supported; {', '.join(DTYPES)} are")
+    return torch.float32 if config.parameters <= SMALL else stored

@@ -1,59 +1,90 @@
-"""One Llama-type decoder. How queries meet keys is the caller's: paged when serving, plain when training."""
+"""One decoder for all families, driven by its config. How queries meet keys is the caller's: paged when serving,
+plain when training or embedding."""
 
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from local_backend.config import ModelConfig
+from local_backend.layers import Dense, Norm, Rotary, rotate
 
 # (layer, q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim]) -> [tokens, heads, head_dim]
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+Turn = tuple[Tensor, Tensor]
 
 
-class Norm(nn.Module):
-    """Root-mean-square norm (Zhang and Sennrich, 2019), in fp32."""
-
-    def __init__(self, size: int, eps: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.ones(size))
-        self._eps = eps
-
-    def forward(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x.float(), self.weight.shape, self.weight.float(), self._eps).to(x.dtype)
-
-
-class Layer(nn.Module):
+class Attention(nn.Module):
     def __init__(self, config: ModelConfig, number: int) -> None:
         super().__init__()
         self._config, self._number = config, number
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-        self.input_norm = Norm(config.hidden_size, config.rms_eps)
-        self.qkv = nn.Linear(config.hidden_size, queries + 2 * keys, bias=False)
-        self.out = nn.Linear(queries, config.hidden_size, bias=False)
-        self.mlp_norm = Norm(config.hidden_size, config.rms_eps)
-        self.gate_up = nn.Linear(config.hidden_size, 2 * config.intermediate_size, bias=False)
-        self.down = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.qkv = Dense(config.hidden_size, queries + 2 * keys, bias=config.qkv_bias)
+        self.out = Dense(queries, config.hidden_size, bias=config.out_bias)
+        whole = config.family.qk_norm == "all"  # over all heads at once
+        self._normed = (queries, keys) if whole else (config.head_dim, config.head_dim)
+        if config.family.qk_norm:
+            self.q_norm = Norm(self._normed[0], config.rms_eps)
+            self.k_norm = Norm(self._normed[1], config.rms_eps)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor, attend: Attend) -> Tensor:
+    def forward(self, x: Tensor, turn: Turn | None, attend: Attend) -> Tensor:
         config = self._config
         heads, kv = config.heads, config.kv_heads
-        rows = self.qkv(self.input_norm(x)).view(-1, heads + 2 * kv, config.head_dim)
+        rows = self.qkv(x).view(-1, heads + 2 * kv, config.head_dim)
         q, k, v = rows.split([heads, kv, kv], dim=1)
-        mixed = attend(self._number, rotate(q, cos, sin), rotate(k, cos, sin), v)
-        x = x + self.out(mixed.reshape(x.shape[0], -1))
-        gate, up = self.gate_up(self.mlp_norm(x)).chunk(2, dim=-1)
-        found: Tensor = x + self.down(functional.silu(gate) * up)
+        if config.family.qk_norm:
+            q, k = self._norm(self.q_norm, q), self._norm(self.k_norm, k)
+        if turn is not None:
+            q, k = rotate(q, turn), rotate(k, turn)
+        found: Tensor = self.out(attend(self._number, q, k, v).reshape(x.shape[0], -1))
+        return found
+
+    def _norm(self, norm: Norm, x: Tensor) -> Tensor:
+        found: Tensor = norm(x.flatten(1)).view(x.shape) if self._config.family.qk_norm == "all" else norm(x)
         return found
 
 
-class Decoder(nn.Module):
-    """Token ids and positions [tokens] -> hidden states [tokens, hidden_size]; `logits` for the rows that
-    need them."""
+class Mlp(nn.Module):
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_up = Dense(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
+        self.down = Dense(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
+        self._gelu = config.activation == "gelu_tanh"
 
-    cos: Tensor
-    sin: Tensor
+    def forward(self, x: Tensor) -> Tensor:
+        gate, up = self.gate_up(x).chunk(2, dim=-1)
+        gate = functional.gelu(gate, approximate="tanh") if self._gelu else functional.silu(gate)
+        found: Tensor = self.down(gate * up)
+        return found
+
+
+class Layer(nn.Module):
+    """Norms stand before a block, after it, or on both sides; the ones that a family lacks do nothing."""
+
+    def __init__(self, config: ModelConfig, number: int) -> None:
+        super().__init__()
+        before = config.family.norms != "after"
+        after = config.family.norms != "before"
+
+        def norm(there: bool) -> nn.Module:
+            return Norm(config.hidden_size, config.rms_eps) if there else nn.Identity()
+
+        self.input_norm, self.mlp_norm = norm(before), norm(before)
+        self.attention_after, self.mlp_after = norm(after), norm(after)
+        self.attention, self.mlp = Attention(config, number), Mlp(config)
+        self._scale = config.residual_scale
+
+    def forward(self, x: Tensor, turn: Turn | None, attend: Attend) -> Tensor:
+        x = self._add(x, self.attention_after(self.attention(self.input_norm(x), turn, attend)))
+        return self._add(x, self.mlp_after(self.mlp(self.mlp_norm(x))))
+
+    def _add(self, x: Tensor, more: Tensor) -> Tensor:
+        return x + (more if self._scale == 1 else more * self._scale)
+
+
+class Decoder(nn.Module):
+    """Token ids and positions [tokens] -> hidden states fp32 [tokens, hidden_size]; `logits` for the rows that
+    need them. Weights may be of fewer bits, what flows between the layers is fp32."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -61,36 +92,33 @@ class Decoder(nn.Module):
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
         self.norm = Norm(config.hidden_size, config.rms_eps)
-        self.head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        self.head = Dense(config.hidden_size, config.vocab_size, bias=False)
         if config.tied:
             self.head.weight = self.embed.weight
-        cos, sin = rotary_tables(config)
-        self.register_buffer("cos", cos, persistent=False)
-        self.register_buffer("sin", sin, persistent=False)
+        size = config.rotary_dim or config.head_dim
+        self.rotary = Rotary(size, config.max_positions, config.rope_theta, config.rope)
+        if config.window_theta:
+            self.window_rotary = Rotary(size, config.max_positions, config.window_theta)
 
     def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
-        x = self.embed(ids)
-        cos, sin = self.cos[positions].unsqueeze(1), self.sin[positions].unsqueeze(1)
-        for layer in self.layers:
-            x = layer(x, cos, sin, attend)
+        config = self.config
+        x = self.embed(ids).float()
+        if config.embedding_scale != 1:
+            x = x * config.embedding_scale
+        wide = self.rotary(positions)
+        narrow = self.window_rotary(positions) if config.window_theta else wide
+        for number, layer in enumerate(self.layers):
+            turn = narrow if config.window(number) else wide
+            x = layer(x, None if number in config.unrotated else turn, attend)
         found: Tensor = self.norm(x)
         return found
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 [rows, vocab_size]."""
-        found: Tensor = self.head(hidden)
-        return found.float()
-
-
-def rotary_tables(config: ModelConfig) -> tuple[Tensor, Tensor]:
-    """cos and sin [max_positions, head_dim] of rotary positions in the half-split layout (Su et al., 2021)."""
-    half = config.head_dim // 2
-    frequencies = config.rope_theta ** (-torch.arange(half, dtype=torch.float64) / half)
-    angles = torch.arange(config.max_positions, dtype=torch.float64)[:, None] * frequencies
-    doubled = torch.cat([angles, angles], dim=-1)
-    return doubled.cos().float(), doubled.sin().float()
-
-
-def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    first, second = x.chunk(2, dim=-1)
-    return (x * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+        config = self.config
+        found: Tensor = self.head(hidden).float()
+        if config.logit_divisor != 1:
+            found = found / config.logit_divisor
+        if config.logit_softcap:
+            found = (found / config.logit_softcap).tanh_().mul_(config.logit_softcap)
+        return found

@@ -13,5 +13,4 @@ class EngineConfig:
     max_waiting: int = 256
     max_len: int | None = None  # of prompt and answer together; the model's own bound by default
     kv_memory: int = 1 << 30
-    most_blocks: int = 65536
-    seed: int = 0
+    overlap: bool = False  # plan a step while the one before it is computed

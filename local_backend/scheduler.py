@@ -1,19 +1,22 @@
 """What each step computes. One rule: every sequence has tokens it has and tokens computed, and a step spends
-its budget on closing the gap. Chunked prompts, prefix hits and decoding all follow from it.
+its budget on closing the gap. Chunked prompts, prefix hits, decoding and drafts all follow from it.
+
+A plan counts as done when it is made: the next one can be made before the draws of this one are known, each of
+which a stand-in (0) holds the place of.
 """
 
 import heapq
-from collections.abc import Iterable
+from bisect import insort
 
-from local_backend.blocks import BlockPool, chain
+from local_backend.blocks import BlockPool, chain, root
 from local_backend.options import EngineConfig
-from local_backend.types import Full, Piece, Sequence
+from local_backend.types import Draw, Full, Piece, Plan, Sequence
 
-Waiting = tuple[int, float, int, Sequence]
+Waiting = tuple[tuple[int, float, int], Sequence]
 
 
 class Scheduler:
-    """Torch-free, and without a clock of its own."""
+    """Torch-free, and without a clock of its own. `running` and those that wait are in the order of `rank`."""
 
     def __init__(self, config: EngineConfig, pool: BlockPool) -> None:
         self._config, self.pool = config, pool
@@ -27,100 +30,176 @@ class Scheduler:
     def waiting(self) -> int:
         return len(self._waiting)
 
-    def add(self, sequence: Sequence) -> None:
-        """Raises Full."""
-        if len(self._waiting) >= self._config.max_waiting:
-            raise Full(f"{len(self._waiting)} requests are waiting already", retry_after=1)
-        heapq.heappush(self._waiting, (sequence.priority, sequence.arrived, sequence.id, sequence))
+    def check_room(self, now: float = 0.0, beside: int = 0) -> None:
+        """Raises Full; `beside`: how many are about to be added. How long the next in line has waited is the best
+        guess at when there is room again."""
+        count = len(self._waiting) + beside
+        if count >= self._config.max_waiting:
+            waited = now - self._waiting[0][-1].arrived if self._waiting else 0
+            raise Full(f"{count} requests are waiting already", min(60, max(1, round(waited))))
 
-    def plan(self) -> list[Piece]:
-        """Running first, the oldest first; then those that wait, never one before an equal that came earlier."""
-        budget, pieces = self._config.step_tokens, []
-        preempted = False
+    def add(self, sequence: Sequence) -> None:
+        heapq.heappush(self._waiting, (sequence.rank, sequence))
+
+    def plan(self) -> Plan:
+        """Running first, then those that wait: nobody before an equal that came earlier."""
+        plan, most = Plan(), self._config.step_tokens
+        crowded = False
         for sequence in list(self.running):
-            if sequence not in self.running:
-                continue  # it made room for an older one
-            count = min(len(sequence.tokens) - sequence.computed, budget)
-            if count <= 0:
-                continue
-            while not self._grow(sequence, sequence.computed + count):
-                preempted = True
-                if self._preempt_newest() is sequence:
+            count = min(_gap(sequence), most - plan.tokens)
+            if not sequence.running or not count:
+                continue  # the former: it made room for an older one
+            while not self._make_room(plan, sequence, count):
+                crowded = True
+                self._preempt(self.running[-1])
+                if not sequence.running:
                     break
             else:
-                pieces.append(Piece(sequence, sequence.computed, count))
-                budget -= count
-        while not preempted and self._waiting and budget > 0 and len(self.running) < self._config.max_seqs:
-            count = self._admit(self._waiting[0][-1], budget)
-            if not count:
+                self._take(plan, sequence, count)
+        while not crowded and self._waiting and plan.tokens < most:
+            sequence = self._waiting[0][-1]
+            if len(self.running) >= self._config.max_seqs or not self._admit(
+                plan, sequence, most - plan.tokens
+            ):
                 break
-            sequence = heapq.heappop(self._waiting)[-1]
-            self.running.append(sequence)
-            pieces.append(Piece(sequence, sequence.computed, count))
-            budget -= count
-        return [piece for piece in pieces if piece.sequence in self.running]
+        return plan
 
-    def settle(self, pieces: Iterable[Piece]) -> None:
-        """These pieces have been computed: their full blocks can be found by others from now on."""
-        size = self._config.block_size
-        for sequence, start, count in pieces:
-            sequence.computed = start + count
-            while len(sequence.hashes) < sequence.computed // size:
-                place = len(sequence.hashes)
-                parent = sequence.hashes[-1] if sequence.hashes else b""
-                digest = chain(parent, sequence.tokens[place * size : (place + 1) * size], sequence.salt)
-                sequence.hashes.append(digest)
-                self.pool.publish(sequence.table[place], digest)
+    def publish(self, sequence: Sequence) -> None:
+        """Its draws are settled: what is full can be found by others from now on."""
+        full = min(sequence.computed, sequence.known) // self._config.block_size
+        if sequence.published < full:
+            self._digest(sequence)
+            for place in range(sequence.published, full):
+                self.pool.publish(sequence.table[place], sequence.hashes[place])
+            sequence.published = full
 
     def finish(self, sequence: Sequence) -> None:
-        """Done or given up, in whatever phase: its blocks come back."""
-        if sequence in self.running:
-            self.running.remove(sequence)
+        """Done or given up (its `finish` is set), in whatever phase: its blocks come back. A step in flight may
+        still write to them, but before any later step does."""
+        if heirs := _alive(sequence.forks):
+            self._bequeath(sequence, heirs)
+        if sequence.running:
+            self._stop(sequence)
         else:
             self._waiting = [one for one in self._waiting if one[-1] is not sequence]
             heapq.heapify(self._waiting)
-        self._release(sequence)
 
     def sequences(self) -> list[Sequence]:
         return [*self.running, *(one[-1] for one in self._waiting)]
 
-    def _admit(self, sequence: Sequence, budget: int) -> int:
-        """Take what the prefix cache has and blocks for the rest; the tokens to compute now, 0 for no room."""
-        size = self._config.block_size
-        known, parent = [], b""
-        for start in range(0, (len(sequence.tokens) - 1) // size * size, size):  # the last token is computed
-            parent = chain(parent, sequence.tokens[start : start + size], sequence.salt)
-            known.append(parent)
-        sequence.table = self.pool.match(known)
-        hit = len(sequence.table) * size
+    # one sequence's way
+
+    def _admit(self, plan: Plan, sequence: Sequence, budget: int) -> bool:
+        """Take what the prefix cache has and blocks for the rest, and compute the last token in any case."""
+        if sequence.pending:
+            return False
+        self._digest(sequence)
+        sequence.table = self.pool.match(sequence.hashes)
+        hit = min(len(sequence.table) * self._config.block_size, len(sequence.tokens) - 1)
+        sequence.computed, sequence.published = hit, len(sequence.table)
         count = min(len(sequence.tokens) - hit, budget)
-        if not self._grow(sequence, hit + count):
+        if not self._make_room(plan, sequence, count):
             self._release(sequence)
-            return 0
-        sequence.hashes = known[: hit // size]
-        sequence.computed = hit
-        if not sequence.generated:
+            return False
+        if len(sequence.tokens) == sequence.prompt:
             sequence.cached = hit
             self.hit_tokens += hit
-            self.asked_tokens += len(sequence.tokens)
-        return count
-
-    def _grow(self, sequence: Sequence, tokens: int) -> bool:
-        missing = -(-tokens // self._config.block_size) - len(sequence.table)
-        if missing > self.pool.free:
-            return False
-        if missing > 0:
-            sequence.table += self.pool.take(missing)
+            self.asked_tokens += sequence.prompt
+        heapq.heappop(self._waiting)
+        self._run(sequence)
+        self._take(plan, sequence, count)
         return True
 
-    def _preempt_newest(self) -> Sequence:
-        """Forget what the newest has computed and let it wait: resuming is mostly a prefix hit."""
-        sequence = self.running.pop()
-        self._release(sequence)
+    def _take(self, plan: Plan, sequence: Sequence, count: int) -> None:
+        """Plan the next `count` tokens, and the draw where they are the last."""
+        plan.pieces.append(Piece(sequence, sequence.computed, count))
+        plan.tokens += count
+        sequence.computed += count
+        if sequence.computed == len(sequence.tokens):
+            for one in (sequence, *self._fork(sequence)):
+                plan.draws.append(Draw(len(plan.pieces) - 1, one, len(one.tokens)))
+                one.tokens.append(0)
+                one.pending += 1
+
+    def _fork(self, sequence: Sequence) -> list[Sequence]:
+        """The choices that waited for this prompt: they share its blocks, or wait on for a place of their own."""
+        forks = _alive(sequence.forks)
+        sequence.forks = []
+        for fork in forks:
+            fork.cached = sequence.cached
+            if len(self.running) < self._config.max_seqs:
+                fork.table = self.pool.share(sequence.table)
+                fork.hashes, fork.published = sequence.hashes[:], sequence.published
+                fork.computed = sequence.computed
+                self._run(fork)
+            else:
+                self.add(fork)
+        return forks
+
+    def _bequeath(self, sequence: Sequence, heirs: list[Sequence]) -> None:
+        """It ends before its forks began: the first of them goes on in its place."""
+        heir, *heir.forks = heirs
+        sequence.forks = []
+        if sequence.running:
+            heir.table = self.pool.share(sequence.table)
+            heir.hashes, heir.published = sequence.hashes, sequence.published
+            heir.computed, heir.cached = sequence.computed, sequence.cached
+            self._run(heir)
+        else:
+            self.add(heir)
+
+    def _make_room(self, plan: Plan, sequence: Sequence, count: int) -> bool:
+        """Blocks of its own for the next `count` tokens; False where there are not enough."""
+        size, table = self._config.block_size, sequence.table
+        place = sequence.computed // size
+        writes_known = place < len(table)
+        copies = writes_known and self.pool.is_shared(table[place])
+        missing = -(-(sequence.computed + count) // size) - len(table)
+        if max(missing, 0) + copies > self.pool.free:
+            return False
+        if copies:
+            (copy,) = self.pool.take(1)
+            plan.copies.append((table[place], copy))
+            self.pool.give_back([table[place]])
+            table[place] = copy
+        elif writes_known:
+            self.pool.forget(table[place])
+        sequence.published = min(sequence.published, place)
+        if missing > 0:
+            table += self.pool.take(missing, table[-1] if table else 0)
+        return True
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Forget what it has computed and let it wait: resuming is mostly a prefix hit."""
+        self._stop(sequence)
+        self.add(sequence)
         self.preemptions += 1
-        heapq.heappush(self._waiting, (sequence.priority, sequence.arrived, sequence.id, sequence))
-        return sequence
+
+    def _digest(self, sequence: Sequence) -> None:
+        size, hashes = self._config.block_size, sequence.hashes
+        while len(hashes) < sequence.known // size:
+            start = len(hashes) * size
+            parent = hashes[-1] if hashes else root(sequence.salt)
+            hashes.append(chain(parent, sequence.tokens[start : start + size]))
+
+    def _run(self, sequence: Sequence) -> None:
+        sequence.running = True
+        insort(self.running, sequence, key=lambda one: one.rank)
+
+    def _stop(self, sequence: Sequence) -> None:
+        sequence.running = False
+        self.running.remove(sequence)
+        self._release(sequence)
 
     def _release(self, sequence: Sequence) -> None:
         self.pool.give_back(sequence.table)
-        sequence.table, sequence.hashes, sequence.computed = [], [], 0
+        sequence.table, sequence.published, sequence.computed = [], 0, 0
+
+
+def _gap(sequence: Sequence) -> int:
+    """Tokens to be computed; none where the last draw is on its way already."""
+    return 0 if len(sequence.tokens) >= sequence.limit else len(sequence.tokens) - sequence.computed
+
+
+def _alive(sequences: list[Sequence]) -> list[Sequence]:
+    return [one for one in sequences if one.finish is None]

@@ -13,7 +13,7 @@ from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
 from local_backend.template import ChatTemplate
 from local_backend.tokenizer import Tokenizer
-from local_backend.types import Full
+from local_backend.types import BadJob, Full
 from local_backend.wire import read
 
 _PLAIN = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -62,6 +62,8 @@ class Server:
         except Full as full:
             refusal = Refused(f"the engine is full: {full}", status=503, code="overloaded")
             await answer(send, 503, refusal.body(), [(b"retry-after", b"%d" % full.retry_after)])
+        except BadJob as error:
+            await answer(send, 400, Refused(str(error), code="invalid_value").body())
         except Left:
             return
 

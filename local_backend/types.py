@@ -104,29 +104,43 @@ class Delta(NamedTuple):
 Deliver = Callable[[int, Delta], None]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Sequence:
-    """One choice of one request. `computed` tokens have their keys and values in `table`'s blocks."""
+    """One choice of one request. The last `pending` tokens are stand-ins: their draws are still on the way.
+    `computed` tokens have their keys and values in `table`'s blocks, or will have when the step in flight ends."""
 
     id: int
     tokens: list[int]
     prompt: int  # length of the prompt in tokens
+    limit: int  # length at which it ends, the prompt included
     sampling: Sampling
     deliver: Deliver
     salt: str = ""
     priority: int = 0
     arrived: float = 0.0
+    forks: list["Sequence"] = field(default_factory=list)  # choices that wait for this prompt to be computed
+    pending: int = 0
     table: list[int] = field(default_factory=list)
-    hashes: list[bytes] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)  # of the full blocks of its tokens
+    published: int = 0  # blocks of the table that others may find
     computed: int = 0
     cached: int = 0
+    running: bool = False
+    finish: Finish | None = None
+    grammar: Grammar | None = None
+    counts: dict[int, int] = field(default_factory=dict)  # of generated ids, kept where a penalty asks
     first_token: float = 0.0
     last_token: float = 0.0
-    aborted: bool = False
 
     @property
-    def generated(self) -> int:
-        return len(self.tokens) - self.prompt
+    def known(self) -> int:
+        """Tokens that are no stand-ins."""
+        return len(self.tokens) - self.pending
+
+    @property
+    def rank(self) -> tuple[int, float, int]:
+        """Who goes first: the smallest. Who makes room: the largest."""
+        return self.priority, self.arrived, self.id
 
 
 class Piece(NamedTuple):
@@ -136,10 +150,31 @@ class Piece(NamedTuple):
     start: int
     size: int
 
+
+class Draw(NamedTuple):
+    """A token to be drawn: `sequence`'s at `position`, from where the step's piece number `piece` ends."""
+
+    piece: int
+    sequence: Sequence
+    position: int
+
+
+@dataclass(slots=True)
+class Plan:
+    """What one step does: copy blocks (from, to), compute pieces, draw. `tokens`: how many are computed."""
+
+    copies: list[tuple[int, int]] = field(default_factory=list)
+    pieces: list[Piece] = field(default_factory=list)
+    draws: list[Draw] = field(default_factory=list)
+    tokens: int = 0
+
     @property
-    def samples(self) -> bool:
-        """Whether this piece reaches the last known token, so that the next one can be drawn."""
-        return self.start + self.size == len(self.sequence.tokens)
+    def late(self) -> bool:
+        return any(draw.sequence.sampling.late for draw in self.draws)
+
+
+class BadJob(Exception):
+    """A job that this model cannot do; the message says why."""
 
 
 class Full(Exception):

@@ -10,8 +10,9 @@ torch = pytest.importorskip("torch", reason="torch is not installed: make .make/
 
 from local_backend.config import ModelConfig, UnusableModel  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
+from local_backend.layers import rotate  # noqa: E402
 from local_backend.loader import export, load  # noqa: E402
-from local_backend.model import Decoder, rotate  # noqa: E402
+from local_backend.model import Decoder  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.tokenizer import Tokenizer  # noqa: E402
 from local_backend.types import Delta, Finish, Full, Job, Sampling, Sequence  # noqa: E402
@@ -59,19 +60,19 @@ def reference(model: Decoder, prompt: list[int], count: int) -> list[int]:
     for _ in range(count):
         positions = torch.arange(len(ids))
         x = model.embed(torch.tensor(ids))
-        cos, sin = model.cos[positions].unsqueeze(1), model.sin[positions].unsqueeze(1)
+        turn = model.rotary(positions)
         layers: Any = model.layers
         for layer in layers:
-            rows = layer.qkv(layer.input_norm(x)).view(len(ids), 8, 8)
-            q, k, v = rotate(rows[:, :4], cos, sin), rotate(rows[:, 4:6], cos, sin), rows[:, 6:]
+            rows = layer.attention.qkv(layer.input_norm(x)).view(len(ids), 8, 8)
+            q, k, v = rotate(rows[:, :4], turn), rotate(rows[:, 4:6], turn), rows[:, 6:]
             mixed = torch.empty_like(q)
             for head in range(4):
                 scores = q[:, head] @ k[:, head // 2].T / 8**0.5
                 scores = scores.masked_fill(torch.triu(torch.ones_like(scores), 1).bool(), -torch.inf)
                 mixed[:, head] = scores.softmax(-1) @ v[:, head // 2]
-            x = x + layer.out(mixed.reshape(len(ids), -1))
-            gate, up = layer.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
-            x = x + layer.down(torch.nn.functional.silu(gate) * up)
+            x = x + layer.attention.out(mixed.reshape(len(ids), -1))
+            gate, up = layer.mlp.gate_up(layer.mlp_norm(x)).chunk(2, dim=-1)
+            x = x + layer.mlp.down(torch.nn.functional.silu(gate) * up)
         ids.append(int(model.logits(model.norm(x[-1:]))[0].argmax()))
     return ids[len(prompt) :]
 
@@ -83,6 +84,21 @@ def test_the_engine_agrees_with_attention_written_out(model: Decoder) -> None:
 @pytest.mark.parametrize("joins", [0, 1, 3])
 def test_company_changes_nothing(model: Decoder, joins: int) -> None:
     assert generate(Engine(model, EngineConfig()), PROMPTS, joins) == alone(model)
+
+
+@pytest.mark.parametrize("asked", [{}, {"temperature": 1.0, "seed": 4, "presence_penalty": 0.5}])
+def test_steps_that_overlap_change_nothing(model: Decoder, asked: dict[str, Any]) -> None:
+    found = [
+        generate(Engine(model, EngineConfig(overlap=overlap)), PROMPTS, joins=1, **asked)
+        for overlap in (True, False)
+    ]
+    assert found[0] == found[1] == alone(model, **asked)
+
+
+def test_thirty_two_at_once_are_as_each_alone(model: Decoder) -> None:
+    prompts = [PROMPTS[number % 6] + [number] for number in range(32)]
+    each = [generate(Engine(model, EngineConfig()), [prompt])[0] for prompt in prompts]
+    assert generate(Engine(model, EngineConfig()), prompts) == each
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 16, 17])

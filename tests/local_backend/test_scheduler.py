@@ -1,70 +1,164 @@
 """Ten thousand random steps of scheduler and block pool: nothing leaks, nobody starves, no budget is exceeded."""
 
 import random
+from collections import deque
+from typing import Any
+
+import pytest
 
 from local_backend.blocks import BlockPool
 from local_backend.options import EngineConfig
 from local_backend.scheduler import Scheduler
-from local_backend.types import Sampling, Sequence
+from local_backend.types import Finish, Full, Plan, Sampling, Sequence
 
 
-def test_ten_thousand_random_steps_keep_every_promise() -> None:
+def sequence(number: int, tokens: list[int], answer: int = 4, **more: Any) -> Sequence:
+    length = len(tokens)
+    return Sequence(
+        number,
+        tokens,
+        length,
+        length + answer,
+        Sampling(),
+        lambda choice, delta: None,
+        arrived=number,
+        **more,
+    )
+
+
+def settle(scheduler: Scheduler, plan: Plan, dice: random.Random) -> list[Sequence]:
+    """Draw as the engine would; those that reached their end."""
+    ended = []
+    for _, one, position in plan.draws:
+        if one.finish is None:
+            one.tokens[position] = dice.randrange(3)
+            one.pending -= 1
+            if one.known >= one.limit or dice.random() < 0.02:
+                one.finish = Finish.STOP
+                scheduler.finish(one)
+                ended.append(one)
+    for piece in plan.pieces:
+        if piece.sequence.running:
+            scheduler.publish(piece.sequence)
+    return ended
+
+
+class Written:
+    """What each place of each block holds, as a device would write it: the tokens up to there."""
+
+    def __init__(self, count: int, size: int) -> None:
+        self.size = size
+        self.places: list[list[tuple[int, ...] | None]] = [[None] * size for _ in range(count)]
+
+    def run(self, plan: Plan) -> None:
+        for source, target in plan.copies:
+            self.places[target] = self.places[source][:]
+        for one, start, count in plan.pieces:
+            for at in range(start + count):
+                block, place = one.table[at // self.size], at % self.size
+                if at >= start:
+                    self.places[block][place] = (one.id, at)
+                else:
+                    assert self.places[block][place] is not None, "read before it was written"
+
+
+@pytest.mark.parametrize("depth", [0, 1], ids=["one by one", "overlapping"])
+def test_ten_thousand_random_steps_keep_every_promise(depth: int) -> None:
     dice = random.Random(42)
     config = EngineConfig(block_size=4, step_tokens=24, max_seqs=6, max_waiting=100)
     pool = BlockPool(24, config.block_size)
     scheduler = Scheduler(config, pool)
-    lives: dict[int, int] = {}  # sequence -> length at which it ends
-    number = finished = 0
-    for _ in range(10_000):
+    device = Written(24, config.block_size)
+    flights: deque[Plan] = deque()
+    everyone: list[Sequence] = []
+    ended = 0
+    for number in range(10_000):
         if dice.random() < 0.3 and scheduler.waiting < 20:
-            number += 1
             prompt = [dice.randrange(3) for _ in range(dice.randrange(1, 40))]
-            scheduler.add(
-                Sequence(number, prompt, len(prompt), Sampling(), lambda choice, delta: None, arrived=number)
-            )
-            lives[number] = len(prompt) + dice.randrange(1, 12)
-        pieces = scheduler.plan()
-        assert sum(piece.size for piece in pieces) <= config.step_tokens
+            made = [
+                sequence(
+                    number * 4 + choice, prompt[:], answer=dice.randrange(1, 12), priority=dice.randrange(2)
+                )
+                for choice in range(dice.choice([1, 1, 1, 3]))
+            ]
+            for fork in made:
+                fork.arrived, fork.priority = number, made[0].priority
+            first, *first.forks = made
+            scheduler.add(first)
+            everyone += made
+        plan = scheduler.plan()
+        device.run(plan)
+        flights.append(plan)
+        assert sum(piece.size for piece in plan.pieces) == plan.tokens <= config.step_tokens
         assert len(scheduler.running) <= config.max_seqs
-        scheduler.settle(pieces)
-        for piece in pieces:
-            sequence = piece.sequence
-            if piece.samples:
-                sequence.tokens.append(dice.randrange(3))
-            if len(sequence.tokens) >= lives[sequence.id]:
-                scheduler.finish(sequence)
-                finished += 1
-        if dice.random() < 0.02 and scheduler.sequences():
-            scheduler.finish(dice.choice(scheduler.sequences()))
-        pool.check_integrity([sequence.table for sequence in scheduler.sequences()])
+        assert scheduler.running == sorted(scheduler.running, key=lambda one: one.rank)
+        if len(flights) > depth:
+            ended += len(settle(scheduler, flights.popleft(), dice))
+        if dice.random() < 0.05 and everyone:
+            one = dice.choice(everyone)
+            if one.finish is None:
+                one.finish = Finish.ABORT
+                scheduler.finish(one)
+        everyone = [one for one in everyone if one.finish is None]
+        pool.check_integrity([one.table for one in scheduler.sequences()])
     assert scheduler.preemptions > 10
     assert scheduler.hit_tokens > 100
-    assert finished > 1000
-    for sequence in scheduler.sequences():
-        scheduler.finish(sequence)
+    assert ended > 1000
+    for _ in range(2000):  # nobody is left behind once nothing new comes
+        flights.append(scheduler.plan())
+        settle(scheduler, flights.popleft(), dice)
+    assert not [one for one in everyone if one.finish is None]
     assert pool.used == 0
 
 
 def test_an_earlier_equal_is_never_overtaken() -> None:
     config = EngineConfig(block_size=4, step_tokens=64, max_seqs=8)
-    pool = BlockPool(6, 4)  # five blocks: twenty tokens
-    scheduler = Scheduler(config, pool)
+    scheduler = Scheduler(config, BlockPool(6, 4))  # five blocks: twenty tokens
     for number, length in enumerate((16, 18, 2)):
-        tokens = [number] * length
-        scheduler.add(
-            Sequence(number, tokens, length, Sampling(), lambda choice, delta: None, arrived=number)
-        )
-    assert [piece.sequence.id for piece in scheduler.plan()] == [0], (
-        "the small one waits behind the large one"
-    )
+        scheduler.add(sequence(number, [number] * length))
+    planned = [piece.sequence.id for piece in scheduler.plan().pieces]
+    assert planned == [0], "the small one waits behind the large one"
 
 
 def test_priority_goes_first() -> None:
     scheduler = Scheduler(EngineConfig(max_seqs=1), BlockPool(10, 16))
     for number, priority in enumerate((5, 1)):
-        scheduler.add(
-            Sequence(
-                number, [1], 1, Sampling(), lambda choice, delta: None, priority=priority, arrived=number
-            )
-        )
-    assert scheduler.plan()[0].sequence.id == 1
+        scheduler.add(sequence(number, [1], priority=priority))
+    assert scheduler.plan().pieces[0].sequence.id == 1
+
+
+def test_decodes_go_on_while_a_long_prompt_is_computed_in_pieces() -> None:
+    config = EngineConfig(block_size=4, step_tokens=8)
+    scheduler = Scheduler(config, BlockPool(40, 4))
+    dice = random.Random(1)
+    scheduler.add(sequence(0, [1], answer=50))
+    settle(scheduler, scheduler.plan(), dice)
+    scheduler.add(sequence(1, [2] * 30))
+    plan = scheduler.plan()
+    assert [(piece.sequence.id, piece.start, piece.size) for piece in plan.pieces] == [(0, 1, 1), (1, 0, 7)]
+
+
+def test_choices_share_their_prompt_and_copy_its_last_block_when_they_write() -> None:
+    scheduler = Scheduler(EngineConfig(block_size=4), pool := BlockPool(20, 4))
+    first, second = sequence(0, [1] * 6), sequence(1, [1] * 6)
+    first.forks = [second]
+    scheduler.add(first)
+    plan = scheduler.plan()
+    assert len(plan.pieces) == 1, "the prompt is computed once"
+    assert [draw.sequence for draw in plan.draws] == [first, second]
+    assert first.table == second.table
+    settle(scheduler, plan, random.Random(3))
+    plan = scheduler.plan()
+    assert len(plan.copies) == 1
+    assert first.table[0] == second.table[0]
+    assert first.table[1] != second.table[1]
+    assert pool.used == 3
+
+
+def test_a_full_queue_says_how_long_its_next_has_waited() -> None:
+    scheduler = Scheduler(EngineConfig(max_waiting=1), BlockPool(4, 16))
+    scheduler.check_room()
+    scheduler.add(sequence(0, [1]))
+    with pytest.raises(Full) as full:
+        scheduler.check_room(now=7.2)
+    assert full.value.retry_after == 7

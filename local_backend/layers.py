@@ -1,0 +1,145 @@
+"""What a model is built of: norms, linear layers of weights in fp32, bf16, fp16 or int8, and rotary tables."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from local_backend.rope import UNSCALED, Scaling, frequencies
+
+
+class Norm(nn.Module):
+    """Root-mean-square norm over the last dimension (Zhang and Sennrich, 2019), in fp32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self._eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.rms_norm(x.float(), self.weight.shape, self.weight, self._eps).to(x.dtype)
+
+
+class Dense(nn.Linear):
+    """A linear layer whose weights may be of fewer bits than what flows through it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+
+
+class Int8(nn.Module):
+    """A linear layer of int8 weights, one scale per output, and int8 activations, one scale per token (row).
+
+    Sums are whole numbers, so that a row's result depends on no other row. fbgemm's dynamic product is the
+    fastest on CPU but knows one scale per *tensor*: rows are brought to [-RANGE, RANGE] first, and four more
+    columns with weight 0 hold the borders of that range, so that it finds the scale 1 whatever the batch.
+    """
+
+    weight: Tensor
+    scale: Tensor
+    borders: Tensor
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """`weight` [outputs, inputs] in any float type."""
+        super().__init__()
+        whole, scale = quantise(weight)
+        self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
+        self._packed, self._reduce = None, False
+        self.register_buffer("scale", scale.T, persistent=False)  # [1, outputs]
+        if weight.is_cpu and _fbgemm() is not None:
+            low, high, self._reduce = _fbgemm() or (0, 0, False)
+            self._range = high - 0.1  # rounding must not lead out of it
+            self._packed = _pack(whole, scale)
+            self.register_buffer(
+                "borders", torch.tensor([[low, high, 0, 0]], dtype=torch.float32), persistent=False
+            )
+        else:
+            self._range = 127.0
+            self.register_buffer("weight", whole, persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x if x.dtype is torch.float32 else x.float()
+        step = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(self._range)
+        if self._packed is not None:
+            whole = torch.cat([x / step, self.borders.expand(x.shape[0], 4)], dim=1)
+            found: Tensor = torch.ops.quantized.linear_dynamic(whole, self._packed, self._reduce).mul_(step)
+        else:
+            whole = (x / step).round_().to(torch.int8)
+            found = torch._int_mm(whole, self.weight.T).float().mul_(self.scale).mul_(step)
+        return found if self.bias is None else found.add_(self.bias)
+
+
+class Int8Embedding(nn.Module):
+    """Rows of a table in int8, one scale each, read as fp32."""
+
+    weight: Tensor
+    scale: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        whole, scale = quantise(weight)
+        self.register_buffer("weight", whole, persistent=False)
+        self.register_buffer("scale", scale, persistent=False)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return self.weight[ids].float().mul_(self.scale[ids])
+
+
+class Rotary(nn.Module):
+    """cos and sin of all positions, in the half-split layout (Su et al., 2021)."""
+
+    cos: Tensor
+    sin: Tensor
+
+    def __init__(self, size: int, positions: int, theta: float, scaling: Scaling = UNSCALED) -> None:
+        super().__init__()
+        speeds = torch.tensor(frequencies(scaling, theta, size), dtype=torch.float64, device="cpu")
+        angles = torch.arange(positions, dtype=torch.float64, device="cpu")[:, None] * speeds
+        self.register_buffer("cos", (angles.cos() * scaling.attention).float(), persistent=False)
+        self.register_buffer("sin", (angles.sin() * scaling.attention).float(), persistent=False)
+
+    def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """cos and signed sin [tokens, 1, size], to be used by every layer of a step."""
+        cos, sin = self.cos[positions], self.sin[positions]
+        return torch.cat([cos, cos], -1).unsqueeze(1), torch.cat([-sin, sin], -1).unsqueeze(1)
+
+
+def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
+    """Turn x [tokens, heads, head_dim]; dimensions beyond the tables' are left as they are."""
+    cos, sin = turn
+    size = cos.shape[-1]
+    if size < x.shape[-1]:
+        return torch.cat([rotate(x[..., :size], turn), x[..., size:]], dim=-1)
+    return (x * cos + x.roll(size // 2, -1) * sin).to(x.dtype)
+
+
+def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """int8 [rows, columns] and the scale of each row, fp32 [rows, 1]."""
+    weight = weight.float()
+    scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
+    return (weight / scale).round().to(torch.int8), scale
+
+
+def _pack(whole: Tensor, scale: Tensor) -> object:
+    padded = functional.pad(whole, (0, 4))
+    zero = torch.zeros(len(whole), dtype=torch.int64)
+    weight = torch._make_per_channel_quantized_tensor(padded, scale.flatten().double(), zero, 0)
+    return torch.ops.quantized.linear_prepack(weight, None)
+
+
+_found: list[tuple[float, float, bool] | None] = []
+
+
+def _fbgemm() -> tuple[float, float, bool] | None:
+    """(lowest, highest, whether in 7 bits) of activations that fbgemm multiplies exactly; None where it is not
+    there. Processors without VNNI add pairs in 16 bits, which 8-bit activations overflow: that is tried once."""
+    if not _found:
+        _found.append(_try_fbgemm() if "fbgemm" in torch.backends.quantized.supported_engines else None)
+    return _found[0]
+
+
+def _try_fbgemm() -> tuple[float, float, bool]:
+    packed = _pack(torch.full((16, 64), 127, dtype=torch.int8), torch.ones(16, 1))
+    x = torch.full((1, 68), 127.0)
+    x[0, 64], x[0, 66:] = -128, 0
+    exact = bool((torch.ops.quantized.linear_dynamic(x, packed, False) == 127 * 127 * 64).all())
+    return (-128, 127, False) if exact else (-64, 63, True)
