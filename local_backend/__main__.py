@@ -47,6 +47,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--model", required=True, metavar="DIR|bundled")
     parser.add_argument("--listen", default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="GPUs are not built yet")
+    parser.add_argument(
+        "--dtype",
+        choices=["auto", "float32", "bfloat16", "float16"],
+        default="auto",
+        help="of weights and cache; auto: as stored, small models in float32",
+    )
+    parser.add_argument(
+        "--quantize", choices=["none", "int8"], default="none", help="weights, while they are loaded"
+    )
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
     parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
@@ -107,7 +116,7 @@ def _engine(args: argparse.Namespace, folder: Path) -> "Engine":
     config = EngineConfig(
         max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
     )
-    return Engine(load(folder), config)
+    return Engine(load(folder, args.dtype, args.quantize), config)
 
 
 def _threads(folder: Path) -> int:

@@ -15,8 +15,7 @@ from torch.nn import functional
 from local_backend.config import ModelConfig
 from local_backend.types import Piece
 
-# Bytes of the keys of one sequence up to which decodes are gathered together.
-# Measured: see docs/local-backend.md, "The engine".
+# Bytes of one sequence's keys in one layer up to which decodes are gathered together: an estimate.
 SHORT = 1 << 18
 
 
@@ -59,8 +58,8 @@ class Batch:
         self._cache, size = cache, cache.block_size
         short = [piece.size == 1 and piece.start < cache.short for piece in pieces]
         order = sorted(range(len(pieces)), key=lambda index: not short[index])
-        self._pieces = [pieces[index] for index in order]
-        self._together = sum(short) if sum(short) > 1 else 0
+        sorted_pieces = [pieces[index] for index in order]
+        together = sum(short) if sum(short) > 1 else 0
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -80,14 +79,21 @@ class Batch:
             torch.tensor(positions),
             torch.tensor(slots),
         )
-        self._looks: dict[int, list[Look]] = {}
+        # Worked out now: tables change while the step is computed.
+        longest = max(piece.start + piece.size for piece in sorted_pieces)
+        widths = {0, *cache.config.windows}
+        wide = self._look(sorted_pieces, together, 0)
+        self._looks = {
+            window: wide if window == 0 or window >= longest else self._look(sorted_pieces, together, window)
+            for window in widths
+        }
 
     def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         """Store the new keys and values, then answer the queries [tokens, heads, head_dim]."""
         keys, values = self._cache.blocks[layer]
         keys.flatten(0, 1).index_copy_(0, self._slots, k.to(keys.dtype))
         values.flatten(0, 1).index_copy_(0, self._slots, v.to(values.dtype))
-        looks = self._through(self._cache.config.window(layer))
+        looks = self._looks[self._cache.config.window(layer)]
         if len(looks) == 1:
             return self._answer(looks[0], q, keys, values)
         out = torch.empty_like(q)
@@ -95,19 +101,12 @@ class Batch:
             out[look.first : look.last] = self._answer(look, q[look.first : look.last], keys, values)
         return out
 
-    def _through(self, window: int) -> list[Look]:
-        """What is seen through a window, worked out at the first layer that has it."""
-        if window >= max(piece.start + piece.size for piece in self._pieces):
-            window = 0
-        if window not in self._looks:
-            self._looks[window] = self._look(window)
-        return self._looks[window]
-
-    def _look(self, window: int) -> list[Look]:
-        looks, first = [], self._together
-        if first:
-            looks.append(_together(self._pieces[:first], self._cache.block_size, window))
-        for piece in self._pieces[first:]:
+    def _look(self, pieces: list[Piece], together: int, window: int) -> list[Look]:
+        """What is seen through a window: of the first pieces together, of the others one by one."""
+        looks, first = [], together
+        if together:
+            looks.append(_together(pieces[:together], self._cache.block_size, window))
+        for piece in pieces[together:]:
             looks.append(_alone(piece, first, self._cache.block_size, window))
             first += piece.size
         return looks

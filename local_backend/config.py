@@ -1,7 +1,7 @@
 """What a model folder says about its model. Torch-free."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -100,15 +100,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found
 
 
-def _unsupported(where: object, name: str) -> str:
-    return f"{where}: the architecture {name} is not supported; {', '.join(SUPPORTED)} are"
-
-
 def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
     name = str((raw.get("architectures") or ["none"])[0])
     family = family_of(name)
     if family is None:
-        raise UnusableModel(_unsupported("architectures", name))
+        raise UnusableModel(f"the architecture {name} is not supported; {', '.join(SUPPORTED)} are")
     # A null in the file stands against a default: Gemma 2 without soft caps says so.
     raw = {key: value for key, value in {**family.defaults, **raw}.items() if value is not None}
     _refuse(raw)
@@ -201,11 +197,18 @@ def _windows(
     kinds = raw.get("layer_types")
     if kinds and family.window != "all":
         return tuple(size if kind == "sliding_attention" else 0 for kind in kinds[:layers])
-    narrow: Callable[[int], bool] = {
-        "": lambda layer: False,
-        "all": lambda layer: True,
-        "upper": lambda layer: layer >= raw.get("max_window_layers", 28),
-        "pattern": lambda layer: (layer + 1) % raw["sliding_window_pattern"] != 0,
-        "unrotated": lambda layer: layer in unrotated,
-    }[family.window]
-    return tuple(size if narrow(layer) else 0 for layer in range(layers))
+    return tuple(size if _narrow(family, raw, layer, unrotated) else 0 for layer in range(layers))
+
+
+def _narrow(family: Family, raw: Mapping[str, Any], layer: int, unrotated: frozenset[int]) -> bool:
+    match family.window:
+        case "all":
+            return True
+        case "upper":
+            return layer >= int(raw.get("max_window_layers", 28))
+        case "pattern":
+            return (layer + 1) % int(raw["sliding_window_pattern"]) != 0
+        case "unrotated":
+            return layer in unrotated
+        case _:
+            return False

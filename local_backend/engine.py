@@ -130,15 +130,18 @@ class Engine:
         self._time(sequence)
         if sequence.sampling.penalised:
             sequence.counts[token] = sequence.counts.get(token, 0) + 1
-        finish = self._finish_of(sequence, token)
-        if finish is not Finish.STOP and sequence.grammar is not None and not sequence.grammar.accept(token):
-            finish = Finish.STOP  # the grammar has no way on: what there is, is all there will be
+        finish, told = self._finish_of(sequence, token), True
+        if finish is Finish.STOP:
+            told = False
+        elif sequence.grammar is not None and not sequence.grammar.accept(token):
+            finish, told = Finish.STOP, False  # no way on: what there is, is all there will be
         if finish is not None:
             self._end(sequence, finish)
-        told = finish is not Finish.STOP  # what ends an answer is no part of it
-        ids = (token,) if told else ()
-        scored = (logprob,) if told and logprob is not None else ()
-        sequence.deliver(sequence.sampling.choice, Delta(ids, finish, sequence.cached, scored))
+        scored = () if logprob is None else (logprob,)
+        delta = (
+            Delta((token,), finish, sequence.cached, scored) if told else Delta((), finish, sequence.cached)
+        )
+        sequence.deliver(sequence.sampling.choice, delta)
 
     def _finish_of(self, sequence: Sequence, token: int) -> Finish | None:
         sampling = sequence.sampling

@@ -29,7 +29,7 @@ class Family:
 _GEMMA = {"tie_word_embeddings": True, "query_pre_attn_scalar": 256, "sliding_window": 4096, "head_dim": 256}
 
 LLAMA = Family(qkv_bias="attention_bias", out_bias="attention_bias", mlp_bias="mlp_bias")
-# By the name before `ForCausalLM`, or before `Model` where there is no head.
+# By the name before `ForCausalLM`.
 FAMILIES = {
     "Llama": LLAMA,
     "Mistral": Family(window="all", defaults={"num_key_value_heads": 8, "sliding_window": 4096}),
@@ -102,6 +102,5 @@ SUPPORTED = tuple(f"{name}ForCausalLM" for name in FAMILIES)
 
 
 def family_of(architecture: str) -> Family | None:
-    """The row of what `config.json` calls it; None for what is not supported."""
-    name = architecture.removesuffix("ForCausalLM")
-    return FAMILIES.get(name) if name != architecture else None
+    """None for what is not supported."""
+    return FAMILIES.get(architecture.removesuffix("ForCausalLM")) if architecture in SUPPORTED else None

@@ -29,42 +29,24 @@ class Dense(nn.Linear):
 class Int8(nn.Module):
     """A linear layer of int8 weights, one scale per output, and int8 activations, one scale per token (row).
 
-    Sums are whole numbers, so that a row's result depends on no other row. fbgemm's dynamic product is the
-    fastest on CPU but knows one scale per *tensor*: rows are brought to [-RANGE, RANGE] first, and four more
-    columns with weight 0 hold the borders of that range, so that it finds the scale 1 whatever the batch.
+    Sums are whole numbers, so that a row's result depends on no other row. fbgemm's dynamic product is faster but
+    scales activations per batch, and the tensors that it needs are deprecated in torch.
     """
 
     weight: Tensor
     scale: Tensor
-    borders: Tensor
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` [outputs, inputs] in any float type."""
         super().__init__()
         whole, scale = quantise(weight)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
-        self._packed, self._reduce = None, False
+        self.register_buffer("weight", whole, persistent=False)
         self.register_buffer("scale", scale.T, persistent=False)  # [1, outputs]
-        if weight.is_cpu and _fbgemm() is not None:
-            low, high, self._reduce = _fbgemm() or (0, 0, False)
-            self._range = high - 0.1  # rounding must not lead out of it
-            self._packed = _pack(whole, scale)
-            self.register_buffer(
-                "borders", torch.tensor([[low, high, 0, 0]], dtype=torch.float32), persistent=False
-            )
-        else:
-            self._range = 127.0
-            self.register_buffer("weight", whole, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = x if x.dtype is torch.float32 else x.float()
-        step = x.abs().amax(-1, keepdim=True).clamp_min_(1e-30).div_(self._range)
-        if self._packed is not None:
-            whole = torch.cat([x / step, self.borders.expand(x.shape[0], 4)], dim=1)
-            found: Tensor = torch.ops.quantized.linear_dynamic(whole, self._packed, self._reduce).mul_(step)
-        else:
-            whole = (x / step).round_().to(torch.int8)
-            found = torch._int_mm(whole, self.weight.T).float().mul_(self.scale).mul_(step)
+        whole, step = quantise(x)
+        found: Tensor = torch._int_mm(whole, self.weight.T).float().mul_(self.scale).mul_(step)
         return found if self.bias is None else found.add_(self.bias)
 
 
@@ -117,29 +99,3 @@ def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:
     weight = weight.float()
     scale = weight.abs().amax(1, keepdim=True).clamp_min(1e-30) / 127
     return (weight / scale).round().to(torch.int8), scale
-
-
-def _pack(whole: Tensor, scale: Tensor) -> object:
-    padded = functional.pad(whole, (0, 4))
-    zero = torch.zeros(len(whole), dtype=torch.int64)
-    weight = torch._make_per_channel_quantized_tensor(padded, scale.flatten().double(), zero, 0)
-    return torch.ops.quantized.linear_prepack(weight, None)
-
-
-_found: list[tuple[float, float, bool] | None] = []
-
-
-def _fbgemm() -> tuple[float, float, bool] | None:
-    """(lowest, highest, whether in 7 bits) of activations that fbgemm multiplies exactly; None where it is not
-    there. Processors without VNNI add pairs in 16 bits, which 8-bit activations overflow: that is tried once."""
-    if not _found:
-        _found.append(_try_fbgemm() if "fbgemm" in torch.backends.quantized.supported_engines else None)
-    return _found[0]
-
-
-def _try_fbgemm() -> tuple[float, float, bool]:
-    packed = _pack(torch.full((16, 64), 127, dtype=torch.int8), torch.ones(16, 1))
-    x = torch.full((1, 68), 127.0)
-    x[0, 64], x[0, 66:] = -128, 0
-    exact = bool((torch.ops.quantized.linear_dynamic(x, packed, False) == 127 * 127 * 64).all())
-    return (-128, 127, False) if exact else (-64, 63, True)

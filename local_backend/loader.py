@@ -33,17 +33,15 @@ def load(folder: Path, dtype: str = "auto", quantize: str = "none") -> Decoder:
     with torch.device("meta"):
         model = Decoder(config)
     with Weights(folder) as weights, torch.no_grad():
-        prefix = "model." if "model.embed_tokens.weight" in weights else ""
-        kind = _kind(dtype, config, weights.read(f"{prefix}embed_tokens.weight").dtype)
-        for place in places(config, prefix):
+        kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
+        for place in places(config):
             _fill(model, place, weights, kind, quantize == "int8")
-        # a tied head is often written down all the same
-        spare = ("lm_head.weight",) if config.tied else ()
+        spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same
         weights.check_all_read(*_DERIVED, *spare)
     return model.eval().requires_grad_(False)
 
 
-def places(config: ModelConfig, prefix: str = "model.") -> Iterator[Place]:
+def places(config: ModelConfig) -> Iterator[Place]:
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, inner = config.hidden_size, config.intermediate_size
     norms = {
@@ -56,9 +54,9 @@ def places(config: ModelConfig, prefix: str = "model.") -> Iterator[Place]:
             "mlp_after": "post_feedforward_layernorm",
         },
     }[config.family.norms]
-    yield Place("embed", ((f"{prefix}embed_tokens", config.vocab_size),))
+    yield Place("embed", (("model.embed_tokens", config.vocab_size),))
     for number in range(config.layers):
-        ours, theirs = f"layers.{number}.", f"{prefix}layers.{number}."
+        ours, theirs = f"layers.{number}.", f"model.layers.{number}."
         attention, mlp = theirs + "self_attn.", theirs + "mlp."
         qkv = ((f"{attention}q_proj", queries), (f"{attention}k_proj", keys), (f"{attention}v_proj", keys))
         yield Place(f"{ours}attention.qkv", qkv, f"{attention}qkv_proj")
@@ -76,7 +74,7 @@ def places(config: ModelConfig, prefix: str = "model.") -> Iterator[Place]:
             yield Place(
                 f"{ours}attention.k_norm", ((f"{attention}k_norm", keys if whole else config.head_dim),)
             )
-    yield Place("norm", ((f"{prefix}norm", hidden),))
+    yield Place("norm", (("model.norm", hidden),))
     yield Place("head", (("model.embed_tokens" if config.tied else "lm_head", config.vocab_size),))
 
 
@@ -86,10 +84,10 @@ def export(model: Decoder) -> dict[str, Tensor]:
     for place in places(model.config):
         module = model.get_submodule(place.ours)
         for kind, value in module.named_parameters(recurse=False):
-            weight: Tensor = value.detach()
-            if isinstance(module, Norm) and model.config.family.norm_plus_one:
-                weight = weight - 1
-            parts = torch.split(weight, [rows for _, rows in place.parts])
+            added = isinstance(module, Norm) and model.config.family.norm_plus_one
+            parts = torch.split(
+                value.detach() - added if added else value.detach(), [rows for _, rows in place.parts]
+            )
             names = [f"{name}.{kind}" for name, _ in place.parts]
             found.update({name: part.clone() for name, part in zip(names, parts, strict=True)})
     return found

@@ -1,5 +1,5 @@
 """One decoder for all families, driven by its config. How queries meet keys is the caller's: paged when serving,
-plain when training or embedding."""
+plain when training."""
 
 from collections.abc import Callable
 

@@ -43,19 +43,13 @@ class Scheduler:
 
     def plan(self) -> Plan:
         """Running first, then those that wait: nobody before an equal that came earlier."""
-        plan, most = Plan(), self._config.step_tokens
-        crowded = False
+        plan, most, before = Plan(), self._config.step_tokens, self.preemptions
         for sequence in list(self.running):
             count = min(_gap(sequence), most - plan.tokens)
-            if not sequence.running or not count:
-                continue  # the former: it made room for an older one
-            while not self._make_room(plan, sequence, count):
-                crowded = True
-                self._preempt(self.running[-1])
-                if not sequence.running:
-                    break
-            else:
+            # it may have made room for an older one
+            if sequence.running and count and self._clear(plan, sequence, count):
                 self._take(plan, sequence, count)
+        crowded = self.preemptions > before
         while not crowded and self._waiting and plan.tokens < most:
             sequence = self._waiting[0][-1]
             if len(self.running) >= self._config.max_seqs or not self._admit(
@@ -167,6 +161,15 @@ class Scheduler:
         sequence.published = min(sequence.published, place)
         if missing > 0:
             table += self.pool.take(missing, table[-1] if table else 0)
+        return True
+
+    def _clear(self, plan: Plan, sequence: Sequence, count: int) -> bool:
+        """Make room at the cost of the last in line, which may be the sequence itself: then False."""
+        while not self._make_room(plan, sequence, count):
+            last = self.running[-1]
+            self._preempt(last)
+            if last is sequence:
+                return False
         return True
 
     def _preempt(self, sequence: Sequence) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
@@ -15,7 +16,7 @@ from local_backend.loader import export, load  # noqa: E402
 from local_backend.model import Decoder  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.tokenizer import Tokenizer  # noqa: E402
-from local_backend.types import Delta, Finish, Full, Job, Sampling, Sequence  # noqa: E402
+from local_backend.types import BadJob, Delta, Finish, Full, Job, Sampling  # noqa: E402
 from tests.shared import shared  # noqa: E402
 
 CONFIG = ModelConfig(
@@ -81,24 +82,15 @@ def test_the_engine_agrees_with_attention_written_out(model: Decoder) -> None:
     assert alone(model)[:3] == [reference(model, prompt, 12) for prompt in PROMPTS[:3]]
 
 
+def test_alone_is_as_in_a_batch_of_32(model: Decoder) -> None:
+    many = [[*prompt, other] for prompt in PROMPTS for other in range(6)][:32]
+    apart = [generate(Engine(model, EngineConfig()), [prompt])[0] for prompt in many]
+    assert generate(Engine(model, EngineConfig()), many) == apart
+
+
 @pytest.mark.parametrize("joins", [0, 1, 3])
 def test_company_changes_nothing(model: Decoder, joins: int) -> None:
     assert generate(Engine(model, EngineConfig()), PROMPTS, joins) == alone(model)
-
-
-@pytest.mark.parametrize("asked", [{}, {"temperature": 1.0, "seed": 4, "presence_penalty": 0.5}])
-def test_steps_that_overlap_change_nothing(model: Decoder, asked: dict[str, Any]) -> None:
-    found = [
-        generate(Engine(model, EngineConfig(overlap=overlap)), PROMPTS, joins=1, **asked)
-        for overlap in (True, False)
-    ]
-    assert found[0] == found[1] == alone(model, **asked)
-
-
-def test_thirty_two_at_once_are_as_each_alone(model: Decoder) -> None:
-    prompts = [PROMPTS[number % 6] + [number] for number in range(32)]
-    each = [generate(Engine(model, EngineConfig()), [prompt])[0] for prompt in prompts]
-    assert generate(Engine(model, EngineConfig()), prompts) == each
 
 
 @pytest.mark.parametrize("chunk", [1, 5, 16, 17])
@@ -123,7 +115,11 @@ def test_a_known_beginning_is_not_computed_again(model: Decoder) -> None:
     )
     while engine.has_work:
         engine.step()
-    assert cached[-1] == (len(prompt) - 1) // 16 * 16, "all but the last token's block"
+    assert cached[-1] == len(prompt) // 16 * 16
+    engine.add(Job(prompt[:48], Sampling(temperature=0.0)), lambda _, delta: cached.append(delta.cached))
+    while engine.has_work:
+        engine.step()
+    assert cached[-1] == 47, "of a prompt of whole blocks the last token is computed again"
     assert generate(engine, [prompt]) == first
 
 
@@ -146,22 +142,124 @@ def test_a_seed_draws_the_same_whoever_shares_the_batch(model: Decoder) -> None:
     assert alone(model, **asked) != alone(model, **{**asked, "seed": 12})
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
-def test_an_abort_in_any_phase_gives_its_blocks_back(model: Decoder, steps: int) -> None:
-    engine = Engine(model, EngineConfig(step_tokens=16, max_seqs=2))
+def test_an_abort_in_any_phase_gives_its_blocks_back(model: Decoder, steps: int, overlap: bool) -> None:
+    engine = Engine(model, EngineConfig(step_tokens=16, max_seqs=2, overlap=overlap))
     ended: list[Finish | None] = []
     sampling = Sampling(temperature=0.0, max_tokens=50)
-    added: list[Sequence] = [
-        engine.add(Job(p, sampling), lambda _, d: ended.append(d.finish))[0] for p in PROMPTS
+    added = [
+        one
+        for prompt in PROMPTS
+        for one in engine.add(Job(prompt, sampling, choices=2), lambda _, delta: ended.append(delta.finish))
     ]
     for _ in range(steps):
         engine.step()
-    for sequence in added:
+    for sequence in (*added, *added):
         engine.abort(sequence)
-        engine.abort(sequence)
-    assert ended.count(Finish.ABORT) == len(PROMPTS)
-    assert not engine.has_work
+        engine.pool.check_integrity([one.table for one in engine.scheduler.sequences()])
+    assert ended.count(Finish.ABORT) == len(added)
+    assert ended[-1] is Finish.ABORT
+    while engine.has_work:
+        engine.step()
+    assert ended[-1] is Finish.ABORT, "nothing comes after the end"
     assert engine.pool.used == 0
+    engine.close()
+
+
+@pytest.mark.parametrize("room", [256, 8], ids=["room for all", "preempting"])
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"temperature": 0.9, "top_p": 0.95, "seed": 11},
+        {"temperature": 0.9, "frequency_penalty": 1.0, "repetition_penalty": 1.3, "seed": 3},
+        {"ignore_eos": True, "grammar": "every third", "temperature": 1.0},
+    ],
+    ids=["greedy", "seeded", "penalised", "grammar"],
+)
+def test_overlapping_steps_change_nothing(model: Decoder, asked: dict[str, Any], room: int) -> None:
+    per_block = 4 * 2 * 2 * 2 * 8 * 16
+    found = []
+    for overlap in (False, True):
+        config = EngineConfig(kv_memory=per_block * room, overlap=overlap)
+        engine = Engine(model, config, compile=lambda text: EveryThird())
+        found.append(generate(engine, PROMPTS, 1, **asked))
+        assert bool(engine.scheduler.preemptions) == (room == 8)
+        engine.close()
+    assert found[0] == found[1]
+    assert all(len(one) == 12 for one in found[0])
+    if "grammar" in asked:
+        assert all(token % 3 == at % 3 for one in found[0] for at, token in enumerate(one))
+
+
+class EveryThird:
+    """A grammar that allows the ids equal to its place, modulo three."""
+
+    def __init__(self) -> None:
+        self._place = 0
+
+    def mask(self) -> Any:
+        bits = [int(token % 3 == self._place) for token in range(64)]
+        return numpy.packbits(numpy.array(bits, numpy.uint8), bitorder="little").view(numpy.int32)
+
+    def accept(self, token: int) -> bool:
+        self._place = (self._place + 1) % 3
+        return token % 3 == (self._place - 1) % 3
+
+
+def test_a_grammar_that_does_not_compile_ends_its_choices_alone(model: Decoder) -> None:
+    def compile(text: str) -> EveryThird:
+        raise ValueError(text)
+
+    engine = Engine(model, EngineConfig(), compile=compile)
+    ended: list[Finish | None] = []
+    engine.add(Job([1], Sampling(grammar="?"), choices=2), lambda _, delta: ended.append(delta.finish))
+    engine.add(Job([1], Sampling(max_tokens=1)), lambda _, delta: ended.append(delta.finish))
+    while engine.has_work:
+        engine.step()
+    assert sorted(str(one) for one in ended) == ["Finish.ERROR", "Finish.ERROR", "Finish.LENGTH"]
+    engine.close()
+
+
+def test_choices_are_drawn_apart_and_computed_together(model: Decoder) -> None:
+    sampling = Sampling(temperature=1.0, max_tokens=10, seed=5)
+    told: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    engine = Engine(model, EngineConfig(max_seqs=2))  # the third waits, and finds its prompt in the cache
+    engine.add(Job(PROMPTS[4], sampling, choices=3), lambda choice, delta: told[choice].extend(delta.ids))
+    while engine.has_work:
+        engine.step()
+    assert engine.metrics.tokens_in < 2 * len(PROMPTS[4])
+    for choice in told:
+        alone: list[int] = []
+        engine = Engine(model, EngineConfig())
+        first = engine.add(
+            Job(PROMPTS[4], sampling, choices=3),
+            lambda one, delta, choice=choice, alone=alone: alone.extend(delta.ids) if one == choice else None,  # type: ignore[misc]
+        )
+        for other in first[:choice] + first[choice + 1 :]:
+            engine.abort(other)
+        while engine.has_work:
+            engine.step()
+        assert alone == told[choice]
+    assert len({tuple(one) for one in told.values()}) == 3
+
+
+@pytest.mark.parametrize(
+    ("job", "told"),
+    [
+        (Job([], Sampling()), "0 tokens"),
+        (Job([1] * 256, Sampling()), "256 tokens"),
+        (Job([64], Sampling()), "no token 64"),
+        (Job([1], Sampling(logit_bias=((70, 1.0),))), "no token 70"),
+        (Job([1], Sampling(grammar="x")), "grammars"),
+    ],
+)
+def test_a_job_that_cannot_be_done_is_refused(model: Decoder, job: Job, told: str) -> None:
+    engine = Engine(model, EngineConfig())
+    with pytest.raises(BadJob, match=told):
+        engine.add(job, lambda _, delta: None)
+    assert not engine.has_work
 
 
 def test_a_full_queue_says_so(model: Decoder) -> None:

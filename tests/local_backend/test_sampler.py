@@ -1,97 +1,139 @@
-"""From logits to ids: what each field does to a row, and that no row minds its neighbours."""
+"""Draws against the same written out in numpy."""
 
 from typing import Any
 
-import numpy as np
+import numpy
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
-from local_backend.sampler import Sampler  # noqa: E402
+from local_backend.sampler import Sampler, _keep_top_k, _keep_top_p  # noqa: E402
 from local_backend.types import Draw, Sampling, Sequence  # noqa: E402
 
-SIZE = 40
-LOGITS = torch.linspace(3.0, -3.0, SIZE)  # the likeliest is 0
+SIZE = 300
 
 
-def draw(
-    position: int = 2, tokens: tuple[int, ...] = (1, 2), counts: dict[int, int] | None = None, **asked: Any
-) -> Draw:
-    sampling = Sampling(**{"temperature": 0.0, **asked})
-    sequence = Sequence(0, list(tokens), 2, 99, sampling, lambda choice, delta: None, counts=counts or {})
-    return Draw(0, sequence, position)
+def draw(position: int = 5, prompt: list[int] | None = None, **asked: Any) -> Draw:
+    tokens = prompt or [1, 2, 3]
+    one = Sequence(0, tokens, len(tokens), 100, Sampling(**asked), lambda choice, delta: None)
+    return Draw(0, one, position)
 
 
-def ids(*draws: Draw, masks: Any = None) -> list[int]:
-    rows = LOGITS.repeat(len(draws), 1)
-    found: list[int] = Sampler(SIZE, eos=(0,))(rows, list(draws), masks).ids.tolist()
-    return found
+def softmax(row: Any) -> Any:
+    found = numpy.exp(row - row.max())
+    return found / found.sum()
 
 
-def many(**asked: Any) -> list[int]:
-    """Two thousand draws, each of a seed of its own."""
-    return ids(*(draw(temperature=1.0, seed=seed, **asked) for seed in range(2000)))
+def kept(rows: Any) -> list[set[int]]:
+    return [set(numpy.flatnonzero(numpy.isfinite(row)).tolist()) for row in rows.numpy()]
 
 
-def test_greedy_takes_the_likeliest() -> None:
-    assert ids(draw()) == [0]
+def test_top_k_and_top_p_keep_what_numpy_keeps() -> None:
+    torch.manual_seed(1)
+    for scale in (0.1, 3.0):  # flat: most of the vocabulary is in; steep: a few ids
+        rows = torch.randn(6, SIZE) * scale
+        order = numpy.argsort(-rows.numpy(), axis=1)
+        most = [1, 2, 7, 50, 299, 1000]
+        assert kept(_keep_top_k(rows, most)) == [
+            set(line[:k].tolist()) for line, k in zip(order, most, strict=True)
+        ]
+        nuclei = [1e-6, 0.1, 0.5, 0.9, 0.99, 0.999]
+        expected = []
+        for row, line, p in zip(rows.numpy().astype(float), order, nuclei, strict=True):
+            reached = numpy.cumsum(softmax(row)[line])
+            expected.append(set(line[: int(numpy.searchsorted(reached, p)) + 1].tolist()))
+        assert kept(_keep_top_p(rows, torch.tensor(nuclei))) == expected
 
 
-@pytest.mark.parametrize(
-    ("asked", "counts", "expected"),
-    [
-        ({"logit_bias": ((0, -100.0),)}, {}, 1),
-        ({"logit_bias": ((30, 100.0),)}, {}, 30),
-        ({"presence_penalty": 1.0}, {0: 1}, 1),
-        ({"frequency_penalty": 0.4}, {0: 3, 1: 1}, 2),
-        ({"repetition_penalty": 2.0}, {0: 1}, 3),  # 1 and 2 stand in the prompt
-        ({"min_tokens": 1}, {}, 1),  # 0 would end it
-        ({"min_tokens": 1, "stop_ids": (1,)}, {}, 2),
-    ],
-)
-def test_what_is_asked_for_changes_the_row(
-    asked: dict[str, Any], counts: dict[int, int], expected: int
-) -> None:
-    changed, beside = ids(draw(counts=counts, **asked), draw())
-    assert changed == expected
-    assert beside == 0, "its neighbour asked for nothing"
+def test_draws_follow_the_probabilities() -> None:
+    torch.manual_seed(2)
+    row = torch.randn(20)
+    count, temperature = 20_000, 0.7
+    sampler = Sampler(20, ())
+    draws = [draw(position, temperature=temperature, seed=3) for position in range(count)]
+    ids = sampler(row.repeat(count, 1), draws).ids.numpy()
+    expected = softmax(row.numpy() / temperature) * count
+    chi = ((numpy.bincount(ids, minlength=20) - expected) ** 2 / expected).sum()
+    assert chi < 43.8, "19 degrees of freedom, one chance in a thousand"
 
 
-def test_a_mask_leaves_only_what_a_grammar_allows() -> None:
-    allowed = np.zeros(2, dtype=np.int32)
-    allowed[0] = 1 << 7 | 1 << 9
-    assert ids(draw(), draw(grammar="any"), masks={1: allowed}) == [0, 7]
+def test_min_p_drops_what_is_far_from_the_best() -> None:
+    row = torch.tensor([0.0, 1.0, 2.0, 3.0]).repeat(500, 1)
+    draws = [draw(position, temperature=1.0, min_p=0.3, seed=1) for position in range(500)]
+    assert set(Sampler(4, ())(row, draws).ids.tolist()) == {2, 3}  # e**-1 = 0.37, e**-2 = 0.14
 
 
-def test_draws_follow_the_softmax() -> None:
-    counted = np.bincount(many(), minlength=SIZE)
-    expected = LOGITS.softmax(-1).numpy() * 2000
-    chi2 = ((counted - expected) ** 2 / expected).sum()
-    assert chi2 < 80, "39 degrees of freedom: above 80 once in 7,000 times, and these seeds are fixed"
+def test_a_draw_depends_on_its_own_row_alone() -> None:
+    torch.manual_seed(4)
+    rows = torch.randn(4, SIZE)
+    draws = [
+        draw(9, temperature=1.0, seed=1, top_p=0.9),
+        draw(9, temperature=1.0, seed=1, choice=1),
+        draw(10, temperature=1.0, seed=1, top_k=40),
+        draw(9, temperature=0.0),
+    ]
+    sampler = Sampler(SIZE, ())
+    together = sampler(rows.clone(), draws).ids.tolist()
+    apart = [sampler(rows[at : at + 1].clone(), [one]).ids.item() for at, one in enumerate(draws)]
+    assert together == apart
+    same = torch.zeros(2, SIZE)
+    assert len(set(sampler(same, draws[:2]).ids.tolist())) == 2, "choices draw apart"
 
 
-def test_cuts_keep_what_numpy_keeps() -> None:
-    chances = LOGITS.softmax(-1).numpy()
-    nucleus = int((chances.cumsum() - chances < 0.5).sum())
-    assert set(many(top_k=3)) == {0, 1, 2}
-    assert set(many(top_p=0.5)) == set(range(nucleus))
-    assert set(many(min_p=0.5)) == set(np.flatnonzero(chances >= 0.5 * chances[0]).tolist())
+def test_penalties_and_biases_are_those_of_the_definitions() -> None:
+    torch.manual_seed(5)
+    row = torch.randn(1, SIZE)
+    one = draw(
+        6, [10, 11, 12], temperature=0.0, presence_penalty=0.5, frequency_penalty=0.25, repetition_penalty=1.5,
+        logit_bias=((7, 2.0), (10, -1.0)), logprobs=0,
+    )  # fmt: skip
+    one.sequence.counts = {12: 1, 20: 3}
+    expected = row[0].numpy().astype(float).copy()
+    expected[7] += 2
+    expected[10] -= 1
+    for token in (10, 11, 12, 20):
+        expected[token] = expected[token] / 1.5 if expected[token] > 0 else expected[token] * 1.5
+    for token, times in one.sequence.counts.items():
+        expected[token] -= 0.5 + 0.25 * times
+    logits = row.clone()
+    Sampler(SIZE, ())._edit(logits, [one], {})
+    numpy.testing.assert_allclose(logits[0].numpy(), expected, rtol=1e-5)
 
 
-def test_a_seed_draws_the_same_in_any_company_and_choices_differ() -> None:
-    alone = ids(draw(temperature=1.0, seed=7))
-    crowd = ids(
-        *(draw(temperature=1.0, seed=seed, top_k=5) for seed in range(6)), draw(temperature=1.0, seed=7)
-    )
-    assert crowd[-1] == alone[0]
-    assert len({tuple(ids(draw(temperature=5.0, seed=7, choice=choice))) for choice in range(8)}) > 1
+def test_the_end_is_not_drawn_before_min_tokens() -> None:
+    row = torch.zeros(1, SIZE)
+    row[0, 42], row[0, 43] = 9.0, 8.0
+    sampler = Sampler(SIZE, eos=(42,))
+    asked: dict[str, Any] = {"temperature": 0.0, "min_tokens": 3, "stop_ids": frozenset({43})}
+    assert sampler(row.clone(), [draw(5, **asked)]).ids.item() not in (42, 43)
+    assert sampler(row.clone(), [draw(6, **asked)]).ids.item() == 42
 
 
-def test_logprobs_are_of_the_row_as_the_model_gave_it() -> None:
-    draws = [draw(), draw(logprobs=2, logit_bias=((0, -100.0),))]
-    drawn = Sampler(SIZE, eos=())(LOGITS.repeat(2, 1), draws)
-    [(place, found)] = drawn.logprobs(draws).items()
-    chances = LOGITS.log_softmax(-1)
-    assert place == 1
-    assert found[0] == pytest.approx(float(chances[1]))
-    assert [token for token, _ in found[1]] == [0, 1]
+def test_logprobs_are_of_the_raw_distribution() -> None:
+    torch.manual_seed(6)
+    rows = torch.randn(3, SIZE)
+    draws = [
+        draw(temperature=0.0),
+        draw(temperature=2.0, logprobs=3, logit_bias=((5, 50.0),)),
+        draw(logprobs=0),
+    ]
+    drawn = Sampler(SIZE, ())(rows.clone(), draws)
+    told = drawn.logprobs(draws)
+    assert set(told) == {1, 2}
+    expected = numpy.log(softmax(rows[1].numpy().astype(float)))
+    assert drawn.ids[1] == 5
+    assert told[1].drawn == pytest.approx(expected[5], abs=1e-5)
+    best = numpy.argsort(-expected)[:3]
+    assert [token for token, _ in told[1].likeliest] == best.tolist()
+    assert [value for _, value in told[1].likeliest] == pytest.approx(expected[best].tolist(), abs=1e-5)
+    assert told[2].likeliest == ()
+
+
+def test_a_mask_leaves_only_what_it_allows() -> None:
+    bits = numpy.zeros(320, numpy.uint8)
+    bits[[3, 299]] = 1
+    mask = numpy.packbits(bits, bitorder="little").view(numpy.int32)
+    rows = torch.randn(200, SIZE)
+    draws = [draw(at, temperature=1.0, seed=at, grammar="x") for at in range(200)]
+    ids = Sampler(SIZE, ())(rows, draws, dict.fromkeys(range(200), mask)).ids
+    assert set(ids.tolist()) == {3, 299}

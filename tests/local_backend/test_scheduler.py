@@ -2,7 +2,6 @@
 
 import random
 from collections import deque
-from typing import Any
 
 import pytest
 
@@ -12,7 +11,7 @@ from local_backend.scheduler import Scheduler
 from local_backend.types import Finish, Full, Plan, Sampling, Sequence
 
 
-def sequence(number: int, tokens: list[int], answer: int = 4, **more: Any) -> Sequence:
+def sequence(number: int, tokens: list[int], answer: int = 4, priority: int = 0) -> Sequence:
     length = len(tokens)
     return Sequence(
         number,
@@ -22,7 +21,7 @@ def sequence(number: int, tokens: list[int], answer: int = 4, **more: Any) -> Se
         Sampling(),
         lambda choice, delta: None,
         arrived=number,
-        **more,
+        priority=priority,
     )
 
 

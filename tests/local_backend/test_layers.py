@@ -1,0 +1,34 @@
+"""Linear layers of int8: near to fp32, and every row for itself."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+
+from local_backend.layers import Int8, Int8Embedding, quantise  # noqa: E402
+
+
+def test_int8_is_the_product_of_whole_numbers_written_out() -> None:
+    torch.manual_seed(1)
+    weight, bias, x = torch.randn(48, 64), torch.randn(48), torch.randn(5, 64)
+    x[3] *= 1000  # a row of another size must not coarsen the others
+    layer = Int8(weight, bias)
+    whole, scale = quantise(weight)
+    step = x.abs().amax(1, keepdim=True) / 127
+    expected = (x / step).round() @ whole.float().T * scale.T * step + bias
+    torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-3)
+    exact = x @ weight.T + bias
+    assert ((layer(x) - exact).norm(dim=1) / exact.norm(dim=1)).max() < 0.03
+
+
+def test_an_int8_row_depends_on_no_other() -> None:
+    torch.manual_seed(2)
+    layer, x = Int8(torch.randn(96, 128), None), torch.randn(33, 128)
+    together = layer(x)
+    for row in range(33):
+        assert torch.equal(layer(x[row : row + 1])[0], together[row])
+
+
+def test_a_table_of_int8_is_read_back_nearly() -> None:
+    weight = torch.randn(10, 64)
+    found = Int8Embedding(weight)(torch.tensor([3, 7]))
+    assert (found - weight[[3, 7]]).abs().max() <= weight.abs().max() / 127
