@@ -50,6 +50,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
         {"head_dim": 16, "sliding_window": 9, "query_pre_attn_scalar": 24, "num_hidden_layers": 7},
     ),
     "phi 3": ("Phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4}}),
+    "phi 3, window": ("Phi3", {"sliding_window": 9}),
     "phi 3, partly rotated": (
         "Phi3", {"rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "partial_rotary_factor": 0.5}}
     ),
@@ -63,6 +64,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
     "olmo 2": ("Olmo2", {}),
     "smollm 3": ("SmolLM3", {}),
+    "smollm 3, window": ("SmolLM3", {"use_sliding_window": True, "sliding_window": 9}),
 }  # fmt: skip
 PROMPT = [(7 * place + place * place // 3) % 96 for place in range(45)]
 

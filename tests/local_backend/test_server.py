@@ -1,10 +1,12 @@
 """The engine's HTTP face, as a program of its own, with the official SDK."""
 
+import json
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import openai
@@ -128,6 +130,78 @@ def test_a_seed_repeats_and_choices_differ(client: httpx.Client) -> None:
     first, second = (chat(client, "xyz", **asked).json()["choices"] for _ in range(2))
     assert [one["message"] for one in first] == [one["message"] for one in second]
     assert len({one["message"]["content"] for one in first}) > 1
+
+
+def test_a_biased_token_is_forced_or_never_drawn(client: httpx.Client) -> None:
+    (wanted,) = client.post("/tokenize", json={"prompt": "x"}).json()["tokens"]
+    asked = {"temperature": 0, "max_tokens": 6}
+    forced = chat(client, "hello", logit_bias={wanted: 100}, **asked).json()["choices"][0]
+    assert forced["message"]["content"] == "x" * 6
+    scored = chat(client, "hello", logprobs=True, top_logprobs=1, **asked).json()["choices"][0]
+    best = scored["logprobs"]["content"][0]["token"]
+    (first,) = client.post("/tokenize", json={"prompt": best}).json()["tokens"]
+    others = chat(client, "hello", logit_bias={first: -100}, **asked).json()["choices"][0]
+    assert not others["message"]["content"].startswith(best)
+
+
+@pytest.mark.parametrize(
+    "penalty",
+    [{"frequency_penalty": 2}, {"presence_penalty": 2}, {"repetition_penalty": 2}],
+    ids=lambda one: next(iter(one)),
+)
+def test_a_penalty_widens_the_choice_of_words(client: httpx.Client, penalty: dict[str, float]) -> None:
+    asked = {"temperature": 0, "max_tokens": 60, "ignore_eos": True, "logprobs": True}
+    plain, wider = (
+        len(
+            {
+                token["token"]
+                for token in chat(client, "hello", **asked, **more).json()["choices"][0]["logprobs"][
+                    "content"
+                ]
+            }
+        )
+        for more in ({}, penalty)
+    )
+    assert wider > plain
+
+
+def test_min_tokens_holds_the_end_back(client: httpx.Client) -> None:
+    plain, longer = (
+        chat(client, "hello", temperature=0, max_tokens=120, **more).json()
+        for more in ({}, {"min_tokens": 100})
+    )
+    assert plain["choices"][0]["finish_reason"] == "stop"
+    assert plain["usage"]["completion_tokens"] < 100 <= longer["usage"]["completion_tokens"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_logprobs_are_told_for_each_token_of_each_choice(client: httpx.Client, stream: bool) -> None:
+    asked = {"n": 2, "seed": 4, "temperature": 1.5, "max_tokens": 5, "ignore_eos": True}
+    response = chat(client, "hello", logprobs=True, top_logprobs=3, stream=stream, **asked)
+    choices = (
+        [one for event in events(response.text) for one in event["choices"]]
+        if stream
+        else response.json()["choices"]
+    )
+    for index in (0, 1):
+        told = [
+            token
+            for one in choices
+            if one["index"] == index and one["logprobs"]
+            for token in one["logprobs"]["content"]
+        ]
+        assert len(told) == 5
+        for token in told:
+            values = [other["logprob"] for other in token["top_logprobs"]]
+            assert len(values) == 3
+            assert values == sorted(values, reverse=True)
+            assert token["logprob"] <= values[0] <= 0
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    lines = [line.removeprefix("data: ") for line in text.splitlines() if line]
+    assert lines.pop() == "[DONE]"
+    return [json.loads(line) for line in lines]
 
 
 @pytest.mark.parametrize(
