@@ -1,5 +1,6 @@
 """Gemini's routes: `/v1beta/models/{model}:{method}` (or `/v1/…`) names what the bodies of other dialects name."""
 
+import re
 from typing import NamedTuple
 
 from gateway.core.failure import BadRequest
@@ -8,6 +9,8 @@ from gateway.edge.inference import Inference
 from gateway.wire.base import Dialect, Reading
 from gateway.wire.registry import DIALECTS
 
+# The name comes decoded out of the path, and goes into another one: nothing in it may end that.
+_NAME = re.compile(r"[!\"$->@-~]{1,256}")
 # A key in the query would be the client's, and end in the provider's logs; keys come in headers here.
 _KEPT_BACK = ("key=", "access_token=")
 
@@ -34,8 +37,9 @@ class ModelMethod(Inference):
 
     def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
         model, _, name = scope["path"].partition("/models/")[2].rpartition(":")
-        if not 0 < len(model) <= 256:
-            raise BadRequest("the path must name a model", code="missing_required_parameter", param="model")
+        if not _NAME.fullmatch(model):
+            message = "the path must name a model, in at most 256 visible ASCII characters without ? and #"
+            raise BadRequest(message, code="invalid_value", param="model")
         asked = scope["query_string"].decode("latin-1").split("&")
         query = "&".join(one for one in asked if one and not one.startswith(_KEPT_BACK))
         stream, dialect = METHODS[name].stream, self._dialect

@@ -14,7 +14,9 @@ from gateway.edge.server import MOST_HEAD
 
 MOST_HEADERS = 200
 _HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]]{1,255}")
-_BAD_PATH = re.compile(rb"//|/\.\.?(?:/|$)|%2e|%2f|%5c|%00|[\\\x00-\x20\x7f-\xff]|;", re.IGNORECASE)
+_BAD_PATH = re.compile(
+    rb"//|/\.\.?(?:/|$)|%2e|%2f|%5c|%7f|%[01][0-9a-f]|[\\\x00-\x20\x7f-\xff]|;", re.IGNORECASE
+)
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # Of these a second one would make two truths; others may repeat, as HTTP allows.
 _SINGLE = frozenset(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import KEY, Running, gateway, policies
+from tests.running import ACCESS, KEY, Running, gateway, policies
 from tests.scripted import CHAT, Provider, answer
 
 CANARY = "sk-provider-canary-0123456789"
@@ -104,6 +104,7 @@ MALFORMED = {
     "an encoded slash": post(path="/v1%2fchat/completions"),
     "a semicolon": post(path="/v1/chat/completions;x"),
     "a NUL in the path": post(path="/v1/chat/completions%00"),
+    "an encoded line break in the path": post(path="/v1/files/x%0D%0Ay"),
     "a climb out of an object": post(path="/v1/files/..%2f..%2fadmin"),
     "length beside chunks": post(BODY, "Transfer-Encoding: chunked"),
     "two lengths": post(BODY, f"Content-Length: {len(BODY)}"),
@@ -292,3 +293,28 @@ async def test_our_credential_in_a_providers_error_is_masked(running: Running, p
     told = await say(running.port, post())
     assert (told.status, CANARY.encode() in told.body) == (400, False)
     assert b"***" in told.body
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gemini-x%3F%0D%0AX-Evil:%201%0D%0A",
+        "gemini-x%0D%0AX-Evil:%201",
+        "gemini-x%3Fkey=1",
+        "gemini-x%23y",
+        "gemini-x%20y",
+        "gemini-x%C3%A9",
+        "gemini-x%7F",
+    ],
+)
+async def test_a_models_name_in_the_path_cannot_write_the_providers_head(
+    tmp_path: Path, provider: Provider, name: str
+) -> None:
+    host = provider.url.removesuffix("/v1")
+    providers = f"kind: providers\nproviders: {{g: {{type: gemini, api_key: k, base_url: '{host}'}}}}\n"
+    models = 'kind: models\nmodels: {"gemini-*": {targets: [{provider: g}]}}\n'
+    provider.script = [answer({"candidates": []})]
+    async with gateway(tmp_path, f"{providers}---\n{models}---\n{ACCESS}") as one:
+        told = await say(one.port, post('{"contents": []}', path=f"/v1beta/models/{name}:generateContent"))
+    heads = [(asked.line, asked.headers) for asked in provider.asked]
+    assert (told.status, heads) == (400, [])
