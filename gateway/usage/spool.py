@@ -19,7 +19,7 @@ from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
 SYNC = 1.0  # seconds
-RETRY = 1.0  # seconds between looks whether a disk that was full has room again
+COMPLAIN = 60.0  # seconds between complaints of the same
 
 Log = Callable[[str, str], None]
 
@@ -39,8 +39,7 @@ class Spool:
         self._folder, self._worker = folder, worker
         self._meters, self._log, self._clock = meters, log, clock
         self._open: dict[str, bytes] = {}  # begin lines of calls in flight, carried over at a rotation
-        self._retry_at = 0.0  # set while there is no room
-        self._complained = -60.0
+        self._complained = -COMPLAIN
         folder.mkdir(parents=True, exist_ok=True)
         self._tape = self._new_tape()
 
@@ -68,22 +67,23 @@ class Spool:
 
     def _write(self, line: bytes) -> None:
         try:
-            if self._retry_at and self._clock() < self._retry_at:
-                raise OSError("there was no room a moment ago")
             if self._tape.size > ROTATE:
                 self._turn_page()
             self._tape.append(line)
         except OSError as error:
             self._lose(error)
             return
-        self._retry_at = 0.0
         self._meters.usage_events.add(("spool", "written"))
 
     def _turn_page(self) -> None:
         """Start the next file; calls in flight are begun again in it, so that each file stands alone."""
         tape = self._new_tape()
-        if self._open:
-            tape.append(b"".join(self._open.values()))
+        try:
+            if self._open:
+                tape.append(b"".join(self._open.values()))
+        except OSError:
+            tape.close()  # empty, and let go: the collector removes it
+            raise
         self._tape.close()
         self._tape = tape
 
@@ -95,8 +95,6 @@ class Spool:
     def _lose(self, error: OSError) -> None:
         self._meters.usage_events.add(("spool", "dropped"))
         now = self._clock()
-        if not self._retry_at or now >= self._retry_at:
-            self._retry_at = now + RETRY
-        if now - self._complained >= 60:
+        if now - self._complained >= COMPLAIN:
             self._complained = now
             self._log("error", f"usage events cannot be written ({error.strerror or error}): they are lost")

@@ -107,7 +107,7 @@ class Crossing:
             # Fronts and backs name what they refuse. A value of a kind that none of them thought of ends here.
             raise BadRequest(
                 "a value of this call is not of the kind its API takes, and cannot be translated for the model's "
-                f"provider ({error})",
+                "provider; check the kinds of its fields",
                 code="invalid_value",
             ) from error
 

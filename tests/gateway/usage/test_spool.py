@@ -73,16 +73,35 @@ def test_a_full_disk_is_told_once_a_minute_and_calls_go_on(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", full)
-    big = call(2, team="t" * WINDOW)
-    spool.begin(big)
-    spool.begin(call(3))
+    for number in (2, 3):
+        spool.begin(call(number, team="t" * WINDOW))
     assert meters.usage_events.values["spool", "dropped"] == 2
     assert said == ["usage events cannot be written (No space left on device): they are lost"]
     monkeypatch.setattr(os, "posix_fallocate", allocate)
-    now[0] += 1.5
     spool.begin(call(4))
     assert meters.usage_events.values["spool", "written"] == 2
     spool.close()
+
+
+def test_a_page_that_cannot_be_turned_leaves_nothing_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "ROTATE", 1)
+    spool = make(tmp_path)
+    spool.begin(call(1))
+    before = set(os.listdir("/proc/self/fd"))
+
+    def full(fd: int, offset: int, length: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        for number in range(2, 6):
+            spool.begin(call(number))
+    assert set(os.listdir("/proc/self/fd")) == before
+    spool.end(call(1))
+    spool.close()
+    assert lines(tmp_path)[-1][-1]["e"] == "end"
 
 
 async def test_the_file_is_brought_to_the_disk_while_it_lives(
