@@ -10,7 +10,7 @@ from functools import lru_cache
 from typing import Any
 
 from gateway.edge.asgi import App, Receive, Scope, Send
-from gateway.edge.server import MOST_HEAD
+from gateway.edge.connection import MOST_HEAD
 
 MOST_HEADERS = 200
 _HOST = re.compile(rb"[A-Za-z0-9.\-:\[\]]{1,255}")

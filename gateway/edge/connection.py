@@ -1,0 +1,223 @@
+"""One client connection: strict HTTP/1.1 by httptools, requests answered one at a time and in their order.
+
+The application sees a client leave through `scope["gateway.hangup"]`, a callable it may set: no task has to
+wait on `receive()` for it, for plain calls as for streams. `scope["gateway.task"]` is the task that serves the
+request, `scope["gateway.abort"]` cuts the connection.
+
+It is what uvicorn's server asks of a protocol, and not uvicorn's own: that one cannot tell of hang-ups, bounds
+neither the size nor the time of a head, and costs twice as much per call.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Any
+from urllib.parse import unquote
+
+import httptools
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from gateway.edge.cycle import Cycle, Header, status_line
+
+MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
+MOST_PIPELINED = 16  # requests that may wait for the answers before them
+
+_END = b"content-length: 0\r\nconnection: close\r\n\r\n"
+_MALFORMED, _TOO_LARGE = status_line(400) + _END, status_line(431) + _END
+_ASGI = {"version": "3.0", "spec_version": "2.3"}
+
+
+class Connection(asyncio.Protocol):
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        """As uvicorn calls it."""
+        self.transport: Any = None
+        self.writable: asyncio.Future[None] | None = None
+        self._app, self._state = config.loaded_app, server_state
+        self._keep_alive = config.timeout_keep_alive
+        self._loop = _loop or asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        # What follows a request that asks for a close is left unread, not refused.
+        self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
+        self._peers: dict[str, Any] = {}  # what a scope says of both ends
+        self._cycles: deque[Cycle] = deque()  # requests not yet answered, pipelined ones too
+        self._cycle: Cycle | None = None  # whose body is being read
+        self._reads = True
+        self._head_bytes = 0
+        self._head_since = 0.0  # when an incomplete head began to arrive; 0: none is under way
+        self._last_data = self._loop.time()
+        self._idle_since = 0.0  # the end of the last answer
+        # of the head that is being read
+        self._url = b""
+        self._headers: list[Header] = []
+
+    # asyncio's side
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport
+        self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn lists its own classes
+        self._peers = {
+            "server": _address(transport.get_extra_info("sockname")),
+            "client": _address(transport.get_extra_info("peername")),
+            "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
+        }
+
+    def data_received(self, data: bytes) -> None:
+        self._last_data = self._loop.time()
+        if self._head_since or not self._cycles:
+            self._head_bytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            pass  # not taken up: the request is served as the HTTP/1.1 that it is
+        except httptools.HttpParserError:
+            self._refuse(_MALFORMED)
+            return
+        if self._head_since and self._head_bytes > MOST_HEAD:
+            self._refuse(_TOO_LARGE)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._state.connections.discard(self)
+        self.resume_writing()
+        for cycle in self._cycles:
+            cycle.leave()
+            hang_up: Callable[[], None] | None = cycle.scope.get("gateway.hangup")
+            if hang_up is not None:
+                hang_up()
+        self._cycles.clear()
+
+    def pause_writing(self) -> None:
+        if self.writable is None:
+            self.writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self.writable = self.writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # httptools' side; an exception raised here makes the request a malformed one
+
+    def on_message_begin(self) -> None:
+        self._head_since = self._last_data
+        self._url, self._headers = b"", []
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name.lower(), value))
+
+    def on_headers_complete(self) -> None:
+        self._head_since, self._head_bytes = 0.0, 0
+        url, parser = self._url, self._parser
+        if url[:1] != b"/" or b"#" in url:
+            # Absolute-form targets name a host of their own: two truths about where the call goes.
+            raise ValueError("the request target must begin with /")
+        raw_path, _, query = url.partition(b"?")
+        path = raw_path.decode("ascii")
+        version = parser.get_http_version()
+        scope: dict[str, Any] = {
+            "type": "http",
+            "asgi": _ASGI,
+            "http_version": version,
+            "method": parser.get_method().decode("ascii"),
+            "path": unquote(path) if "%" in path else path,
+            "raw_path": raw_path,
+            "query_string": query,
+            "root_path": "",
+            "headers": self._headers,
+            "gateway.abort": self.transport.abort,
+            **self._peers,
+        }
+        stays = version == "1.1" and parser.should_keep_alive()
+        cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=stays)
+        self._cycles.append(cycle)
+        if len(self._cycles) == 1:
+            self._serve(cycle)
+        elif len(self._cycles) > MOST_PIPELINED:
+            raise ValueError("too many requests wait for the answer before them")
+        else:
+            self.read_no_more()
+
+    def on_body(self, body: bytes) -> None:
+        assert self._cycle is not None
+        self._cycle.take(body)
+
+    def on_message_complete(self) -> None:
+        assert self._cycle is not None
+        self._cycle.end_body()
+
+    # the cycles' side
+
+    def default_headers(self) -> Iterable[Header]:
+        return self._state.default_headers
+
+    def read_on(self) -> None:
+        if not self._reads:
+            self._reads = True
+            self.transport.resume_reading()
+
+    def read_no_more(self) -> None:
+        if self._reads:
+            self._reads = False
+            self.transport.pause_reading()
+
+    def answered(self, cycle: Cycle) -> None:
+        """The next request may be served. The sweep closes idle connections: a timer for each answer would
+        cost 3 us."""
+        self._state.total_requests += 1
+        self._idle_since = self._loop.time()
+        if self._cycles:
+            self._cycles.popleft()
+        if self.transport.is_closing():
+            return
+        self.read_on()
+        if self._cycles:
+            self._serve(self._cycles[0])
+
+    def _serve(self, cycle: Cycle) -> None:
+        task = self._loop.create_task(cycle.run(self._app))
+        cycle.scope["gateway.task"] = task
+        self._state.tasks.add(task)
+        task.add_done_callback(self._state.tasks.discard)
+
+    # the server's side
+
+    def shutdown(self) -> None:
+        """Graceful end: idle connections close now, busy ones after their last answer."""
+        if self._cycles:
+            for cycle in self._cycles:
+                cycle.keep_alive = False
+        else:
+            self.transport.close()
+
+    def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:
+        """Whether a head has been under way, a body silent, or nothing asked, for too long."""
+        if self._head_since:
+            return now - self._head_since > header_timeout
+        if not self._cycles:
+            return now - max(self._last_data, self._idle_since) > self._keep_alive
+        return self._cycles[-1].more_body and self._reads and now - self._last_data > body_timeout
+
+    def drop(self) -> None:
+        self.transport.abort()
+
+    def _refuse(self, answer: bytes) -> None:
+        """For the request that is being read; where an earlier one waits for its answer it would be taken
+        for that."""
+        if not self._cycles or (len(self._cycles) == 1 and self._cycles[0].is_alone()):
+            self.transport.write(answer)
+            self.transport.close()
+        else:
+            self.transport.abort()
+
+
+def _address(name: Any) -> tuple[str, int] | None:
+    """Host and port; None for a socket that has no such thing."""
+    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
