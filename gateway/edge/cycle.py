@@ -1,6 +1,7 @@
 """One request of a connection and its answer, as ASGI has them: `receive` and `send`.
 
-A start that brings its `body` is a whole answer: one message, one write. Header names and values are trusted:
+Two keys beyond ASGI: a start that brings its `body` is a whole answer, one message and one write; its `lines`
+are header lines that are rendered already. Header names and values are trusted:
 they come from the parser or from `edge.reply`, which let no control character through.
 """
 
@@ -111,16 +112,18 @@ class Cycle:
         if self.gone:
             return
         if not self.started:
+            status, headers = message["status"], message.get("headers", ())
+            lines = message.get("lines", b"")
             if "body" in message:
-                self.whole(message["status"], message["headers"], message["body"])
+                self.whole(status, headers, message["body"], lines)
             else:
-                self._start(message["status"], message.get("headers", ()))
+                self._start(status, headers, lines)
         elif self.complete:
             raise RuntimeError("the answer has ended already")
         else:
             self._send_body(message.get("body", b""), more=message.get("more_body", False))
 
-    def whole(self, status: int, headers: Iterable[Header], body: bytes) -> None:
+    def whole(self, status: int, headers: Iterable[Header], body: bytes, lines: bytes = b"") -> None:
         """`headers` say nothing of length and connection."""
         self.started = True
         parts = [_STATUS_LINES[status]]
@@ -128,13 +131,13 @@ class Cycle:
         parts += [b"%b: %b\r\n" % pair for pair in headers]
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts.append(b"content-length: %d\r\n\r\n" % len(body))
+        parts.append(b"%bcontent-length: %d\r\n\r\n" % (lines, len(body)))
         if self.scope["method"] != "HEAD":
             parts.append(body)
         self._line.transport.write(b"".join(parts))
         self._complete()
 
-    def _start(self, status: int, headers: Iterable[Header]) -> None:
+    def _start(self, status: int, headers: Iterable[Header], lines: bytes) -> None:
         self.started = True
         parts = [_STATUS_LINES[status]]
         sized = False
@@ -149,7 +152,7 @@ class Cycle:
             parts.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
-        parts.append(b"\r\n")
+        parts.append(lines + b"\r\n")
         self._line.transport.write(b"".join(parts))
 
     def _send_body(self, body: bytes, *, more: bool) -> None:

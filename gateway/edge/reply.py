@@ -16,15 +16,12 @@ LINGER = 1.0  # seconds
 
 Header = tuple[bytes, bytes]
 
-_ALWAYS: list[Header] = [
-    (b"cache-control", b"private, no-store"),
-    (b"vary", b"authorization"),
-    (b"x-content-type-options", b"nosniff"),
-]
-_LIMIT_HEADERS = {
-    unit: tuple(f"x-ratelimit-{what}-{unit}".encode() for what in ("limit", "remaining", "reset"))
+_ALWAYS = b"cache-control: private, no-store\r\nvary: authorization\r\nx-content-type-options: nosniff\r\n"
+_LIMIT_LINES = {
+    unit: "".join(f"x-ratelimit-{what}-{unit}: %{how}\r\n" for what, how in
+                  (("limit", "d"), ("remaining", "d"), ("reset", "b"))).encode()
     for unit in ("requests", "tokens")
-}
+}  # fmt: skip
 _JSON = (b"content-type", b"application/json")
 _REQUEST_ID = re.compile(rb"[\w.-]{1,128}", re.ASCII)
 _UNSAFE = re.compile(rb"[^\x20-\x7e]")
@@ -66,16 +63,20 @@ class Writer:
     async def deliver(self, reply: Reply) -> None:
         """Write the whole reply. Raises whatever its stream raises."""
         assert self.exchange is not None
-        headers = reply.headers + house_headers(self.exchange, self._clock())
+        start = {
+            "type": "http.response.start",
+            "status": reply.status,
+            "headers": reply.headers,
+            "lines": house_lines(self.exchange, self._clock()),
+        }
         body = reply.body
+        self.started = True
         if isinstance(body, bytes):
-            self.started = True
-            whole = {"type": "http.response.start", "status": reply.status, "headers": headers, "body": body}
-            await self._send(whole)
+            start["body"] = body
+            await self._send(start)
             return
         self._events = bool(reply.keep_alive)
-        self.started = True
-        await self._send({"type": "http.response.start", "status": reply.status, "headers": headers})
+        await self._send(start)
         send, clock = self._send, self._clock
         async for chunk in body:
             self.last = 0.0
@@ -110,10 +111,11 @@ class Writer:
         if closes:
             headers.append((b"connection", b"close"))
         if self.exchange is not None:
-            headers += house_headers(self.exchange, self._clock())
+            lines = house_lines(self.exchange, self._clock())
         else:
-            headers += [*_ALWAYS, (b"x-request-id", self.request_id.encode())]
-        await self._send({"type": "http.response.start", "status": error.status, "headers": headers})
+            lines = _ALWAYS + b"x-request-id: %b\r\n" % self.request_id.encode()
+        start = {"type": "http.response.start", "status": error.status, "headers": headers, "lines": lines}
+        await self._send(start)
         if closes:
             await self._send({"type": "http.response.body", "body": body, "more_body": True})
             await _linger(receive)
@@ -129,30 +131,31 @@ async def _linger(receive: Receive) -> None:
                 pass
 
 
-def house_headers(exchange: Exchange, now: float) -> list[Header]:
-    """What every answer to a known caller carries."""
-    headers = [
-        *_ALWAYS,
-        (b"x-request-id", exchange.request_id.encode()),
-        (b"x-gateway-policies", exchange.policies.encode()),
-        (b"x-gateway-attempts", b"%d" % len(exchange.attempts)),
-    ]
+def house_lines(exchange: Exchange, now: float) -> bytes:
+    """What every answer to a known caller carries: lines of a head, rendered at once (a third of what the same
+    as pairs costs)."""
+    lines = _ALWAYS + b"x-request-id: %b\r\nx-gateway-policies: %b\r\nx-gateway-attempts: %d\r\n" % (
+        exchange.request_id.encode(),
+        exchange.policies.encode(),
+        len(exchange.attempts),
+    )
     if exchange.attempts:
         attempt = exchange.attempts[-1]
-        headers.append((b"x-gateway-target", _safe(attempt.asked)))
+        lines += b"x-gateway-target: %b\r\n" % _safe(attempt.asked)
         if attempt.request_id:
-            headers.append((b"x-upstream-request-id", _safe(attempt.request_id)))
+            lines += b"x-upstream-request-id: %b\r\n" % _safe(attempt.request_id)
     if exchange.dropped:
-        headers.append((b"x-gateway-dropped", _safe(", ".join(exchange.dropped))))
+        lines += b"x-gateway-dropped: %b\r\n" % _safe(", ".join(exchange.dropped))
     if exchange.grant.standings:
-        headers += limit_headers(exchange.grant.standings)
+        lines += limit_lines(exchange.grant.standings)
     gateway_ms = (now - exchange.arrived - exchange.waited) * 1000
-    timing = b"gateway;dur=%.1f, upstream;dur=%.1f" % (max(gateway_ms, 0.0), exchange.waited * 1000)
-    headers.append((b"server-timing", timing))
-    return headers
+    return lines + b"server-timing: gateway;dur=%.1f, upstream;dur=%.1f\r\n" % (
+        max(gateway_ms, 0.0),
+        exchange.waited * 1000,
+    )
 
 
-def limit_headers(standings: Iterable[Standing]) -> list[Header]:
+def limit_lines(standings: Iterable[Standing]) -> bytes:
     """`x-ratelimit-*` of the tightest rule for requests and for tokens."""
     tightest: dict[str, Standing] = {}
     for standing in standings:
@@ -162,13 +165,10 @@ def limit_headers(standings: Iterable[Standing]) -> list[Header]:
         seen = tightest.get(unit)
         if seen is None or standing.remaining * seen.limit.limit < seen.remaining * standing.limit.limit:
             tightest[unit] = standing
-    headers: list[Header] = []
-    for of_unit, standing in tightest.items():
-        limit, remaining, reset = _LIMIT_HEADERS[of_unit]
-        headers.append((limit, b"%d" % standing.limit.limit))
-        headers.append((remaining, b"%d" % standing.remaining))
-        headers.append((reset, duration(standing.reset)))
-    return headers
+    lines = b""
+    for of_unit, (limit, remaining, reset) in tightest.items():
+        lines += _LIMIT_LINES[of_unit] % (limit.limit, remaining, duration(reset))
+    return lines
 
 
 def duration(seconds: float) -> bytes:

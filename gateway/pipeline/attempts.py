@@ -207,7 +207,7 @@ class Attempts:
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
-            answered.body = await answer.body(WHOLE_BODY)
+            answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
             answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
             if tap.failed:

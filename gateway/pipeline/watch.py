@@ -39,10 +39,11 @@ class Clockwork:
     def __init__(self) -> None:
         self._running: set[Watch] = set()
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None  # asking for it is a system call
 
     def start(self, watch: Watch, seconds: float) -> None:
         """The call ends by "timeout" once `seconds` are over, or the client's own bound if that is shorter."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop = self._loop or asyncio.get_running_loop()
         watch.deadline = loop.time() + (seconds if watch.limit is None else min(seconds, watch.limit))
         self._running.add(watch)
         if self._timer is None:

@@ -79,6 +79,14 @@ class Answer:
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
+    def at_hand(self) -> bytes:
+        """The whole body where it has come in one piece already, as small answers do; else b"", and `body` is
+        to be awaited."""
+        if not self.done or self._error is not None or len(self._chunks) != 1:
+            return b""
+        chunks, self._chunks, self._size = self._chunks, [], 0
+        return chunks[0]
+
     async def body(self, limit: int) -> bytes:
         """The whole body. Raises BodyTooLarge past `limit` bytes, UpstreamError if it breaks."""
         parts, size = [], 0
