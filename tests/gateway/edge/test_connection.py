@@ -1,0 +1,321 @@
+"""HTTP/1.1 as clients speak it, on a real socket, before applications of three lines."""
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.edge.asgi import App, Message, Receive, Scope, Send
+from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
+from gateway.edge.server import Server, server
+
+GET = b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\n\r\n"
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@asynccontextmanager
+async def serving(app: App, keep_alive: float = 75) -> AsyncIterator[tuple[Server, int]]:
+    sock = socket.create_server(("127.0.0.1", 0))
+    one = server(app, keep_alive, 1)
+    task = asyncio.ensure_future(one.serve(sockets=[sock]))
+    while not one.started:
+        await asyncio.sleep(0.002)  # uvicorn tells it by a flag alone
+    try:
+        yield one, sock.getsockname()[1]
+    finally:
+        one.should_exit = one.force_exit = True
+        await task
+
+
+@asynccontextmanager
+async def client(app: App) -> AsyncIterator[Streams]:
+    async with serving(app) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            async with asyncio.timeout(10):
+                yield reader, writer
+        finally:
+            writer.close()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """Head and body of one answer whose length is announced."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
+def telling(tell: Callable[[Scope, bytes], bytes]) -> App:
+    """An application that reads its whole body and answers in one message."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message["body"], message["more_body"]
+        await send({"type": "http.response.start", "status": 200, "headers": [], "body": tell(scope, body)})
+
+    return app
+
+
+echo = telling(lambda _, body: body)
+
+
+async def test_a_scope_says_what_was_asked() -> None:
+    seen: list[Scope] = []
+
+    def note(scope: Scope, _: bytes) -> bytes:
+        seen.append(scope)
+        return b""
+
+    async with client(telling(note)) as (reader, writer):
+        writer.write(GET)
+        await answer(reader)
+    [scope] = seen
+    assert (scope["method"], scope["path"], scope["raw_path"]) == ("GET", "/a b", b"/a%20b")
+    assert (scope["query_string"], scope["headers"]) == (b"c=d", [(b"host", b"x")])
+    assert scope["client"][0] == scope["server"][0] == "127.0.0.1"
+    assert (scope["scheme"], scope["http_version"]) == ("http", "1.1")
+
+
+async def test_requests_that_come_together_are_answered_in_their_order() -> None:
+    async with client(echo) as (reader, writer):
+        writer.write(b"".join(b"POST / HTTP/1.1\r\nContent-Length: 1\r\n\r\n%d" % n for n in range(9)))
+        assert [(await answer(reader))[1] for _ in range(9)] == [b"%d" % n for n in range(9)]
+
+
+async def test_too_many_of_them_are_cut_off() -> None:
+    held = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await held.wait()
+
+    async with client(app) as (reader, writer):
+        writer.write(GET * (MOST_PIPELINED + 2))
+        assert await reader.read() == b""
+        held.set()
+
+
+@pytest.mark.parametrize(
+    ("raw", "status"),
+    [
+        (b"GET http://other/ HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"GET /#a HTTP/1.1\r\nHost: x\r\n\r\n", b"400"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * MOST_HEAD, b"431"),
+    ],
+)
+async def test_what_is_malformed_is_told_so_and_the_connection_ends(raw: bytes, status: bytes) -> None:
+    async with client(echo) as (reader, writer):
+        writer.write(raw)
+        told = await reader.read()
+        assert told.split(b" ", 2)[1] == status
+        assert told.endswith(b"\r\n\r\n")
+
+
+async def test_a_malformed_request_is_no_answer_to_the_one_before_it() -> None:
+    left = asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.hangup"] = left.set
+        await left.wait()
+
+    async with client(app) as (reader, writer):
+        writer.write(GET + b"nonsense\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            assert await reader.read() == b""
+            raise ConnectionResetError  # a close without a word is as good
+        await left.wait()
+
+
+async def test_a_client_that_leaves_is_told_of_by_call_and_by_message() -> None:
+    called, told = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.hangup"] = called.set
+        assert (await receive())["body"] == b""
+        assert (await receive())["type"] == "http.disconnect"
+        await send({"type": "http.response.start", "status": 200, "headers": []})  # goes nowhere
+        told.set()
+
+    async with client(app) as (_, writer):
+        writer.write(GET)
+        await writer.drain()
+        writer.close()
+        await called.wait()
+        await told.wait()
+
+
+async def test_a_client_that_waits_to_be_invited_is_invited_once() -> None:
+    async with client(echo) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nExpect: 100-Continue\r\nContent-Length: 4\r\n\r\n")
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(b"bo")
+        await writer.drain()
+        writer.write(b"dy")
+        assert (await answer(reader))[1] == b"body"
+
+
+async def test_a_body_nobody_reads_is_not_taken_in() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+    size = 32 << 20
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await go_on.wait()
+        await count(scope, receive, send)
+
+    count = telling(lambda _, body: b"%d" % len(body))
+    async with client(app) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size)
+        writer.write(bytes(size))
+        await begun.wait()
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await writer.drain()
+        go_on.set()
+        assert (await answer(reader))[1] == b"%d" % size
+
+
+async def test_a_reader_that_does_not_read_holds_the_writer_back() -> None:
+    sent = 0
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal sent
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(512):
+            await send({"type": "http.response.body", "body": bytes(1 << 16), "more_body": True})
+            sent += 1
+        await send({"type": "http.response.body", "body": b""})
+
+    async with serving(app) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 12)
+        writer.write(GET)
+        await reader.readuntil(b"\r\n\r\n")
+        before = -1
+        while sent != before:
+            before = sent
+            await asyncio.sleep(0.05)  # until no more goes out
+        assert sent < 512
+        async with asyncio.timeout(20):
+            while b"0\r\n\r\n" not in await reader.read(1 << 20):
+                pass
+        assert sent == 512
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("raw", "stays"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\n", True),
+        (b"GET / HTTP/1.1\r\nConnection: close\r\n\r\n", False),
+        (b"GET / HTTP/1.0\r\n\r\n", False),
+        (b"GET / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n", True),
+    ],
+)
+async def test_a_connection_stays_where_the_client_wants_it_to(raw: bytes, stays: bool) -> None:
+    async with client(echo) as (reader, writer):
+        writer.write(raw)
+        head, _ = await answer(reader)
+        assert (b"connection: close" in head) is not stays
+        if not stays:
+            assert await reader.read() == b""
+
+
+async def test_a_server_that_ends_closes_what_is_idle_and_lets_the_rest_finish() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        begun.set()
+        await go_on.wait()
+        await echo(scope, receive, send)
+
+    async with serving(app) as (one, port):
+        idle, idle_writer = await asyncio.open_connection("127.0.0.1", port)
+        busy, busy_writer = await asyncio.open_connection("127.0.0.1", port)
+        busy_writer.write(GET)
+        await begun.wait()
+        one.should_exit = True
+        async with asyncio.timeout(10):
+            assert await idle.read() == b""
+            go_on.set()
+            head, _ = await answer(busy)
+            assert b"connection: close" in head
+            assert await busy.read() == b""
+        for writer in (idle_writer, busy_writer):
+            writer.close()
+
+
+Behave = Callable[[Send], Awaitable[None]]
+
+
+async def raises(send: Send) -> None:
+    raise RuntimeError("a fault")
+
+
+async def says_nothing(send: Send) -> None:
+    return
+
+
+async def promises(send: Send) -> None:
+    await send(start(b"9"))
+
+
+async def breaks_its_word(send: Send) -> None:
+    await send(start(b"9"))
+    await send({"type": "http.response.body", "body": b"short"})
+
+
+async def says_too_much(send: Send) -> None:
+    await send(start(b"1"))
+    await send({"type": "http.response.body", "body": b"long"})
+
+
+def start(length: bytes) -> Message:
+    return {"type": "http.response.start", "status": 200, "headers": [(b"content-length", length)]}
+
+
+@pytest.mark.parametrize("behave", [raises, says_nothing])
+async def test_an_application_that_gives_no_answer_is_a_500(behave: Behave) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await behave(send)
+
+    async with client(app) as (reader, writer):
+        writer.write(GET)
+        head, body = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 500 ")
+        assert body == b"Internal Server Error"
+
+
+@pytest.mark.parametrize("behave", [promises, breaks_its_word, says_too_much])
+async def test_an_answer_that_is_not_what_it_announced_is_cut(behave: Behave) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await behave(send)
+
+    async with client(app) as (reader, writer):
+        writer.write(GET)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await answer(reader)
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(method: bytes) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(
+            {"type": "http.response.start", "status": 200, "headers": [(b"a", b"b")], "lines": b"c: d\r\n"}
+        )
+        await send({"type": "http.response.body", "body": b"one", "more_body": True})
+        await send({"type": "http.response.body", "body": b"two"})
+
+    async with client(app) as (reader, writer):
+        for _ in range(2):
+            writer.write(GET.replace(b"GET", method))
+            head = await reader.readuntil(b"\r\n\r\n")
+            assert b"a: b\r\n" in head
+            assert b"c: d\r\n" in head
+            assert (b"transfer-encoding: chunked" in head) is (method == b"GET")
+            if method == b"GET":
+                assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
