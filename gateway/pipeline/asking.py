@@ -31,9 +31,15 @@ def way_of(call: Call, target: Target) -> Way:
     return DIALECTS[dialect] if spoken == dialect else between(dialect, spoken)
 
 
-def crossed(call: Call, answer: Answer) -> list[tuple[bytes, bytes]]:
+def streams(call: Call, answer: Answer, way: Way) -> bool:
+    """Whether an answer is a stream that a tap watches."""
+    media = answer.header(b"content-type")
+    return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
+
+
+def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that is translated: what the provider says of its body is true no more."""
-    events = answer.header(b"content-type").startswith(EVENTS) and answer.status < 400
+    events = streams(call, answer, way) and answer.status < 400
     media = DIALECTS[call.dialect].media if events else b"application/json"
     kept = [pair for pair in answer.headers if pair[0] in _KEPT]
     return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]

@@ -23,7 +23,7 @@ from gateway.core.failure import (
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.pipeline.asking import body_for, crossed, way_of
+from gateway.pipeline.asking import body_for, crossed, streams, way_of
 from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, of_events, retry_after_seconds
@@ -34,7 +34,7 @@ from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
-from gateway.wire.base import EVENTS, Tap, Way
+from gateway.wire.base import Tap, Way
 from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -192,7 +192,7 @@ class Attempts:
     ) -> Answered | Setback:
         """What the answer's head says is to be done with its body."""
         target, held = attempt.target, exchange.call.dialect != "openai.raw"
-        headers = crossed(exchange.call, answer) if way.crosses else answer.headers
+        headers = crossed(exchange.call, answer, way) if way.crosses else answer.headers
         if answer.status >= 400:
             provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
@@ -202,8 +202,7 @@ class Attempts:
                 headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", answer.status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
-        media = answer.header(b"content-type")
-        if media.startswith(EVENTS) or (exchange.call.stream and media.startswith(way.media)):
+        if streams(exchange.call, answer, way):
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:

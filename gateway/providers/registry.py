@@ -4,6 +4,7 @@ A row says where its provider is, and how its chat differs from OpenAI's; what s
 it: the id of a recorded exchange, or the provider's documentation.
 """
 
+from gateway.providers.aws.bedrock import Bedrock
 from gateway.providers.azure import Azure
 from gateway.providers.base import Provider
 from gateway.providers.compatible import ANTHROPIC_DIALECTS, GEMINI_DIALECTS, Compatible, Tenant
@@ -28,6 +29,7 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "azure": Azure(cap_name="max_completion_tokens"),
     "azure-ml": Compatible(needs_key=True),  # an endpoint's own address, down to /v1
+    "bedrock": Bedrock(),
     # docs: these four are a 400, "Currently unsupported OpenAI features".
     "cerebras": Compatible(
         "https://api.cerebras.ai/v1",

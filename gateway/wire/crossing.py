@@ -93,10 +93,9 @@ class Crossing:
     """Stands where a dialect stands when the provider does not speak the client's."""
 
     crosses = True
-    media = EVENTS  # of all providers that are spoken to so far
 
-    def __init__(self, name: str, front: Front, back: Back) -> None:
-        self.name = name
+    def __init__(self, name: str, front: Front, back: Back, media: bytes = EVENTS) -> None:
+        self.name, self.media = name, media
         self._front, self._back = front, back
 
     def write(self, call: Call, changes: Changes) -> bytes:

@@ -1,10 +1,12 @@
 """The formats we speak, and the ways across from one to another."""
 
 from gateway.core.failure import BadRequest
-from gateway.wire.base import Dialect, Way
+from gateway.wire.base import EVENTS, Dialect, Way
 from gateway.wire.chat import Chat
+from gateway.wire.converse.back import ConverseBack
 from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
+from gateway.wire.eventstream import CONTENT_TYPE
 from gateway.wire.gemini.back import GeminiBack
 from gateway.wire.gemini.dialect import CountTokens as GeminiCountTokens
 from gateway.wire.gemini.dialect import Generate
@@ -45,8 +47,10 @@ FRONTS: dict[str, Front] = {
 BACKS: dict[str, Back] = {
     "openai.chat": ChatBack(),
     "anthropic.messages": MessagesBack(),
+    "bedrock.converse": ConverseBack(),
     "gemini.generate": GeminiBack(),
 }
+_MEDIA = {"bedrock.converse": CONTENT_TYPE}  # of streams that are not events of the web
 # Embeddings go by what their provider's chat is called: a provider has one native dialect.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("openai.embeddings", "gemini.generate"): ToGemini(),
@@ -54,7 +58,7 @@ _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("gemini.batch_embed", "openai.chat"): FromGemini(),
 }
 _CROSSINGS: dict[tuple[str, str], Way] = _EMBEDDINGS | {
-    (front, back): Crossing(back, FRONTS[front], BACKS[back])
+    (front, back): Crossing(back, FRONTS[front], BACKS[back], _MEDIA.get(back, EVENTS))
     for front in FRONTS
     for back in BACKS
     if front != back

@@ -1,0 +1,1 @@
+"""Amazon's services: signatures, where the keys to them come from, and Bedrock."""

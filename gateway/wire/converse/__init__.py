@@ -1,0 +1,1 @@
+"""Amazon Bedrock's Converse, which all its models are asked in."""

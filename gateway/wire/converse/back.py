@@ -1,0 +1,204 @@
+"""A chat call as Bedrock's Converse takes it, and its whole answer as a chat completion."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.wire import sse
+from gateway.wire.base import Changes
+from gateway.wire.converse.reader import ConverseReader
+from gateway.wire.converse.turns import Turns, cache_point
+from gateway.wire.converse.words import citation, ending, hidden, is_call, is_claude, thought, usage_of
+from gateway.wire.crossing import Json
+from gateway.wire.fields import member, members, text
+from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
+from gateway.wire.refusals import Refusals
+
+# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
+_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+    "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
+    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
+    "function_call": ("none", "auto"),
+}  # fmt: skip
+# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
+_LEFT_OUT = frozenset(
+    {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
+     "prompt_cache_retention", "user", "safety_identifier"}
+)  # fmt: skip
+_TURNED = frozenset(
+    {"messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort",
+     "max_completion_tokens", "max_tokens", "temperature", "top_p"}
+)  # fmt: skip
+# Bedrock's own fields, for calls and params that know them. All others are the model's: it gets them as Bedrock
+# passes on what it does not know itself.
+_OWN = frozenset(
+    {"inferenceConfig", "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig",
+     "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier"}
+)  # fmt: skip
+_NOVA_EFFORTS = ("low", "medium", "high")
+
+
+class ConverseBack:
+    def from_chat(self, chat: Json, changes: Changes) -> Json:
+        refusals = Refusals("Bedrock's Converse", changes.dropped)
+        for name, nothing in _NOT_CARRIED.items():
+            if chat.get(name) is not None and chat[name] not in nothing:
+                refusals.add(name)
+        asked = {**changes.params, **{name: value for name, value in chat.items() if value is not None}}
+        body: Json = {name: value for name, value in asked.items() if name in _OWN}
+        turns = Turns(refusals)
+        turns.take(chat["messages"])
+        body["messages"] = turns.messages
+        if turns.system:
+            body["system"] = turns.system
+        known = _OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
+        more = {name: value for name, value in asked.items() if name not in known}
+        config = _config(asked, _cap(chat) or _cap(changes.params))
+        more |= _thinking(asked, config.get("maxTokens"), refusals)
+        more |= _set_tools(body, asked, refusals, called=_has_calls(turns.messages))
+        _set_format(body, asked, refusals)
+        for name, made in (("inferenceConfig", config), ("additionalModelRequestFields", more)):
+            if made:
+                body[name] = {**member(body, name), **made}
+        return body
+
+    def completion(self, answer: Any) -> Json:
+        output = answer.get("output") if isinstance(answer, dict) else None
+        said = output.get("message") if isinstance(output, dict) else None
+        if not isinstance(said, dict) or not isinstance(said.get("content"), list):
+            raise sse.BadStream("the answer has no content")
+        message: Json = {"role": "assistant", "content": None, "refusal": None}
+        for block in said["content"]:
+            _add_block(message, block)
+        choice = {"index": 0, "message": message, "logprobs": None, **ending(answer)}
+        usage = answer.get("usage")
+        return {"choices": [choice]} | ({"usage": usage_of(usage)} if isinstance(usage, dict) else {})
+
+    def reader(self) -> ConverseReader:
+        return ConverseReader()
+
+    def error(self, body: bytes) -> Json:
+        """Its type stands in a header; the status tells as much."""
+        try:
+            told = orjson.loads(body)
+            return {"message": str(told.get("message") or told["Message"])}
+        except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
+            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+
+
+def _cap(fields: Mapping[str, Any]) -> Any:
+    return fields.get("max_completion_tokens") or fields.get("max_tokens")
+
+
+def _config(asked: Json, cap: Any) -> Json:
+    stop = asked.get("stop") or None
+    found = {
+        "maxTokens": cap,
+        "temperature": asked.get("temperature"),
+        "topP": asked.get("top_p"),
+        "stopSequences": [stop] if isinstance(stop, str) else stop,
+    }
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def _thinking(asked: Json, cap: Any, refusals: Refusals) -> Json:
+    """An effort, as each maker's models take it."""
+    effort, model = text(asked, "reasoning_effort") or "none", text(asked, "model")
+    if effort == "none" or "thinking" in asked:
+        return {}
+    if is_claude(model) and effort in BUDGETS:
+        budget = min(BUDGETS[effort], cap * 3 // 4) if cap else BUDGETS[effort]
+        return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= LEAST_BUDGET else {}
+    if "amazon.nova" in model and effort in _NOVA_EFFORTS:
+        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
+    if is_claude(model) or "amazon." in model:
+        refusals.add("reasoning_effort")
+        return {}
+    return {"reasoning_effort": effort}  # gpt-oss and others that speak OpenAI's own language
+
+
+def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
+    wanted = member(asked, "response_format")
+    if wanted.get("type") == "json_schema":
+        schema = member(wanted, "json_schema", "response_format.")
+        made = {name: schema[name] for name in ("name", "description") if schema.get(name) is not None}
+        made["schema"] = orjson.dumps(schema.get("schema") or {}).decode()
+        structure = {"type": "json_schema", "structure": {"jsonSchema": made}}
+        body["outputConfig"] = {**member(body, "outputConfig"), "textFormat": structure}
+    elif wanted.get("type", "text") != "text":
+        refusals.add("response_format")
+
+
+def _set_tools(body: Json, asked: Json, refusals: Refusals, *, called: bool) -> Json:
+    """Returns what of it the model itself is to be told."""
+    tools: list[Json] = []
+    for place, tool in enumerate(members(asked.get("tools"), "tools")):
+        function = member(tool, "function", f"tools[{place}].")
+        if "name" not in function:
+            refusals.add(f"tools[{place}]")
+            continue
+        made = {name: function[name] for name in ("name", "description", "strict")
+                if function.get(name) is not None}  # fmt: skip
+        made["inputSchema"] = {"json": function.get("parameters") or {"type": "object", "properties": {}}}
+        tools += [{"toolSpec": made}, *cache_point(tool)]
+    choice = asked.get("tool_choice")
+    if not tools or (choice == "none" and not called):
+        return {}  # tools that must not be called are as good as none, unless earlier calls are to be read
+    body["toolConfig"] = {"tools": tools}
+    if (made_choice := _choice(choice, refusals)) is not None:
+        body["toolConfig"]["toolChoice"] = made_choice
+    if asked.get("parallel_tool_calls") is not False:
+        return {}
+    if not is_claude(text(asked, "model")):
+        refusals.add("parallel_tool_calls")
+        return {}
+    kind = next(iter(made_choice or {"auto": {}}))
+    named = member(made_choice or {}, "tool")
+    return {"tool_choice": {"type": kind, **named, "disable_parallel_tool_use": True}}
+
+
+def _choice(asked: Any, refusals: Refusals) -> Json | None:
+    if asked is None:
+        return None
+    if asked in ("auto", "required"):
+        return {"any" if asked == "required" else asked: {}}
+    name = member(asked, "function", "tool_choice.").get("name") if isinstance(asked, dict) else None
+    if name is None:
+        refusals.add("tool_choice")
+        return None
+    return {"tool": {"name": name}}
+
+
+def _has_calls(messages: list[Json]) -> bool:
+    return any("toolUse" in block for message in messages for block in message["content"])
+
+
+def _add_block(message: Json, block: Json) -> None:
+    if "text" in block:
+        message["content"] = (message["content"] or "") + block["text"]
+    elif "citationsContent" in block:
+        cited = block["citationsContent"]
+        told = "".join(one.get("text", "") for one in cited.get("content") or [])
+        message["content"] = (message["content"] or "") + told
+        message.setdefault("annotations", []).extend(citation(one) for one in cited.get("citations") or [])
+    elif is_call(block):
+        use = block["toolUse"]
+        function = {"name": use["name"], "arguments": orjson.dumps(use.get("input") or {}).decode()}
+        call = {"id": use["toolUseId"], "type": "function", "function": function}
+        message.setdefault("tool_calls", []).append(call)
+    elif "reasoningContent" in block:
+        _add_thought(message, block["reasoningContent"])
+    else:
+        message.setdefault("other_blocks", []).append(block)
+
+
+def _add_thought(message: Json, content: Json) -> None:
+    details = message.setdefault("reasoning_details", [])
+    if "reasoningText" in content:
+        said = content["reasoningText"]
+        message["reasoning_content"] = message.get("reasoning_content", "") + (said.get("text") or "")
+        details.append(thought(said.get("text") or "", said.get("signature") or "", len(details)))
+    else:
+        details.append(hidden(content.get("redactedContent") or "", len(details)))

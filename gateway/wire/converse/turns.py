@@ -1,0 +1,157 @@
+"""A conversation in chat's words as Converse takes it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.failure import BadRequest
+from gateway.wire.converse.words import reasoning
+from gateway.wire.crossing import Json
+from gateway.wire.fields import member, members, text
+from gateway.wire.media import inline
+from gateway.wire.refusals import Refusals
+
+FORMATS = {
+    "image": {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"},
+    "video": {
+        "video/mp4": "mp4", "video/quicktime": "mov", "video/x-matroska": "mkv", "video/webm": "webm",
+        "video/x-flv": "flv", "video/mpeg": "mpeg", "video/x-ms-wmv": "wmv", "video/3gpp": "three_gp",
+    },
+    "document": {
+        "application/pdf": "pdf", "text/csv": "csv", "text/html": "html", "text/plain": "txt",
+        "text/markdown": "md", "application/msword": "doc", "application/vnd.ms-excel": "xls",
+        "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    },
+}  # fmt: skip
+
+
+class Turns:
+    """Turns must alternate: results of tools open the user's turn, as they come right after the calls."""
+
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+        self.system: list[Json] = []
+        self.messages: list[Json] = []
+
+    def take(self, messages: Any) -> None:
+        """Raises BadRequest naming the message that cannot be carried."""
+        for place, message in enumerate(members(messages, "messages")):
+            where = f"messages[{place}]"
+            role, content = message.get("role"), message.get("content")
+            if role in ("system", "developer"):
+                self.system += self._blocks(content, f"{where}.content")
+            elif role == "user":
+                self._join("user", self._blocks(content, f"{where}.content"))
+            elif role in ("tool", "function"):
+                self._join("user", self._result(message, where))
+            elif role == "assistant":
+                self._join("assistant", self._said(message, where))
+            else:
+                raise BadRequest(
+                    f"{where}.role is none that can be translated", code="invalid_value", param=where
+                )
+
+    def _join(self, role: str, blocks: list[Json]) -> None:
+        if self.messages and self.messages[-1]["role"] == role:
+            self.messages[-1]["content"] += blocks
+        elif blocks:
+            self.messages.append({"role": role, "content": blocks})
+
+    def _blocks(self, content: Any, where: str) -> list[Json]:
+        if isinstance(content, str):
+            return [{"text": content}] if content else []
+        blocks: list[Json] = []
+        for place, part in enumerate(members(content, where)):
+            block = _block(part, f"{where}[{place}].")
+            if block is None:
+                self._refusals.add(f"{where}[{place}]")
+            elif block != {"text": ""}:
+                blocks += [block, *cache_point(part)]
+        return blocks
+
+    def _result(self, message: Mapping[str, Any], where: str) -> list[Json]:
+        made: Json = {
+            "toolUseId": message.get("tool_call_id") or message.get("name") or "",
+            "content": self._blocks(message.get("content"), f"{where}.content"),
+        }
+        failed = {"status": "error"} if message.get("is_error") else {}
+        return [{"toolResult": made | failed}, *cache_point(message)]
+
+    def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
+        details = members(message.get("reasoning_details"), f"{where}.reasoning_details")
+        blocks = [made for detail in details if (made := reasoning(detail))]
+        blocks += self._blocks(message.get("content"), f"{where}.content")
+        if refusal := text(message, "refusal", f"{where}."):
+            blocks.append({"text": refusal})
+        others = members(message.get("other_blocks"), f"{where}.other_blocks")
+        blocks += [dict(block) for block in others if block.keys() <= {"toolUse", "toolResult"}]
+        calls = members(message.get("tool_calls"), f"{where}.tool_calls")
+        blocks += [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        if legacy := member(message, "function_call", f"{where}."):
+            blocks.append(_use({"id": legacy.get("name"), "function": legacy}, f"{where}."))
+        return blocks + cache_point(message)
+
+
+def cache_point(marked: Mapping[str, Any]) -> list[Json]:
+    """What stands behind the last block that is to be cached."""
+    control = marked.get("cache_control")
+    if not isinstance(control, dict):
+        return []
+    lasts = {name: control[name] for name in ("ttl",) if name in control}
+    return [{"cachePoint": {"type": "default"} | lasts}]
+
+
+def _block(part: Mapping[str, Any], where: str) -> Json | None:
+    """A content part; None where this format has no block for it."""
+    kind = part.get("type")
+    if kind in ("text", "refusal"):
+        return {"text": text(part, "text", where) or text(part, "refusal", where)}
+    if kind in ("image_url", "video_url"):
+        url = part.get(kind)  # a bare text at Mistral
+        asked = url if isinstance(url, str) else text(member(part, kind, where), "url", f"{where}{kind}.")
+        return _media(kind.removesuffix("_url"), asked)
+    if kind == "file":
+        file = member(part, "file", where)
+        made = _media("document", text(file, "file_data", f"{where}file."))
+        if made is not None:
+            made["document"]["name"] = _name(text(file, "filename", f"{where}file."))
+        return made
+    return None
+
+
+def _media(kind: str, url: str) -> Json | None:
+    """Contents come in the call or out of S3; no other address is fetched."""
+    formats = FORMATS[kind]
+    source: Json
+    if found := inline(url):
+        form, source = formats.get(found.kind), {"bytes": found.data}
+    elif url.startswith("s3://"):
+        end = url.rpartition(".")[2].lower()
+        form = {"jpg": "jpeg", "3gp": "three_gp", **{one: one for one in formats.values()}}.get(end)
+        source = {"s3Location": {"uri": url}}
+    else:
+        return None
+    return {kind: {"format": form, "source": source}} if form else None
+
+
+def _name(filename: str) -> str:
+    """Bedrock takes letters, digits, single blanks, hyphens, parentheses and brackets; the ending is its format."""
+    stem = filename.rpartition(".")[0] or filename
+    kept = "".join(one if one.isascii() and (one.isalnum() or one in "-()[]") else " " for one in stem)
+    return " ".join(kept.split()) or "document"
+
+
+def _use(call: Mapping[str, Any], where: str) -> Json:
+    function = member(call, "function", where)
+    arguments = text(function, "arguments", f"{where}function.")
+    try:
+        given = orjson.loads(arguments) if arguments else {}
+    except orjson.JSONDecodeError:
+        given = None
+    if not isinstance(given, dict):
+        field = f"{where}function.arguments"
+        raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+    named = {"toolUseId": call.get("id") or "", "name": function.get("name") or ""}
+    return {"toolUse": {**named, "input": given}}
