@@ -1,0 +1,67 @@
+"""Bedrock's addresses and credentials."""
+
+from typing import Any
+
+import pytest
+
+from gateway.core.address import Origin
+from gateway.core.exchange import Call, Target
+from gateway.core.failure import Failure
+from gateway.providers.aws.bedrock import AwsEndpoint, Bedrock
+from gateway.providers.aws.chain import AwsChain
+
+
+def head(model: str, *, stream: bool = False, **spec: Any) -> str:
+    facts = Bedrock().facts(AwsEndpoint("eu-central-1", **spec))
+    target = Target("b/*", "b", "bedrock", "openai.chat", "", facts)
+    call = Call("chat", "openai.chat", "POST", "/chat/completions", b"{}", {}, model, stream)
+    wire = Bedrock().request(target, call, "bedrock.converse", b"{}", [(b"traceparent", b"x")], 0)
+    return wire.head.decode()
+
+
+def test_the_model_stands_in_the_path_and_what_is_asked_of_it_behind() -> None:
+    host = "bedrock-runtime.eu-central-1.amazonaws.com"
+    told = head("us.amazon.nova-2-lite-v1:0", api_key="k")
+    assert told.startswith(f"POST /model/us.amazon.nova-2-lite-v1%3A0/converse HTTP/1.1\r\nhost: {host}\r\n")
+    assert "\r\nauthorization: Bearer k\r\n" in told
+    assert told.endswith("\r\ncontent-type: application/json\r\ntraceparent: x\r\n")
+    assert "/converse-stream HTTP" in head("x", stream=True)
+    assert "/model/arn%3Aaws%3Abedrock%3Aeu%3A1%3Ainference-profile%2Fx/converse " in head(
+        "arn:aws:bedrock:eu:1:inference-profile/x"
+    )
+
+
+def test_without_a_key_requests_are_signed() -> None:
+    signed, shown = (
+        Bedrock().facts(AwsEndpoint("eu-central-1", api_key=key, profile="work")) for key in (None, "k")
+    )
+    assert Bedrock().source(signed) == AwsChain("eu-central-1", "bedrock", "work")
+    assert "authorization" not in head("x")
+    assert Bedrock().source(shown) is None
+    assert Bedrock().enabled(AwsEndpoint("eu-central-1"))
+    assert not Bedrock().enabled(AwsEndpoint("eu-central-1", api_key=""))
+
+
+def test_china_and_other_endpoints_have_addresses_of_their_own() -> None:
+    china = Bedrock().facts(AwsEndpoint("cn-north-1"))
+    assert china.origin.host == "bedrock-runtime.cn-north-1.amazonaws.com.cn"
+    private = Bedrock().facts(AwsEndpoint("eu-central-1", "http://127.0.0.1:81/aws"))
+    assert (private.origin, private.prefix) == (Origin("http", "127.0.0.1", 81), "/aws")
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        (AwsEndpoint(""), "region: must be the name"), (AwsEndpoint("eu/../x"), "region: must be"),
+        (AwsEndpoint("é"), "region: must be"), (AwsEndpoint("eu-central-1", "ftp://x"), "endpoint: must look like"),
+        (AwsEndpoint("eu-central-1", headers={"host": "x"}), "headers: host is set by the gateway"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_told_by_its_field(spec: AwsEndpoint, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Bedrock().facts(spec)
+
+
+def test_a_model_that_failed_of_itself_is_broken() -> None:
+    assert Bedrock().classify(424, b"") is Failure.BROKEN
+    assert Bedrock().classify(400, b"") is Failure.REJECTED
