@@ -5,9 +5,8 @@ from botocore.eventstream import EventStreamBuffer
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire import eventstream
 from gateway.wire.eventstream import Message, Splitter
-from gateway.wire.sse import BadStream, EventTooLarge
+from gateway.wire.sse import MOST_EVENT, BadStream, EventTooLarge
 from tests.gateway.wire.frames import exception, header, message, prelude, text
 
 # One header of every type there is; those that are no text are passed over.
@@ -52,7 +51,7 @@ def test_half_a_message_is_held() -> None:
 
 def test_a_message_that_is_too_large_or_shorter_than_its_headers_is_refused() -> None:
     with pytest.raises(EventTooLarge, match="32 MiB"):
-        Splitter().feed(prelude(eventstream.MOST_EVENT + 1, 0))
+        Splitter().feed(prelude(MOST_EVENT + 1, 0))
     with pytest.raises(BadStream, match="shorter than its headers"):
         Splitter().feed(prelude(20, 5))
 

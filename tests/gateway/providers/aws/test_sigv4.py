@@ -56,11 +56,13 @@ def test_a_signature_is_the_one_that_amazons_library_makes(
 
 
 def test_amazons_own_headers_are_signed_and_those_that_change_on_the_way_are_not() -> None:
-    asked: tuple[Any, ...] = (Keys("A", "s"), "POST", "/model/x/invoke", b"{}")
-    own = {"x-amz-target": "  two   blanks "}
-    made = ours(*asked, own)
+    def made_of(**headers: str) -> dict[str, str]:
+        told = {name.replace("_", "-"): value for name, value in headers.items()}
+        return ours(Keys("A", "s"), "POST", "/model/x/invoke", b"{}", told)
+
+    made = made_of(x_amz_target="  two   blanks ")
     assert "SignedHeaders=host;x-amz-date;x-amz-target," in made["authorization"]
-    assert made == ours(*asked, {**own, "traceparent": "00-1", "user-agent": "u"})
+    assert made == made_of(x_amz_target="two blanks", traceparent="00-1", user_agent="u")
 
 
 def test_a_flag_without_a_value_is_signed_as_an_empty_one() -> None:

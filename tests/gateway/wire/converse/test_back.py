@@ -72,8 +72,8 @@ def test_an_effort_is_told_as_each_maker_takes_it() -> None:
     assert more_of(reasoning_effort="high", max_tokens=4000)["thinking"]["budget_tokens"] == 3000
     assert more_of(reasoning_effort="high", max_tokens=400) is None
     assert more_of(reasoning_effort="none") is None
-    adaptive = {"thinking": {"type": "adaptive"}}
-    assert more_of(reasoning_effort="low", **adaptive) == adaptive
+    adaptive = {"type": "adaptive"}
+    assert more_of(reasoning_effort="low", thinking=adaptive) == {"thinking": adaptive}
     nova = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}
     assert more_of(NOVA, reasoning_effort="low") == nova
     assert more_of("openai.gpt-oss-20b", reasoning_effort="low") == {"reasoning_effort": "low"}
@@ -93,11 +93,12 @@ def test_a_schema_is_a_text_in_the_output_config() -> None:
 def test_tools_and_which_of_them_is_to_be_called() -> None:
     cached = {**TOOL, "cache_control": {"type": "ephemeral"}}
     bare = {"type": "function", "function": {"name": "g"}}
-    made = body(tools=[cached, bare])["toolConfig"]["tools"]
-    assert made[:2] == [SPEC, {"cachePoint": {"type": "default"}}]
-    assert made[2]["toolSpec"]["inputSchema"] == {"json": {"type": "object", "properties": {}}}
-    for asked, choice in {"auto": {"auto": {}}, "required": {"any": {}}}.items():
-        assert body(tools=[TOOL], tool_choice=asked)["toolConfig"] == {"tools": [SPEC], "toolChoice": choice}
+    tools = body(tools=[cached, bare])["toolConfig"]["tools"]
+    assert tools[:2] == [SPEC, {"cachePoint": {"type": "default"}}]
+    assert tools[2]["toolSpec"]["inputSchema"] == {"json": {"type": "object", "properties": {}}}
+    for asked, kind in (("auto", "auto"), ("required", "any")):
+        made = body(tools=[TOOL], tool_choice=asked)["toolConfig"]
+        assert made == {"tools": [SPEC], "toolChoice": {kind: {}}}
     assert body(tools=[TOOL], tool_choice=NAMED)["toolConfig"]["toolChoice"] == {"tool": {"name": "f"}}
     for odd in ({"type": "custom"}, "sometimes"):
         with pytest.raises(BadRequest, match="tool_choice"):

@@ -31,8 +31,10 @@ def test_reasons_to_stop() -> None:
     assert ending(stopped) == {"finish_reason": "stop", "stop_reason": ""}
     asked = {"additionalModelResponseFields": {"stop_sequence": "END"}}
     assert ending(stopped | asked) == {"finish_reason": "stop", "stop_reason": "END"}
-    nothing = {"additionalModelResponseFields": {}}
-    assert ending(stopped | nothing) == {"finish_reason": "stop", "stop_reason": ""}
+    assert ending({**stopped, "additionalModelResponseFields": {}}) == {
+        "finish_reason": "stop",
+        "stop_reason": "",
+    }
 
 
 def test_what_came_from_a_cache_is_a_part_of_the_prompt() -> None:
