@@ -89,7 +89,8 @@ def _place_of(body: Any, param: str) -> str:
     found = body
     for name, place in re.findall(r"(\w+)(?:\[(\d+)\])?", param):
         found = found.get(name) if isinstance(found, dict) else None
-        found = found[int(place)] if place and isinstance(found, list) else found
+        if place and isinstance(found, list):  # a translation may have made more messages than there were
+            found = found[int(place)] if int(place) < len(found) else None
     kind = found.get("type") if isinstance(found, dict) else None
     return re.sub(r"\[\d+\]", "[]", param) + (f" ({kind})" if kind else "")
 
