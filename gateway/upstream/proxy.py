@@ -23,7 +23,8 @@ class Proxies(NamedTuple):
     """The standard variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in capitals or small.
 
     NO_PROXY lists names (which cover their subdomains), .suffixes, addresses, networks, each with or without
-    a port, or `*`. This machine itself is never asked through a proxy."""
+    a port, or `*`. This machine itself and its link (where clouds answer for a machine's credentials: a proxy
+    would give its own) are never asked through a proxy."""
 
     https: Proxy | None
     http: Proxy | None
@@ -52,7 +53,7 @@ class Proxies(NamedTuple):
     def for_origin(self, origin: Origin) -> Proxy | None:
         proxy = self.https if origin.scheme == "https" else self.http
         host = origin.host.lower()
-        if proxy is None or _is_loopback(host):
+        if proxy is None or _is_near(host):
             return None
         if any(_covers(rule, host, origin.port) for rule in self.direct):
             return None
@@ -113,10 +114,11 @@ def _covers(rule: str, host: str, port: int) -> bool:
         return False
 
 
-def _is_loopback(host: str) -> bool:
+def _is_near(host: str) -> bool:
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return False
+    return address.is_loopback or address.is_link_local

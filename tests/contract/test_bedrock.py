@@ -181,6 +181,16 @@ async def test_a_key_of_ours_that_bedrock_refuses_is_our_failure(tmp_path: Path)
         assert (came.status_code, came.json()["error"]["code"]) == (502, "upstream_error")
 
 
+@pytest.mark.parametrize("name", ["x?a=1", "x\r\nx-evil: 1", "x%0D%0Ax-evil: 1", "..", "a/../../b", "x#y"])
+async def test_a_models_name_cannot_write_bedrocks_path_or_head(tmp_path: Path, name: str) -> None:
+    async with before(tmp_path) as (client, provider):
+        for path in ("/v1/chat/completions", "/v1/messages"):
+            came = await client.post(path, json=CHAT | {"model": name})
+            assert came.status_code == 400, path
+            assert "no model of Bedrock's" in came.json()["error"]["message"]
+        assert not provider.asked
+
+
 def error_of(text: str) -> dict[str, Any]:
     """That of the last event, and there is no [DONE] after it."""
     error: dict[str, Any] = anthropic.events(text)[-1]["error"]

@@ -1,14 +1,20 @@
 """Amazon Bedrock: the model stands in the path, and requests are signed or show an API key."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
 from gateway.core.credential import Source
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
+from gateway.core.failure import BadRequest, Failure
 from gateway.providers.aws.chain import AwsChain, domain
 from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
+
+# Ids, inference profiles and ARNs (InvokeModel's reference, modelId). The name goes into a path: nothing in it may
+# end that, or climb out of it once a proxy has decoded it.
+_MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:/-]{0,2047}")
+_ACCOUNT = re.compile(rb"(\barn:aws[\w-]*:[\w-]*:[\w-]*:)\d{12}\b")
 
 
 @dataclass(slots=True, frozen=True)
@@ -62,9 +68,24 @@ class Bedrock(Compatible):
         return found
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
+        """Raises BadRequest for a model that Bedrock could not have."""
         operation = "converse-stream" if call.stream else "converse"
-        return f"/model/{quote(target.asked(call.model), safe='')}/{operation}"
+        return f"/model/{_named(target.asked(call.model))}/{operation}"
 
     def classify(self, status: int, body: bytes) -> Failure:
         """A model that failed of itself is a 424."""
         return Failure.BROKEN if status == 424 else Compatible.classify(self, status, body)
+
+    def mask(self, facts: Any, body: bytes) -> bytes:
+        """ARNs tell the account; the keys of it are in no answer."""
+        return _ACCOUNT.sub(rb"\1***", Compatible.mask(self, facts, body))
+
+
+def _named(model: str) -> str:
+    """As it stands in a path."""
+    if not _MODEL.fullmatch(model):
+        message = (
+            "no model of Bedrock's; name an id, an inference profile or an ARN (letters, digits and ._:/-)"
+        )
+        raise BadRequest(message, code="invalid_value", param="model")
+    return quote(model, safe="")

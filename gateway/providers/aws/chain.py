@@ -13,21 +13,25 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import orjson
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Credential, Steps, Told, Unobtainable
 from gateway.providers.aws.sigv4 import Keys, signed
-from gateway.providers.compatible import asking, host_line, parse_base_url
+from gateway.providers.compatible import asking, header_value, host_line, parse_base_url
 
 METADATA = "http://169.254.169.254"
 CONTAINER = "http://169.254.170.2"
+# Where a container's token may be shown in the clear: this machine, ECS and EKS, as in Amazon's own SDKs.
+_NEAR = frozenset({"localhost", "127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 SESSION = "gatehouse"  # what a role's sessions are called in CloudTrail
 REREAD = 600.0  # seconds that keys of the shared files are used: others may write new ones there
-_TOKEN_SECONDS = b"21600"  # the longest that IMDS gives
-_XML = re.compile(r"<(AccessKeyId|SecretAccessKey|SessionToken|Expiration)>([^<]+)<")
+_TOKEN, _TTL = "x-aws-ec2-metadata-token", "x-aws-ec2-metadata-token-ttl-seconds"
+_LIFETIME = "21600"  # the longest that IMDS gives
+_XML = re.compile(r"<(AccessKeyId|SecretAccessKey|SessionToken|Expiration)>\s*([^<]+?)\s*<")
+_MOST_SAID = 300  # characters of what STS says
 _MOST_ROLES = 4  # one that is assumed by way of another, and so on
 
 Profiles = dict[str, dict[str, str]]
@@ -62,7 +66,7 @@ class AwsChain:
         for look in () if profile else (walk.container, walk.machine):
             if found := (yield from look()):
                 return found
-        where = f"profile {profile!r} is in none of the shared files" if profile else "looked everywhere"
+        where = f"profile {profile!r} has none in the shared files" if profile else "looked everywhere"
         raise Unobtainable(
             f"no credentials: {where}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or api_key of the provider"
         )
@@ -75,8 +79,9 @@ class AwsChain:
 
 
 def _of_environment(environ: Mapping[str, str]) -> Credential | None:
-    key, secret = environ.get("AWS_ACCESS_KEY_ID"), environ.get("AWS_SECRET_ACCESS_KEY")
-    return Credential(Keys(key, secret, environ.get("AWS_SESSION_TOKEN", ""))) if key and secret else None
+    names = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+    keys = _keys(*(environ.get(name) for name in names), whose="the environment")
+    return Credential(keys) if keys else None
 
 
 class _Walk:
@@ -98,7 +103,8 @@ class _Walk:
         found = profiles.get(name or "default")
         if found is None:
             return None
-        keys = _keys_of(found)
+        names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
+        keys = _keys(*map(found.get, names), whose=f"profile {name or 'default'!r}")
         role = found.get("role_arn")
         if role and (path := found.get("web_identity_token_file")):
             return (yield from self._by_token(path, role, found.get("role_session_name") or SESSION))
@@ -121,25 +127,30 @@ class _Walk:
         token = environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN", "")
         if path := environ.get("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"):
             token = (yield from _file(path)).strip()
-        told = yield _get(url, *([(b"authorization", token.encode())] if token else []))
-        return self._of_json(told, "the container's endpoint")
+        asked = _get(url, {"authorization": token} if token else {})
+        if asked.origin.scheme != "https" and asked.origin.host not in _NEAR:
+            raise Unobtainable(
+                "AWS_CONTAINER_CREDENTIALS_FULL_URI must be https, or an address of ECS or EKS"
+            )
+        return self._of_json((yield asked), "the container's endpoint")
 
     def machine(self) -> Looked:
         """IMDSv2: a token first, then the name of the machine's role, then its keys."""
         if self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return None
         base = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/")
-        asked = _get(f"{base}/latest/api/token", (b"x-aws-ec2-metadata-token-ttl-seconds", _TOKEN_SECONDS))
+        asked = _get(f"{base}/latest/api/token", {_TTL: _LIFETIME})
         told = yield asked._replace(head=b"PUT" + asked.head.removeprefix(b"GET"))
         if told.status != 200:
             return None
-        token = (b"x-aws-ec2-metadata-token", told.body)
+        token = {_TOKEN: told.body.decode("latin-1")}
         roles = f"{base}/latest/meta-data/iam/security-credentials/"
         told = yield _get(roles, token)
         if told.status != 200:
             raise Unobtainable("the machine has no role; attach an instance profile to it")
-        role = told.body.decode("latin-1").split("\n")[0].strip()
-        return self._of_json((yield _get(roles + role, token)), f"the machine's role {role}")
+        role = told.body.decode("utf-8", "replace").split("\n")[0].strip()
+        told = yield _get(roles + quote(role, safe="+=,"), token)
+        return self._of_json(told, f"the machine's role {role}")
 
     def _profiles(self) -> Generator[Asking, Told, Profiles]:
         """Those of the credentials file come before those of the config file, member by member."""
@@ -210,9 +221,10 @@ class _Walk:
 
     def _credential(self, found: Mapping[str, Any], told: Told, whose: str) -> Credential:
         texts = [found.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
-        if told.status != 200 or not all(isinstance(text, str) for text in texts):
+        complete = told.status == 200 and all(isinstance(text, str) for text in texts)
+        keys = _keys(*texts, whose=whose) if complete else None
+        if keys is None:
             raise Unobtainable(f"no keys of {whose}: {_reason(told)}")
-        keys = Keys(*(str(text) for text in texts))
         try:
             ends = datetime.fromisoformat(str(found["Expiration"])).timestamp()
         except (KeyError, ValueError):
@@ -225,16 +237,22 @@ def domain(region: str) -> str:
 
 
 def _reason(told: Told) -> str:
-    """What STS says of it, else the status: other bodies may hold keys."""
+    """What STS says of it, else the status: other bodies may hold keys. Below its first line STS repeats what
+    was signed, session tokens among it."""
     if not told.status:
         return told.body.decode("utf-8", "replace")
-    said = re.search(r"<Message>([^<]+)<", told.body.decode("utf-8", "replace"))
-    return said[1] if said else f"status {told.status}"
+    said = re.search(r"<Message>\s*([^<\r\n]+)", told.body.decode("utf-8", "replace"))
+    return said[1][:_MOST_SAID] if said else f"status {told.status}"
 
 
-def _keys_of(profile: Mapping[str, str]) -> Keys | None:
-    key, secret = profile.get("aws_access_key_id"), profile.get("aws_secret_access_key")
-    return Keys(key, secret, profile.get("aws_session_token", "")) if key and secret else None
+def _keys(key: str | None, secret: str | None, token: str | None, *, whose: str) -> Keys | None:
+    """None where they are not both there. Raises Unobtainable for what no header can show."""
+    if not key or not secret:
+        return None
+    made = Keys(key.strip(), secret.strip(), (token or "").strip())
+    if not all(text.isascii() and text.isprintable() for text in made):
+        raise Unobtainable(f"the keys of {whose} hold characters that no key has; a line break, perhaps")
+    return made
 
 
 def _refuse_others(name: str, profile: Mapping[str, str]) -> None:
@@ -265,10 +283,11 @@ def _file(path: str) -> Generator[Asking, Told, str]:
     return told.body.decode("utf-8", "replace")
 
 
-def _get(url: str, *headers: tuple[bytes, bytes]) -> WireRequest:
-    """Raises Unobtainable for an address that is none."""
+def _get(url: str, headers: Mapping[str, str]) -> WireRequest:
+    """Raises Unobtainable for an address that is none, and for what no header can hold."""
     try:
         origin, _ = parse_base_url(url.partition("?")[0], "the address of credentials")
+        lines = [f"{name}: ".encode() + header_value(name, value) for name, value in headers.items()]
     except ValueError as error:
         raise Unobtainable(str(error)) from None
     parts = urlsplit(url)
@@ -276,4 +295,4 @@ def _get(url: str, *headers: tuple[bytes, bytes]) -> WireRequest:
     head = (
         f"GET {target} HTTP/1.1\r\n".encode("latin-1") + host_line(origin) + b"accept-encoding: identity\r\n"
     )
-    return WireRequest(origin, head + b"".join(b"%b: %b\r\n" % pair for pair in headers), b"", 0)
+    return WireRequest(origin, head + b"".join(lines), b"", 0)

@@ -22,6 +22,9 @@ class Keys(NamedTuple):
     secret: str
     token: str = ""
 
+    def __repr__(self) -> str:
+        return f"Keys({self.access_key!r})"
+
 
 def signed(keys: Keys, wire: WireRequest, region: str, service: str, now: float) -> bytes:
     """The header lines that sign this request; `now` is in seconds since the epoch, and a signature is good for

@@ -138,6 +138,8 @@ def test_a_proxy_address_that_cannot_be_used_names_its_variable(url: str) -> Non
         ("", "api.openai.com", False),
         ("", "localhost", True),
         ("", "127.0.0.1", True),
+        ("", "169.254.169.254", True),
+        ("", "fe80::1", True),
         ("", "::1", True),
     ],
 )

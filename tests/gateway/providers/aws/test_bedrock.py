@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
+from gateway.core.failure import BadRequest, Failure
 from gateway.providers.aws.bedrock import AwsEndpoint, Bedrock
 from gateway.providers.aws.chain import AwsChain
 
@@ -60,6 +60,26 @@ def test_china_and_other_endpoints_have_addresses_of_their_own() -> None:
 def test_what_is_wrong_is_told_by_its_field(spec: AwsEndpoint, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Bedrock().facts(spec)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x?y=1", "x#y", "x\r\nx-evil: 1", "x%0D%0Ay", "x%3Fy", "x y", "x\x7f", "\xe9", "..", ".", "/x", "a/../b", "",
+        "x" * 2049,
+    ],
+)  # fmt: skip
+def test_a_name_that_could_end_the_path_or_climb_out_of_it_is_refused(name: str) -> None:
+    with pytest.raises(BadRequest, match="no model of Bedrock's") as refusal:
+        head(name)
+    assert (refusal.value.param, refusal.value.status) == ("model", 400)
+
+
+def test_the_account_in_an_arn_is_not_told() -> None:
+    facts = Bedrock().facts(AwsEndpoint("eu-central-1", api_key="bedrock-key"))
+    said = b"bedrock-key: arn:aws:bedrock:eu-central-1:123456789012:x, arn:aws-cn:iam::123456789012:role/y"
+    told = b"***: arn:aws:bedrock:eu-central-1:***:x, arn:aws-cn:iam::***:role/y"
+    assert Bedrock().mask(facts, said) == told
 
 
 def test_a_model_that_failed_of_itself_is_broken() -> None:

@@ -82,7 +82,7 @@ def test_a_profile_that_is_named_comes_before_the_environment() -> None:
     assert World(files).obtain({"AWS_PROFILE": "work"}).value.access_key == "W"
     elsewhere = {"AWS_CONFIG_FILE": "/c", "AWS_SHARED_CREDENTIALS_FILE": "/s", "AWS_PROFILE": "work"}
     assert World({"/s": credentials}).obtain(elsewhere).value.access_key == "W"
-    with pytest.raises(Unobtainable, match="profile 'gone' is in none of the shared files"):
+    with pytest.raises(Unobtainable, match="profile 'gone' has none in the shared files"):
         World(files).obtain({"AWS_PROFILE": "gone"})
     assert (chain.name, CHAIN.name) == ("AWS (work)", "AWS (default chain)")
 
@@ -179,6 +179,59 @@ def test_a_containers_endpoint_is_asked() -> None:
     assert pod.asked[0].head.endswith(b"\r\nauthorization: fresh\r\n")
     with pytest.raises(Unobtainable, match="must look like"):
         World().obtain({"AWS_CONTAINER_CREDENTIALS_FULL_URI": "ftp://x"})
+
+
+@pytest.mark.parametrize(
+    ("url", "asked"),
+    [
+        ("https://keys.test/x", True), ("http://[fd00:ec2::23]/v1", True), ("http://localhost:81/x", True),
+        ("http://keys.test/x", False), ("http://169.254.170.2.keys.test/x", False),
+    ],
+)  # fmt: skip
+def test_a_containers_token_is_shown_in_the_clear_only_nearby(url: str, asked: bool) -> None:
+    world = World({}, Told(200, JSON))
+    environ = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": url, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "t"}
+    if asked:
+        assert world.obtain(environ) == HOUR
+    else:
+        with pytest.raises(Unobtainable, match="must be https"):
+            world.obtain(environ)
+        assert not world.asked
+
+
+def test_no_token_or_role_can_write_a_head() -> None:
+    container = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/v1"}
+    with pytest.raises(Unobtainable, match="authorization: holds a control character"):
+        World().obtain({**container, "AWS_CONTAINER_AUTHORIZATION_TOKEN": "t\r\nx-evil: 1"})
+    with pytest.raises(Unobtainable, match="x-aws-ec2-metadata-token: holds a control character"):
+        World({}, Told(200, b"tok\r\nx-evil: 1")).obtain()
+    world = World({}, Told(200, b"tok"), Told(200, b"a?b c+d@e\nf"), Told(200, JSON))
+    assert world.obtain() == HOUR
+    assert world.lines[-1].endswith("/a%3Fb%20c+d%40e")
+
+
+def test_keys_that_no_header_can_show_are_refused_and_blanks_about_them_are_none_of_them() -> None:
+    assert World().obtain({**ENVIRONMENT, "AWS_SESSION_TOKEN": "t\n"}).value == Keys("ENV", "e", "t")
+    with pytest.raises(Unobtainable, match="the keys of the environment hold characters") as refusal:
+        World().obtain({**ENVIRONMENT, "AWS_SESSION_TOKEN": "secret\r\nx-evil: 1"})
+    assert "secret" not in str(refusal.value)
+    container = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x"}
+    with pytest.raises(Unobtainable, match="no keys of the container's endpoint: status 200"):
+        World({}, Told(200, JSON.replace(b'"AKI"', b'""'))).obtain(container)
+
+
+def test_what_sts_says_below_its_first_line_is_kept_back() -> None:
+    said = (
+        b"<Error><Message>The signature does not match.\n\nSigned was 'x-amz-security-token:FwoG'</Message>"
+    )
+    with pytest.raises(Unobtainable, match=r"no keys of role r: The signature does not match\.$"):
+        World({"/t": "jwt"}, Told(403, said)).obtain(
+            {"AWS_WEB_IDENTITY_TOKEN_FILE": "/t", "AWS_ROLE_ARN": "r"}
+        )
+
+
+def test_a_secret_is_in_no_representation() -> None:
+    assert repr(Credential(Keys("AKI", "secret", "token"))) == "Credential(value=Keys('AKI'), seconds=None)"
 
 
 def test_the_machine_is_asked_for_a_token_its_role_and_its_keys() -> None:
