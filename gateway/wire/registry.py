@@ -13,6 +13,7 @@ from gateway.wire.gemini.dialect import Generate
 from gateway.wire.gemini.embeddings import Embed, FromGemini, ToGemini
 from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.invoke import Invoke, InvokeCount
 from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
@@ -57,17 +58,23 @@ _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("gemini.embed", "openai.chat"): FromGemini(),
     ("gemini.batch_embed", "openai.chat"): FromGemini(),
 }
-_CROSSINGS: dict[tuple[str, str], Way] = _EMBEDDINGS | {
+# The client's own words, in another framing.
+_FRAMED: dict[tuple[str, str], Way] = {
+    ("anthropic.messages", "bedrock.messages"): Invoke(),
+    ("anthropic.count_tokens", "bedrock.count_tokens"): InvokeCount(),
+}
+_CROSSINGS: dict[tuple[str, str], Way] = {
     (front, back): Crossing(back, FRONTS[front], BACKS[back], _MEDIA.get(back, EVENTS))
     for front in FRONTS
     for back in BACKS
     if front != back
 }
+_WAYS = _CROSSINGS | _EMBEDDINGS | _FRAMED
 
 
 def between(front: str, back: str) -> Way:
     """Raises BadRequest where there is no way from one to the other."""
-    way = _CROSSINGS.get((front, back))
+    way = _WAYS.get((front, back))
     if way is None:
         message = f"this model's provider has no such endpoint: {front} cannot be translated to {back}"
         raise BadRequest(message, code="unsupported_endpoint")

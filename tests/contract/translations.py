@@ -2,7 +2,7 @@
 
 `python -m tests.contract.translations > docs/translations.md`. A feature is put to the code in the smallest call
 that asks for it. Identical: the provider speaks the dialect. Refused: with a 400 that names the field. Dropped: the
-call leaves as it would without the feature. Translated: else.
+call leaves as it would without the feature. Carried: in the client's own words, in another framing. Translated: else.
 """
 
 import sys
@@ -17,7 +17,11 @@ from gateway.core.failure import BadRequest
 from gateway.providers.base import Provider
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
+from gateway.wire.invoke import Invoke
 from gateway.wire.registry import FRONTS, between
+
+# Providers that ask some of their models in another language: what such a one is called.
+CLAUDES = {"bedrock": "anthropic.claude-x", "vertex": "claude-x"}
 
 HI = {"role": "user", "content": "hi"}
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
@@ -128,22 +132,23 @@ FEATURES: Mapping[str, list[Feature]] = {
 }  # fmt: skip
 
 
-def written(front: str, provider: Provider, payload: Mapping[str, Any]) -> Any:
-    call = Call("chat", front, "POST", "/", b"", payload, "m", False)
-    changes = Changes("m", cap_name=provider.cap_name, quirks=provider.quirks)
-    return orjson.loads(between(front, provider.speaks(front, "m")).write(call, changes))
+def written(front: str, provider: Provider, model: str, payload: Mapping[str, Any]) -> Any:
+    call = Call("chat", front, "POST", "/", b"", payload, model, False)
+    changes = Changes(model, cap_name=provider.cap_name, quirks=provider.quirks)
+    return orjson.loads(between(front, provider.speaks(front, model)).write(call, changes))
 
 
-def becomes(front: str, kind: str, feature: Feature) -> str:
+def becomes(front: str, kind: str, model: str, feature: Feature) -> str:
     provider = PROVIDERS[kind]
-    if provider.speaks(front, "m") == front:
+    if (spoken := provider.speaks(front, model)) == front:
         return "identical"
+    carried = isinstance(between(front, spoken), Invoke)
     try:
-        told = written(front, provider, {**BASE[front], **feature.more})
+        told = written(front, provider, model, {**BASE[front], **feature.more})
     except BadRequest as refusal:
         return f"refused: {refusal.param}"
-    if told != written(front, provider, {**BASE[front], **feature.less}):
-        return "translated"
+    if told != written(front, provider, model, {**BASE[front], **feature.less}):
+        return "carried" if carried else "translated"
     assert feature.why, f"{front} before {kind} loses {feature.name} without a reason"
     return f"dropped: {feature.why}"
 
@@ -155,19 +160,22 @@ def page() -> str:
         "What becomes of a call's features before each provider, made from the code by",
         "`python -m tests.contract.translations`. *Identical*: the client's own bytes. *Translated*: in the provider's "
         "words.",
-        "*Refused*: a 400 that names the field; before a fallback target the field is left out and named in",
-        "`x-gateway-dropped`. *Dropped*: left out, for the reason given.",
+        "*Carried*: in the client's own words, in another framing. *Refused*: a 400 that names the field; before a",
+        "fallback target the field is left out and named in `x-gateway-dropped`. *Dropped*: left out, for the reason "
+        "given.",
     ]
     for front in sorted(FRONTS.keys() & FEATURES.keys()):
         columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        for kind in PROVIDERS:
-            column = tuple(becomes(front, kind, feature) for feature in FEATURES[front])
-            columns[column].append(kind)
+        models = [(kind, kind, "m") for kind in PROVIDERS]
+        models += [(f"{kind}: {model}", kind, model) for kind, model in CLAUDES.items()]
+        for label, kind, model in sorted(models):
+            column = tuple(becomes(front, kind, model, feature) for feature in FEATURES[front])
+            columns[column].append(label)
         lines += ["", f"## {front}"]
         for column, kinds in columns.items():
             lines += ["", f"Before {', '.join(f'`{kind}`' for kind in kinds)}:"]
-            if set(column) == {"identical"}:
-                lines.append("all of it is identical.")
+            if len(set(column)) == 1:
+                lines.append(f"all of it is {column[0]}.")
                 continue
             lines += ["", "| feature | |", "|---|---|"]
             rows = zip(FEATURES[front], column, strict=True)

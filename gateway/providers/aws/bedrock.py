@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from gateway.core.credential import Source
@@ -10,17 +10,28 @@ from gateway.core.exchange import Call, Target
 from gateway.core.failure import BadRequest, Failure
 from gateway.providers.aws.chain import AwsChain, domain
 from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
+from gateway.wire.converse.back import OWN
+from gateway.wire.converse.words import is_claude
 
 # Ids, inference profiles and ARNs (InvokeModel's reference, modelId). The name goes into a path: nothing in it may
 # end that, or climb out of it once a proxy has decoded it.
 _MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:/-]{0,2047}")
+# What stands before an id in an inference profile's. Tokens are counted for models alone, not for profiles
+# (bedrock-count_tokens-f78d161703).
+_PROFILE = re.compile(r"^[a-z-]{2,8}\.(?=anthropic\.)")
+_OPERATIONS = {
+    "bedrock.converse": ("converse", "converse-stream"),
+    "bedrock.messages": ("invoke", "invoke-with-response-stream"),
+}
 _ACCOUNT = re.compile(rb"(\barn:aws[\w-]*:[\w-]*:[\w-]*:)\d{12}\b")
 
 
 @dataclass(slots=True, frozen=True)
 class AwsEndpoint:
     """What the policy file says. `endpoint` is another address than the region's own (a VPC endpoint, a proxy).
-    Without `api_key` requests are signed with keys of the AWS credential chain, or of `profile`."""
+    Without `api_key` requests are signed with keys of the AWS credential chain, or of `profile`. `messages` is the
+    way of Anthropic's Messages: `invoke` in Anthropic's own words, `converse` in Bedrock's, `auto` the first for
+    models that are named as Claudes."""
 
     region: str
     endpoint: str = ""
@@ -28,6 +39,7 @@ class AwsEndpoint:
     profile: str = ""
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
+    messages: Literal["auto", "invoke", "converse"] = "auto"
 
 
 @dataclass(slots=True, frozen=True)
@@ -35,6 +47,7 @@ class Region(Place):
     """`source` is where its keys come from; None where requests show an API key."""
 
     source: Source | None = None
+    messages: str = "auto"
 
 
 @dataclass(slots=True, frozen=True)
@@ -44,6 +57,12 @@ class Bedrock(Compatible):
     native: str = "bedrock.converse"
 
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
+        """Counted is by InvokeModel's words whichever way messages go."""
+        way = "auto" if facts is None else facts.messages
+        if dialect == "anthropic.count_tokens" and (is_claude(model) or way == "invoke"):
+            return "bedrock.count_tokens"
+        if dialect == "anthropic.messages" and (way == "invoke" or (is_claude(model) and way == "auto")):
+            return "bedrock.messages"
         return self.native
 
     def enabled(self, spec: Any) -> bool:
@@ -61,7 +80,8 @@ class Bedrock(Compatible):
         except ValueError as error:
             raise ValueError(str(error).replace("base_url:", "endpoint:", 1)) from None
         source = None if keys_of(spec.api_key) else AwsChain(spec.region, "bedrock", spec.profile)
-        return Region(place.origin, place.prefix, place.heads, place.secrets, place.params, source)
+        way = _way(spec)
+        return Region(place.origin, place.prefix, place.heads, place.secrets, place.params, source, way)
 
     def source(self, facts: Any) -> Source | None:
         found: Source | None = facts.source
@@ -69,8 +89,11 @@ class Bedrock(Compatible):
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
         """Raises BadRequest for a model that Bedrock could not have."""
-        operation = "converse-stream" if call.stream else "converse"
-        return f"/model/{_named(target.asked(call.model))}/{operation}"
+        model = _named(target.asked(call.model))
+        if spoken == "bedrock.count_tokens":
+            return f"/model/{_PROFILE.sub('', model)}/count-tokens"
+        whole, streamed = _OPERATIONS[spoken]
+        return f"/model/{model}/{streamed if call.stream else whole}"
 
     def classify(self, status: int, body: bytes) -> Failure:
         """A model that failed of itself is a 424."""
@@ -79,6 +102,16 @@ class Bedrock(Compatible):
     def mask(self, facts: Any, body: bytes) -> bytes:
         """ARNs tell the account; the keys of it are in no answer."""
         return _ACCOUNT.sub(rb"\1***", Compatible.mask(self, facts, body))
+
+
+def _way(spec: AwsEndpoint) -> str:
+    """What must be asked in Converse's words, as guardrails, leaves that way alone. Raises ValueError."""
+    own = sorted(OWN & spec.params.keys())
+    if own and spec.messages == "invoke":
+        raise ValueError(
+            f"messages: invoke has no place for {own[0]} of params; write converse, or leave one out"
+        )
+    return "converse" if own else spec.messages
 
 
 def _named(model: str) -> str:

@@ -33,7 +33,7 @@ _TURNED = frozenset(
 )  # fmt: skip
 # Bedrock's own fields, for calls and params that know them. All others are the model's: it gets them as Bedrock
 # passes on what it does not know itself.
-_OWN = frozenset(
+OWN = frozenset(
     {"inferenceConfig", "additionalModelRequestFields", "additionalModelResponseFieldPaths", "guardrailConfig",
      "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier"}
 )  # fmt: skip
@@ -47,13 +47,13 @@ class ConverseBack:
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
         asked = {**changes.params, **{name: value for name, value in chat.items() if value is not None}}
-        body: Json = {name: value for name, value in asked.items() if name in _OWN}
+        body: Json = {name: value for name, value in asked.items() if name in OWN}
         turns = Turns(refusals)
         turns.take(chat["messages"])
         body["messages"] = turns.messages
         if turns.system:
             body["system"] = turns.system
-        known = _OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
+        known = OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
         more = {name: value for name, value in asked.items() if name not in known}
         config = _config(asked, _cap(chat) or _cap(changes.params))
         more |= _thinking(asked, config.get("maxTokens"), refusals)

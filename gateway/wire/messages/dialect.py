@@ -80,9 +80,10 @@ class MessagesTap:
 
     __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
 
-    def __init__(self, usage: Usage) -> None:
+    def __init__(self, usage: Usage, splitter: sse.Splitter | None = None) -> None:
+        """`splitter` is for streams that come in a framing of their own."""
         self._usage = usage
-        self._splitter = sse.Splitter()
+        self._splitter = splitter or sse.Splitter()
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
 

@@ -11,11 +11,11 @@ from gateway.providers.aws.bedrock import AwsEndpoint, Bedrock
 from gateway.providers.aws.chain import AwsChain
 
 
-def head(model: str, *, stream: bool = False, **spec: Any) -> str:
+def head(model: str, *, stream: bool = False, spoken: str = "bedrock.converse", **spec: Any) -> str:
     facts = Bedrock().facts(AwsEndpoint("eu-central-1", **spec))
     target = Target("b/*", "b", "bedrock", "openai.chat", "", facts)
     call = Call("chat", "openai.chat", "POST", "/chat/completions", b"{}", {}, model, stream)
-    wire = Bedrock().request(target, call, "bedrock.converse", b"{}", [(b"traceparent", b"x")], 0)
+    wire = Bedrock().request(target, call, spoken, b"{}", [(b"traceparent", b"x")], 0)
     return wire.head.decode()
 
 
@@ -29,6 +29,50 @@ def test_the_model_stands_in_the_path_and_what_is_asked_of_it_behind() -> None:
     assert "/model/arn%3Aaws%3Abedrock%3Aeu%3A1%3Ainference-profile%2Fx/converse " in head(
         "arn:aws:bedrock:eu:1:inference-profile/x"
     )
+
+
+CLAUDE, PROFILE = "us.anthropic.claude-x", "arn:aws:bedrock:eu:1:application-inference-profile/x"
+
+
+def test_claude_is_asked_in_anthropics_own_words_where_the_client_uses_them() -> None:
+    def spoken(dialect: str, model: str, **spec: Any) -> str:
+        facts = Bedrock().facts(AwsEndpoint("eu-central-1", **spec))
+        return Bedrock().speaks(dialect, model, facts).removeprefix("bedrock.")
+
+    assert Bedrock().speaks("anthropic.messages", CLAUDE) == "bedrock.messages"
+    messages, count = "anthropic.messages", "anthropic.count_tokens"
+    assert [spoken(messages, model) for model in (CLAUDE, PROFILE, "amazon.nova")] == [
+        "messages", "converse", "converse",
+    ]  # fmt: skip
+    assert spoken(messages, PROFILE, messages="invoke") == "messages"
+    assert spoken(messages, CLAUDE, messages="converse") == "converse"
+    assert spoken("openai.chat", CLAUDE, messages="invoke") == "converse"
+    assert [spoken(count, CLAUDE, messages=way) for way in ("auto", "invoke", "converse")] == [
+        "count_tokens"
+    ] * 3
+    assert spoken(count, PROFILE, messages="invoke") == "count_tokens"
+    assert spoken(count, "amazon.nova") == "converse"
+
+
+def test_a_guardrail_of_the_policies_is_in_every_call() -> None:
+    guarded = {"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "1"}}
+    facts = Bedrock().facts(AwsEndpoint("eu-central-1", params=guarded))
+    assert Bedrock().speaks("anthropic.messages", CLAUDE, facts) == "bedrock.converse"
+    with pytest.raises(ValueError, match="messages: invoke has no place for guardrailConfig of params"):
+        Bedrock().facts(AwsEndpoint("eu-central-1", params=guarded, messages="invoke"))
+
+
+def test_messages_and_counts_have_paths_of_their_own() -> None:
+    def line(spoken: str, model: str = CLAUDE, *, stream: bool = False) -> str:
+        return head(model, spoken=spoken, stream=stream).split(" ")[1]
+
+    assert line("bedrock.messages") == "/model/us.anthropic.claude-x/invoke"
+    assert line("bedrock.messages", stream=True) == "/model/us.anthropic.claude-x/invoke-with-response-stream"
+    assert line("bedrock.count_tokens") == "/model/anthropic.claude-x/count-tokens"
+    assert (
+        line("bedrock.count_tokens", "global.anthropic.claude-x") == "/model/anthropic.claude-x/count-tokens"
+    )
+    assert line("bedrock.count_tokens", "anthropic.claude-x") == "/model/anthropic.claude-x/count-tokens"
 
 
 def test_without_a_key_requests_are_signed() -> None:

@@ -1,0 +1,146 @@
+"""Anthropic's Messages as Bedrock's InvokeModel takes them: every word is Anthropic's own, so that nothing of a call
+or an answer is lost. The model and whether to stream stand in the path, the version and what the client's headers
+ask for in the body; a stream comes in Amazon's frames, an event of Anthropic's in each.
+
+https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-claude-messages.html
+"""
+
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes
+from gateway.wire.converse.back import ConverseBack
+from gateway.wire.converse.reader import failed, parsed
+from gateway.wire.eventstream import CONTENT_TYPE, Message
+from gateway.wire.eventstream import Splitter as FrameSplitter
+from gateway.wire.fields import is_count
+from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
+from gateway.wire.messages.front import MessagesFront
+
+VERSION = "bedrock-2023-05-31"  # the only one there is
+_IN_PATH = frozenset({"model", "stream"})
+
+
+class Invoke(Messages):
+    """The way from a client of Messages."""
+
+    name = "bedrock.messages"
+    crosses = True
+    media = CONTENT_TYPE
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        return orjson.dumps(_body(call, changes))
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+        ident: str = "",
+    ) -> MessagesTap:
+        return MessagesTap(usage, Events())
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        return _refusal(status, body)
+
+
+class InvokeCount(CountTokens):
+    """How long a call to InvokeModel would be."""
+
+    name = "bedrock.count_tokens"
+    crosses = True
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        """Counted is a whole call, and one must say how much may be written: more than it may think."""
+        body = _body(call, changes)
+        thinking = body.get("thinking")
+        budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else 0
+        whole = {"max_tokens": 1 + (budget if is_count(budget) else 0), **body}
+        return orjson.dumps({"input": {"invokeModel": {"body": b64encode(orjson.dumps(whole)).decode()}}})
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+        ident: str = "",
+    ) -> "CountTap":
+        return CountTap(usage)
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        return _refusal(status, body)
+
+
+class CountTap(MessagesTap):
+    __slots__ = ()
+
+    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
+        self.begun = self.finished = True
+        try:
+            counted = orjson.loads(body)["inputTokens"]
+        except (orjson.JSONDecodeError, LookupError, TypeError):
+            counted = None
+        self.failed = not is_count(counted)
+        return None if self.failed else orjson.dumps({"input_tokens": counted})
+
+
+class Events(sse.Splitter):
+    """Reads frames and returns Anthropic's events, as Anthropic sends them."""
+
+    __slots__ = ("_frames",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames = FrameSplitter()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
+        return b"".join(map(_event, self._frames.feed(chunk)))
+
+
+def _body(call: Call, changes: Changes) -> dict[str, Any]:
+    """What the client and the policies say, and the betas of the client's header."""
+    asked = {**changes.params, **call.payload}
+    kept = {name: value for name, value in asked.items() if name not in _IN_PATH}
+    header = b",".join(value for name, value in call.forward if name == b"anthropic-beta").decode("latin-1")
+    own = kept.get("anthropic_beta", [])
+    if header and isinstance(own, list):
+        asked_for = map(str.strip, header.split(","))
+        kept["anthropic_beta"] = own + [beta for beta in asked_for if beta and beta not in own]
+    return {"anthropic_version": VERSION, **kept}
+
+
+def _event(message: Message) -> bytes:
+    """The event in a frame. An exception becomes an error, with the status that it would have been."""
+    told = parsed(message.payload)
+    if message.exception:
+        error = failed(message, told)
+        return b"event: error\ndata: " + orjson.dumps({"type": "error", "error": error}) + b"\n\n"
+    if message.headers.get(":event-type") != "chunk":
+        return b""  # an event that came after this was written
+    try:
+        data = b64decode(told["bytes"], validate=True)
+        kind = orjson.loads(data)["type"]
+    except (binascii.Error, LookupError, TypeError, ValueError):
+        raise sse.BadStream("a chunk holds no event of Anthropic's") from None
+    if not isinstance(kind, str) or not kind.isidentifier():
+        raise sse.BadStream("a chunk holds an event without a name")
+    return b"event: %b\ndata: %b\n\n" % (kind.encode(), b" ".join(data.splitlines()))
+
+
+def _refusal(status: int, body: bytes) -> bytes:
+    error = ConverseBack().error(body)  # all of Bedrock's errors are alike
+    return MessagesFront().refusal(status, str(error["message"]), error)
