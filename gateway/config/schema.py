@@ -15,7 +15,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 NOT_BUILT = frozenset(
     {
         *("budgets", "guardrails", "cache", "mcp", "monitors"),
-        *("bedrock", "cohere"),
+        "bedrock",
         *("hedge", "min_speed", "continue", "cheapest", "sticky", "prefix-aware", "jwt"),
     }
 )

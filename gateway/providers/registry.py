@@ -40,6 +40,9 @@ PROVIDERS: dict[str, Provider] = {
     "cloudflare": Compatible(
         "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", needs_key=True, spec=Tenant
     ),
+    "cohere": Compatible(
+        "https://api.cohere.com", needs_key=True, dialects=frozenset(), native="cohere.chat", root="/v2"
+    ),
     "compatible": Compatible(),
     "databricks": Compatible(needs_key=True),  # https://<workspace>/serving-endpoints
     "deepinfra": Compatible("https://api.deepinfra.com/v1/openai", needs_key=True),

@@ -26,7 +26,9 @@ class ChatFront:
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> "ChatTeller":
         options = asked.get("stream_options")
-        return ChatTeller(moment, isinstance(options, dict) and options.get("include_usage") is True)
+        usage = isinstance(options, dict) and options.get("include_usage") is True
+        named = {"model": asked["model"]} if "model" in asked else {}
+        return ChatTeller(moment, usage, {"id": f"chatcmpl-{ident}", **named})
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = (
@@ -39,15 +41,16 @@ class ChatFront:
 
 
 class ChatTeller:
-    """Writes as OpenAI does: one id and model throughout, usage last and only where asked for."""
+    """Writes as OpenAI does: one id and model throughout, usage last and only where asked for. `head` holds both
+    for providers that name none."""
 
-    def __init__(self, moment: int, usage: bool) -> None:
-        self._moment, self._asked_usage = moment, usage
+    def __init__(self, moment: int, usage: bool, head: Json) -> None:
+        self._asked_usage = usage
         self._usage: Any = None
-        self._head: Json = {"object": "chat.completion.chunk", "created": moment}
+        self._head: Json = {**head, "object": "chat.completion.chunk", "created": moment}
 
     def whole(self, completion: Json) -> Json:
-        return {"object": "chat.completion", "created": self._moment, **completion}
+        return {**self._head, "object": "chat.completion", **completion}
 
     def write(self, piece: Piece) -> bytes:
         if "error" in piece:

@@ -3,6 +3,7 @@
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Dialect, Way
 from gateway.wire.chat import Chat
+from gateway.wire.cohere.back import CohereBack
 from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
 from gateway.wire.gemini.back import GeminiBack
@@ -45,6 +46,7 @@ FRONTS: dict[str, Front] = {
 BACKS: dict[str, Back] = {
     "openai.chat": ChatBack(),
     "anthropic.messages": MessagesBack(),
+    "cohere.chat": CohereBack(),
     "gemini.generate": GeminiBack(),
 }
 # Embeddings go by what their provider's chat is called: a provider has one native dialect.

@@ -47,7 +47,7 @@ class MessagesFront:
         return chat
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> MessagesTeller:
-        return MessagesTeller()
+        return MessagesTeller(f"msg_{ident}", asked.get("model", ""))
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = ERRORS.get(status) or ("invalid_request_error" if status < 500 else "api_error")

@@ -14,7 +14,8 @@ class MessagesTeller:
     """Calls that chat streams interleaved are written one after the other: of those that come while one is
     open, the words are kept until its arguments are whole."""
 
-    def __init__(self) -> None:
+    def __init__(self, ident: str = "msg", model: str = "") -> None:
+        self._ident, self._model = ident, model  # for providers that name none
         self._begun = False
         self._index = -1
         self._open = ""  # text | thinking | tool_use
@@ -35,10 +36,10 @@ class MessagesTeller:
             "stop_sequence" if isinstance(ended_by, str) else stopped(reason, bool(message.get("tool_calls")))
         )
         return {
-            "id": completion.get("id") or "msg",
+            "id": completion.get("id") or self._ident,
             "type": "message",
             "role": "assistant",
-            "model": completion.get("model", ""),
+            "model": completion.get("model") or self._model,
             "content": list(_blocks(message)) + ([{"type": "text", "text": refused}] if refused else []),
             "stop_reason": "refusal" if refused else stop,
             "stop_sequence": ended_by if isinstance(ended_by, str) else None,
@@ -75,10 +76,16 @@ class MessagesTeller:
 
     def _start(self, piece: Piece) -> bytes:
         self._begun = True
-        message = {
-            "id": piece.get("id") or "msg", "type": "message", "role": "assistant", "model": piece.get("model", ""),
-            "content": [], "stop_reason": None, "stop_sequence": None, "usage": messages_usage(None),
-        }  # fmt: skip
+        message: Json = {
+            "id": piece.get("id") or self._ident,
+            "type": "message",
+            "role": "assistant",
+            "model": piece.get("model") or self._model,
+            "content": [],
+            "stop_reason": None,
+            "stop_sequence": None,
+            "usage": messages_usage(None),
+        }
         return _event("message_start", {"type": "message_start", "message": message})
 
     def _choice(self, choice: Json) -> list[bytes]:
@@ -91,6 +98,9 @@ class MessagesTeller:
         if text := delta.get("content") or delta.get("refusal"):
             out += self._in("text", {"type": "text", "text": ""})
             out.append(self._delta({"type": "text_delta", "text": text}))
+        for cited in _citations(delta):
+            out += self._in("text", {"type": "text", "text": ""})
+            out.append(self._delta({"type": "citations_delta", "citation": cited}))
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._refused = self._refused or bool(delta.get("refusal"))
@@ -197,11 +207,17 @@ def _blocks(message: Json) -> Iterable[Json]:
         if not _is_ours(detail) and (detail.get("data") or detail.get("signature")):
             yield {"type": "redacted_thinking", "data": packed(detail)}
     if message.get("content"):
-        yield {"type": "text", "text": message["content"]}
+        cited = _citations(message)
+        yield {"type": "text", "text": message["content"]} | ({"citations": cited} if cited else {})
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
         yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
                "input": _given(function.get("arguments"))}  # fmt: skip
+
+
+def _citations(message: Json) -> list[Json]:
+    """Those that Anthropic has a type for: of other providers' they lack what a citation must name."""
+    return [one for one in message.get("annotations") or [] if str(one.get("type", "")).endswith("_location")]
 
 
 def _is_ours(detail: Json) -> bool:

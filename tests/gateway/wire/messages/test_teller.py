@@ -199,3 +199,24 @@ def test_what_another_provider_signed_is_packed_in_a_stream_too() -> None:
         f"1 redacted_thinking {packed(theirs)}",
         "1 .",
     ]
+
+
+def test_sources_are_told_where_anthropic_has_a_type_for_them() -> None:
+    cited = {"type": "char_location", "cited_text": "t", "document_index": 0}
+    of_openai = {"type": "url_citation", "url_citation": {"url": "u"}}
+    told = whole(content="a", annotations=[cited, of_openai])
+    assert told["content"] == [{"type": "text", "text": "a", "citations": [cited]}]
+    events = stream({"content": "a"}, {"annotations": [of_openai, cited]})
+    assert [one["delta"] for one in events if one["type"] == "content_block_delta"] == [
+        {"type": "text_delta", "text": "a"},
+        {"type": "citations_delta", "citation": cited},
+    ]
+
+
+def test_an_answer_without_an_id_and_a_model_has_the_calls_own() -> None:
+    teller = MessagesTeller("msg_1", "asked")
+    told = teller.whole({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]})
+    assert (told["id"], told["model"]) == ("msg_1", "asked")
+    start = teller.write({"choices": [{"delta": {}}]}).decode().split("\n\n")[0]
+    message = orjson.loads(start.split("data: ")[1])["message"]
+    assert (message["id"], message["model"]) == ("msg_1", "asked")
