@@ -21,7 +21,7 @@ GEMINI_DIALECTS = frozenset(
 # Where a translated call goes; one in the client's own dialect keeps its path.
 _PATHS = {
     "openai.chat": "/chat/completions", "openai.embeddings": "/embeddings", "anthropic.messages": "/messages",
-    "cohere.chat": "/chat",
+    "cohere.chat": "/chat", "cohere.embed": "/embed",
 }  # fmt: skip
 # Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")

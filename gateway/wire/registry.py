@@ -4,6 +4,7 @@ from gateway.core.failure import BadRequest
 from gateway.wire.base import Dialect, Way
 from gateway.wire.chat import Chat
 from gateway.wire.cohere.back import CohereBack
+from gateway.wire.cohere.embed import ToCohere
 from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
 from gateway.wire.gemini.back import GeminiBack
@@ -51,6 +52,7 @@ BACKS: dict[str, Back] = {
 }
 # Embeddings go by what their provider's chat is called: a provider has one native dialect.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
+    ("openai.embeddings", "cohere.chat"): ToCohere(),
     ("openai.embeddings", "gemini.generate"): ToGemini(),
     ("gemini.embed", "openai.chat"): FromGemini(),
     ("gemini.batch_embed", "openai.chat"): FromGemini(),

@@ -85,3 +85,21 @@ def plain(body: dict[str, Any]) -> dict[str, Any]:
         empty = message.get("content") in (None, "", [{"type": "text", "text": ""}])
         kept.append({name: one for name, one in message.items() if name != "content" or not empty})
     return {**body, "messages": kept}
+
+
+def is_embed(record: Record) -> bool:
+    """By the version of the API that the gateway speaks."""
+    return record["api"] == "embed" and "/v2/" in record["request"]["url"]
+
+
+def set_only(body: dict[str, Any]) -> dict[str, Any]:
+    """Without the fields that say nothing."""
+    return {name: value for name, value in body.items() if value is not None}
+
+
+def embeddings_of(body: dict[str, Any]) -> dict[str, Any]:
+    """A recorded call as a client of OpenAI's embeddings would put it."""
+    named = {"texts": "input", "output_dimension": "dimensions"}
+    asked = {named.get(name, name): value for name, value in set_only(body).items()}
+    del asked["embedding_types"]
+    return asked

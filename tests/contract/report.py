@@ -67,6 +67,9 @@ def results() -> Iterator[Result]:
 def _of_cohere(record: Record, back: str) -> Iterator[Result]:
     """No client speaks Cohere's chat here: what was asked of it is put in OpenAI's words."""
     body = record["request"].get("body")
+    if cohere.is_embed(record):
+        yield from _of_embed(record)
+        return
     if back not in BACKS:
         yield Result(record, record["api"], "request", "refused", "no route of the gateway")
         return
@@ -80,6 +83,23 @@ def _of_cohere(record: Record, back: str) -> Iterator[Result]:
         )
     if record["response"]["status"] == 200:
         yield from _translated_answers(record, back)
+
+
+def _of_embed(record: Record) -> Iterator[Result]:
+    front, way = "openai.embeddings", between("openai.embeddings", "cohere.chat")
+    asked = cohere.embeddings_of(record["request"]["body"])
+    written = orjson.loads(way.write(_call(front, asked), Changes(asked["model"])))
+    same = written == cohere.set_only(record["request"]["body"])
+    yield Result(
+        record, front, "request to cohere.embed", *(("equal", "") if same else ("wrong", "it changed"))
+    )
+    if record["response"]["status"] == 200:
+        told = way.tap(asked, Usage(), withhold_usage=False).whole(answer_of(record))
+        vectors = [one["embedding"] for one in orjson.loads(told or b"{}").get("data", [])]
+        same = vectors == orjson.loads(answer_of(record))["embeddings"]["float"]
+        yield Result(
+            record, front, "answer of cohere.embed", *(("equal", "") if same else ("wrong", "numbers"))
+        )
 
 
 def call_of(record: Record, dialect: str) -> Call:
