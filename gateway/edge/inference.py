@@ -19,7 +19,7 @@ _JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 
 class Inference:
-    """POST of one endpoint: `route` labels it, `path` is what follows `/v1`."""
+    """POST of one endpoint: `route` labels it, `path` is what follows the version."""
 
     def __init__(
         self, reception: Reception, ownership: Ownership, route: str, path: str, dialect: Dialect

@@ -4,7 +4,7 @@ import re
 import struct
 from base64 import b64encode
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
@@ -104,7 +104,7 @@ class Across:
 
     crosses = True
     media = EVENTS  # nothing of this is ever streamed
-    name: ClassVar[str]
+    name: str
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True

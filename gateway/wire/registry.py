@@ -17,6 +17,7 @@ from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
+from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
 
@@ -35,6 +36,8 @@ DIALECTS: dict[str, Dialect] = {
         Embed("gemini.embed", "content"),
         Embed("gemini.batch_embed", "requests"),
         Responses(),
+        Rerank("cohere.rerank"),
+        Rerank("cohere.rerank_v1"),
     )
 }
 FRONTS: dict[str, Front] = {
@@ -57,12 +60,24 @@ _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("gemini.embed", "openai.chat"): FromGemini(),
     ("gemini.batch_embed", "openai.chat"): FromGemini(),
 }
-_CROSSINGS: dict[tuple[str, str], Way] = _EMBEDDINGS | {
-    (front, back): Crossing(back, FRONTS[front], BACKS[back])
-    for front in FRONTS
-    for back in BACKS
-    if front != back
+_RERANKS: dict[tuple[str, str], Way] = {
+    (front, back): Ranked(back, form) for front in RERANK_DIALECTS for back, form in FORMATS.items()
 }
+_CROSSINGS: dict[tuple[str, str], Way] = (
+    _EMBEDDINGS
+    | _RERANKS
+    | {
+        (front, back): Crossing(back, FRONTS[front], BACKS[back])
+        for front in FRONTS
+        for back in BACKS
+        if front != back
+    }
+)
+
+
+def leads(front: str, back: str) -> bool:
+    """Whether a call in one dialect can be put to a provider in another."""
+    return front == back or (front, back) in _CROSSINGS
 
 
 def between(front: str, back: str) -> Way:

@@ -47,7 +47,9 @@ class Result(NamedTuple):
 def results() -> Iterator[Result]:
     for record in every():
         dialect = DIALECT_OF.get(record["api"], "")
-        if record["provider"] == "cohere":
+        if record["api"] == "rerank" and record["provider"] != "voyage":  # which calls it otherwise
+            dialect = "cohere.rerank" if "/v2/" in record["request"]["url"] else "cohere.rerank_v1"
+        elif record["provider"] == "cohere":
             yield from _of_cohere(record, dialect)
             continue
         if (
