@@ -233,3 +233,20 @@ async def test_usage_is_what_the_model_read_and_wrote_and_tells_what_is_billed(t
         assert usage["billed_units"] == {"input_tokens": 267, "output_tokens": 52}
         total = (await running.usage())["total"]
         assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (293, 56, 0)
+
+
+async def test_a_client_of_responses_is_told_what_cohere_said(tmp_path: Path) -> None:
+    whole_ones = [one for one in answered() if not one["streaming"]]
+    async with before(tmp_path) as (client, provider, _):
+        for record in whole_ones:
+            provider.script[:] = [replayed(record, whole(record))]
+            came = await client.post(
+                "/v1/responses", json={"model": "command-x", "input": "hi", "store": False}
+            )
+            assert came.status_code == 200, (record["id"], came.text)
+            output, wanted = came.json()["output"], expected(record)
+            texts = [part["text"] for item in output for part in item.get("content", [])]
+            assert "".join(texts) == wanted.text
+            calls = [[one["call_id"], one["name"]] for one in output if one["type"] == "function_call"]
+            assert calls == [call[:2] for call in wanted.calls], record["id"]
+            assert came.json()["usage"]["input_tokens"] == wanted.usage["prompt"]

@@ -13,6 +13,7 @@ import pytest
 from cohere.core.api_error import ApiError
 
 from tests.contract.recorded import Record, answer_of, recorded, replayed, whole
+from tests.contract.test_recordings import replay_server
 from tests.running import ACCESS, KEY, Running, gateway
 from tests.scripted import Provider, answer
 
@@ -192,6 +193,15 @@ async def test_a_target_without_such_an_endpoint_is_passed_over_and_alone_refuse
         assert refusal.value.body["error"]["code"] == "unsupported_endpoint"
 
 
+async def test_what_the_first_version_knows_of_a_document_is_no_file_of_ours(tmp_path: Path) -> None:
+    documents = [{"text": "ab", "file_id": "file-of-the-client"}]
+    async with before(tmp_path, "cohere") as here:
+        here.provider.script[:] = [answer({"results": []})]
+        asks = ASKED | {"documents": documents, "rank_fields": ["text"]}
+        assert (await here.http.post("/v1/rerank", json=asks)).status_code == 200
+        assert here.provider.asked.pop().json == asks
+
+
 @pytest.mark.parametrize("path", ["/v1/rerank", "/v2/rerank"])
 async def test_keys_teams_and_bodies_are_judged_as_everywhere(tmp_path: Path, path: str) -> None:
     async with before(tmp_path, "cohere") as here:
@@ -253,3 +263,28 @@ async def test_an_answer_that_is_none_is_a_failure_of_the_provider(tmp_path: Pat
             here.provider.script[:] = [answer(b'"no object"')]
             came = await here.http.post("/v2/rerank", json=ASKED)
             assert (came.status_code, came.json()["error"]["code"]) == (502, "upstream_error")
+
+
+async def test_the_replay_server_sees_what_was_recorded_and_its_answer_arrives(tmp_path: Path) -> None:
+    """It compares each request with the recording itself. Takes seconds, most of them to read the recordings."""
+    async with replay_server() as replay:
+        text = f"""
+kind: providers
+providers: {{it: {{type: cohere, base_url: "{replay.base_url}/cohere", api_key: key-ours-alone}}}}
+---
+kind: models
+models: {{"*": {{targets: [{{provider: it}}]}}}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running, httpx.AsyncClient(trust_env=False) as bare:
+            here = Scene(bare, Provider(), running, bare)
+            for record in recorded("cohere", "rerank"):
+                await replay.post("/__replay__/arm", json={"id": record["id"]})
+                client = here.second() if record in of_version("v2") else here.first()
+                came = await client.rerank(**record["request"]["body"])
+                assert ranks(came.results) == ranked(record)
+        report = (await replay.get("/__replay__/report")).json()
+    assert [(line["match"], line["diff"]) for line in report] == [("armed", [])] * 4
+    for line in report:
+        assert not {"path_recorded", "query_diff", "request_json_error"} & line.keys()
