@@ -12,7 +12,7 @@ import pytest
 
 from tests.contract import test_gemini as gemini
 from tests.contract import test_messages as anthropic
-from tests.contract.cohere import Heard, chat_of, expected, plain
+from tests.contract.cohere import Heard, chat_of, expected, is_embed, plain
 from tests.contract.recorded import (
     Chunking,
     Record,
@@ -250,3 +250,16 @@ async def test_a_client_of_responses_is_told_what_cohere_said(tmp_path: Path) ->
             calls = [[one["call_id"], one["name"]] for one in output if one["type"] == "function_call"]
             assert calls == [call[:2] for call in wanted.calls], record["id"]
             assert came.json()["usage"]["input_tokens"] == wanted.usage["prompt"]
+
+
+async def test_what_of_cohere_has_no_route_here_is_a_404_and_goes_nowhere(tmp_path: Path) -> None:
+    """The first version's chat, generate, embed and tokenize, and transcriptions of the second."""
+    apis = ("chat v1", "generate", "embed", "tokenize", "audio.transcriptions")
+    others = [one for one in recorded("cohere", *apis) if not is_embed(one)]
+    assert len(others) == 10
+    async with before(tmp_path) as (client, provider, _):
+        for record in others:
+            path = httpx.URL(record["request"]["url"]).path
+            came = await client.post(path, json=record["request"].get("body") or {})
+            assert (came.status_code, came.json()["error"]["code"]) == (404, "route_not_found"), path
+        assert not provider.asked
