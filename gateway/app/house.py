@@ -52,11 +52,13 @@ from gateway.wire.registry import DIALECTS
 Job = Coroutine[Any, Any, None]
 
 _HOT = (
-    ("chat", "/chat/completions", "openai.chat"),
-    ("completions", "/completions", "openai.completions"),
-    ("embeddings", "/embeddings", "openai.embeddings"),
-    ("messages", "/messages", "anthropic.messages"),
-    ("count_tokens", "/messages/count_tokens", "anthropic.count_tokens"),
+    ("chat", "/v1", "/chat/completions", "openai.chat"),
+    ("completions", "/v1", "/completions", "openai.completions"),
+    ("embeddings", "/v1", "/embeddings", "openai.embeddings"),
+    ("messages", "/v1", "/messages", "anthropic.messages"),
+    ("count_tokens", "/v1", "/messages/count_tokens", "anthropic.count_tokens"),
+    ("rerank", "/v1", "/rerank", "cohere.rerank_v1"),
+    ("rerank", "/v2", "/rerank", "cohere.rerank"),
 )
 
 
@@ -150,10 +152,10 @@ class House:
         ownership = Ownership(Owners(self.engine, time.time))
         families = self._families(ownership)
         hot = {
-            ("POST", f"/v1{path}"): self.reception.route(
+            ("POST", version + path): self.reception.route(
                 route, Inference(self.reception, ownership, route, path, DIALECTS[dialect])
             )
-            for route, path, dialect in _HOT
+            for route, version, path, dialect in _HOT
         }
         methods = {
             name: self.reception.route(

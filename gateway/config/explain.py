@@ -8,6 +8,7 @@ from gateway.config.trial import Trial, meets, try_call
 from gateway.core.exchange import Target
 from gateway.policy.capabilities import lacks
 from gateway.policy.rate_limit import SEPARATOR
+from gateway.providers.registry import serves
 
 
 def explain(snapshot: Snapshot, given: GivenSpec, clock: float) -> dict[str, Any]:
@@ -74,5 +75,7 @@ def _why_not(trial: Trial, target: Target) -> str:
     assert trial.exchange is not None
     if not meets(target, trial.exchange):
         return "its if does not hold"
+    if not serves(trial.exchange.call, target):
+        return "its provider has no such endpoint"
     wish = lacks(target, trial.exchange)
     return f"it cannot serve {wish}" if wish else "it is down"

@@ -15,7 +15,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 NOT_BUILT = frozenset(
     {
         *("budgets", "guardrails", "cache", "mcp", "monitors"),
-        "cohere",
+        "sagemaker",
         *("hedge", "min_speed", "continue", "cheapest", "sticky", "prefix-aware", "jwt"),
     }
 )
@@ -160,7 +160,9 @@ class GivenSpec(Strict):
     user: str = ""
     model: Name
     metadata: dict[str, str] = {}
-    request: dict[str, Any] = Field(default={}, description="Fields of the chat request's body.")
+    request: dict[str, Any] = Field(
+        default={}, description="Fields of the body: of a chat call, or of a rerank (query and documents)."
+    )
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")
     used: dict[str, Annotated[Whole, Field(ge=0)]] = Field(default={}, description="Units used up, by rule.")
 

@@ -15,6 +15,8 @@ from gateway.core.exchange import Call, Caller, Exchange, Target
 from gateway.core.failure import GatewayError, LimitReached, NeverFits, NoTarget, Unauthorized
 from gateway.policy import access
 from gateway.policy.capabilities import able
+from gateway.providers.registry import serves
+from gateway.wire.base import Dialect
 from gateway.wire.registry import DIALECTS
 
 CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
@@ -64,6 +66,7 @@ def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> N
     access.check(exchange, team.name, team.max_output_tokens, team.condition)
     order = lane.selector.order(exchange, lane.targets, Untroubled(), lambda: 0.5)
     trial.targets = [one for one in order if meets(one, exchange)]
+    trial.targets = [one for one in trial.targets if serves(exchange.call, one)] or trial.targets
     trial.targets = [one for one in able(exchange, trial.targets) if not _is_down(one, given)]
     trial.claims = lane.claims(exchange)
     _check_used(trial.claims, given)
@@ -105,20 +108,21 @@ def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
 
 
 def _exchange(caller: Caller, given: GivenSpec, clock: float) -> Exchange:
-    payload: dict[str, Any] = {"messages": [], **given.request, "model": given.model}
-    dialect = DIALECTS["openai.chat"]
+    payload: dict[str, Any] = {**given.request, "model": given.model}
+    route, path, dialect = _asked(given.request)
+    if route == "chat":
+        payload.setdefault("messages", [])
     body = orjson.dumps(payload)
-    call = Call(
-        "chat",
-        dialect.name,
-        "POST",
-        "/chat/completions",
-        body,
-        payload,
-        given.model,
-        payload.get("stream") is True,
-    )
+    stream = payload.get("stream") is True
+    call = Call(route, dialect.name, "POST", path, body, payload, given.model, stream)
     return Exchange("trial", call, caller, "trial", 0.0, clock, dialect.shape(payload, len(body)))
+
+
+def _asked(request: Mapping[str, Any]) -> tuple[str, str, Dialect]:
+    """Route, path and dialect: those of chat, unless the fields are the ones of a rerank."""
+    if isinstance(request.get("query"), str) and isinstance(request.get("documents"), list):
+        return "rerank", "/rerank", DIALECTS["cohere.rerank"]
+    return "chat", "/chat/completions", DIALECTS["openai.chat"]
 
 
 def _is_down(target: Target, given: GivenSpec) -> bool:

@@ -29,7 +29,7 @@ class Call(NamedTuple):
     """What the client asks: the bytes as they came, and the few fields the house reads.
 
     `route` is the closed label of the endpoint ("chat", "embeddings", "files" ...), `path` what follows
-    `/v1` with its query, `forward` the client's headers that go on to the provider (lower-case names).
+    the version with its query, `forward` the client's headers that go on to the provider (lower-case names).
     `body` is an Upload where the endpoint's bodies are too large to hold. `payload` is empty for bodies that
     are not JSON.
     """

@@ -6,6 +6,10 @@ from gateway.core.failure import GatewayError, NotFound, WrongMethod
 from gateway.edge.asgi import App, Receive, Scope, Send
 from gateway.wire.envelope import envelope_of, gemini_method, render
 
+_POSTED = (
+    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank",
+)  # fmt: skip
+
 
 class Door:
     """`hot` is keyed by (method, path), `families` by the first segment after `/v1/`, `methods` by what follows
@@ -37,7 +41,7 @@ def unknown(scope: Scope) -> GatewayError:
     path, method = scope["path"], scope["method"]
     if path.startswith(("/v1/messages", "/v1beta/")):
         return NotFound(f"{method} {path} is not served by this gateway yet", code="route_not_found")
-    if path in ("/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/models"):
+    if path in _POSTED or path == "/v1/models":
         return WrongMethod(f"{path} does not take {method}")
     return NotFound(f"there is no {method} {path} here", code="route_not_found")
 

@@ -15,11 +15,13 @@ from gateway.wire.base import Dialect, Reading
 # Headers of the client that mean something to a provider. Everything else stays here: credentials,
 # cookies, hop-by-hop and forwarding headers above all.
 _FORWARDED = (b"openai-beta", b"x-client-request-id", b"anthropic-version", b"anthropic-beta")
+# Whose bodies hold the client's own texts and facts: what is called file_id there is none.
+_FREE = ("rerank",)
 _JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 
 class Inference:
-    """POST of one endpoint: `route` labels it, `path` is what follows `/v1`."""
+    """POST of one endpoint: `route` labels it, `path` is what follows the version."""
 
     def __init__(
         self, reception: Reception, ownership: Ownership, route: str, path: str, dialect: Dialect
@@ -34,7 +36,7 @@ class Inference:
         body = await read_body(visit.receive, most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
-        if used := files(body):
+        if self._route not in _FREE and (used := files(body)):
             lane = held_by(lane, await self._ownership.provider_of(used, visit.caller.team))
         forward = _JSON + forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)

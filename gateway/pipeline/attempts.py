@@ -29,7 +29,7 @@ from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, of_events, retry_after_seconds
 from gateway.policy.base import Dice
 from gateway.policy.capabilities import able
-from gateway.providers.registry import PROVIDERS
+from gateway.providers.registry import PROVIDERS, serves
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
@@ -95,7 +95,9 @@ class Attempts:
         elif order[0].condition is None:
             return order
         met = [target for target in order if target.condition is None or target.condition(exchange)]
-        return able(exchange, met) if len(met) > 1 else met
+        if len(met) < 2:
+            return met
+        return able(exchange, [target for target in met if serves(exchange.call, target)] or met)
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, *, last: bool

@@ -12,8 +12,10 @@ from gateway.core.exchange import Call, Headers, Target
 from gateway.core.failure import Failure
 from gateway.providers.base import failure_from_status
 from gateway.wire.base import PLAIN, Quirks
+from gateway.wire.rerank import FORMATS, RERANK_DIALECTS
 
 OPENAI_DIALECTS = frozenset({"openai.chat", "openai.completions", "openai.embeddings", "openai.raw"})
+RANKING_DIALECTS = OPENAI_DIALECTS | RERANK_DIALECTS  # of those who took Cohere's route over
 ANTHROPIC_DIALECTS = frozenset({"anthropic.messages", "anthropic.count_tokens"})
 GEMINI_DIALECTS = frozenset(
     {"gemini.generate", "gemini.array", "gemini.count_tokens", "gemini.embed", "gemini.batch_embed"}
@@ -21,6 +23,7 @@ GEMINI_DIALECTS = frozenset(
 # Where a translated call goes; one in the client's own dialect keeps its path.
 _PATHS = {
     "openai.chat": "/chat/completions", "openai.embeddings": "/embeddings", "anthropic.messages": "/messages",
+    "cohere.chat": "/chat", "cohere.embed": "/embed", **dict.fromkeys(FORMATS, "/rerank"),
 }  # fmt: skip
 # Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
@@ -74,6 +77,7 @@ class Compatible:
     dialects: frozenset[str] = OPENAI_DIALECTS
     native: str = "openai.chat"
     responses: bool = False  # whether it serves /responses where the policy does not say
+    rerank: str = ""  # the format of its rerank route, where that is one of its own
     root: str = ""  # of its paths, where the policy's base_url is the host alone
     credential: bytes = b"authorization: Bearer "
     bad_key: bytes = b""  # what a 400 says that means a 401
@@ -82,7 +86,9 @@ class Compatible:
     def speaks(self, dialect: str, model: str, facts: Place | None = None) -> str:
         if dialect == "openai.responses" and (self.responses if facts is None else facts.responses):
             return dialect
-        return dialect if dialect in self.dialects else self.native
+        if dialect in RERANK_DIALECTS and self.rerank:
+            return self.rerank
+        return dialect if dialect in self.dialects or dialect == self.rerank else self.native
 
     def enabled(self, spec: Endpoint) -> bool:
         keys = keys_of(spec.api_key)

@@ -4,14 +4,25 @@ A row says where its provider is, and how its chat differs from OpenAI's; what s
 it: the id of a recorded exchange, or the provider's documentation.
 """
 
+from gateway.core.exchange import Call, Target
 from gateway.providers.aws.bedrock import Bedrock
 from gateway.providers.azure import Azure
 from gateway.providers.base import Provider
-from gateway.providers.compatible import ANTHROPIC_DIALECTS, GEMINI_DIALECTS, Compatible, Tenant
+from gateway.providers.cohere import Cohere
+from gateway.providers.compatible import (
+    ANTHROPIC_DIALECTS,
+    GEMINI_DIALECTS,
+    RANKING_DIALECTS,
+    Compatible,
+    Tenant,
+)
 from gateway.providers.gemini import Gemini
 from gateway.providers.local import Local
+from gateway.providers.tei import Tei
 from gateway.providers.vertex.adapter import Vertex
 from gateway.wire.base import Quirks
+from gateway.wire.registry import leads
+from gateway.wire.rerank import RERANK_DIALECTS
 
 # Signed thoughts go back as they came: "openrouter.ai/docs, Preserving reasoning blocks"; Snowflake passes Claude's
 # on likewise (snowflake-chat_completions-e1300c9850).
@@ -42,7 +53,10 @@ PROVIDERS: dict[str, Provider] = {
     "cloudflare": Compatible(
         "https://api.cloudflare.com/client/v4/accounts/{account}/ai/v1", needs_key=True, spec=Tenant
     ),
-    "compatible": Compatible(),
+    "cohere": Cohere(
+        "https://api.cohere.com", needs_key=True, dialects=RERANK_DIALECTS, native="cohere.chat"
+    ),
+    "compatible": Compatible(dialects=RANKING_DIALECTS),  # a server that has no such route says so itself
     "databricks": Compatible(needs_key=True),  # https://<workspace>/serving-endpoints
     "deepinfra": Compatible("https://api.deepinfra.com/v1/openai", needs_key=True),
     # Thoughts must come back where tools were called, else a 400 (docs, "Thinking mode"; QwenLM/qwen-code#3578); a
@@ -50,7 +64,9 @@ PROVIDERS: dict[str, Provider] = {
     "deepseek": Compatible(
         "https://api.deepseek.com/v1", needs_key=True, quirks=Quirks(thought="reasoning_content", flat=True)
     ),
-    "fireworks": Compatible("https://api.fireworks.ai/inference/v1", needs_key=True),
+    "fireworks": Compatible(
+        "https://api.fireworks.ai/inference/v1", needs_key=True, rerank="fireworks.rerank"
+    ),
     "gemini": Gemini(
         "https://generativelanguage.googleapis.com",
         needs_key=True,
@@ -70,7 +86,8 @@ PROVIDERS: dict[str, Provider] = {
         quirks=Quirks(gives_usage=True, refuses=frozenset({"logit_bias", "logprobs", "top_logprobs"})),
     ),
     "huggingface": Compatible("https://router.huggingface.co/v1", needs_key=True),
-    "llama.cpp": Compatible(),
+    "jina": Compatible("https://api.jina.ai/v1", needs_key=True, dialects=RANKING_DIALECTS),
+    "llama.cpp": Compatible(dialects=RANKING_DIALECTS),
     "lmstudio": Compatible("http://127.0.0.1:1234/v1"),
     "local": Local(),
     # Usage comes unasked in the last chunk (16 of 16 recorded streams, as mistral-chat_completions-3273410530); any
@@ -85,23 +102,33 @@ PROVIDERS: dict[str, Provider] = {
     "openai": Compatible(
         "https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens", responses=True
     ),
-    "openrouter": Compatible("https://openrouter.ai/api/v1", needs_key=True, quirks=_SIGNS),
+    # Rerank is Jina's (openrouter-rerank-0176c30461).
+    "openrouter": Compatible(
+        "https://openrouter.ai/api/v1", needs_key=True, quirks=_SIGNS, dialects=RANKING_DIALECTS
+    ),
     # Usage is in every chunk, unasked (perplexity-chat_completions-dfae2e1008); its address has no version.
     "perplexity": Compatible("https://api.perplexity.ai", needs_key=True, quirks=Quirks(gives_usage=True)),
-    "sglang": Compatible("http://127.0.0.1:30000/v1", quirks=Quirks(thought="reasoning_content")),
+    "sglang": Compatible(
+        "http://127.0.0.1:30000/v1", quirks=Quirks(thought="reasoning_content"), rerank="sglang.rerank"
+    ),
     "snowflake": Compatible(
         "https://{account}.snowflakecomputing.com/api/v2/cortex/v1",
         needs_key=True,
         spec=Tenant,
         quirks=_SIGNS,
     ),
+    "tei": Tei("http://127.0.0.1:8080", rerank="tei.rerank"),
     "tensorrt-llm": Compatible("http://127.0.0.1:8000/v1"),
     "tgi": Compatible(),
-    "together": Compatible("https://api.together.ai/v1", needs_key=True),
+    # docs, "Rerank": "Cohere compatible".
+    "together": Compatible("https://api.together.ai/v1", needs_key=True, dialects=RANKING_DIALECTS),
     "triton": Compatible("http://127.0.0.1:9000/v1"),  # its OpenAI-compatible frontend
     "vertex": Vertex(),
     # Thoughts go back as `reasoning`; by the older name they are lost in silence (vllm-project/vllm#38488).
-    "vllm": Compatible("http://127.0.0.1:8000/v1", quirks=Quirks(thought="reasoning")),
+    "vllm": Compatible(
+        "http://127.0.0.1:8000/v1", quirks=Quirks(thought="reasoning"), dialects=RANKING_DIALECTS
+    ),
+    "voyage": Compatible("https://api.voyageai.com/v1", needs_key=True, rerank="voyage.rerank"),
     # A bad key is a 400 (xai-responses-03354a21a5), and the key is the gateway's own.
     "xai": Compatible(
         "https://api.x.ai/v1",
@@ -111,3 +138,9 @@ PROVIDERS: dict[str, Provider] = {
     ),
     "zai": Compatible("https://api.z.ai/api/paas/v4", needs_key=True),
 }
+
+
+def serves(call: Call, target: Target) -> bool:
+    """Whether this target's provider has an endpoint for the call, in the client's words or in its own."""
+    spoken = PROVIDERS[target.kind].speaks(call.dialect, target.asked(call.model), target.facts)
+    return leads(call.dialect, spoken)

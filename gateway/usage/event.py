@@ -46,7 +46,9 @@ def ended(exchange: Exchange, begin: bytes) -> bytes:
 def _outcome(exchange: Exchange) -> dict[str, Any]:
     usage, last = exchange.usage, exchange.attempts[-1]
     first = exchange.first_token
+    units = {"search_units": usage.search_units} if usage.search_units else {}
     return {
+        **units,
         "ended": exchange.clock + (exchange.ended - exchange.arrived),
         "provider": last.target.provider,
         "target": last.asked,

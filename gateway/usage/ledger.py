@@ -23,10 +23,12 @@ from sqlalchemy import (
     case,
     delete,
     func,
+    inspect,
     not_,
     select,
 )
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.schema import CreateColumn
 
 BY = ("key", "team", "user", "model", "entry", "provider", "route", "target", "outcome")
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
@@ -53,6 +55,7 @@ _USAGE = Table(
     Column("completion", BigInteger, nullable=False),
     Column("cached", BigInteger, nullable=False),
     Column("reasoning", BigInteger, nullable=False),
+    Column("search_units", BigInteger, nullable=False, server_default="0"),
     Column("estimated", Boolean, nullable=False),
     Column("request_id", String(128), nullable=False),
     Column("policies", String(12), nullable=False),
@@ -80,6 +83,7 @@ class Ledger:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         _METADATA.create_all(self._engine)
+        _widen(self._engine)
         dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
         new = dialect.insert(_USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
@@ -110,6 +114,7 @@ class Ledger:
             func.coalesce(func.sum(_USAGE.c.prompt), 0).label("prompt_tokens"),
             func.coalesce(func.sum(_USAGE.c.completion), 0).label("completion_tokens"),
             func.coalesce(func.sum(case((_USAGE.c.estimated, 1), else_=0)), 0).label("estimated"),
+            func.coalesce(func.sum(_USAGE.c.search_units), 0).label("search_units"),
         ]
         asked = select(*columns, *sums).where(_since(since))
         with self._engine.connect() as connection:
@@ -132,6 +137,16 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
+
+
+def _widen(engine: Engine) -> None:
+    """Add the columns that a table made by an earlier version lacks."""
+    there = {column["name"] for column in inspect(engine).get_columns(_USAGE.name)}
+    with engine.begin() as connection:
+        for column in _USAGE.columns:
+            if column.name not in there:
+                made = CreateColumn(column).compile(dialect=engine.dialect)
+                connection.exec_driver_sql(f"ALTER TABLE {_USAGE.name} ADD COLUMN {made}")
 
 
 def _writer(statement: Any, engine: Engine) -> Write:
@@ -160,7 +175,8 @@ def _execute(connection: Connection, text: str, rows: list[Any]) -> None:
 
 
 def _flat(one: Event) -> Event:
-    """Lists and objects as text, in place."""
+    """Lists and objects as text, in place; of search units only reranks tell."""
+    one.setdefault("search_units", 0)
     for name in ("attempts", "metadata"):
         if not isinstance(one[name], str):
             one[name] = orjson.dumps(one[name]).decode()
@@ -173,8 +189,9 @@ def _since(moment: float) -> "ColumnElement[bool]":
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
-    """Costs are unknown until prices are built: null, which is not nothing."""
-    return {
-        **{name: (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()},
-        "cost_usd": None,
-    }
+    """Costs are unknown until prices are built: null, which is not nothing. Search units are told of those who
+    have some."""
+    told = {name: (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()}
+    if not told["search_units"]:
+        del told["search_units"]
+    return {**told, "cost_usd": None}

@@ -1,7 +1,9 @@
 """OpenAI embeddings: the answer is large and passes untouched; only its usage is read."""
 
 import re
-from collections.abc import Mapping
+import struct
+from base64 import b64encode
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import orjson
@@ -9,9 +11,12 @@ import orjson
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire import sse
+from gateway.wire.base import EVENTS, Changes, Reading, Untouched
+from gateway.wire.crossing import UNLIKE
 from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
+from gateway.wire.refusals import Refusals
 from gateway.wire.splice import set_members
 
 MOST_INPUTS = 2048
@@ -92,3 +97,75 @@ class EmbeddingsTap:
                 note_usage(self._usage, orjson.loads(match.group(1)))
             except orjson.JSONDecodeError:
                 self.failed = True
+
+
+class Across:
+    """What ways across share whose answers are whole: those are parsed, as they are written anew."""
+
+    crosses = True
+    media = EVENTS  # nothing of this is ever streamed
+    name: str
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
+
+
+class TurnedTap(EmbeddingsTap):
+    """`turn` makes the client's answer of the provider's and of what was asked, and notes the usage. Raises
+    BadStream."""
+
+    __slots__ = ("_asked", "_turn")
+
+    def __init__(self, usage: Usage, asked: Mapping[str, Any], turn: Callable[..., Any]) -> None:
+        super().__init__(usage)
+        self._asked, self._turn = asked, turn
+
+    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
+        self.begun = self.finished = True
+        try:
+            return orjson.dumps(self._turn(orjson.loads(body), self._asked, self._usage))
+        except (orjson.JSONDecodeError, sse.BadStream, *UNLIKE):
+            self.failed = True
+            return None
+
+
+def texts_of(payload: Mapping[str, Any], maker: str) -> list[str]:
+    """The texts of a call for embeddings. Raises BadRequest for tokens: they are another model's, and cannot be left
+    out, for nothing would be left."""
+    asked = payload["input"]
+    texts = [asked] if isinstance(asked, str) else asked
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+        message = f"'input' must be a text or a list of texts: {maker} takes no tokens"
+        raise BadRequest(message, code="unsupported_parameter", param="input")
+    return texts
+
+
+def check_form(payload: Mapping[str, Any], refusals: Refusals) -> None:
+    """In which form the numbers are wanted."""
+    if payload.get("encoding_format", "float") not in ("float", "base64"):
+        refusals.add("encoding_format")
+
+
+def told(
+    vectors: list[list[float]], prompt: int | None, asked: Mapping[str, Any], usage: Usage
+) -> dict[str, Any]:
+    """OpenAI's answer. `prompt` are the tokens that the provider counted, None where it tells nothing."""
+    as_text = asked.get("encoding_format") == "base64"
+    data = [
+        {"object": "embedding", "index": place, "embedding": _base64(values) if as_text else values}
+        for place, values in enumerate(vectors)
+    ]
+    if prompt is None:
+        prompt = estimate(asked["input"])[0]
+    else:
+        note_usage(usage, {"prompt_tokens": prompt})
+    counts = {"prompt_tokens": prompt, "total_tokens": prompt}
+    return {"object": "list", "data": data, "model": asked["model"], "usage": counts}
+
+
+def _base64(values: list[float]) -> str:
+    """Little-endian float32, as OpenAI writes them. Raises BadStream."""
+    try:
+        return b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
+    except (struct.error, OverflowError):
+        raise sse.BadStream("an embedding holds what is no number") from None

@@ -6,7 +6,7 @@ import orjson
 
 from gateway.core.failure import GatewayError
 
-Envelope = Literal["openai", "anthropic", "gemini"]
+Envelope = Literal["openai", "anthropic", "gemini", "cohere"]
 
 _ANTHROPIC_TYPES = {
     400: "invalid_request_error",
@@ -45,9 +45,12 @@ def gemini_method(path: str) -> str:
 
 
 def envelope_of(path: str) -> Envelope:
-    """`/v1/messages…` is Anthropic's, `/v1beta/…` and methods of a model are Gemini's, all else OpenAI's."""
+    """`/v1/messages…` is Anthropic's, `/v1beta/…` and methods of a model are Gemini's, rerank and the second version
+    of anything Cohere's, all else OpenAI's."""
     if path == "/v1/messages" or path.startswith("/v1/messages/"):
         return "anthropic"
+    if path == "/v1/rerank" or path.startswith("/v2/"):
+        return "cohere"
     return "gemini" if path.startswith("/v1beta/") or gemini_method(path) else "openai"
 
 
@@ -71,6 +74,7 @@ def render(error: GatewayError, envelope: Envelope = "openai", request_id: str =
                 }
             }
         )
-    return orjson.dumps(
-        {"error": {"message": error.message, "type": error.type, "param": error.param, "code": error.code}}
-    )
+    told = {"message": error.message, "type": error.type, "param": error.param, "code": error.code}
+    # Cohere's errors have no code: OpenAI's object beside them tells it, as servers that took rerank over tell it.
+    of_cohere = {"id": request_id, "message": error.message} if envelope == "cohere" else {}
+    return orjson.dumps({**of_cohere, "error": told})

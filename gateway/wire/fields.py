@@ -129,7 +129,8 @@ def note_usage(usage: Usage, counts: Any) -> None:
     """OpenAI's usage object, in chat's words or those of Responses. Nonsense is not taken over."""
     if not isinstance(counts, dict):
         return
-    prompt = counts.get("prompt_tokens", counts.get("input_tokens"))
+    # Voyage, which only reads, tells the total alone (voyage-embeddings-33c8b17a90).
+    prompt = counts.get("prompt_tokens", counts.get("input_tokens", counts.get("total_tokens")))
     completion = counts.get("completion_tokens", counts.get("output_tokens")) or 0
     if not is_count(prompt) or not is_count(completion):
         return

@@ -3,6 +3,8 @@
 from gateway.core.failure import BadRequest
 from gateway.wire.base import EVENTS, Dialect, Way
 from gateway.wire.chat import Chat
+from gateway.wire.cohere.back import CohereBack
+from gateway.wire.cohere.embed import ToCohere
 from gateway.wire.converse.back import ConverseBack
 from gateway.wire.crossing import Back, Crossing, Front
 from gateway.wire.embeddings import Embeddings
@@ -18,6 +20,7 @@ from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
+from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
 
@@ -36,6 +39,8 @@ DIALECTS: dict[str, Dialect] = {
         Embed("gemini.embed", "content"),
         Embed("gemini.batch_embed", "requests"),
         Responses(),
+        Rerank("cohere.rerank"),
+        Rerank("cohere.rerank_v1"),
     )
 }
 FRONTS: dict[str, Front] = {
@@ -49,11 +54,13 @@ BACKS: dict[str, Back] = {
     "openai.chat": ChatBack(),
     "anthropic.messages": MessagesBack(),
     "bedrock.converse": ConverseBack(),
+    "cohere.chat": CohereBack(),
     "gemini.generate": GeminiBack(),
 }
 _MEDIA = {"bedrock.converse": CONTENT_TYPE}  # of streams that are not events of the web
 # Embeddings go by what their provider's chat is called: a provider has one native dialect.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
+    ("openai.embeddings", "cohere.chat"): ToCohere(),
     ("openai.embeddings", "gemini.generate"): ToGemini(),
     ("gemini.embed", "openai.chat"): FromGemini(),
     ("gemini.batch_embed", "openai.chat"): FromGemini(),
@@ -63,13 +70,21 @@ _FRAMED: dict[tuple[str, str], Way] = {
     ("anthropic.messages", "bedrock.messages"): Invoke(),
     ("anthropic.count_tokens", "bedrock.count_tokens"): InvokeCount(),
 }
+_RERANKS: dict[tuple[str, str], Way] = {
+    (front, back): Ranked(back, form) for front in RERANK_DIALECTS for back, form in FORMATS.items()
+}
 _CROSSINGS: dict[tuple[str, str], Way] = {
     (front, back): Crossing(back, FRONTS[front], BACKS[back], _MEDIA.get(back, EVENTS))
     for front in FRONTS
     for back in BACKS
     if front != back
 }
-_WAYS = _CROSSINGS | _EMBEDDINGS | _FRAMED
+_WAYS = _CROSSINGS | _EMBEDDINGS | _FRAMED | _RERANKS
+
+
+def leads(front: str, back: str) -> bool:
+    """Whether a call in one dialect can be put to a provider in another."""
+    return front == back or (front, back) in _WAYS
 
 
 def between(front: str, back: str) -> Way:

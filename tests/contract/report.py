@@ -20,6 +20,7 @@ from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 from gateway.wire.thoughts import unpacked
+from tests.contract import cohere
 from tests.contract.recorded import Record, answer_of, at_random, byte_by_byte, every, per_event, whole
 
 # The dialect of a recorded endpoint; those that the gateway does not speak are not counted.
@@ -46,6 +47,11 @@ class Result(NamedTuple):
 def results() -> Iterator[Result]:
     for record in every():
         dialect = DIALECT_OF.get(record["api"], "")
+        if record["api"] == "rerank" and record["provider"] != "voyage":  # which calls it otherwise
+            dialect = "cohere.rerank" if "/v2/" in record["request"]["url"] else "cohere.rerank_v1"
+        elif record["provider"] == "cohere":
+            yield from _of_cohere(record, dialect)
+            continue
         if (
             record["provider"] in OTHERS
             or dialect not in DIALECTS
@@ -60,8 +66,50 @@ def results() -> Iterator[Result]:
             yield from _translated_answers(record, dialect)
 
 
+def _of_cohere(record: Record, back: str) -> Iterator[Result]:
+    """No client speaks Cohere's chat here: what was asked of it is put in OpenAI's words."""
+    body = record["request"].get("body")
+    if cohere.is_embed(record):
+        yield from _of_embed(record)
+        return
+    if back not in BACKS:
+        yield Result(record, record["api"], "request", "refused", "no route of the gateway")
+        return
+    asked = {"openai.chat": cohere.chat_of(body)}
+    for front, payload in asked.items():
+        call = _call(front, payload)
+        written = orjson.loads(between(front, back).write(call, Changes(call.model)))
+        same = cohere.plain(written) == cohere.plain(body)
+        yield Result(
+            record, front, f"request to {back}", *(("equal", "") if same else ("wrong", "it changed"))
+        )
+    if record["response"]["status"] == 200:
+        yield from _translated_answers(record, back)
+
+
+def _of_embed(record: Record) -> Iterator[Result]:
+    front, way = "openai.embeddings", between("openai.embeddings", "cohere.chat")
+    asked = cohere.embeddings_of(record["request"]["body"])
+    written = orjson.loads(way.write(_call(front, asked), Changes(asked["model"])))
+    same = written == cohere.set_only(record["request"]["body"])
+    yield Result(
+        record, front, "request to cohere.embed", *(("equal", "") if same else ("wrong", "it changed"))
+    )
+    if record["response"]["status"] == 200:
+        told = way.tap(asked, Usage(), withhold_usage=False).whole(answer_of(record))
+        vectors = [one["embedding"] for one in orjson.loads(told or b"{}").get("data", [])]
+        same = vectors == orjson.loads(answer_of(record))["embeddings"]["float"]
+        yield Result(
+            record, front, "answer of cohere.embed", *(("equal", "") if same else ("wrong", "numbers"))
+        )
+
+
 def call_of(record: Record, dialect: str) -> Call:
-    body = orjson.dumps(record["request"]["body"])
+    return _call(dialect, record["request"]["body"])
+
+
+def _call(dialect: str, asked: dict[str, Any]) -> Call:
+    body = orjson.dumps(asked)
     payload, model, stream = DIALECTS[dialect].read(body)
     return Call("chat", dialect, "POST", "/", body, payload, model, stream)
 

@@ -15,6 +15,7 @@ from tests.scripted import DONE, FINISH, USAGE, event, word
 every = pytest.mark.parametrize("name", sorted(DIALECTS))
 BODY = (
     b'{"messages": [], "contents": [], "content": {}, "requests": [], "prompt":"p" ,\n"input": "i", "model": "m",'
+    b'"query": "q", "documents": ["d"],'
     b'"n": 2, "unknown": {"model": 1.0}}'
 )
 COUNTS = {"input_tokens": 7, "output_tokens": 3}
@@ -96,7 +97,7 @@ def test_a_broken_stream_ends_in_an_event_that_carries_the_error(name: str) -> N
     if name.startswith("gemini."):
         assert (payload["error"]["message"], payload["error"]["status"]) == ("it broke", "INTERNAL")
         return
-    openai = {"param": None, "code": "upstream_error"} if name.startswith("openai") else {}
+    openai = {"param": None, "code": "upstream_error"} if name.startswith(("openai", "cohere")) else {}
     assert payload["error"] == {"message": "it broke", "type": "api_error", **openai}
 
 

@@ -10,7 +10,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
-from gateway.wire.registry import BACKS, FRONTS, between
+from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 
 ODD: tuple[Any, ...] = (None, 1, -1.5, True, "x", [], [1], {}, {"x": 1}, [None], [[]])
 PNG = "iVBORw0KGgo="
@@ -151,6 +151,36 @@ def test_an_odd_value_is_carried_over_or_refused(front: str, back: str) -> None:
     for payload in odd_calls({"model": "m", **WHOLE[front]}):
         call = Call("chat", front, "POST", "/x", orjson.dumps(payload), payload, "m", False)
         try:
+            assert isinstance(orjson.loads(way.write(call, Changes("m"))), dict)
+            carried += 1
+        except BadRequest:
+            refused += 1
+    assert carried
+    assert refused
+
+
+RERANK = {"query": "q", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True}
+EMBED = {"input": ["a"], "dimensions": 5, "encoding_format": "base64"}
+WHOLES = [
+    ("cohere.rerank", "voyage.rerank", RERANK),
+    ("cohere.rerank_v1", "tei.rerank", RERANK),
+    ("openai.embeddings", "cohere.chat", EMBED),
+    ("openai.embeddings", "gemini.generate", EMBED),
+]
+
+
+@pytest.mark.parametrize(("front", "back", "whole"), WHOLES)
+def test_an_odd_value_of_what_is_no_conversation_is_carried_over_or_refused(
+    front: str, back: str, whole: dict[str, Any]
+) -> None:
+    dialect, way = DIALECTS[front], between(front, back)
+    carried = refused = 0
+    for payload in odd_calls({"model": "m", **whole}):
+        body = orjson.dumps(payload)
+        try:
+            read = dialect.read(body)
+            dialect.shape(read.payload, len(body))
+            call = Call("r", front, "POST", "/x", body, read.payload, read.model, False)
             assert isinstance(orjson.loads(way.write(call, Changes("m"))), dict)
             carried += 1
         except BadRequest:

@@ -1,10 +1,8 @@
 """Gemini's embeddings: one text or several a call; and OpenAI's and Gemini's turned into each other."""
 
 import re
-import struct
-from base64 import b64encode
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import orjson
 
@@ -12,10 +10,9 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import EVENTS, Changes, Reading, Untouched
-from gateway.wire.embeddings import EmbeddingsTap
+from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.embeddings import Across, EmbeddingsTap, TurnedTap, check_form, texts_of, told
 from gateway.wire.envelope import render
-from gateway.wire.fields import estimate as estimate_texts
 from gateway.wire.fields import is_count, note_usage, parse_object
 from gateway.wire.gemini.back import GeminiBack
 from gateway.wire.gemini.dialect import estimate
@@ -99,36 +96,18 @@ def requests_of(payload: Mapping[str, Any]) -> list[Json]:
     return [dict(request) for request in requests]
 
 
-class _Across:
-    """What both ways across share: the answer is whole, and parsed, as its numbers are written anew."""
-
-    crosses = True
-    media = EVENTS  # nothing of this is ever streamed
-    name: ClassVar[str]
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
-
-
-class ToGemini(_Across):
+class ToGemini(Across):
     """OpenAI's embeddings from a Gemini model."""
 
     name = "gemini.batch_embed"
 
     def write(self, call: Call, changes: Changes) -> bytes:
-        refusals = Refusals("Gemini", changes.dropped)
-        texts, more = call.payload["input"], {**changes.params}
-        texts = [texts] if isinstance(texts, str) else texts
-        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
-            # Tokens are another model's: they cannot be left out, for nothing would be left.
-            message = "'input' must be a text or a list of texts: Gemini takes no tokens"
-            raise BadRequest(message, code="unsupported_parameter", param="input")
-        if (wanted := call.payload.get("encoding_format", "float")) not in ("float", "base64"):
-            refusals.add("encoding_format")
+        check_form(call.payload, Refusals("Gemini", changes.dropped))
+        texts, more = texts_of(call.payload, "Gemini"), {**changes.params}
         for name, value in call.payload.items():
             if name == "dimensions":
                 more["outputDimensionality"] = value
-            elif name not in ("input", "model", "user", "encoding_format") and wanted:
+            elif name not in ("input", "model", "user", "encoding_format"):
                 more[name] = value
         named = f"models/{changes.model}"
         requests = [{"model": named, "content": {"parts": [{"text": text}]}, **more} for text in texts]
@@ -151,7 +130,7 @@ class ToGemini(_Across):
         return ChatFront().refusal(status, str(error["message"]), error)
 
 
-class FromGemini(_Across):
+class FromGemini(Across):
     """Gemini's embeddings from a provider that speaks like OpenAI."""
 
     name = "openai.embeddings"
@@ -189,40 +168,12 @@ class FromGemini(_Across):
         return GeminiFront().refusal(status, str(error["message"]), error)
 
 
-class TurnedTap(EmbeddingsTap):
-    """`turn` makes the client's answer of the provider's, and notes the usage. Raises BadStream."""
-
-    __slots__ = ("_asked", "_turn")
-
-    def __init__(self, usage: Usage, asked: Mapping[str, Any], turn: Any) -> None:
-        super().__init__(usage)
-        self._asked, self._turn = asked, turn
-
-    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
-        self.begun = self.finished = True
-        try:
-            return orjson.dumps(self._turn(orjson.loads(body), self._asked, self._usage))
-        except (orjson.JSONDecodeError, sse.BadStream):
-            self.failed = True
-            return None
-
-
 def _as_openai(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
-    data = []
-    for place, found in enumerate(_listed(answer, "embeddings")):
-        values = found.get("values") if isinstance(found, dict) else None
-        if not isinstance(values, list):
-            raise sse.BadStream("an embedding has no values")
-        shown = _base64(values) if asked.get("encoding_format") == "base64" else values
-        data.append({"object": "embedding", "index": place, "embedding": shown})
-    counts = answer.get("usageMetadata") or {}
-    prompt = counts.get("promptTokenCount")
-    if is_count(prompt):
-        note_usage(usage, {"prompt_tokens": prompt})
-    else:
-        prompt = estimate_texts(asked["input"])[0]  # most models tell nothing
-    usage_told = {"prompt_tokens": prompt, "total_tokens": prompt}
-    return {"object": "list", "data": data, "model": asked["model"], "usage": usage_told}
+    vectors = [one.get("values") if isinstance(one, dict) else None for one in _listed(answer, "embeddings")]
+    if not all(isinstance(values, list) for values in vectors):
+        raise sse.BadStream("an embedding has no values")
+    prompt = (answer.get("usageMetadata") or {}).get("promptTokenCount")  # most models tell none
+    return told([values or [] for values in vectors], prompt if is_count(prompt) else None, asked, usage)
 
 
 def _as_gemini(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
@@ -230,12 +181,12 @@ def _as_gemini(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
         {"values": one.get("embedding") or []} for one in _listed(answer, "data") if isinstance(one, dict)
     ]
     note_usage(usage, answer.get("usage"))
-    told = {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage.reported else {}
+    counts = {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage.reported else {}
     if "requests" in asked:
-        return {"embeddings": found, **told}
+        return {"embeddings": found, **counts}
     if not found:
         raise sse.BadStream("the answer has no embedding")
-    return {"embedding": found[0], **told}
+    return {"embedding": found[0], **counts}
 
 
 def _listed(answer: Any, name: str) -> list[Any]:
@@ -243,11 +194,6 @@ def _listed(answer: Any, name: str) -> list[Any]:
     if not isinstance(found, list):
         raise sse.BadStream(f"the answer has no {name}")
     return found
-
-
-def _base64(values: list[float]) -> str:
-    """Little-endian float32, as OpenAI writes them."""
-    return b64encode(struct.pack(f"<{len(values)}f", *values)).decode()
 
 
 def _text(content: Any, where: str) -> str:

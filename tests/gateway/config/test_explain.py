@@ -133,3 +133,14 @@ models:
         1,
         2,
     ]  # where none can, the providers answer for themselves
+
+
+def test_a_rerank_goes_to_who_has_an_endpoint_for_it() -> None:
+    found = ask(model="picky", request={"stream": True, "query": "q", "documents": ["d"]})
+    assert found["targets"] == [
+        {"target": "ours/llama", "tried": 1, "because": None},
+        {"target": "openai/picky", "tried": None, "because": "its provider has no such endpoint"},
+    ]
+    assert [limit["amount"] for limit in found["limits"]] == [1, 2], (
+        "the query, the document, nothing written"
+    )

@@ -14,13 +14,17 @@ from gateway.providers.models import MODELS, known
         ("gpt-4-turbo", "gpt-4-turbo"),
         ("openai/gpt-5", "gpt-5"),
         ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet"),
+        ("command-r-plus-08-2024", "command-r-plus"),
+        ("command-r7b-12-2024", "command-r7b"),
     ],
 )
 def test_a_model_is_found_by_the_longest_name_that_its_own_begins_with(model: str, entry: str) -> None:
     assert known(model) is MODELS[entry]
 
 
-@pytest.mark.parametrize("model", ["gpt-4ominous", "gpt-5.1", "my-gpt-4o", "claude-sonnet-4-6", ""])
+@pytest.mark.parametrize(
+    "model", ["gpt-4ominous", "gpt-5.1", "my-gpt-4o", "command-a-plus-05-2026", "claude-sonnet-4-6", ""]
+)
 def test_of_other_models_nothing_is_known(model: str) -> None:
     assert known(model) is None
 

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.core.exchange import Call, Target
 from gateway.core.failure import Failure
-from gateway.providers.registry import PROVIDERS
+from gateway.providers.registry import PROVIDERS, serves
 from gateway.wire.registry import DIALECTS
 
 
@@ -55,3 +55,19 @@ def test_a_400_that_means_a_401_is_about_our_own_key() -> None:
     assert PROVIDERS["xai"].classify(400, said) is Failure.UNAUTHORIZED
     assert PROVIDERS["xai"].classify(400, b"{}") is Failure.REJECTED
     assert PROVIDERS["openai"].classify(400, said) is Failure.REJECTED
+
+
+@pytest.mark.parametrize(
+    ("kind", "dialect", "served"),
+    [
+        ("vllm", "cohere.rerank", True),
+        ("voyage", "cohere.rerank_v1", True),
+        ("openai", "cohere.rerank", False),
+        ("anthropic", "openai.embeddings", False),
+        ("cohere", "anthropic.messages", True),
+    ],
+)
+def test_a_target_serves_what_its_provider_has_an_endpoint_for(kind: str, dialect: str, served: bool) -> None:
+    provider = PROVIDERS[kind]
+    target = Target("t", "p", kind, "", "", provider.facts(provider.spec(api_key="k")))
+    assert serves(Call("r", dialect, "POST", "/x", b"{}", {}, "m", False), target) is served

@@ -70,3 +70,26 @@ def test_what_is_too_old_is_forgotten(tmp_path: Path) -> None:
     assert books.ledger.forget(1500.0) == 1
     assert list(books.rows()) == [call(2, started=2000.0).id]
     books.ledger.close()
+
+
+def test_search_units_are_told_of_those_who_have_some(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    searched = call(1, team="free")
+    searched.usage.search_units = 3
+    books.ledger.absorb([orjson.loads(ended(searched, begun(searched))), event(2)])
+    free, research = books.ledger.report(["team"], 0.0)["rows"]
+    assert (free["search_units"], "search_units" in research) == (3, False)
+    assert books.ledger.report([], 0.0)["total"]["search_units"] == 3
+    books.ledger.close()
+
+
+def test_a_book_of_an_earlier_version_gets_the_columns_it_lacks(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    books.ledger.absorb([event(1)])
+    with books.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("ALTER TABLE usage DROP COLUMN search_units")
+    books.ledger.close()
+    again = Books(tmp_path)
+    again.ledger.absorb([event(2)])
+    assert [row["search_units"] for row in again.rows().values()] == [0, 0]
+    again.ledger.close()

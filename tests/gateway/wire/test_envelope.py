@@ -16,6 +16,9 @@ from gateway.wire.envelope import envelope_of, render
         ("/v1beta/models/x:generateContent", "gemini"),
         ("/v1/chat/completions", "openai"),
         ("/", "openai"),
+        ("/v1/rerank", "cohere"),
+        ("/v2/rerank", "cohere"),
+        ("/v1/rerank/x", "openai"),
     ],
 )
 def test_the_path_decides_the_envelope(path: str, envelope: str) -> None:
@@ -68,3 +71,9 @@ def test_geminis_has_googles_status_and_our_code_as_the_reason(
     told = orjson.loads(render(error, "gemini"))["error"]
     assert (told["code"], told["message"], told["status"]) == (code, "no", status)
     assert told["details"] == [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code}]
+
+
+def test_coheres_has_openais_object_beside_it() -> None:
+    told = orjson.loads(render(BadRequest("no", code="c", param="p"), "cohere", "req-1"))
+    error = {"message": "no", "type": "invalid_request_error", "param": "p", "code": "c"}
+    assert told == {"id": "req-1", "message": "no", "error": error}

@@ -129,3 +129,7 @@ def test_nonsense_is_not_taken_over(counts: Any) -> None:
 def test_a_million_bytes_in_one_text_are_read() -> None:
     body = orjson.dumps({"model": "m", "x": "a" * 1_000_000})
     assert read_object(body).model == "m"
+
+
+def test_who_only_reads_may_tell_the_total_alone() -> None:
+    assert noted({"total_tokens": 3}) == Usage(3, 0, reported=True)

@@ -1,14 +1,15 @@
 import pytest
 
 from gateway.core.failure import BadRequest
-from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
+from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between, leads
 
 
 def test_every_dialect_is_found_by_its_own_name() -> None:
     assert all(dialect.name == name for name, dialect in DIALECTS.items())
     openai = {"openai.chat", "openai.completions", "openai.embeddings", "openai.raw", "openai.responses"}
     gemini = {f"gemini.{name}" for name in ("generate", "array", "count_tokens", "embed", "batch_embed")}
-    assert set(DIALECTS) == openai | gemini | {"anthropic.messages", "anthropic.count_tokens"}
+    cohere = {"cohere.rerank", "cohere.rerank_v1"}
+    assert set(DIALECTS) == openai | gemini | cohere | {"anthropic.messages", "anthropic.count_tokens"}
 
 
 def test_there_is_a_way_from_every_front_to_every_back() -> None:
@@ -21,3 +22,16 @@ def test_there_is_a_way_from_every_front_to_every_back() -> None:
 def test_where_there_is_no_way_the_call_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"openai\.embeddings cannot be translated to anthropic\.messages"):
         between("openai.embeddings", "anthropic.messages")
+
+
+@pytest.mark.parametrize(
+    ("front", "back", "there"),
+    [
+        ("cohere.rerank", "cohere.rerank", True),
+        ("cohere.rerank_v1", "tei.rerank", True),
+        ("cohere.rerank", "openai.chat", False),
+        ("openai.chat", "cohere.chat", True),
+    ],
+)
+def test_a_call_can_be_put_to_whom_there_is_a_way(front: str, back: str, there: bool) -> None:
+    assert leads(front, back) is there
