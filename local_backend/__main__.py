@@ -2,24 +2,19 @@
 
 import argparse
 import asyncio
-import os
-import socket
 import sys
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import uvicorn
 import uvloop
 
-from local_backend.client import EngineThread
+from local_backend.client import EngineClient
 from local_backend.config import ModelConfig, UnusableModel, folder_of
-from local_backend.options import EngineConfig
+from local_backend.front import Front, listen
+from local_backend.options import EngineConfig, Setup
 from local_backend.server import Server
 from local_backend.template import load as load_template
 from local_backend.tokenizer import Tokenizer
-
-if TYPE_CHECKING:
-    from local_backend.engine import Engine
 
 _UNITS = {"": 1, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -33,7 +28,7 @@ def main() -> int:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
     except (UnusableModel, OSError) as error:
-        print(f"local_backend: {error}", file=sys.stderr)  # noqa: T201
+        _log(str(error))
         return 1
     return 0
 
@@ -66,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
     )
+    parser.add_argument(
+        "--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="for calls in flight, at the end"
+    )
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input is closed")
     return parser
 
@@ -79,79 +77,33 @@ def _size(text: str) -> int:
 
 
 async def _serve(args: argparse.Namespace, folder: Path) -> None:
-    thread = EngineThread(lambda: _engine(args, folder))
-    names = args.served_name or [args.model if args.model == "bundled" else folder.name]
-    temperature = ModelConfig.load(folder).temperature
-    app = Server(thread, Tokenizer(folder), load_template(folder), names, temperature)
-    sock = _listen(args.listen)
-    config = uvicorn.Config(
-        app,
-        http="httptools",
-        ws="none",
-        loop="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        timeout_graceful_shutdown=5,
-    )
-    server = uvicorn.Server(config)
-    if args.exit_with_stdin:
-        asyncio.get_running_loop().add_reader(sys.stdin.fileno(), _when_closed, server)
+    """The engine's process starts first: what the server needs itself is read meanwhile. Raises UnusableModel."""
+    sock = listen(args.listen)
+    engine = EngineClient(_setup(args, folder), _log)
+    keeping = asyncio.ensure_future(engine.run())
     try:
-        await server.serve(sockets=[sock])
+        tokenizer, template = await asyncio.to_thread(lambda: (Tokenizer(folder), load_template(folder)))
+        names = args.served_name or [args.model if args.model == "bundled" else folder.name]
+        app = Server(engine, tokenizer, template, names, ModelConfig.load(folder).temperature)
+        front = Front(app, engine, args.drain_timeout)
+        front.end_when_told(with_stdin=args.exit_with_stdin)
+        keeping.add_done_callback(lambda _: front.end())
+        await front.serve(sockets=[sock])
     finally:
-        thread.close()
-    if thread.failed is not None:
-        raise thread.failed
+        keeping.cancel()
+        with suppress(asyncio.CancelledError):
+            await keeping
 
 
-def _engine(args: argparse.Namespace, folder: Path) -> "Engine":
-    """Built in the engine's thread, so that the server answers while torch and weights load."""
-    import torch
-
-    from local_backend.engine import Engine
-    from local_backend.loader import load
-
-    torch.set_num_threads(args.threads or _threads(folder))
+def _setup(args: argparse.Namespace, folder: Path) -> Setup:
     config = EngineConfig(
         max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
     )
-    return Engine(load(folder, args.dtype, args.quantize), config)
+    return Setup(str(folder), args.dtype, args.quantize, args.threads, config)
 
 
-def _threads(folder: Path) -> int:
-    """Small models lose more by handing work around than they win by sharing it."""
-    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return 1 if weights < 64 << 20 else max(1, (os.cpu_count() or 2) // 2)
-
-
-def _listen(address: str) -> socket.socket:
-    if address.startswith("unix:"):
-        path = address.removeprefix("unix:")
-        sock = socket.socket(socket.AF_UNIX)
-        if os.path.exists(path):
-            os.unlink(path)
-        before = os.umask(0o177)  # the socket is this user's alone from its first moment
-        try:
-            sock.bind(path)
-            sock.listen(512)  # from now on a client waits instead of being refused
-        finally:
-            os.umask(before)
-        return sock
-    host, _, port = address.rpartition(":")
-    family, kind, number, _, place = socket.getaddrinfo(
-        host or "127.0.0.1", int(port), type=socket.SOCK_STREAM
-    )[0]
-    sock = socket.socket(family, kind, number)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    sock.bind(place)
-    return sock
-
-
-def _when_closed(server: uvicorn.Server) -> None:
-    if not os.read(sys.stdin.fileno(), 4096):
-        asyncio.get_running_loop().remove_reader(sys.stdin.fileno())
-        server.should_exit = True
+def _log(line: str) -> None:
+    print(f"local_backend: {line}", file=sys.stderr, flush=True)  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from local_backend.fields import Refused
+from local_backend.types import BadJob, EngineGone, Full
 
 MOST_BODY = 32 << 20
 Scope = dict[str, Any]
@@ -14,8 +15,22 @@ JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
 
 
+TROUBLE = (Full, BadJob, EngineGone)  # what the engine may have against a call, at its start or later
+
+
 class Left(Exception):
     """The client has gone: nobody is to be answered."""
+
+
+def refusal(trouble: Exception) -> Refused:
+    """One of TROUBLE in the words of the wire."""
+    match trouble:
+        case Full():
+            return Refused(f"the engine is full: {trouble}", status=503, code="overloaded")
+        case EngineGone():
+            return Refused(str(trouble), status=503, code="engine_unavailable")
+        case _:
+            return Refused(str(trouble), code="invalid_value")
 
 
 async def body_of(receive: Receive) -> bytes:

@@ -1,112 +1,213 @@
-"""The engine seen from the server: requests in, deltas out. Here it runs in a thread of this process.
-
-The seam is narrow on purpose: `submit`, `abort` and deltas on a queue are all that a process of its own
-would have to carry.
-"""
+"""The engine seen from the server: jobs in, deltas out. It runs in a process of its own, which is started again
+when it dies; the calls it had are told so at once. Torch-free."""
 
 import asyncio
-import queue
-import threading
-from collections.abc import Callable
+import contextlib
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Literal, Protocol
 
-from local_backend.engine import Engine
-from local_backend.types import BadJob, Delta, Full, Job, Sequence
+from local_backend import frames
+from local_backend.config import UnusableModel
+from local_backend.metrics import Metrics
+from local_backend.options import Setup
+from local_backend.types import BadJob, Delta, EngineGone, Full, Job
 
-Work = Callable[[], None]
+BEAT = 1.0  # seconds between pings
+MISSED = 10  # pings without an answer after which the engine counts as hung
+PATIENCE = 1.0  # seconds that a scrape waits for fresh numbers
+FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a restart, doubled while it keeps dying
+HEALTHY = 60.0  # seconds of service after which the pause is short again
+GRACE = 5.0  # seconds that an engine without a line may take to end
+
+State = Literal["loading", "ready", "restarting", "unusable", "closed"]
+
+
+class Process(Protocol):
+    """What is asked of asyncio's."""
+
+    async def wait(self) -> int: ...
+
+    def kill(self) -> None: ...
+
+
+# Starts a worker at this end of a line, and closes it here.
+Start = Callable[[socket.socket], Awaitable[Process]]
 
 
 class Stream:
     """One choice's deltas, as the server reads them."""
 
-    def __init__(self) -> None:
+    def __init__(self, call: int, choice: int) -> None:
+        self.call, self.choice = call, choice
         self.deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
-        self.sequence: Sequence | None = None
-        self.gone = False
 
     async def next(self) -> Delta:
-        """Raises what the engine raised: Full, BadJob, or whatever ended it."""
+        """Raises Full, BadJob, EngineGone."""
         came = await self.deltas.get()
         if isinstance(came, Exception):
             raise came
         return came
 
 
-class EngineThread:
-    """Owns the engine: all its methods run in one thread. `failed` holds what ended it."""
+async def spawn(line: socket.socket) -> Process:
+    """The engine's process; the line is its standard input."""
+    try:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "local_backend.worker", stdin=line.fileno()
+        )
+    finally:
+        line.close()  # the process has a copy; with ours open its death would not show
 
-    def __init__(self, make: Callable[[], Engine]) -> None:
-        self._make = make
-        self._loop = asyncio.get_running_loop()
-        self._inbox: queue.SimpleQueue[Work | None] = queue.SimpleQueue()
-        self._streams: set[Stream] = set()
-        self.ready = asyncio.Event()
-        self.failed: Exception | None = None
-        self.engine: Engine | None = None
-        self._thread = threading.Thread(target=self._run, name="engine", daemon=True)
-        self._thread.start()
+
+class EngineClient:
+    """Keeps one engine alive. `reason` says what `state` leaves open; `max_len` is in tokens, 0 until known."""
+
+    def __init__(self, setup: Setup, log: Callable[[str], None], start: Start = spawn) -> None:
+        self._setup, self._log, self._start = setup, log, start
+        self.state: State = "loading"
+        self.reason = "the model is being loaded"
+        self.restarts = 0
+        self.max_len = 0
+        self.metrics = Metrics()
+        self._streams: dict[tuple[int, int], Stream] = {}
+        self._calls = 0
+        self._writer: asyncio.StreamWriter | None = None
+        self._unanswered = 0
+        self._ponged = asyncio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled: start the engine, and start it again. Raises UnusableModel: then there is no use."""
+        pause, loop = FIRST_PAUSE, asyncio.get_running_loop()
+        try:
+            while True:
+                born = loop.time()
+                end = await self._live()
+                if loop.time() - born > HEALTHY:
+                    pause = FIRST_PAUSE
+                self._be("restarting", end)
+                self.restarts += 1
+                self._log(f"{end}; next start in {pause:g} s")
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+        finally:
+            if self.state != "unusable":
+                self._be("closed", "the server has ended")
+            self.end_calls(self.reason)
 
     def submit(self, job: Job) -> list[Stream]:
-        """A stream for each choice, on which its deltas come; what goes wrong comes there too."""
-        streams = [Stream() for _ in range(job.choices)]
-        self._streams.update(streams)
-
-        def add() -> None:
-            assert self.engine is not None
-            if all(stream.gone for stream in streams):
-                return
-            try:
-                found = self.engine.add(job, lambda choice, delta: self._tell(streams[choice], delta))
-            except (Full, BadJob) as refusal:
-                for stream in streams:
-                    self._tell(stream, refusal)
-                return
-            for stream, sequence in zip(streams, found, strict=True):
-                stream.sequence = sequence
-
-        self._inbox.put(add)
+        """A stream for each choice, on which its deltas come; what goes wrong comes there too. Raises EngineGone."""
+        if self.state != "ready":
+            raise EngineGone(f"the engine is {self.state}: {self.reason}")
+        self._calls += 1
+        streams = [Stream(self._calls, choice) for choice in range(job.choices)]
+        self._streams.update({(one.call, one.choice): one for one in streams})
+        self._send("add", self._calls, job)
         return streams
 
     def abort(self, stream: Stream) -> None:
-        """Nobody reads this stream any more. Idempotent."""
-        stream.gone = True
-        self._streams.discard(stream)
+        """Nobody reads this stream any more. Idempotent, and nothing where it has ended."""
+        if self._streams.pop((stream.call, stream.choice), None) is not None:
+            self._send("abort", stream.call, stream.choice)
 
-        def end() -> None:
-            if self.engine is not None and stream.sequence is not None:
-                self.engine.abort(stream.sequence)
+    def end_calls(self, reason: str) -> None:
+        """Tell every open stream that nothing more will come."""
+        streams, self._streams = self._streams, {}
+        for stream in streams.values():
+            stream.deltas.put_nowait(EngineGone(reason))
 
-        self._inbox.put(end)
+    async def measure(self) -> Metrics:
+        """The engine's numbers: fresh ones where it answers in time, else the last known."""
+        if self.state == "ready":
+            self._ponged.clear()
+            self._send("ping")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ponged.wait(), PATIENCE)
+        return self.metrics
 
-    def close(self) -> None:
-        self._inbox.put(None)
-        self._thread.join(5)
+    # one life
 
-    def _tell(self, stream: Stream, what: Delta | Exception) -> None:
-        self._loop.call_soon_threadsafe(stream.deltas.put_nowait, what)
-
-    def _run(self) -> None:
+    async def _live(self) -> str:
+        """Start, listen, see the end, and say what it was."""
+        ours, theirs = socket.socketpair()
         try:
-            self.engine = self._make()
-            self._loop.call_soon_threadsafe(self.ready.set)
-            while self._take():
-                self.engine.step()
-            self.engine.close()
-        except Exception as error:  # the border of the thread: every open stream is told
-            self.failed = error
-            for stream in list(self._streams):
-                self._tell(stream, RuntimeError("the engine has failed"))
-            self._loop.call_soon_threadsafe(self.ready.set)
+            process = await self._start(theirs)
+        except OSError as error:
+            ours.close()
+            return f"the engine's process could not be started: {error.strerror}"
+        reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
+        self._send("load", self._setup)
+        pinging = asyncio.ensure_future(self._ping(process))
+        try:
+            while (message := await frames.receive(reader)) is not None:
+                self._take(message)
+            self._be("restarting", "the engine's process has ended")
+            self.end_calls(f"{self.reason}; ask again")
+        finally:
+            pinging.cancel()
+            self._writer.close()
+            self._writer = None
+            code = await _ended(process)
+        if pinging.done() and not pinging.cancelled():
+            return f"the engine's process left {MISSED} pings unanswered and was killed"
+        return f"the engine's process ended ({f'signal {-code}' if code < 0 else f'exit code {code}'})"
 
-    def _take(self) -> bool:
-        """Do what has come in, waiting only while there is nothing to compute; False to end."""
-        assert self.engine is not None
-        wait = not self.engine.has_work
-        while True:
-            try:
-                work = self._inbox.get(block=wait)
-            except queue.Empty:
-                return True
-            if work is None:
-                return False
-            work()
-            wait = False
+    async def _ping(self, process: Process) -> None:
+        """Kill a process that has stopped to answer. What this loop slept through counts as one ping."""
+        self._unanswered = 0
+        while self._unanswered < MISSED:
+            await asyncio.sleep(BEAT)
+            if self.state == "ready":
+                self._unanswered += 1
+                self._send("ping")
+        process.kill()
+
+    def _take(self, message: frames.Message) -> None:
+        self._unanswered = 0
+        match message:
+            case ["deltas", deltas]:
+                for call, choice, raw in deltas:
+                    self._deliver(call, choice, frames.delta_of(raw))
+            case ["pong", counts]:
+                self.metrics = frames.metrics_of(counts)
+                self._ponged.set()
+            case ["refused", call, why, seconds]:
+                self._refuse(call, BadJob(why) if seconds is None else Full(why, seconds))
+            case ["ready", max_len]:
+                self.max_len = max_len
+                self._be("ready", "")
+            case ["unusable", why]:
+                self._be("unusable", why)
+                raise UnusableModel(why)
+            case _:
+                raise AssertionError(f"the engine says {message[0]}, which is not understood")
+
+    def _deliver(self, call: int, choice: int, delta: Delta) -> None:
+        at = (call, choice)
+        stream = self._streams.get(at) if delta.finish is None else self._streams.pop(at, None)
+        if stream is not None:
+            stream.deltas.put_nowait(delta)
+
+    def _refuse(self, call: int, error: Exception) -> None:
+        for at in [one for one in self._streams if one[0] == call]:
+            self._streams.pop(at).deltas.put_nowait(error)
+
+    def _be(self, state: State, reason: str) -> None:
+        self.state, self.reason = state, reason
+        if state != "ready":
+            self.metrics = Metrics()
+
+    def _send(self, kind: str, *words: Any) -> None:
+        if self._writer is not None and not self._writer.is_closing():
+            self._writer.write(frames.pack(kind, *words))
+
+
+async def _ended(process: Process) -> int:
+    """Its exit code, negative for a signal; one that does not end is killed."""
+    try:
+        async with asyncio.timeout(GRACE):
+            return await process.wait()
+    except TimeoutError:
+        process.kill()
+        return await process.wait()

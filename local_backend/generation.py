@@ -5,9 +5,9 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 
 from local_backend.answer import Answer
-from local_backend.asgi import Left, Receive, Send, answer, chunk, left, start_events
+from local_backend.asgi import TROUBLE, Left, Receive, Send, answer, chunk, left, refusal, start_events
 from local_backend.choice import Choice
-from local_backend.client import EngineThread, Stream
+from local_backend.client import EngineClient, Stream
 from local_backend.fields import Refused
 from local_backend.part import Part, Usage
 from local_backend.template import BadConversation, ChatTemplate
@@ -21,7 +21,7 @@ class Generation:
 
     def __init__(
         self,
-        engine: EngineThread,
+        engine: EngineClient,
         tokenizer: Tokenizer,
         template: ChatTemplate | None,
         now: Callable[[], float],
@@ -30,7 +30,8 @@ class Generation:
         self._now = now
 
     async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
-        """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, Left, EngineFailed."""
+        """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, BadJob,
+        EngineGone, Left."""
         prompts = await asyncio.to_thread(self.ids, request)
         for ids in prompts:
             _check_length(request, len(ids), longest)
@@ -103,9 +104,13 @@ class Generation:
         await start_events(send)
         opening = b"".join(told.opening(index) for index in range(len(streams)))
         await chunk(send, opening + b"".join(told.piece(index, one) for index, one in enumerate(wholes)))
-        async for index, part in _after(first, parts):
-            await chunk(send, told.piece(index, part))
-        await chunk(send, told.end(usage), more=False)
+        try:
+            async for index, part in _after(first, parts):
+                await chunk(send, told.piece(index, part))
+            end = told.end(usage)
+        except TROUBLE as trouble:  # the status is out: an event says that this is no end
+            end = b"data: " + refusal(trouble).body() + b"\n\n"
+        await chunk(send, end, more=False)
 
     async def _parts(self, stream: Stream, choice: Choice) -> AsyncIterator[Part]:
         while not choice.done:

@@ -1,17 +1,23 @@
 """The engine's numbers, counted in plain integers and rendered as Prometheus text when asked."""
 
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 BETWEEN = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.5)
 
 
+@dataclass(slots=True)
 class Histogram:
-    def __init__(self, bounds: tuple[float, ...]) -> None:
-        self.bounds = bounds
-        self.counts = [0] * (len(bounds) + 1)
-        self.sum = 0.0
+    """`counts` has one place more than `bounds`: for what is above all of them."""
+
+    bounds: Sequence[float]
+    counts: list[int] = field(default_factory=list)
+    sum: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.counts = self.counts or [0] * (len(self.bounds) + 1)
 
     def observe(self, value: float) -> None:
         self.counts[bisect_left(self.bounds, value)] += 1
@@ -36,7 +42,8 @@ class Metrics:
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
     between: Histogram = field(default_factory=lambda: Histogram(BETWEEN))
 
-    def render(self) -> bytes:
+    def render(self, restarts: int = 0) -> bytes:
+        """`restarts`: how many engines came before this one; they took their numbers with them."""
         ratio = self.blocks_used / self.blocks if self.blocks else 0.0
         lines: list[str] = []
         _one(lines, "backend_running", "gauge", "Requests being decoded.", self.running)
@@ -62,6 +69,9 @@ class Metrics:
         _one(lines, "backend_aborts_total", "counter", "Requests whose client left.", self.aborts)
         _one(lines, "backend_steps_total", "counter", "Steps of the engine.", self.steps)
         _one(lines, "backend_step_seconds_total", "counter", "Seconds spent in steps.", self.step_seconds)
+        _one(
+            lines, "backend_restarts_total", "counter", "Engine processes that had to be replaced.", restarts
+        )
         _histogram(
             lines, "backend_time_to_first_token_seconds", "From arrival to the first token.", self.first_token
         )

@@ -1,6 +1,6 @@
 """How the engine is to run its model. Torch-free."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True, frozen=True)
@@ -14,3 +14,14 @@ class EngineConfig:
     max_len: int | None = None  # of prompt and answer together; the model's own bound by default
     kv_memory: int = 1 << 30
     overlap: bool = False  # plan a step while the one before it is computed
+
+
+@dataclass(slots=True, frozen=True)
+class Setup:
+    """What an engine is made of: the first word to its process. `threads` 0: as many as suit the model."""
+
+    folder: str
+    dtype: str = "auto"
+    quantize: str = "none"
+    threads: int = 0
+    config: EngineConfig = field(default_factory=EngineConfig)

@@ -1,5 +1,4 @@
-"""The HTTP face: OpenAI's routes over a unix socket or TCP, raw ASGI under uvicorn. Torch-free but for the
-engine that it is given."""
+"""The HTTP face: OpenAI's routes over a unix socket or TCP, raw ASGI under uvicorn. Torch-free."""
 
 import asyncio
 import time
@@ -7,13 +6,13 @@ from typing import Any
 
 import orjson
 
-from local_backend.asgi import Left, Receive, Route, Scope, Send, answer, body_of
-from local_backend.client import EngineThread
+from local_backend.asgi import TROUBLE, Left, Receive, Route, Scope, Send, answer, body_of, refusal
+from local_backend.client import EngineClient
 from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
 from local_backend.template import ChatTemplate
 from local_backend.tokenizer import Tokenizer
-from local_backend.types import BadJob, Full
+from local_backend.types import EngineGone, Full
 from local_backend.wire import read
 
 _PLAIN = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
@@ -24,7 +23,7 @@ class Server:
 
     def __init__(
         self,
-        engine: EngineThread,
+        engine: EngineClient,
         tokenizer: Tokenizer,
         template: ChatTemplate | None,
         names: list[str],
@@ -35,6 +34,9 @@ class Server:
         self._generation = Generation(engine, tokenizer, template, time.time)
         self._created = int(time.time())
         self.draining = False
+        self.idle = asyncio.Event()  # no call that generates is in flight
+        self.idle.set()
+        self._calls = 0
         self._routes: dict[tuple[str, str], Route] = {
             ("POST", "/v1/chat/completions"): self._chat,
             ("POST", "/v1/completions"): self._text,
@@ -59,11 +61,11 @@ class Server:
             await route(scope, receive, send)
         except Refused as error:
             await answer(send, error.status, error.body())
-        except Full as full:
-            refusal = Refused(f"the engine is full: {full}", status=503, code="overloaded")
-            await answer(send, 503, refusal.body(), [(b"retry-after", b"%d" % full.retry_after)])
-        except BadJob as error:
-            await answer(send, 400, Refused(str(error), code="invalid_value").body())
+        except TROUBLE as trouble:
+            refused = refusal(trouble)
+            seconds = trouble.retry_after if isinstance(trouble, Full) else 1
+            later = [(b"retry-after", b"%d" % seconds)] if refused.status == 503 else None
+            await answer(send, refused.status, refused.body(), later)
         except Left:
             return
 
@@ -75,10 +77,16 @@ class Server:
 
     async def _generate(self, receive: Receive, send: Send, *, chat: bool) -> None:
         longest = self._longest()
-        request = read(
-            await body_of(receive), chat=chat, default_tokens=longest, temperature=self._temperature
-        )
-        await self._generation.serve(request, longest, receive, send)
+        self._calls += 1
+        self.idle.clear()
+        try:
+            body = await body_of(receive)
+            request = read(body, chat=chat, default_tokens=longest, temperature=self._temperature)
+            await self._generation.serve(request, longest, receive, send)
+        finally:
+            self._calls -= 1
+            if not self._calls:
+                self.idle.set()
 
     async def _embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
         raise Refused("this model offers no embeddings", param="model", code="model_not_supported")
@@ -94,13 +102,12 @@ class Server:
         await answer(send, 200, orjson.dumps(self._described(name)))
 
     def _described(self, name: str) -> dict[str, Any]:
-        length = self._engine.engine.max_len if self._engine.engine else None
         return {
             "id": name,
             "object": "model",
             "created": self._created,
             "owned_by": "local_backend",
-            "max_model_len": length,
+            "max_model_len": self._engine.max_len or None,
         }
 
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -120,25 +127,23 @@ class Server:
         await answer(send, 200, orjson.dumps({"prompt": self._tokenizer.decode(tokens)}))
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
-        reason = self._unready()
-        await answer(send, 503 if reason else 200, orjson.dumps({"status": reason or "ready"}))
+        state, reason = self._state()
+        told = {"status": state, "reason": reason} if reason else {"status": state}
+        await answer(send, 200 if state == "ready" else 503, orjson.dumps(told))
 
     async def _metrics(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self._longest()
-        assert self._engine.engine is not None
-        await answer(send, 200, self._engine.engine.metrics.render(), kind=_PLAIN)
+        metrics = await self._engine.measure()
+        await answer(send, 200, metrics.render(self._engine.restarts), kind=_PLAIN)
 
-    def _unready(self) -> str:
-        """Why no call can be served; empty when it can."""
+    def _state(self) -> tuple[str, str]:
+        """Whether calls are taken, in a word, and why not."""
         if self.draining:
-            return "draining"
-        if self._engine.failed is not None:
-            return "failed"
-        return "" if self._engine.ready.is_set() else "loading"
+            return "draining", "the server ends when the calls in flight have been answered"
+        return self._engine.state, self._engine.reason
 
     def _longest(self) -> int:
-        """The longest sequence in tokens. Raises Refused while the engine is not there."""
-        reason = self._unready()
-        if reason or self._engine.engine is None:
-            raise Refused(f"the engine is {reason}; see /health", status=503, code="overloaded")
-        return self._engine.engine.max_len
+        """The longest sequence in tokens. Raises EngineGone while there is no engine."""
+        state, reason = self._state()
+        if state != "ready":
+            raise EngineGone(f"the engine is {state}: {reason}")
+        return self._engine.max_len

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:  # the server's process does without
+    import numpy as np
+    import numpy.typing as npt
 
 
 @dataclass(slots=True, frozen=True)
@@ -49,7 +50,7 @@ class Sampling:
 class Grammar(Protocol):
     """What one choice may still say: the state of a grammar between its tokens."""
 
-    def mask(self) -> npt.NDArray[np.int32]:
+    def mask(self) -> "npt.NDArray[np.int32]":
         """[ceil(vocabulary / 32)]: bit i % 32 of word i // 32 is 1 where id i may come next."""
 
     def accept(self, token: int) -> bool:
@@ -183,3 +184,7 @@ class Full(Exception):
     def __init__(self, message: str, retry_after: int) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class EngineGone(Exception):
+    """There is no engine that could serve, or go on with, a call; the message says why."""

@@ -77,4 +77,5 @@ def engine_command(model: str, socket: str) -> list[str]:
     return [
         sys.executable, "-m", "local_backend",
         "--model", model, "--listen", f"unix:{socket}", "--exit-with-stdin",
+        "--drain-timeout", "4",  # less than a child's GRACE
     ]  # fmt: skip
