@@ -16,7 +16,7 @@ NOT_BUILT = frozenset(
     {
         *("budgets", "guardrails", "cache", "mcp", "monitors"),
         "sagemaker",
-        *("hedge", "min_speed", "continue", "cheapest", "sticky", "prefix-aware", "jwt"),
+        *("hedge", "min_speed", "continue", "cheapest", "sticky", "jwt"),
     }
 )
 
@@ -100,7 +100,7 @@ class TimeoutsSpec(Strict):
 
 class ModelSpec(Strict):
     targets: Annotated[list[TargetSpec], Field(min_length=1)]
-    strategy: Literal["priority", "weighted", "fastest", "least-busy"] = "priority"
+    strategy: Literal["priority", "weighted", "fastest", "least-busy", "prefix-aware"] = "priority"
     retry: RetrySpec = RetrySpec()
     timeouts: TimeoutsSpec = TimeoutsSpec()
     stream_failover: Literal["error"] = Field(

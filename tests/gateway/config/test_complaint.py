@@ -29,11 +29,11 @@ RULE = "kind: rate-limits\nrules: [{id: a, limit: 5, unit: requests, per: minute
         (
             TARGET % ("", ", strategy: cheapest"),
             '2:50: strategy: "cheapest" is not built yet; take one of priority, weighted, '
-            "fastest, least-busy",
+            "fastest, least-busy, prefix-aware",
         ),
         (
             TARGET % ("", ", strategy: prioritty"),
-            "2:50: strategy: must be one of priority, weighted, fastest, least-busy; "
+            "2:50: strategy: must be one of priority, weighted, fastest, least-busy, prefix-aware; "
             'did you mean "priority"?',
         ),
         (
