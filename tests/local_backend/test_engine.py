@@ -196,6 +196,8 @@ def test_overlapping_steps_change_nothing(model: Decoder, asked: dict[str, Any],
 class EveryThird:
     """A grammar that allows the ids equal to its place, modulo three."""
 
+    over = False
+
     def __init__(self) -> None:
         self._place = 0
 
