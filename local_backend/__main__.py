@@ -13,10 +13,14 @@ import uvloop
 
 from local_backend.client import EngineThread
 from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.formats import FORMATS
 from local_backend.options import EngineConfig
+from local_backend.preparation import Preparation
 from local_backend.server import Server
 from local_backend.template import load as load_template
 from local_backend.tokenizer import Tokenizer
+from local_backend.trial import Trial
+from local_backend.voice import Voice
 
 if TYPE_CHECKING:
     from local_backend.engine import Engine
@@ -56,6 +60,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quantize", choices=["none", "int8"], default="none", help="weights, while they are loaded"
     )
+    parser.add_argument(
+        "--tool-format",
+        choices=list(FORMATS),
+        help="how the model writes tool calls; by default what its chat template shows",
+    )
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
     parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
@@ -82,7 +91,9 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     thread = EngineThread(lambda: _engine(args, folder))
     names = args.served_name or [args.model if args.model == "bundled" else folder.name]
     temperature = ModelConfig.load(folder).temperature
-    app = Server(thread, Tokenizer(folder), load_template(folder), names, temperature)
+    tokenizer, template, trial = Tokenizer(folder), load_template(folder), Trial(folder)
+    voice = Voice.of(template.source if template else "", tokenizer, FORMATS.get(args.tool_format))
+    app = Server(thread, tokenizer, Preparation(tokenizer, template, voice, trial), names, temperature)
     sock = _listen(args.listen)
     config = uvicorn.Config(
         app,
@@ -100,6 +111,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     try:
         await server.serve(sockets=[sock])
     finally:
+        await trial.close()
         thread.close()
     if thread.failed is not None:
         raise thread.failed
@@ -110,13 +122,15 @@ def _engine(args: argparse.Namespace, folder: Path) -> "Engine":
     import torch
 
     from local_backend.engine import Engine
+    from local_backend.grammar import AVAILABLE, Grammars
     from local_backend.loader import load
 
     torch.set_num_threads(args.threads or _threads(folder))
     config = EngineConfig(
         max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
     )
-    return Engine(load(folder, args.dtype, args.quantize), config)
+    grammars = Grammars(folder) if AVAILABLE else None
+    return Engine(load(folder, args.dtype, args.quantize), config, compile=grammars)
 
 
 def _threads(folder: Path) -> int:

@@ -11,7 +11,7 @@ from local_backend.asgi import Left, Receive, Route, Scope, Send, answer, body_o
 from local_backend.client import EngineThread
 from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
-from local_backend.template import ChatTemplate
+from local_backend.preparation import Preparation
 from local_backend.tokenizer import Tokenizer
 from local_backend.types import BadJob, Full
 from local_backend.wire import read
@@ -26,13 +26,14 @@ class Server:
         self,
         engine: EngineThread,
         tokenizer: Tokenizer,
-        template: ChatTemplate | None,
+        preparation: Preparation,
         names: list[str],
         temperature: float,
     ) -> None:
         self._engine, self._tokenizer, self._names = engine, tokenizer, names
         self._temperature = temperature
-        self._generation = Generation(engine, tokenizer, template, time.time)
+        self._preparation = preparation
+        self._generation = Generation(engine, tokenizer, preparation, time.time)
         self._created = int(time.time())
         self.draining = False
         self._routes: dict[tuple[str, str], Route] = {
@@ -111,7 +112,7 @@ class Server:
         if not chat:
             body = orjson.dumps({"prompt": payload.get("prompt", "")})
         request = read(body, chat=chat, default_tokens=1)
-        tokens = (await asyncio.to_thread(self._generation.ids, request))[0]
+        tokens = (await asyncio.to_thread(self._preparation.ids, request))[0]
         found = {"tokens": tokens, "count": len(tokens), "max_model_len": longest}
         await answer(send, 200, orjson.dumps(found))
 
