@@ -1,7 +1,7 @@
 """Grammars by llguidance: from a text to what may come next. Compiled for one tokenizer; torch-free."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ except ImportError:  # the server says so where a call asks for a grammar
     LLMatcher = LLTokenizer = None  # type: ignore[assignment,misc]
 
 AVAILABLE = LLMatcher is not None
+_START = "\x02"  # a character that no word holds together with others
 _KEPT = 16  # compiled grammars: the same schema comes again and again
 
 
@@ -100,12 +101,33 @@ class Words:
         self.tokens = [tokenizer.bytes_of(token) for token in range(size)]
         self.special_token_ids = sorted(tokenizer.specials)
         self.eos_token_id, self.bos_token_id = (eos[0] if eos else size - 1), None
+        self._ids = {word: token for token, word in enumerate(self.tokens) if token not in tokenizer.specials}
+        self._longest = max(map(len, self._ids))
 
     def __call__(self, text: str | bytes) -> list[int]:
-        """How the model would write this text. Words of special tokens are plain text here."""
-        plain = text if isinstance(text, str) else text.decode("utf-8", "replace")
-        found: list[int] = self._plain.encode(plain, add_special_tokens=False).ids
-        return found
+        """How the model would write this text, byte for byte: what stands in a grammar as one forced piece is to be
+        written so. Words of special tokens are plain text here."""
+        raw = text.encode() if isinstance(text, str) else text
+        for before in ("", _START):  # the second for vocabularies that begin a text with a space of their own
+            ids = self._plain.encode(before + raw.decode("utf-8", "replace"), add_special_tokens=False).ids
+            words = [self.tokens[token] for token in ids]
+            skip = words.index(before.encode()) + 1 if before and before.encode() in words else 0
+            if b"".join(words[skip:]) == raw:
+                return list(ids[skip:])
+        return list(self._greedy(raw))
+
+    def _greedy(self, raw: bytes) -> Iterator[int]:
+        """The longest word that fits, and again; it ends before a byte that no word begins with."""
+        place = 0
+        while place < len(raw):
+            sizes = range(min(self._longest, len(raw) - place), 0, -1)
+            word = next(
+                (raw[place : place + size] for size in sizes if raw[place : place + size] in self._ids), b""
+            )
+            if not word:
+                return
+            yield self._ids[word]
+            place += len(word)
 
 
 def _reason(error: str) -> str:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -35,6 +36,7 @@ from local_backend.tokenizer import Tokenizer  # noqa: E402
 from local_backend.tools import Tools  # noqa: E402
 from local_backend.types import Delta, Finish, Job, Sampling  # noqa: E402
 from local_backend.voice import Stance, Voice  # noqa: E402
+from tests.shared import shared  # noqa: E402
 
 CONFIG = ModelConfig(
     vocab_size=1024, hidden_size=32, intermediate_size=48, layers=1, heads=4, kv_heads=2, head_dim=8,
@@ -98,10 +100,10 @@ def walk(
     ids: list[int] = []
     while not matcher.over and len(ids) < 600:
         allowed = bits(matcher.mask())
-        ids.append(taken(allowed) if taken else dice.choice(allowed))
-        assert matcher.accept(ids[-1])
-        if ids[-1] == 0:
-            return tokenizer.decode(ids[:-1])
+        token = taken(allowed) if taken else dice.choice(allowed)
+        assert matcher.accept(token)
+        if token not in tokenizer.specials:
+            ids.append(token)
     return tokenizer.decode(ids)
 
 
@@ -165,6 +167,27 @@ def test_what_is_no_grammar_says_why(grammars: Grammars, entry: dict[str, Any], 
 def test_a_pattern_means_what_it_says(grammars: Grammars, tokenizer: Tokenizer, text: str) -> None:
     said = walk(grammars(alone(of_regex(text))), tokenizer, random.Random(1))
     assert re.fullmatch(text, said)
+
+
+@pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
+def test_other_vocabularies_keep_their_schemas_too(name: str, tmp_path: Path) -> None:
+    """Bytes as letters; and spaces as a letter that every text begins with, and bytes by name."""
+    (tmp_path / "tokenizer.json").write_bytes(shared(f"tokenizers/{name}/tokenizer.json").read_bytes())
+    tokenizer = Tokenizer(tmp_path)
+    facts = {
+        "architectures": ["LlamaForCausalLM"], "hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "max_position_embeddings": 64, "vocab_size": tokenizer.fast.get_vocab_size(),
+        "eos_token_id": max(tokenizer.specials),
+    }  # fmt: skip
+    (tmp_path / "config.json").write_text(json.dumps(facts))
+    grammars, dice = Grammars(tmp_path), random.Random(2)
+    for schema in SCHEMAS * 3:
+        jsonschema.validate(json.loads(walk(grammars(alone(of_schema(schema))), tokenizer, dice)), schema)
+    tools = Tools([], TOOLS, forced=True, most=1)
+    for format in FORMATS.values():
+        text = constraint(None, tools, Voice(None, format), "after")
+        said = walk(grammars(text), tokenizer, dice)
+        assert len(Voice(None, format).ear("after", tools).feed(said, last=True).calls) == 1
 
 
 # what is asked, as a grammar
