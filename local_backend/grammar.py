@@ -20,7 +20,7 @@ except ImportError:  # the server says so where a call asks for a grammar
 
 AVAILABLE = LLMatcher is not None
 _START = "\x02"  # a character that no word holds together with others
-_KEPT = 16  # compiled grammars: the same schema comes again and again
+_KEPT = 8  # compiled grammars: the same schema comes again and again
 
 
 class BadGrammar(ValueError):

@@ -46,9 +46,14 @@ class Preparation:
         return self._prepare(request).prompts
 
     def _prepare(self, request: Request) -> Prepared:
-        for token, _ in request.sampling.logit_bias:
-            if self._tokenizer.fast.id_to_token(token) is None:
-                raise _refusal("logit_bias", f"there is no token {token} in this model's vocabulary")
+        sampling = request.sampling
+        for name, tokens in [
+            ("logit_bias", [token for token, _ in sampling.logit_bias]),
+            ("stop_token_ids", sampling.stop_ids),
+        ]:
+            for token in tokens:
+                if self._tokenizer.fast.id_to_token(token) is None:
+                    raise _refusal(name, f"there is no token {token} in this model's vocabulary")
         if request.chat:
             text = self._render(request)
             prompts = [self._tokenizer.encode(text, special=False)]

@@ -19,7 +19,7 @@ from local_backend.grammar import BadGrammar, Grammars
 
 LARGEST = 256 << 10  # bytes of one grammar
 SECONDS = 3.0
-MEMORY = 2 << 30  # bytes of address space, the vocabulary and what Python maps included
+MEMORY = 256 << 20  # bytes, beside the vocabulary and what Python maps
 _KEPT = 256  # answers
 _TOO_MUCH = f"compiling it takes more than {SECONDS:.0f} seconds or too much memory"
 
@@ -58,7 +58,7 @@ class Trial:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "local_backend.trial", str(self._folder), str(SECONDS),
+                sys.executable, "-m", "local_backend.trial", str(self._folder), str(SECONDS), str(MEMORY),
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
             )  # fmt: skip
         assert process.stdin is not None
@@ -81,10 +81,10 @@ class Trial:
         return _TOO_MUCH
 
 
-def main(folder: Path, seconds: float) -> None:
+def main(folder: Path, seconds: float, memory: int) -> None:
     compile = Grammars(folder)
     compile('start: "x"')  # vocabularies take their own time
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    _limit(memory)
     for line in sys.stdin.buffer:
         signal.setitimer(signal.ITIMER_REAL, seconds)  # nobody handles it: it ends the process
         try:
@@ -99,5 +99,13 @@ def main(folder: Path, seconds: float) -> None:
         sys.stdout.buffer.flush()
 
 
+def _limit(memory: int) -> None:
+    """So much more than now, where the system tells how much that is; elsewhere the clock alone sets bounds."""
+    usage = Path("/proc/self/statm")
+    if usage.exists():
+        limit = int(usage.read_text().split()[0]) * resource.getpagesize() + memory
+        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), float(sys.argv[2]))
+    main(Path(sys.argv[1]), float(sys.argv[2]), int(sys.argv[3]))

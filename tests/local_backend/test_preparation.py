@@ -80,9 +80,10 @@ async def test_what_a_format_cannot_demand_is_refused() -> None:
     assert (error.param, "pattern" in str(error)) == ("tools", True)
 
 
-async def test_a_biased_token_that_is_none_is_named() -> None:
+async def test_a_token_that_is_none_is_named() -> None:
     assert (await refused(preparation(PLAIN), chat(logit_bias={"1024": 1}))).param == "logit_bias"
-    await preparation(PLAIN).prepare(chat(logit_bias={"1023": 1}))
+    assert (await refused(preparation(PLAIN), chat(stop_token_ids=[5, 2000]))).param == "stop_token_ids"
+    await preparation(PLAIN).prepare(chat(logit_bias={"1023": 1}, stop_token_ids=[1023]))
 
 
 async def test_without_a_template_there_is_no_chat() -> None:

@@ -64,6 +64,15 @@ async def test_what_is_too_large_or_deep_says_so(judge: Trial, grammar: str, rea
     assert reason in await judge.fault(grammar)
 
 
+async def test_one_that_takes_too_much_memory_is_given_up(
+    judge: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "SECONDS", 60.0)
+    monkeypatch.setattr(trial, "MEMORY", 48 << 20)
+    assert "too much memory" in await judge.fault(COSTLY)
+    assert await judge.fault(alone(of_schema({"type": "integer"}))) == ""
+
+
 async def test_a_call_that_is_given_up_leaves_no_answer_behind(judge: Trial) -> None:
     assert "frob" in await judge.fault(alone(of_schema({"type": "frob"})))
     with pytest.raises(TimeoutError):
