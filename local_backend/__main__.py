@@ -17,10 +17,7 @@ from local_backend.formats import FORMATS
 from local_backend.options import EngineConfig
 from local_backend.preparation import Preparation
 from local_backend.server import Server
-from local_backend.template import load as load_template
-from local_backend.tokenizer import Tokenizer
-from local_backend.trial import Trial
-from local_backend.voice import Voice
+from local_backend.trial import compiler_of
 
 if TYPE_CHECKING:
     from local_backend.engine import Engine
@@ -91,9 +88,8 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     thread = EngineThread(lambda: _engine(args, folder))
     names = args.served_name or [args.model if args.model == "bundled" else folder.name]
     temperature = ModelConfig.load(folder).temperature
-    tokenizer, template, trial = Tokenizer(folder), load_template(folder), Trial(folder)
-    voice = Voice.of(template.source if template else "", tokenizer, FORMATS.get(args.tool_format))
-    app = Server(thread, tokenizer, Preparation(tokenizer, template, voice, trial), names, temperature)
+    preparation = Preparation.load(folder, args.tool_format)
+    app = Server(thread, preparation, names, temperature)
     sock = _listen(args.listen)
     config = uvicorn.Config(
         app,
@@ -111,7 +107,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     try:
         await server.serve(sockets=[sock])
     finally:
-        await trial.close()
+        await preparation.close()
         thread.close()
     if thread.failed is not None:
         raise thread.failed
@@ -122,15 +118,13 @@ def _engine(args: argparse.Namespace, folder: Path) -> "Engine":
     import torch
 
     from local_backend.engine import Engine
-    from local_backend.grammar import AVAILABLE, Grammars
     from local_backend.loader import load
 
     torch.set_num_threads(args.threads or _threads(folder))
     config = EngineConfig(
         max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
     )
-    grammars = Grammars(folder) if AVAILABLE else None
-    return Engine(load(folder, args.dtype, args.quantize), config, compile=grammars)
+    return Engine(load(folder, args.dtype, args.quantize), config, compile=compiler_of(folder))
 
 
 def _threads(folder: Path) -> int:

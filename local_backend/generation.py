@@ -12,7 +12,6 @@ from local_backend.client import EngineThread, Stream
 from local_backend.fields import Refused
 from local_backend.part import Part, Usage
 from local_backend.preparation import Preparation, Prepared
-from local_backend.tokenizer import Tokenizer
 from local_backend.types import Finish, Job
 from local_backend.wire import Request
 
@@ -20,11 +19,9 @@ from local_backend.wire import Request
 class Generation:
     """What all calls of one model share."""
 
-    def __init__(
-        self, engine: EngineThread, tokenizer: Tokenizer, preparation: Preparation, now: Callable[[], float]
-    ) -> None:
-        self._engine, self._tokenizer, self._preparation = engine, tokenizer, preparation
-        self._now = now
+    def __init__(self, engine: EngineThread, preparation: Preparation, now: Callable[[], float]) -> None:
+        self._engine, self._preparation, self._now = engine, preparation, now
+        self._tokenizer = preparation.tokenizer
 
     async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
         """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, Left, EngineFailed."""

@@ -8,17 +8,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from llguidance import LLMatcher, LLTokenizer
 from tokenizers import Tokenizer as Fast
 
 from local_backend.config import ModelConfig
 from local_backend.tokenizer import Tokenizer
 
-try:
-    from llguidance import LLMatcher, LLTokenizer
-except ImportError:  # the server says so where a call asks for a grammar
-    LLMatcher = LLTokenizer = None  # type: ignore[assignment,misc]
-
-AVAILABLE = LLMatcher is not None
 _START = "\x02"  # a character that no word holds together with others
 _KEPT = 8  # compiled grammars: the same schema comes again and again
 

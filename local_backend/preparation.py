@@ -1,14 +1,16 @@
 """A call made ready for the engine: messages to token ids, and what is asked of its answer to a grammar. Torch-free."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
-from local_backend import grammar
+from local_backend import trial
 from local_backend.constraint import alone, constraint, of_schema
 from local_backend.fields import Refused
-from local_backend.formats import Unwritable
+from local_backend.formats import FORMATS, Unwritable
 from local_backend.template import BadConversation, ChatTemplate
+from local_backend.template import load as load_template
 from local_backend.tokenizer import Tokenizer
 from local_backend.trial import Trial
 from local_backend.voice import Stance, Voice
@@ -26,13 +28,23 @@ class Prepared:
 
 
 class Preparation:
-    """What all calls of one model share."""
+    """What all calls of one model share; closed at the end."""
 
     def __init__(
-        self, tokenizer: Tokenizer, template: ChatTemplate | None, voice: Voice, trial: Trial
+        self, tokenizer: Tokenizer, template: ChatTemplate | None, voice: Voice, judge: Trial
     ) -> None:
-        self._tokenizer, self._template, self.voice = tokenizer, template, voice
-        self._trial = trial
+        self.tokenizer, self.voice = tokenizer, voice
+        self._template, self._trial = template, judge
+
+    @classmethod
+    def load(cls, folder: Path, tool_format: str | None = None) -> "Preparation":
+        """`tool_format` of FORMATS where the chat template does not tell. Raises UnusableModel."""
+        tokenizer, template = Tokenizer(folder), load_template(folder)
+        source, format = template.source if template else "", FORMATS.get(tool_format or "")
+        return cls(tokenizer, template, Voice.of(source, tokenizer, format), Trial(folder))
+
+    async def close(self) -> None:
+        await self._trial.close()
 
     async def prepare(self, request: Request) -> Prepared:
         """Raises Refused."""
@@ -46,22 +58,16 @@ class Preparation:
         return self._prepare(request).prompts
 
     def _prepare(self, request: Request) -> Prepared:
-        sampling = request.sampling
-        for name, tokens in [
-            ("logit_bias", [token for token, _ in sampling.logit_bias]),
-            ("stop_token_ids", sampling.stop_ids),
-        ]:
-            for token in tokens:
-                if self._tokenizer.fast.id_to_token(token) is None:
-                    raise _refusal(name, f"there is no token {token} in this model's vocabulary")
+        self._check_token("logit_bias", (token for token, _ in request.sampling.logit_bias))
+        self._check_token("stop_token_ids", request.sampling.stop_ids)
         if request.chat:
             text = self._render(request)
-            prompts = [self._tokenizer.encode(text, special=False)]
+            prompts = [self.tokenizer.encode(text, special=False)]
             continues = request.rendering.continue_final_message
             stance = self.voice.stance(text, request.messages[-1]["content"] if continues else "")
         else:
             prompts = [
-                self._tokenizer.encode(one, special=True) if isinstance(one, str) else one
+                self.tokenizer.encode(one, special=True) if isinstance(one, str) else one
                 for one in request.prompts
             ]
             stance = "after"
@@ -88,6 +94,11 @@ class Preparation:
         except BadConversation as error:
             raise _refusal("messages", str(error)) from None
 
+    def _check_token(self, name: str, tokens: Iterable[int]) -> None:
+        for token in tokens:
+            if self.tokenizer.fast.id_to_token(token) is None:
+                raise _refusal(name, f"there is no token {token} in this model's vocabulary")
+
     def _check_tools(self, request: Request, source: str) -> None:
         """What a template would leave out is told, not left out."""
         if request.tools and "tools" not in source:
@@ -105,7 +116,7 @@ class Preparation:
     async def _try(self, request: Request, text: str) -> None:
         """Raises Refused that names the field whose grammar is wrong, as far as one alone is."""
         pieces = list(_pieces(request))
-        if not grammar.AVAILABLE:
+        if not trial.AVAILABLE:
             message = "this needs llguidance: pip install 'gatehouse[local]'"
             raise _refusal(pieces[0][0], message, "unsupported_parameter")
         fault = await self._trial.fault(text)

@@ -12,7 +12,6 @@ from local_backend.client import EngineThread
 from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
 from local_backend.preparation import Preparation
-from local_backend.tokenizer import Tokenizer
 from local_backend.types import BadJob, Full
 from local_backend.wire import read
 
@@ -25,15 +24,13 @@ class Server:
     def __init__(
         self,
         engine: EngineThread,
-        tokenizer: Tokenizer,
         preparation: Preparation,
         names: list[str],
         temperature: float,
     ) -> None:
-        self._engine, self._tokenizer, self._names = engine, tokenizer, names
+        self._engine, self._preparation, self._names = engine, preparation, names
         self._temperature = temperature
-        self._preparation = preparation
-        self._generation = Generation(engine, tokenizer, preparation, time.time)
+        self._generation = Generation(engine, preparation, time.time)
         self._created = int(time.time())
         self.draining = False
         self._routes: dict[tuple[str, str], Route] = {
@@ -118,7 +115,7 @@ class Server:
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         tokens = ids(payload_of(await body_of(receive)).get("tokens"), "tokens")
-        await answer(send, 200, orjson.dumps({"prompt": self._tokenizer.decode(tokens)}))
+        await answer(send, 200, orjson.dumps({"prompt": self._preparation.tokenizer.decode(tokens)}))
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         reason = self._unready()

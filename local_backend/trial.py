@@ -11,12 +11,14 @@ import signal
 import sys
 from collections import OrderedDict
 from hashlib import sha256
+from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
 
-from local_backend.grammar import BadGrammar, Grammars
+from local_backend.types import Compile
 
+AVAILABLE = find_spec("llguidance") is not None  # the server says so where a call asks for a grammar
 LARGEST = 256 << 10  # bytes of one grammar
 SECONDS = 3.0
 MEMORY = 256 << 20  # bytes, beside the vocabulary and what Python maps
@@ -81,7 +83,19 @@ class Trial:
         return _TOO_MUCH
 
 
+def compiler_of(folder: Path) -> Compile | None:
+    """What an engine for the model in this folder compiles grammars with; None where llguidance is not installed."""
+    if not AVAILABLE:
+        return None
+    from local_backend.grammar import Grammars
+
+    return Grammars(folder)
+
+
 def main(folder: Path, seconds: float, memory: int) -> None:
+    # what only this process needs: the server goes without numpy
+    from local_backend.grammar import BadGrammar, Grammars
+
     compile = Grammars(folder)
     compile('start: "x"')  # vocabularies take their own time
     _limit(memory)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from local_backend import grammar
+from local_backend import trial
 from local_backend.config import BUNDLED
 from local_backend.fields import Refused
 from local_backend.formats import FORMATS
@@ -66,7 +66,7 @@ async def test_calls_of_a_history_that_would_be_lost_are_refused() -> None:
 
 
 async def test_without_llguidance_a_form_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(grammar, "AVAILABLE", False)
+    monkeypatch.setattr(trial, "AVAILABLE", False)
     error = await refused(preparation(PLAIN), chat(response_format={"type": "json_object"}))
     assert error.param == "response_format"
     assert "pip install" in str(error)
