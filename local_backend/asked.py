@@ -59,6 +59,10 @@ def _tool(tool: Any, where: str) -> tuple[str, dict[str, Any]]:
         parameters = _NO_PARAMETERS
     if not isinstance(parameters, dict) or parameters.get("type", "object") != "object":
         raise _wrong(f"{where}.function.parameters", "must be the JSON schema of an object")
+    if not isinstance(parameters.get("properties", {}), dict):
+        raise _wrong(f"{where}.function.parameters.properties", "must be an object")
+    if not isinstance(parameters.get("required", []), list):
+        raise _wrong(f"{where}.function.parameters.required", "must be a list of names")
     return name, {"type": "object", **parameters}
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from local_backend.formats import Format, Schema
+from local_backend.formats import Format
+from local_backend.readers import Schema
 from local_backend.tools import Tools
 from local_backend.voice import Stance, Voice
 

@@ -1,37 +1,33 @@
 """How families of models write tool calls: one small class each, to read calls and to demand them. Torch-free.
 
-`read` is a generator that is sent one character after another: it says in plain order what it expects next, so
-that the pieces in which a text comes can make no difference. `rest` is the same in a grammar's words.
+`read` is a reader (see readers.py); `rest` is the same in a grammar's words.
 """
 
 import json
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Protocol
 
-Schema = Mapping[str, Any]  # of a tool's parameters
-Schemas = Mapping[str, Schema]  # by the tool's name
-Reader = Generator[None, str, None]
-Text = Generator[None, str, str]
-_MEMBERS = ("name", "arguments", "parameters", "id", "type")
+from local_backend.readers import (
+    LONGEST,
+    NoCall,
+    Reader,
+    Schema,
+    Schemas,
+    Sink,
+    call,
+    expect,
+    known,
+    named,
+    skip,
+    tag,
+    until,
+)
+
 _PLAIN = {"type", "title", "description", "default", "examples"}
-_LONGEST = 256  # characters of a name, or of a tag
-SPACE = " \t\r\n"
-
-
-class NoCall(Exception):
-    """What was read is no call."""
 
 
 class Unwritable(ValueError):
     """A tool that this format has no way to demand exactly; the message says why."""
-
-
-class Sink(Protocol):
-    """Who hears of the calls that are read."""
-
-    def begin(self, name: str) -> None: ...
-    def more(self, arguments: str) -> None: ...
-    def end(self) -> None: ...
 
 
 class Sketch(Protocol):
@@ -69,10 +65,10 @@ class Hermes(Format):
     opening, again = "<tool_call>", "\n"
 
     def read(self, mark: str, tools: Schemas, sink: Sink) -> Reader:
-        if (yield from _skip()) != "{":
+        if (yield from skip()) != "{":
             raise NoCall
-        yield from _call(tools, sink)
-        yield from _expect("</tool_call>")
+        yield from call(tools, sink)
+        yield from expect("</tool_call>")
 
     def rest(self, sketch: Sketch, tools: Schemas, most: int | None) -> str:
         return _any(_json_call(sketch, one, tools, "arguments", "\n", "\n</tool_call>") for one in tools)
@@ -87,9 +83,9 @@ class Llama(Format):
     opening, again = "", None
 
     def read(self, mark: str, tools: Schemas, sink: Sink) -> Reader:
-        if not mark.endswith("{") and (yield from _skip()) != "{":
+        if not mark.endswith("{") and (yield from skip()) != "{":
             raise NoCall
-        yield from _call(tools, sink)
+        yield from call(tools, sink)
 
     def rest(self, sketch: Sketch, tools: Schemas, most: int | None) -> str:
         return _any(_json_call(sketch, one, tools, "parameters") for one in tools)
@@ -105,15 +101,15 @@ class Mistral(Format):
     again: str | None = None
 
     def read(self, mark: str, tools: Schemas, sink: Sink) -> Reader:
-        character = yield from _skip()
+        character = yield from skip()
         if character != "[":
-            yield from _named(character, tools, sink)
+            yield from named(character, tools, sink)
             return
         while character in "[,":
-            if (yield from _skip()) != "{":
+            if (yield from skip()) != "{":
                 raise NoCall
-            yield from _call(tools, sink)
-            character = yield from _skip()
+            yield from call(tools, sink)
+            character = yield from skip()
         if character != "]":
             raise NoCall
 
@@ -144,29 +140,25 @@ class Coder(Format):
 
     def read(self, mark: str, tools: Schemas, sink: Sink) -> Reader:
         if mark == "<tool_call>":
-            yield from _expect("<function=")
-        name = _known((yield from _until(">", _LONGEST)).strip(), tools)
+            yield from expect("<function=")
+        name = known((yield from until(">", LONGEST)).strip(), tools)
         sink.begin(name)
         before = "{"
-        while (tag := (yield from _tag())) != "/function":
-            if not tag.startswith("parameter="):
+        while (found := (yield from tag())) != "/function":
+            if not found.startswith("parameter="):
                 raise NoCall
-            key = tag.removeprefix("parameter=").strip()
-            value = yield from _until("</parameter>")
+            key = found.removeprefix("parameter=").strip()
+            value = yield from until("</parameter>")
             told = json.dumps(key, ensure_ascii=False)
             sink.more(f"{before}{told}: {_typed(value, key, tools[name])}")
             before = ", "
         sink.more("{}" if before == "{" else "}")
         sink.end()
         if mark == "<tool_call>":
-            yield from _expect("</tool_call>")
+            yield from expect("</tool_call>")
 
     def rest(self, sketch: Sketch, tools: Schemas, most: int | None) -> str:
-        return _any(
-            f"{sketch.text(f'{chr(10)}<function={name}>{chr(10)}')} {_parameters(sketch, name, tools[name])} "
-            f"{sketch.text(f'</function>{chr(10)}</tool_call>')}"
-            for name in tools
-        )
+        return _any(_coder_call(sketch, name, schema) for name, schema in tools.items())
 
 
 HERMES, CODER, LLAMA = Hermes(), Coder(), Llama()
@@ -183,157 +175,53 @@ def format_of(template: str, added: Collection[str] = ()) -> Format | None:
         return CODER if "<function=" in template else HERMES
     if "[TOOL_CALLS]" in template:
         return MISTRAL_NAMED if "[ARGS]" in template else MISTRAL
-    if '"parameters"' in template and ("<|python_tag|>" in template or "<|python_tag|>" in added):
-        return LLAMA
-    return LLAMA if '"parameters"' in template and "<|start_header_id|>" in template else None
+    llama = "<|start_header_id|>" in template or "<|python_tag|>" in added
+    return LLAMA if llama and '"parameters"' in template else None
 
 
-# reading
+def _any(ways: Iterable[str]) -> str:
+    return f"({' | '.join(ways)})"
 
 
-def _skip() -> Text:
-    """The first character that is no white space."""
-    while (character := (yield)) in SPACE:
-        pass
-    return character
+def _json_call(
+    sketch: Sketch, name: str, tools: Schemas, member: str, before: str = "", after: str = ""
+) -> str:
+    head = f'{before}{{"name": {json.dumps(name)}, "{member}": '
+    return f"{sketch.text(head)} {sketch.schema(tools[name])} {sketch.text('}' + after)}"
 
 
-def _expect(text: str) -> Reader:
-    """White space, then this."""
-    if (yield from _skip()) != text[0]:
-        raise NoCall
-    for character in text[1:]:
-        if (yield) != character:
-            raise NoCall
+def _coder_call(sketch: Sketch, name: str, schema: Schema) -> str:
+    head, tail = f"\n<function={name}>\n", "</function>\n</tool_call>"
+    return f"{sketch.text(head)} {_parameters(sketch, name, schema)} {sketch.text(tail)}"
 
 
-def _until(mark: str, most: int | None = None) -> Text:
-    found = ""
-    while not found.endswith(mark):
-        found += yield
-        if most is not None and len(found) > most:
-            raise NoCall
-    return found.removesuffix(mark)
+def _parameters(sketch: Sketch, name: str, schema: Schema) -> str:
+    """The parameters in the order in which the schema has them."""
+    required = schema.get("required") or ()
+    properties = schema.get("properties") or {}
+    ways = []
+    for key, wanted in properties.items():
+        if not key or any(one in key for one in "<>\r\n") or key != key.strip():
+            raise Unwritable(f"this model's format has no way to write the parameter {key!r} of {name!r}")
+        head = f"<parameter={key}>\n"
+        way = f"{sketch.text(head)} {_value(sketch, key, wanted, schema)}"
+        ways.append(way if key in required else f"({way})?")
+    return " ".join(ways)
 
 
-def _tag() -> Text:
-    if (yield from _skip()) != "<":
-        raise NoCall
-    return (yield from _until(">", _LONGEST))
-
-
-def _string() -> Text:
-    """The rest of a JSON string whose quote has been read."""
-    raw = '"'
-    while True:
-        character = yield
-        raw += character
-        if character == "\\":
-            raw += yield
-        elif character == '"':
-            return _loaded(raw)
-
-
-def _loaded(raw: str) -> str:
-    try:
-        return str(json.loads(raw, strict=False))
-    except ValueError:
-        raise NoCall from None
-
-
-def _object(tell: Callable[[str], None]) -> Reader:
-    """The rest of a JSON object whose brace has been read, told as it comes."""
-    depth, quoted = 1, False
-    tell("{")
-    while depth:
-        character = yield
-        tell(character)
-        if quoted:
-            if character == "\\":
-                tell((yield))
-            quoted = character != '"'
-        elif character == '"':
-            quoted = True
-        else:
-            depth += (character in "{[") - (character in "}]")
-
-
-def _call(tools: Schemas, sink: Sink) -> Reader:
-    """The rest of `{"name": …, "arguments": {…}}` whose brace has been read, its members in any order."""
-    name, early, told = "", "", False
-    character = yield from _skip()
-    while character != "}":
-        member = yield from _member(character)
-        character = yield from _skip()
-        if member == "name":
-            name = _known((yield from _quoted(character)), tools)
-        elif member not in ("arguments", "parameters"):
-            yield from _quoted(character)
-        elif name and not told:
-            sink.begin(name)
-            told = True
-            yield from _arguments(character, sink.more)
-        else:
-            kept: list[str] = []
-            yield from _arguments(character, kept.append)
-            early = "".join(kept)
-        character = yield from _after(",", "}")
-    if not told:
-        sink.begin(_known(name, tools))
-        sink.more(early or "{}")
-    sink.end()
-
-
-def _member(first: str) -> Text:
-    """A member's name, and the colon."""
-    member = yield from _quoted(first)
-    if member not in _MEMBERS or (yield from _skip()) != ":":
-        raise NoCall
-    return member
-
-
-def _quoted(first: str) -> Text:
-    if first != '"':
-        raise NoCall
-    return (yield from _string())
-
-
-def _after(between: str, end: str) -> Text:
-    """What follows a member: the next one's first character, or the end."""
-    character = yield from _skip()
-    if character == between:
-        return (yield from _skip())
-    if character != end:
-        raise NoCall
-    return character
-
-
-def _arguments(first: str, tell: Callable[[str], None]) -> Reader:
-    """An object, or a string that holds one, as some models write it."""
-    if first == "{":
-        yield from _object(tell)
-    elif first == '"':
-        tell((yield from _string()))
-    else:
-        raise NoCall
-
-
-def _named(first: str, tools: Schemas, sink: Sink) -> Reader:
-    name = first + (yield from _until("[", _LONGEST))
-    tag = yield from _until("]", _LONGEST)
-    if tag == "CALL_ID":
-        tag = (yield from _until("]", _LONGEST)).partition("[")[2]
-    if tag != "ARGS" or (yield from _skip()) != "{":
-        raise NoCall
-    sink.begin(_known(name.strip(), tools))
-    yield from _object(sink.more)
-    sink.end()
-
-
-def _known(name: str, tools: Schemas) -> str:
-    if name not in tools:
-        raise NoCall
-    return name
+def _value(sketch: Sketch, key: str, wanted: Any, schema: Schema) -> str:
+    end = "\n</parameter>\n"
+    if not isinstance(wanted, dict) or not isinstance(wanted.get("enum", []), list):
+        raise Unwritable(f"the schema of {key!r} is none that this model's format can be held to")
+    if wanted.get("type") != "string":
+        whole = {**wanted, **{one: schema[one] for one in ("$defs", "definitions") if one in schema}}
+        return f"{sketch.schema(whole)} {sketch.text(end)}"
+    fixed = [wanted["const"]] if "const" in wanted else wanted.get("enum")
+    if fixed is not None:
+        return f"{_any(sketch.text(str(one)) for one in fixed)} {sketch.text(end)}"
+    if spare := wanted.keys() - _PLAIN:
+        raise Unwritable(f"this model's format writes texts bare: {key!r} cannot be held to {min(spare)!r}")
+    return sketch.until(end)
 
 
 def _typed(value: str, key: str, schema: Schema) -> str:
@@ -346,43 +234,3 @@ def _typed(value: str, key: str, schema: Schema) -> str:
         except ValueError:
             pass
     return json.dumps(value, ensure_ascii=False)
-
-
-# demanding
-
-
-def _any(ways: Collection[str] | Generator[str, None, None]) -> str:
-    return f"({' | '.join(ways)})"
-
-
-def _json_call(
-    sketch: Sketch, name: str, tools: Schemas, member: str, before: str = "", after: str = ""
-) -> str:
-    head = f'{before}{{"name": {json.dumps(name)}, "{member}": '
-    return f"{sketch.text(head)} {sketch.schema(tools[name])} {sketch.text('}' + after)}"
-
-
-def _parameters(sketch: Sketch, name: str, schema: Schema) -> str:
-    """The parameters in the order in which the schema has them."""
-    required = schema.get("required") or ()
-    properties = schema.get("properties") or {}
-    ways = []
-    for key, wanted in properties.items():
-        if not key or any(one in key for one in "<>\r\n") or key != key.strip():
-            raise Unwritable(f"this model's format has no way to write the parameter {key!r} of {name!r}")
-        way = f"{sketch.text(f'<parameter={key}>{chr(10)}')} {_value(sketch, key, wanted, schema)}"
-        ways.append(way if key in required else f"({way})?")
-    return " ".join(ways)
-
-
-def _value(sketch: Sketch, key: str, wanted: Any, schema: Schema) -> str:
-    end = "\n</parameter>\n"
-    if not isinstance(wanted, dict) or wanted.get("type") != "string":
-        whole = {**wanted, **{one: schema[one] for one in ("$defs", "definitions") if one in schema}}
-        return f"{sketch.schema(whole)} {sketch.text(end)}"
-    fixed = [wanted["const"]] if "const" in wanted else wanted.get("enum")
-    if fixed is not None:
-        return f"{_any(sketch.text(str(one)) for one in fixed)} {sketch.text(end)}"
-    if spare := wanted.keys() - _PLAIN:
-        raise Unwritable(f"this model's format writes texts bare: {key!r} cannot be held to {min(spare)!r}")
-    return sketch.until(end)

@@ -75,6 +75,9 @@ class Preparation:
             return Prepared(prompts, stance, constraint(request.form, request.tools, self.voice, stance))
         except Unwritable as error:
             raise _refusal("tools", str(error)) from None
+        except RecursionError:
+            name = request.form.field if request.form else "tools"
+            raise _refusal(name, f"'{name}' is nested too deeply") from None
 
     def _render(self, request: Request) -> str:
         if self._template is None:

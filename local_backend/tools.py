@@ -4,8 +4,9 @@ nothing is lost. White space beside calls belongs to nobody. Torch-free."""
 from dataclasses import dataclass
 from typing import Any
 
-from local_backend.formats import SPACE, Format, NoCall, Reader, Schemas
+from local_backend.formats import Format
 from local_backend.part import CallPart, joined
+from local_backend.readers import SPACE, NoCall, Reader, Schemas
 
 
 @dataclass(slots=True, frozen=True)

@@ -83,6 +83,8 @@ def tool(**function: Any) -> dict[str, Any]:
         (tool(strict="yes"), "tools[1].function.strict"),
         (tool(parameters=[]), "tools[1].function.parameters"),
         (tool(parameters={"type": "array"}), "tools[1].function.parameters"),
+        (tool(parameters={"properties": [1]}), "tools[1].function.parameters.properties"),
+        (tool(parameters={"required": 1}), "tools[1].function.parameters.required"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [F], "tool_choice": "any"}, "tool_choice"),
         ({"tools": [F], "tool_choice": {"type": "function", "function": {"name": "g"}}}, "tool_choice"),

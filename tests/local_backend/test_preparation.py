@@ -5,11 +5,14 @@ from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local_backend import trial
 from local_backend.config import BUNDLED
+from local_backend.constraint import constraint
 from local_backend.fields import Refused
-from local_backend.formats import FORMATS
+from local_backend.formats import FORMATS, Unwritable
 from local_backend.preparation import Preparation
 from local_backend.template import ChatTemplate
 from local_backend.tokenizer import Tokenizer
@@ -78,6 +81,46 @@ async def test_what_a_format_cannot_demand_is_refused() -> None:
     prepared = preparation(PLAIN + "{{ tools }}", "qwen3-coder")
     error = await refused(prepared, chat(tools=tools, tool_choice="required"))
     assert (error.param, "pattern" in str(error)) == ("tools", True)
+
+
+async def test_a_form_that_is_nested_without_end_is_refused() -> None:
+    schema = b'{"items":' * 1000 + b"{}" + b"}" * 1000
+    form = b'{"type": "json_schema", "json_schema": {"name": "x", "schema": ' + schema + b"}}"
+    body = b'{"messages": [{"role": "user", "content": "x"}], "response_format": ' + form + b"}"
+    prepared = preparation(PLAIN)
+    try:
+        error = await refused(prepared, read(body, chat=True, default_tokens=9))
+    finally:
+        await prepared.close()
+    assert error.param == "response_format.json_schema.schema"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["string", "object", "a", "#/$defs/a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "properties", "required", "enum", "const", "items", "$ref", "$defs", "anyOf", "a"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON, st.sampled_from(sorted(FORMATS)))
+def test_whatever_is_called_a_schema_is_taken_or_refused(schema: Any, format: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    try:
+        request = chat(tools=tools, tool_choice="required")
+        assert request.tools is not None
+        text = constraint(None, request.tools, Voice(None, FORMATS[format]), "after")
+    except (Refused, Unwritable):
+        return
+    assert json.loads(text)["grammars"]
 
 
 async def test_a_token_that_is_none_is_named() -> None:
