@@ -10,11 +10,11 @@ import uvloop
 
 from local_backend.client import EngineClient
 from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
 from local_backend.options import EngineConfig, Setup
+from local_backend.preparation import Preparation
 from local_backend.server import Server
-from local_backend.template import load as load_template
-from local_backend.tokenizer import Tokenizer
 
 _UNITS = {"": 1, "MiB": 1 << 20, "GiB": 1 << 30}
 
@@ -51,6 +51,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quantize", choices=["none", "int8"], default="none", help="weights, while they are loaded"
     )
+    parser.add_argument(
+        "--tool-format",
+        choices=list(FORMATS),
+        help="how the model writes tool calls; by default what its chat template shows",
+    )
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
     parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
@@ -82,13 +87,14 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     engine = EngineClient(_setup(args, folder), _log)
     keeping = asyncio.ensure_future(engine.run())
     try:
-        tokenizer, template = await asyncio.to_thread(lambda: (Tokenizer(folder), load_template(folder)))
+        preparation = await asyncio.to_thread(Preparation.load, folder, args.tool_format)
         names = args.served_name or [args.model if args.model == "bundled" else folder.name]
-        app = Server(engine, tokenizer, template, names, ModelConfig.load(folder).temperature)
+        app = Server(engine, preparation, names, ModelConfig.load(folder).temperature)
         front = Front(app, engine, args.drain_timeout)
         front.end_when_told(with_stdin=args.exit_with_stdin)
         keeping.add_done_callback(lambda _: front.end())
         await front.serve(sockets=[sock])
+        await preparation.close()
     finally:
         keeping.cancel()
         with suppress(asyncio.CancelledError):

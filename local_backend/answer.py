@@ -1,10 +1,11 @@
 """The wire, outwards: parts to a whole answer or to chunks, in the shapes of chat and completions. Torch-free."""
 
+import uuid
 from typing import Any
 
 import orjson
 
-from local_backend.part import Part, Scored, Usage
+from local_backend.part import CallPart, Part, Scored, Usage
 from local_backend.tokenizer import Tokenizer
 from local_backend.wire import Request
 
@@ -43,10 +44,8 @@ class Answer:
     def piece(self, index: int, part: Part) -> bytes:
         """The events that tell what a part adds; the reason of the end has one of its own."""
         events = b""
-        if part.content or part.scored:
-            delta = orjson.dumps(part.content)
-            if self._chat:
-                delta = b'{"content":' + delta + b"}"
+        if part.content or part.scored or part.reasoning or part.calls:
+            delta = orjson.dumps(self._delta(part) if self._chat else part.content)
             events = self._choices[index] + delta + (self._scored(part) if part.scored else self._plain)
         if part.finish:
             events += self._choices[index] + (b"{}" if self._chat else b'""')
@@ -57,6 +56,16 @@ class Answer:
         if not self._request.include_usage:
             return END
         return self._before + b'],"usage":' + orjson.dumps(usage.told()) + b"}\n\n" + END
+
+    def _delta(self, part: Part) -> dict[str, Any]:
+        delta: dict[str, Any] = {}
+        if part.reasoning:
+            delta["reasoning_content"] = part.reasoning
+        if part.content or not (part.reasoning or part.calls):
+            delta["content"] = part.content
+        if part.calls:
+            delta["tool_calls"] = [_call_delta(one) for one in part.calls]
+        return delta
 
     def _scored(self, part: Part) -> bytes:
         told = orjson.dumps(self._logprobs(part.scored))
@@ -71,7 +80,7 @@ class Answer:
         }
         if not self._chat:
             return {**choice, "text": part.content}
-        return {**choice, "message": {"role": "assistant", "content": part.content, "refusal": None}}
+        return {**choice, "message": _message(part)}
 
     def _logprobs(self, scored: list[Scored]) -> dict[str, Any]:
         if not self._chat:
@@ -103,3 +112,28 @@ class Answer:
             else None,
             "text_offset": [one.offset for one in scored],
         }
+
+
+def _message(part: Part) -> dict[str, Any]:
+    content = part.content or (None if part.calls else "")
+    message: dict[str, Any] = {"role": "assistant", "content": content, "refusal": None}
+    if part.reasoning:
+        message["reasoning_content"] = part.reasoning
+    if part.calls:
+        message["tool_calls"] = [
+            {"id": _new_id(), "type": "function", "function": {"name": name, "arguments": arguments}}
+            for _, name, arguments in part.calls
+        ]
+    return message
+
+
+def _call_delta(call: CallPart) -> dict[str, Any]:
+    """The first of a call has its id, type and name."""
+    if not call.name:
+        return {"index": call.call, "function": {"arguments": call.arguments}}
+    function = {"name": call.name, "arguments": call.arguments}
+    return {"index": call.call, "id": _new_id(), "type": "function", "function": function}
+
+
+def _new_id() -> str:
+    return f"call_{uuid.uuid4().hex[:24]}"

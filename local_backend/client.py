@@ -87,7 +87,6 @@ class EngineClient:
                 if loop.time() - born > HEALTHY:
                     pause = FIRST_PAUSE
                 self._be("restarting", end)
-                self.restarts += 1
                 self._log(f"{end}; next start in {pause:g} s")
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE)
@@ -135,6 +134,7 @@ class EngineClient:
             process = await self._start(theirs)
         except OSError as error:
             ours.close()
+            self.restarts += 1
             return f"the engine's process could not be started: {error.strerror}"
         reader, self._writer = await asyncio.open_connection(sock=ours, limit=1 << 20)
         self._send("load", self._setup)
@@ -142,6 +142,7 @@ class EngineClient:
         try:
             while (message := await frames.receive(reader)) is not None:
                 self._take(message)
+            self.restarts += 1
             self._be("restarting", "the engine's process has ended")
             self.end_calls(f"{self.reason}; ask again")
         finally:

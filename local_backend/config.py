@@ -108,6 +108,9 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
     # A null in the file stands against a default: Gemma 2 without soft caps says so.
     raw = {key: value for key, value in {**family.defaults, **raw}.items() if value is not None}
     _refuse(raw)
+    if raw.get("attn_logit_softcapping") and "attn_logit_softcapping" not in family.defaults:
+        # transformers ignores it there: whichever of the two is right, one would compute something else
+        raise UnusableModel(f"attn_logit_softcapping is not known in {name}")
     heads, layers = raw["num_attention_heads"], raw["num_hidden_layers"]
     kv_heads = raw.get("num_key_value_heads", heads)
     if heads % kv_heads:

@@ -135,6 +135,8 @@ class Engine:
             told = False
         elif sequence.grammar is not None and not sequence.grammar.accept(token):
             finish, told = Finish.STOP, False  # no way on: what there is, is all there will be
+        elif sequence.grammar is not None and sequence.grammar.over:
+            finish = Finish.STOP
         if finish is not None:
             self._end(sequence, finish)
         scored = () if logprob is None else (logprob,)

@@ -11,11 +11,12 @@ HONOURED = frozenset(
         "stream", "stream_options", "n", "stop", "temperature", "top_p", "top_k", "min_p", "seed", "max_tokens",
         "min_tokens", "presence_penalty", "frequency_penalty", "repetition_penalty", "logit_bias", "logprobs",
         "ignore_eos", "stop_token_ids", "include_stop_str_in_output", "cache_salt", "priority", "model",
+        "structured_outputs",
     }
 )  # fmt: skip
 CHAT = HONOURED | {
     "messages", "max_completion_tokens", "top_logprobs", "add_generation_prompt", "continue_final_message",
-    "chat_template_kwargs",
+    "chat_template_kwargs", "tools", "tool_choice", "parallel_tool_calls", "response_format",
 }  # fmt: skip
 TEXT = HONOURED | {"prompt", "echo"}
 EMBEDDING = frozenset({"model", "input", "encoding_format", "dimensions"})
@@ -30,11 +31,12 @@ HARMLESS = frozenset(
 # clients send them.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "functions": ([],), "function_call": ("none",), "audio": (), "modalities": (["text"],), "suffix": ("",),
-    "best_of": (1,), "web_search_options": (), "tools": ([],), "tool_choice": ("none", "auto"),
-    "response_format": ({"type": "text"},), "reasoning_effort": (), "parallel_tool_calls": (True, False),
-    "structured_outputs": (),
+    "best_of": (1,), "web_search_options": (), "reasoning_effort": (),
 }  # fmt: skip
-REMEDY = {"functions": "tools", "function_call": "tool_choice", "best_of": "n"}
+REMEDY = {
+    "functions": "tools", "function_call": "tool_choice", "best_of": "n",
+    "reasoning_effort": "chat_template_kwargs",
+}  # fmt: skip
 
 
 class Refused(Exception):

@@ -3,6 +3,7 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 
 from local_backend.answer import Answer
 from local_backend.asgi import TROUBLE, Left, Receive, Send, answer, chunk, left, refusal, start_events
@@ -10,40 +11,34 @@ from local_backend.choice import Choice
 from local_backend.client import EngineClient, Stream
 from local_backend.fields import Refused
 from local_backend.part import Part, Usage
-from local_backend.template import BadConversation, ChatTemplate
-from local_backend.tokenizer import Tokenizer
-from local_backend.types import Job
+from local_backend.preparation import Preparation, Prepared
+from local_backend.types import Finish, Job
 from local_backend.wire import Request
 
 
 class Generation:
-    """What all calls of one model share. `ids` is the rendering that /tokenize shows as well."""
+    """What all calls of one model share."""
 
-    def __init__(
-        self,
-        engine: EngineClient,
-        tokenizer: Tokenizer,
-        template: ChatTemplate | None,
-        now: Callable[[], float],
-    ) -> None:
-        self._engine, self._tokenizer, self._template = engine, tokenizer, template
-        self._now = now
+    def __init__(self, engine: EngineClient, preparation: Preparation, now: Callable[[], float]) -> None:
+        self._engine, self._preparation, self._now = engine, preparation, now
+        self._tokenizer = preparation.tokenizer
 
     async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
-        """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, BadJob,
-        EngineGone, Left."""
-        prompts = await asyncio.to_thread(self.ids, request)
-        for ids in prompts:
+        """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, BadJob, EngineGone,
+        Left."""
+        prepared = await self._preparation.prepare(request)
+        for ids in prepared.prompts:
             _check_length(request, len(ids), longest)
+        sampling = replace(request.sampling, grammar=prepared.grammar)
         streams = [
             stream
-            for ids in prompts
+            for ids in prepared.prompts
             for stream in self._engine.submit(
-                Job(ids, request.sampling, request.choices, request.salt, request.priority)
+                Job(ids, sampling, request.choices, request.salt, request.priority)
             )
         ]
         watcher = asyncio.ensure_future(left(receive))
-        call = asyncio.ensure_future(self._reply(request, prompts, streams, send))
+        call = asyncio.ensure_future(self._reply(request, prepared, streams, send))
         try:
             await asyncio.wait({watcher, call}, return_when=asyncio.FIRST_COMPLETED)
             if not call.done():
@@ -55,43 +50,18 @@ class Generation:
             for stream in streams:
                 self._engine.abort(stream)
 
-    def ids(self, request: Request) -> list[list[int]]:
-        """The prompts as token ids. Raises Refused."""
-        if not request.chat:
-            return [
-                self._tokenizer.encode(one, special=True) if isinstance(one, str) else one
-                for one in request.prompts
-            ]
-        if self._template is None:
-            raise Refused(
-                "this model has no chat template; use /v1/completions", code="unsupported_parameter"
-            )
-        rendering = request.rendering
-        try:
-            text = self._template.render(
-                request.messages,
-                add_generation_prompt=rendering.add_generation_prompt,
-                continue_final_message=rendering.continue_final_message,
-                **rendering.arguments,
-            )
-        except BadConversation as error:
-            raise Refused(str(error), param="messages", code="invalid_value") from None
-        return [self._tokenizer.encode(text, special=False)]
-
-    async def _reply(
-        self, request: Request, prompts: list[list[int]], streams: list[Stream], send: Send
-    ) -> None:
+    async def _reply(self, request: Request, prepared: Prepared, streams: list[Stream], send: Send) -> None:
         prefix = "chatcmpl-" if request.chat else "cmpl-"
         told = Answer(request, self._tokenizer, prefix + uuid.uuid4().hex[:24], int(self._now()))
-        usage = Usage(prompt=sum(map(len, prompts)))
+        usage = Usage(prompt=sum(map(len, prepared.prompts)))
         wholes = [
             Part(self._tokenizer.decode(ids) if request.echo else "")
-            for ids in prompts
+            for ids in prepared.prompts
             for _ in range(request.choices)
         ]
         parts = _together(
             [
-                self._parts(stream, Choice(request, self._tokenizer, usage, len(whole.content)))
+                self._parts(stream, self._choice(request, prepared, usage, len(whole.content)))
                 for stream, whole in zip(streams, wholes, strict=True)
             ]
         )
@@ -112,9 +82,16 @@ class Generation:
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
 
+    def _choice(self, request: Request, prepared: Prepared, usage: Usage, offset: int) -> Choice:
+        ear = self._preparation.voice.ear(prepared.stance, request.tools)
+        return Choice(request, self._tokenizer, usage, ear, offset)
+
     async def _parts(self, stream: Stream, choice: Choice) -> AsyncIterator[Part]:
         while not choice.done:
-            yield choice.feed(await stream.next())
+            delta = await stream.next()
+            if delta.finish is Finish.ERROR:
+                raise Refused("the engine could not begin this answer", status=500)
+            yield choice.feed(delta)
         self._engine.abort(stream)
 
 

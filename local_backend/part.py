@@ -1,4 +1,4 @@
-"""What one choice of an answer adds, as it goes out: text, logprobs, why it ended. Torch-free."""
+"""What one choice of an answer adds, as it goes out: text, thoughts, calls, logprobs, why it ended. Torch-free."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -14,6 +14,14 @@ class Scored(NamedTuple):
     offset: int
 
 
+class CallPart(NamedTuple):
+    """Of the tool call number `call`: its name, which comes first, and more of its arguments, which are JSON."""
+
+    call: int
+    name: str
+    arguments: str
+
+
 @dataclass(slots=True)
 class Part:
     """At most one chunk of a stream; the parts of a choice, added up, are the choice."""
@@ -21,14 +29,29 @@ class Part:
     content: str = ""
     scored: list[Scored] = field(default_factory=list)
     finish: str = ""  # in OpenAI's words; empty: there is more to come
+    reasoning: str = ""
+    calls: list[CallPart] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.content or self.scored or self.finish)
+        return bool(self.content or self.scored or self.finish or self.reasoning or self.calls)
 
     def add(self, later: "Part") -> None:
         self.content += later.content
         self.scored += later.scored
         self.finish = later.finish
+        self.reasoning += later.reasoning
+        self.calls = joined([*self.calls, *later.calls])
+
+
+def joined(parts: list[CallPart]) -> list[CallPart]:
+    """Neighbours of one call put together."""
+    found: list[CallPart] = []
+    for call, name, arguments in parts:
+        if found and found[-1].call == call:
+            found[-1] = CallPart(call, found[-1].name + name, found[-1].arguments + arguments)
+        else:
+            found.append(CallPart(call, name, arguments))
+    return found
 
 
 @dataclass(slots=True)

@@ -10,8 +10,7 @@ from local_backend.asgi import TROUBLE, Left, Receive, Route, Scope, Send, answe
 from local_backend.client import EngineClient
 from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
-from local_backend.template import ChatTemplate
-from local_backend.tokenizer import Tokenizer
+from local_backend.preparation import Preparation
 from local_backend.types import EngineGone, Full
 from local_backend.wire import read
 
@@ -24,14 +23,13 @@ class Server:
     def __init__(
         self,
         engine: EngineClient,
-        tokenizer: Tokenizer,
-        template: ChatTemplate | None,
+        preparation: Preparation,
         names: list[str],
         temperature: float,
     ) -> None:
-        self._engine, self._tokenizer, self._names = engine, tokenizer, names
+        self._engine, self._preparation, self._names = engine, preparation, names
         self._temperature = temperature
-        self._generation = Generation(engine, tokenizer, template, time.time)
+        self._generation = Generation(engine, preparation, time.time)
         self._created = int(time.time())
         self.draining = False
         self.idle = asyncio.Event()  # no call that generates is in flight
@@ -118,13 +116,13 @@ class Server:
         if not chat:
             body = orjson.dumps({"prompt": payload.get("prompt", "")})
         request = read(body, chat=chat, default_tokens=1)
-        tokens = (await asyncio.to_thread(self._generation.ids, request))[0]
+        tokens = (await asyncio.to_thread(self._preparation.ids, request))[0]
         found = {"tokens": tokens, "count": len(tokens), "max_model_len": longest}
         await answer(send, 200, orjson.dumps(found))
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         tokens = ids(payload_of(await body_of(receive)).get("tokens"), "tokens")
-        await answer(send, 200, orjson.dumps({"prompt": self._tokenizer.decode(tokens)}))
+        await answer(send, 200, orjson.dumps({"prompt": self._preparation.tokenizer.decode(tokens)}))
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:
         state, reason = self._state()

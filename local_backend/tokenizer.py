@@ -13,7 +13,8 @@ _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 
 
 class Tokenizer:
-    """`specials` maps the ids that are no text (the end of a turn, say) to what the vocabulary calls them."""
+    """`added` maps the ids of tokens beside the vocabulary's words to what they are called; `specials` are those of
+    them that are no text (the end of a turn, say)."""
 
     def __init__(self, folder: Path) -> None:
         """Raises UnusableModel."""
@@ -27,7 +28,7 @@ class Tokenizer:
         except Exception as error:  # the package raises bare Exception
             raise UnusableModel(f"{self.path}: cannot be read: {error}") from None
         added = self.fast.get_added_tokens_decoder()
-        self._added = {token: told.content for token, told in added.items()}
+        self.added = {token: told.content for token, told in added.items()}
         self.specials = {token: told.content for token, told in added.items() if told.special}
         self._byte_level = _byte_level(json.loads(self.path.read_bytes()).get("decoder"))
 
@@ -44,7 +45,7 @@ class Tokenizer:
 
     def bytes_of(self, token: int) -> bytes:
         """What one token stands for; a character may need several tokens. Empty for an id without a token."""
-        if (added := self._added.get(token)) is not None:
+        if (added := self.added.get(token)) is not None:
             return added.encode()
         word = self.fast.id_to_token(token)
         if word is None:

@@ -48,7 +48,10 @@ class Sampling:
 
 
 class Grammar(Protocol):
-    """What one choice may still say: the state of a grammar between its tokens."""
+    """What one choice may still say: the state of a grammar between its tokens. `over`: nothing but the end."""
+
+    @property
+    def over(self) -> bool: ...
 
     def mask(self) -> "npt.NDArray[np.int32]":
         """[ceil(vocabulary / 32)]: bit i % 32 of word i // 32 is 1 where id i may come next."""

@@ -4,7 +4,10 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from local_backend.asked import read_form, read_tools
+from local_backend.constraint import Form
 from local_backend.fields import CHAT, EMBEDDING, TEXT, Fields, Refused, ids, number, payload_of
+from local_backend.tools import Tools
 from local_backend.types import Sampling
 
 MOST_CHOICES = 128  # of one call: what OpenAI takes
@@ -39,6 +42,8 @@ class Request:
     echo: bool
     salt: str
     priority: int
+    tools: Tools | None = None
+    form: Form | None = None
 
 
 @dataclass(slots=True, frozen=True)
@@ -68,6 +73,8 @@ def read(body: bytes, *, chat: bool, default_tokens: int, temperature: float = 1
         echo=fields.flag("echo"),
         salt=fields.text("cache_salt"),
         priority=fields.whole("priority", -(2**31), 2**31) or 0,
+        tools=read_tools(fields) if chat else None,
+        form=read_form(fields),
     )
 
 
@@ -179,14 +186,30 @@ def _message(message: Any, where: str) -> dict[str, Any]:
     if not isinstance(message, dict) or not isinstance(message.get("role"), str):
         raise _invalid(where, "must have a role")
     content = message.get("content")
-    if content is None and message.get("tool_calls"):
-        content = ""
+    if calls := message.get("tool_calls"):
+        _check_calls(calls, f"{where}.tool_calls")
+        content = "" if content is None else content
+    if message["role"] == "tool" and not isinstance(message.get("tool_call_id"), str):
+        raise _invalid(f"{where}.tool_call_id", "must name the call that this is the result of")
     if isinstance(content, list):
         content = "".join(_text_part(part, f"{where}.content") for part in content)
     if not isinstance(content, str):
         raise _invalid(f"{where}.content", "must be text")
     role = "system" if message["role"] == "developer" else message["role"]
     return {**message, "role": role, "content": content}
+
+
+def _check_calls(calls: Any, where: str) -> None:
+    if not isinstance(calls, list):
+        raise _invalid(where, "must be a list of calls")
+    for place, call in enumerate(calls):
+        match call:
+            case {"type": "function", "id": str(), "function": {"name": str(), "arguments": str()}}:
+                continue
+        raise _invalid(
+            f"{where}[{place}]",
+            "must have an id, the type 'function', and a function's name and arguments (text)",
+        )
 
 
 def _text_part(part: Any, where: str) -> str:

@@ -145,11 +145,12 @@ def build(setup: Setup) -> "Engine":
 
         from local_backend.engine import Engine
         from local_backend.loader import load
+        from local_backend.trial import compiler_of
     except ModuleNotFoundError as error:
         raise UnusableModel(f"{error.name} is not installed; pip install 'gatehouse[local]'") from None
     folder = Path(setup.folder)
     torch.set_num_threads(setup.threads or _threads(folder))
-    return Engine(load(folder, setup.dtype, setup.quantize), setup.config)
+    return Engine(load(folder, setup.dtype, setup.quantize), setup.config, compile=compiler_of(folder))
 
 
 def _threads(folder: Path) -> int:

@@ -26,8 +26,18 @@ HERE = Path(__file__).parent
 SEED = 2026
 VOCABULARY = 1024
 SPECIAL = ["<|end|>", "<|system|>", "<|user|>", "<|assistant|>"]
+# The model learns nothing of tools; with the template a grammar can hold it to calls all the same.
 TEMPLATE = (
-    "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"
+    """{% if tools %}<|system|>Tools, called as <tool_call>{"name": ..., "arguments": ...}</tool_call>:"""
+    "{% for tool in tools %} {{ tool | tojson }}{% endfor %}<|end|>{% endif %}"
+    "{% for message in messages %}"
+    "{% if message['role'] == 'tool' %}"
+    "<|user|><tool_response>{{ message['content'] }}</tool_response><|end|>"
+    "{% else %}<|{{ message['role'] }}|>{{ message['content'] }}"
+    "{% for call in message['tool_calls'] or [] %}"
+    """<tool_call>\n{"name": "{{ call['function']['name'] }}", """
+    """"arguments": {{ call['function']['arguments'] | tojson }}}\n</tool_call>"""
+    "{% endfor %}<|end|>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 OPENINGS = ["", "", "", "", "please ", "hi, ", "hey, ", "so ", "can you tell me ", "i want to know ", "ok "]

@@ -165,6 +165,10 @@ def test_a_surplus_or_missing_tensor_is_named(tmp_path: Path) -> None:
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "dynamic"),
         ({"num_key_value_heads": 3}, "3 key-value heads"),
         ({"hidden_size": None}, "lacks hidden_size"),
+        (
+            {"architectures": ["Gemma3ForCausalLM"], "attn_logit_softcapping": 50.0},
+            "attn_logit_softcapping is not known in Gemma3",
+        ),
     ],
 )
 def test_what_would_be_computed_wrongly_is_refused(

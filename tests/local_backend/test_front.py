@@ -18,9 +18,8 @@ from local_backend.client import EngineClient, Process
 from local_backend.config import BUNDLED
 from local_backend.front import Front, listen
 from local_backend.options import EngineConfig, Setup
+from local_backend.preparation import Preparation
 from local_backend.server import Server
-from local_backend.template import load as load_template
-from local_backend.tokenizer import Tokenizer
 from tests.local_backend import puppet
 
 HELD = {"prompt": [puppet.HELD], "max_tokens": 5000}
@@ -33,7 +32,7 @@ class House:
         self.may_start = asyncio.Event()
         setup = Setup("puppet", config=EngineConfig(max_len=10_000))
         self.engine = EngineClient(setup, lambda line: None, self._start)
-        app = Server(self.engine, Tokenizer(BUNDLED), load_template(BUNDLED), ["puppet"], 1.0)
+        app = Server(self.engine, Preparation.load(BUNDLED), ["puppet"], 1.0)
         self.front = Front(app, self.engine, drain)
         self.front.end_when_told(with_stdin=False)
         transport = httpx.AsyncHTTPTransport(uds=str(path))

@@ -208,7 +208,7 @@ def events(text: str) -> list[dict[str, Any]]:
     ("body", "param"),
     [
         ({"functions": [{"name": "f"}]}, "functions"),
-        ({"tools": [{"type": "function"}]}, "tools"),
+        ({"tools": [{"type": "function"}]}, "tools[0].function"),
         ({"frobnicate": 1}, "frobnicate"),
         ({"temperature": 3}, "temperature"),
         ({"n": 10**9}, "n"),

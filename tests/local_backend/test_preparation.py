@@ -1,0 +1,133 @@
+"""What a model's chat template or this machine has no way to honour is refused before anything is computed."""
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from local_backend import trial
+from local_backend.config import BUNDLED
+from local_backend.constraint import constraint
+from local_backend.fields import Refused
+from local_backend.formats import FORMATS, Unwritable
+from local_backend.preparation import Preparation
+from local_backend.template import ChatTemplate
+from local_backend.tokenizer import Tokenizer
+from local_backend.trial import Trial
+from local_backend.voice import Voice
+from local_backend.wire import Request, read
+
+TOOLS = [{"type": "function", "function": {"name": "f"}}]
+PLAIN = "{% for message in messages %}{{ message.content }}{% endfor %}"
+
+
+def chat(**more: Any) -> Request:
+    body = {"messages": [{"role": "user", "content": "hi"}], **more}
+    return read(json.dumps(body).encode(), chat=True, default_tokens=9)
+
+
+def preparation(template: str | None, format: str = "") -> Preparation:
+    tokenizer = Tokenizer(BUNDLED)
+    made = ChatTemplate(template, {}, datetime.now) if template else None
+    voice = Voice.of(template or "", tokenizer, FORMATS.get(format))
+    return Preparation(tokenizer, made, voice, Trial(BUNDLED))
+
+
+async def refused(prepared: Preparation, request: Request) -> Refused:
+    with pytest.raises(Refused) as error:
+        await prepared.prepare(request)
+    assert error.value.status == 400
+    return error.value
+
+
+@pytest.mark.parametrize(
+    ("template", "told"),
+    [
+        (PLAIN, "takes no tools"),
+        (PLAIN + "{{ tools }}", "--tool-format"),
+    ],
+)
+async def test_tools_that_would_be_lost_are_refused(template: str, told: str) -> None:
+    error = await refused(preparation(template), chat(tools=TOOLS))
+    assert error.param == "tools"
+    assert told in str(error)
+
+
+async def test_a_flag_tells_how_a_model_calls() -> None:
+    prepared = await preparation(PLAIN + "{{ tools }}", "hermes").prepare(chat(tools=TOOLS))
+    assert prepared.grammar == ""
+
+
+async def test_calls_of_a_history_that_would_be_lost_are_refused() -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    messages = [{"role": "user", "content": "hi"}, {"role": "assistant", "tool_calls": [call]}]
+    error = await refused(preparation(PLAIN), chat(messages=messages))
+    assert error.param == "messages[1].tool_calls"
+
+
+async def test_without_llguidance_a_form_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "AVAILABLE", False)
+    error = await refused(preparation(PLAIN), chat(response_format={"type": "json_object"}))
+    assert error.param == "response_format"
+    assert "pip install" in str(error)
+
+
+async def test_what_a_format_cannot_demand_is_refused() -> None:
+    schema = {"properties": {"a": {"type": "string", "pattern": "x"}}}
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    prepared = preparation(PLAIN + "{{ tools }}", "qwen3-coder")
+    error = await refused(prepared, chat(tools=tools, tool_choice="required"))
+    assert (error.param, "pattern" in str(error)) == ("tools", True)
+
+
+async def test_a_form_that_is_nested_without_end_is_refused() -> None:
+    schema = b'{"items":' * 1000 + b"{}" + b"}" * 1000
+    form = b'{"type": "json_schema", "json_schema": {"name": "x", "schema": ' + schema + b"}}"
+    body = b'{"messages": [{"role": "user", "content": "x"}], "response_format": ' + form + b"}"
+    prepared = preparation(PLAIN)
+    try:
+        error = await refused(prepared, read(body, chat=True, default_tokens=9))
+    finally:
+        await prepared.close()
+    assert error.param == "response_format.json_schema.schema"
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.sampled_from(["string", "object", "a", "#/$defs/a"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["type", "properties", "required", "enum", "const", "items", "$ref", "$defs", "anyOf", "a"]
+            ),
+            inner,
+            max_size=4,
+        )
+    ),
+    max_leaves=12,
+)
+
+
+@given(_JSON, st.sampled_from(sorted(FORMATS)))
+def test_whatever_is_called_a_schema_is_taken_or_refused(schema: Any, format: str) -> None:
+    tools = [{"type": "function", "function": {"name": "f", "parameters": schema}}]
+    try:
+        request = chat(tools=tools, tool_choice="required")
+        assert request.tools is not None
+        text = constraint(None, request.tools, Voice(None, FORMATS[format]), "after")
+    except (Refused, Unwritable):
+        return
+    assert json.loads(text)["grammars"]
+
+
+async def test_a_token_that_is_none_is_named() -> None:
+    assert (await refused(preparation(PLAIN), chat(logit_bias={"1024": 1}))).param == "logit_bias"
+    assert (await refused(preparation(PLAIN), chat(stop_token_ids=[5, 2000]))).param == "stop_token_ids"
+    await preparation(PLAIN).prepare(chat(logit_bias={"1023": 1}, stop_token_ids=[1023]))
+
+
+async def test_without_a_template_there_is_no_chat() -> None:
+    assert "/v1/completions" in str(await refused(preparation(None), chat()))
