@@ -157,8 +157,6 @@ def _provider(paper: Paper, name: str, fields: Any, problems: list[Problem]) -> 
         return None
     if kind not in PROVIDER_MODELS:
         message = f'there is no provider type "{kind}"; {did_you_mean(kind, PROVIDER_MODELS)}'
-        if kind in NOT_BUILT:
-            message = f'type "{kind}" is not built yet; there is {", ".join(sorted(PROVIDER_MODELS))}'
         problems.append(paper.problem((*path, "type"), message))
         return None
     return _validated(paper, PROVIDER_MODELS[kind], fields, path, problems)

@@ -6,6 +6,7 @@ it: the id of a recorded exchange, or the provider's documentation.
 
 from gateway.core.exchange import Call, Target
 from gateway.providers.aws.bedrock import Bedrock
+from gateway.providers.aws.sagemaker import SageMaker
 from gateway.providers.azure import Azure
 from gateway.providers.base import Provider
 from gateway.providers.cohere import Cohere
@@ -108,6 +109,7 @@ PROVIDERS: dict[str, Provider] = {
     ),
     # Usage is in every chunk, unasked (perplexity-chat_completions-dfae2e1008); its address has no version.
     "perplexity": Compatible("https://api.perplexity.ai", needs_key=True, quirks=Quirks(gives_usage=True)),
+    "sagemaker": SageMaker(),
     "sglang": Compatible(
         "http://127.0.0.1:30000/v1", quirks=Quirks(thought="reasoning_content"), rerank="sglang.rerank"
     ),

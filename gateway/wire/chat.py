@@ -95,11 +95,14 @@ class ChatTap:
 
     __slots__ = ("_open", "_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished")
 
-    def __init__(self, usage: Usage, withhold: bool, choices: int) -> None:
+    def __init__(
+        self, usage: Usage, withhold: bool, choices: int, splitter: sse.Splitter | None = None
+    ) -> None:
+        """`splitter` is for streams that come in a framing of their own."""
         self._usage = usage
         self._withhold = withhold
         self._open = choices
-        self._splitter = sse.Splitter()
+        self._splitter = splitter or sse.Splitter()
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
 

@@ -134,8 +134,8 @@ class ChatBack:
 class ChatReader:
     """Chunks of a chat stream, whatever its provider calls reasoning."""
 
-    def __init__(self) -> None:
-        self._splitter = sse.Splitter()
+    def __init__(self, splitter: sse.Splitter | None = None) -> None:
+        self._splitter = splitter or sse.Splitter()
         self._has_reason = False
         self._seen: set[Any] = set()  # the indexes of the calls so far
         self.finished = False

@@ -15,6 +15,7 @@ from gateway.wire.gemini.dialect import Generate
 from gateway.wire.gemini.embeddings import Embed, FromGemini, ToGemini
 from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.invocations import Invocations, InvocationsBack
 from gateway.wire.invoke import Invoke, InvokeCount
 from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
@@ -56,8 +57,12 @@ BACKS: dict[str, Back] = {
     "bedrock.converse": ConverseBack(),
     "cohere.chat": CohereBack(),
     "gemini.generate": GeminiBack(),
+    "sagemaker.chat": InvocationsBack(),
 }
-_MEDIA = {"bedrock.converse": CONTENT_TYPE}  # of streams that are not events of the web
+_MEDIA = {
+    "bedrock.converse": CONTENT_TYPE,
+    "sagemaker.chat": CONTENT_TYPE,
+}  # of streams that are not events of the web
 # Embeddings go by what their provider's chat is called: a provider has one native dialect.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("openai.embeddings", "cohere.chat"): ToCohere(),
@@ -67,6 +72,7 @@ _EMBEDDINGS: dict[tuple[str, str], Way] = {
 }
 # The client's own words, in another framing.
 _FRAMED: dict[tuple[str, str], Way] = {
+    ("openai.chat", "sagemaker.chat"): Invocations(),
     ("anthropic.messages", "bedrock.messages"): Invoke(),
     ("anthropic.count_tokens", "bedrock.count_tokens"): InvokeCount(),
 }

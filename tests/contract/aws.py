@@ -150,14 +150,14 @@ def _cited(citation: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def signature(asked: Asked, secret: str) -> str:
+def signature(asked: Asked, secret: str, service: str = "bedrock") -> str:
     """What Amazon's library would sign of a request as it arrived."""
     method, target, _ = asked.line.split(" ")
     kept = ("host", "content-type", "x-amz-date", "x-amz-security-token")
     headers = {name: asked.headers[name] for name in kept if name in asked.headers}
     request = AWSRequest(method, f"http://{asked.headers['host']}{target}", headers, asked.body)
     request.context["timestamp"] = asked.headers["x-amz-date"]
-    auth = SigV4Auth(Credentials("AKIDEXAMPLE", secret), "bedrock", "eu-central-1")
+    auth = SigV4Auth(Credentials("AKIDEXAMPLE", secret), service, "eu-central-1")
     told = auth.string_to_sign(request, auth.canonical_request(request))
     found: str = auth.signature(told, request)
     return found

@@ -10,6 +10,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
+from gateway.wire.crossing import Crossing
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 
 ODD: tuple[Any, ...] = (None, 1, -1.5, True, "x", [], [1], {}, {"x": 1}, [None], [[]])
@@ -156,7 +157,7 @@ def test_an_odd_value_is_carried_over_or_refused(front: str, back: str) -> None:
         except BadRequest:
             refused += 1
     assert carried
-    assert refused
+    assert refused or not isinstance(way, Crossing)  # of what is only framed anew the provider is the judge
 
 
 RERANK = {"query": "q", "documents": ["a", {"text": "b"}], "top_n": 1, "return_documents": True}

@@ -17,6 +17,7 @@ from gateway.core.failure import BadRequest
 from gateway.providers.base import Provider
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
+from gateway.wire.invocations import Invocations
 from gateway.wire.invoke import Invoke
 from gateway.wire.registry import FRONTS, between
 
@@ -133,7 +134,7 @@ FEATURES: Mapping[str, list[Feature]] = {
 
 
 def written(front: str, provider: Provider, model: str, payload: Mapping[str, Any]) -> Any:
-    call = Call("chat", front, "POST", "/", b"", payload, model, False)
+    call = Call("chat", front, "POST", "/", orjson.dumps(payload), payload, model, False)
     changes = Changes(model, cap_name=provider.cap_name, quirks=provider.quirks)
     return orjson.loads(between(front, provider.speaks(front, model)).write(call, changes))
 
@@ -142,7 +143,7 @@ def becomes(front: str, kind: str, model: str, feature: Feature) -> str:
     provider = PROVIDERS[kind]
     if (spoken := provider.speaks(front, model)) == front:
         return "identical"
-    carried = isinstance(between(front, spoken), Invoke)
+    carried = isinstance(between(front, spoken), Invoke | Invocations)
     try:
         told = written(front, provider, model, {**BASE[front], **feature.more})
     except BadRequest as refusal:

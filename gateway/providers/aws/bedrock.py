@@ -5,11 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import quote
 
-from gateway.core.credential import Source
 from gateway.core.exchange import Call, Target
 from gateway.core.failure import BadRequest, Failure
-from gateway.providers.aws.chain import AwsChain, domain
-from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
+from gateway.providers.aws.service import Region, Service
+from gateway.providers.compatible import Compatible, keys_of
 from gateway.wire.converse.back import OWN
 from gateway.wire.converse.words import is_claude
 
@@ -23,7 +22,6 @@ _OPERATIONS = {
     "bedrock.converse": ("converse", "converse-stream"),
     "bedrock.messages": ("invoke", "invoke-with-response-stream"),
 }
-_ACCOUNT = re.compile(rb"(\barn:aws[\w-]*:[\w-]*:[\w-]*:)\d{12}\b")
 
 
 @dataclass(slots=True, frozen=True)
@@ -43,18 +41,16 @@ class AwsEndpoint:
 
 
 @dataclass(slots=True, frozen=True)
-class Region(Place):
-    """`source` is where its keys come from; None where requests show an API key."""
-
-    source: Source | None = None
+class BedrockRegion(Region):
     messages: str = "auto"
 
 
 @dataclass(slots=True, frozen=True)
-class Bedrock(Compatible):
+class Bedrock(Service):
     spec: type[Any] = AwsEndpoint
-    dialects: frozenset[str] = frozenset()
     native: str = "bedrock.converse"
+    host: str = "bedrock-runtime"
+    signs: str = "bedrock"
 
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         """Counted is by InvokeModel's words whichever way messages go."""
@@ -69,23 +65,11 @@ class Bedrock(Compatible):
         """Without a key at all requests are signed; one that is given but empty is off."""
         return spec.api_key is None or bool(keys_of(spec.api_key))
 
-    def facts(self, spec: Any) -> Region:
+    def facts(self, spec: Any) -> BedrockRegion:
         """Raises ValueError that begins with the field's name."""
-        if not spec.region.replace("-", "").isalnum() or not spec.region.isascii():
-            raise ValueError('region: must be the name of a region, as "eu-central-1"')
-        address = spec.endpoint or f"https://bedrock-runtime.{spec.region}.{domain(spec.region)}"
-        try:
-            # Compatible is named outright: zero-argument super() breaks in slotted dataclasses before 3.14.
-            place = Compatible.facts(self, Endpoint(address, spec.api_key, spec.headers, spec.params))
-        except ValueError as error:
-            raise ValueError(str(error).replace("base_url:", "endpoint:", 1)) from None
-        source = None if keys_of(spec.api_key) else AwsChain(spec.region, "bedrock", spec.profile)
-        way = _way(spec)
-        return Region(place.origin, place.prefix, place.heads, place.secrets, place.params, source, way)
-
-    def source(self, facts: Any) -> Source | None:
-        found: Source | None = facts.source
-        return found
+        place = self.placed(spec, spec.api_key)
+        found = (place.origin, place.prefix, place.heads, place.secrets, place.params, place.source)
+        return BedrockRegion(*found, _way(spec))
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
         """Raises BadRequest for a model that Bedrock could not have."""
@@ -98,10 +82,6 @@ class Bedrock(Compatible):
     def classify(self, status: int, body: bytes) -> Failure:
         """A model that failed of itself is a 424."""
         return Failure.BROKEN if status == 424 else Compatible.classify(self, status, body)
-
-    def mask(self, facts: Any, body: bytes) -> bytes:
-        """ARNs tell the account; the keys of it are in no answer."""
-        return _ACCOUNT.sub(rb"\1***", Compatible.mask(self, facts, body))
 
 
 def _way(spec: AwsEndpoint) -> str:

@@ -83,12 +83,6 @@ def test_a_kind_misspelt_is_helped() -> None:
     ]
 
 
-@pytest.mark.parametrize("kind", ["sagemaker"])
-def test_a_provider_type_to_come_is_said_not_to_be_built(kind: str) -> None:
-    [problem] = told(f"kind: providers\nproviders:\n  x: {{type: {kind}, whatever: 1}}")
-    assert problem.startswith(f'a.yaml:3:13: type: type "{kind}" is not built yet; there is ')
-
-
 def test_a_provider_type_misspelt_or_missing_is_helped() -> None:
     assert told("kind: providers\nproviders:\n  a: {type: opnai}\n  b: {}\n  c: 3\n") == [
         'a.yaml:3:13: type: there is no provider type "opnai"; did you mean "openai"?',

@@ -1,0 +1,60 @@
+"""Amazon SageMaker: a model that serves an endpoint of one's own, whose container speaks OpenAI's chat (vLLM, SGLang,
+TGI, LMI)."""
+
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call, Target
+from gateway.core.failure import BadRequest, Failure
+from gateway.providers.aws.service import Region, Service
+from gateway.providers.compatible import Compatible
+
+# The name goes into a path. Source: InvokeEndpoint's reference, EndpointName.
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+
+
+@dataclass(slots=True, frozen=True)
+class SageMakerEndpoint:
+    """What the policy file says. `endpoint` is another address than the region's own (a VPC endpoint, a proxy); a
+    target's model is the name of the SageMaker endpoint. Requests are signed with keys of the AWS credential chain,
+    or of `profile`. `params` may hold a `model` for the container, which is told none else."""
+
+    region: str
+    endpoint: str = ""
+    profile: str = ""
+    headers: dict[str, str] = field(default_factory=dict, repr=False)
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True, frozen=True)
+class SageMaker(Service):
+    spec: type[Any] = SageMakerEndpoint
+    native: str = "sagemaker.chat"
+    host: str = "runtime.sagemaker"
+    signs: str = "sagemaker"
+
+    def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
+        return self.native
+
+    def facts(self, spec: Any) -> Region:
+        return self.placed(spec)
+
+    def path(self, target: Target, call: Call, spoken: str) -> str:
+        """Raises BadRequest for a name that no endpoint has."""
+        name = target.asked(call.model)
+        if not _NAME.fullmatch(name):
+            message = "no endpoint of SageMaker's; a name is at most 63 letters, digits and hyphens"
+            raise BadRequest(message, code="invalid_value", param="model")
+        return f"/endpoints/{name}/invocations{'-response-stream' if call.stream else ''}"
+
+    def classify(self, status: int, body: bytes) -> Failure:
+        """Whatever a container answered but a success is a 424 that names its status."""
+        if status == 424:
+            try:
+                status = int(orjson.loads(body)["OriginalStatusCode"])
+            except (ValueError, LookupError, TypeError):
+                return Failure.BROKEN
+        return Compatible.classify(self, status, body)

@@ -1,0 +1,93 @@
+"""OpenAI's chat as SageMaker's endpoints take it: which model is asked stands in the path, and the container's stream
+comes in Amazon's frames, cut anywhere."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from gateway.core.exchange import Call
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Changes
+from gateway.wire.chat import Chat, ChatTap
+from gateway.wire.converse.back import ConverseBack
+from gateway.wire.converse.reader import failed, parsed
+from gateway.wire.crossing import Json
+from gateway.wire.eventstream import CONTENT_TYPE, Message
+from gateway.wire.eventstream import Splitter as FrameSplitter
+from gateway.wire.hub import ChatBack, ChatFront, ChatReader
+
+
+class Invocations(Chat):
+    """The way from a chat client."""
+
+    crosses = True
+    media = CONTENT_TYPE
+
+    def __init__(self) -> None:
+        super().__init__("sagemaker.chat", "messages")
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        return orjson.dumps(_renamed(orjson.loads(super().write(call, changes)), changes))
+
+    def tap(
+        self,
+        asked: Mapping[str, Any],
+        usage: Usage,
+        *,
+        withhold_usage: bool,
+        choices: int = 1,
+        moment: int = 0,
+        ident: str = "",
+    ) -> ChatTap:
+        return ChatTap(usage, withhold_usage, choices, Parts())
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        error = InvocationsBack().error(body)
+        return ChatFront().refusal(status, str(error["message"]), error)
+
+
+class InvocationsBack(ChatBack):
+    """Behind clients of other dialects."""
+
+    def from_chat(self, chat: Json, changes: Changes) -> Json:
+        return _renamed(super().from_chat(chat, changes), changes)
+
+    def reader(self) -> ChatReader:
+        return ChatReader(Parts())
+
+    def error(self, body: bytes) -> Json:
+        """What the container itself said, where it was the one to refuse."""
+        error = ConverseBack().error(body)  # as all of Amazon's
+        try:
+            said = orjson.loads(body).get("OriginalMessage")
+        except (orjson.JSONDecodeError, AttributeError):
+            said = None
+        return super().error(said.encode()) if isinstance(said, str) and said else error
+
+
+class Parts(sse.Splitter):
+    """Reads frames and returns the container's events."""
+
+    __slots__ = ("_frames",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._frames = FrameSplitter()
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
+        feed = super().feed
+        frames = self._frames.feed(chunk)
+        return b"".join(_error(one) if one.exception else feed(one.payload) for one in frames)
+
+
+def _renamed(body: Json, changes: Changes) -> Json:
+    """The endpoint's name is none of its container's: that knows its one model by another, or by none."""
+    kept = {name: value for name, value in body.items() if name != "model"}
+    return kept | {name: changes.params[name] for name in ("model",) if name in changes.params}
+
+
+def _error(message: Message) -> bytes:
+    return b"data: " + orjson.dumps({"error": failed(message, parsed(message.payload))}) + b"\n\n"
