@@ -198,11 +198,12 @@ class Attempts:
         if answer.status >= 400:
             provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
-            failure = provider.classify(answer.status, body)
-            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer, body)
+            status = provider.status(answer.status, body)
+            failure = provider.classify(status, body)
+            told, wait = way.refusal(status, body), retry_after_seconds(answer, body)
             if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
                 headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
-            return Setback(failure, "", answer.status, headers, told, wait)
+            return Setback(failure, "", status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
             answered.answer, answered.tap, answered.events = answer, tap, True

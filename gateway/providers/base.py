@@ -60,6 +60,10 @@ class Provider(Protocol):
         keys take turns; `extra` are headers of this call."""
         ...
 
+    def status(self, status: int, body: bytes) -> int:
+        """What an error's status means: some put a model's own behind one of theirs."""
+        ...
+
     def classify(self, status: int, body: bytes) -> Failure: ...
 
     def mask(self, facts: Any, body: bytes) -> bytes:

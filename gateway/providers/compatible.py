@@ -146,6 +146,9 @@ class Compatible:
         stream, length = call.body.open(target.asked(call.model))
         return WireRequest(place.origin, b"".join(head), stream, length)
 
+    def status(self, status: int, body: bytes) -> int:
+        return status
+
     def classify(self, status: int, body: bytes) -> Failure:
         if status == 400 and self.bad_key and self.bad_key in body:
             return Failure.UNAUTHORIZED

@@ -37,7 +37,9 @@ providers:
   it: {{type: sagemaker, region: eu-central-1, endpoint: "{provider.url.removesuffix("/v1")}"}}
 ---
 kind: models
-models: {{"*": {{targets: [{{provider: it}}], retry: {{attempts: 1}}}}}}
+models:
+  "*": {{targets: [{{provider: it}}], retry: {{attempts: 1}}}}
+  safe: {{targets: [{{provider: it, model: first}}, {{provider: it, model: second}}], retry: {{attempts: 1}}}}
 ---
 {ACCESS}
 """
@@ -130,7 +132,7 @@ async def test_a_container_that_refuses_or_breaks_is_told_in_the_clients_words(t
     async with before(tmp_path) as (client, provider):
         provider.script[:] = [answer(told | {"OriginalMessage": orjson.dumps(own).decode()}, 424)]
         came = await client.post("/v1/chat/completions", json=CHAT)
-        assert (came.status_code, came.json()["error"]["message"]) == (424, "the prompt is too long")
+        assert (came.status_code, came.json()["error"]["message"]) == (400, "the prompt is too long")
         provider.script[:] = [answer(told, 424)]
         came = await client.post("/v1/messages", json=CHAT)
         assert came.json()["error"]["message"] == "Received client error (400) from primary, in account ***"
@@ -144,3 +146,13 @@ async def test_a_container_that_refuses_or_breaks_is_told_in_the_clients_words(t
         came = await client.post("/v1/chat/completions", json=CHAT | {"stream": True})
         assert "before its end" in error_of(came.text)["message"]
         assert (await client.post("/v1/chat/completions", json=CHAT | {"model": "a/b"})).status_code == 400
+
+
+async def test_a_container_that_fails_leads_on_to_the_next_target(tmp_path: Path) -> None:
+    record = next(one for one in said() if not one["streaming"])
+    failed = {"Message": "Received server error (503) from primary", "OriginalStatusCode": 503}
+    async with before(tmp_path) as (client, provider):
+        provider.script[:] = [answer(failed, 424), replayed(record, whole(record))]
+        came = await client.post("/v1/chat/completions", json=CHAT | {"model": "safe"})
+        assert came.content == answer_of(record)
+        assert [asked.line.split("/")[2] for asked in provider.asked] == ["first", "second"]

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest, Failure
+from gateway.core.failure import BadRequest
 from gateway.providers.aws.service import Region, Service
-from gateway.providers.compatible import Compatible, keys_of
+from gateway.providers.compatible import keys_of
 from gateway.wire.converse.back import OWN
 from gateway.wire.converse.words import is_claude
 
@@ -78,10 +78,6 @@ class Bedrock(Service):
             return f"/model/{_PROFILE.sub('', model)}/count-tokens"
         whole, streamed = _OPERATIONS[spoken]
         return f"/model/{model}/{streamed if call.stream else whole}"
-
-    def classify(self, status: int, body: bytes) -> Failure:
-        """A model that failed of itself is a 424."""
-        return Failure.BROKEN if status == 424 else Compatible.classify(self, status, body)
 
 
 def _way(spec: AwsEndpoint) -> str:

@@ -5,12 +5,9 @@ import re
 from dataclasses import dataclass, field
 from typing import Any
 
-import orjson
-
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest, Failure
+from gateway.core.failure import BadRequest
 from gateway.providers.aws.service import Region, Service
-from gateway.providers.compatible import Compatible
 
 # The name goes into a path. Source: InvokeEndpoint's reference, EndpointName.
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
@@ -49,12 +46,3 @@ class SageMaker(Service):
             message = "no endpoint of SageMaker's; a name is at most 63 letters, digits and hyphens"
             raise BadRequest(message, code="invalid_value", param="model")
         return f"/endpoints/{name}/invocations{'-response-stream' if call.stream else ''}"
-
-    def classify(self, status: int, body: bytes) -> Failure:
-        """Whatever a container answered but a success is a 424 that names its status."""
-        if status == 424:
-            try:
-                status = int(orjson.loads(body)["OriginalStatusCode"])
-            except (ValueError, LookupError, TypeError):
-                return Failure.BROKEN
-        return Compatible.classify(self, status, body)

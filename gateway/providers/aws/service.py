@@ -5,6 +5,8 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from gateway.core.credential import Source
 from gateway.providers.aws.chain import AwsChain, domain
 from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
@@ -48,6 +50,17 @@ class Service(Compatible):
     def source(self, facts: Any) -> Source | None:
         found: Source | None = facts.source
         return found
+
+    def status(self, status: int, body: bytes) -> int:
+        """A model that failed is a 424, which may tell what the model's own server answered."""
+        if status != 424:
+            return status
+        try:
+            told = orjson.loads(body)
+            own = told.get("OriginalStatusCode") or told.get("originalStatusCode")  # SageMaker's, Bedrock's
+        except (orjson.JSONDecodeError, AttributeError):
+            own = None
+        return own if isinstance(own, int) and 400 <= own < 600 else 502
 
     def mask(self, facts: Any, body: bytes) -> bytes:
         return _ACCOUNT.sub(rb"\1***", Compatible.mask(self, facts, body))

@@ -19,6 +19,7 @@ def test_every_provider_speaks_dialects_that_there_are_and_knows_a_refusal(name:
     assert spoken
     assert all(provider.speaks(dialect, "m") == dialect for dialect in spoken)
     assert provider.classify(429, b"") is Failure.THROTTLED
+    assert provider.status(429, b"") == 429
     assert provider.cap_name in ("max_tokens", "max_completion_tokens", "maxOutputTokens")
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest, Failure
+from gateway.core.failure import BadRequest
 from gateway.providers.aws.bedrock import AwsEndpoint, Bedrock
 from gateway.providers.aws.chain import AwsChain
 
@@ -124,8 +124,3 @@ def test_the_account_in_an_arn_is_not_told() -> None:
     said = b"bedrock-key: arn:aws:bedrock:eu-central-1:123456789012:x, arn:aws-cn:iam::123456789012:role/y"
     told = b"***: arn:aws:bedrock:eu-central-1:***:x, arn:aws-cn:iam::***:role/y"
     assert Bedrock().mask(facts, said) == told
-
-
-def test_a_model_that_failed_of_itself_is_broken() -> None:
-    assert Bedrock().classify(424, b"") is Failure.BROKEN
-    assert Bedrock().classify(400, b"") is Failure.REJECTED

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest, Failure
+from gateway.core.failure import BadRequest
 from gateway.providers.aws.chain import AwsChain
 from gateway.providers.aws.sagemaker import SageMaker, SageMakerEndpoint
 from gateway.wire.registry import DIALECTS
@@ -49,20 +49,6 @@ def test_requests_are_signed_for_sagemaker() -> None:
 
 def test_all_is_asked_in_the_containers_chat() -> None:
     assert {ADAPTER.speaks(dialect, "m") for dialect in DIALECTS} == {"sagemaker.chat"}
-
-
-@pytest.mark.parametrize(
-    ("status", "body", "failure"),
-    [
-        (424, b'{"OriginalStatusCode": 400}', Failure.REJECTED),
-        (424, b'{"OriginalStatusCode": 503}', Failure.OVERLOADED),
-        (424, b'{"OriginalStatusCode": null}', Failure.BROKEN), (424, b"[]", Failure.BROKEN),
-        (424, b"no", Failure.BROKEN), (400, b"{}", Failure.REJECTED), (530, b"{}", Failure.BROKEN),
-        (429, b"{}", Failure.THROTTLED), (403, b"{}", Failure.UNAUTHORIZED),
-    ],
-)  # fmt: skip
-def test_what_a_container_answered_tells_what_went_wrong(status: int, body: bytes, failure: Failure) -> None:
-    assert ADAPTER.classify(status, body) is failure
 
 
 def test_the_account_is_not_told() -> None:
