@@ -17,6 +17,7 @@ from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.hub import ChatBack, ChatFront
 from gateway.wire.invocations import Invocations, InvocationsBack
 from gateway.wire.invoke import Invoke, InvokeCount
+from gateway.wire.invoke_embed import ToCohereOnBedrock, ToTitan
 from gateway.wire.messages.back import MessagesBack
 from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
@@ -63,8 +64,10 @@ _MEDIA = {
     "bedrock.converse": CONTENT_TYPE,
     "sagemaker.chat": CONTENT_TYPE,
 }  # of streams that are not events of the web
-# Embeddings go by what their provider's chat is called: a provider has one native dialect.
+# Embeddings go by what their provider's chat is called, as a provider has one native dialect; Bedrock's by maker.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
+    ("openai.embeddings", "bedrock.cohere_embed"): ToCohereOnBedrock(),
+    ("openai.embeddings", "bedrock.titan_embed"): ToTitan(),
     ("openai.embeddings", "cohere.chat"): ToCohere(),
     ("openai.embeddings", "gemini.generate"): ToGemini(),
     ("gemini.embed", "openai.chat"): FromGemini(),

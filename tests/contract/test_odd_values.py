@@ -165,6 +165,8 @@ EMBED = {"input": ["a"], "dimensions": 5, "encoding_format": "base64"}
 WHOLES = [
     ("cohere.rerank", "voyage.rerank", RERANK),
     ("cohere.rerank_v1", "tei.rerank", RERANK),
+    ("openai.embeddings", "bedrock.cohere_embed", EMBED),
+    ("openai.embeddings", "bedrock.titan_embed", EMBED),
     ("openai.embeddings", "cohere.chat", EMBED),
     ("openai.embeddings", "gemini.generate", EMBED),
 ]

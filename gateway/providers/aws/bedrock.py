@@ -21,7 +21,11 @@ _PROFILE = re.compile(r"^[a-z-]{2,8}\.(?=anthropic\.)")
 _OPERATIONS = {
     "bedrock.converse": ("converse", "converse-stream"),
     "bedrock.messages": ("invoke", "invoke-with-response-stream"),
+    "bedrock.titan_embed": ("invoke", ""),
+    "bedrock.cohere_embed": ("invoke", ""),
 }
+# What stands in the names of models that embed, and whose words they take.
+_EMBED = {"amazon.titan-embed-text": "bedrock.titan_embed", "cohere.embed": "bedrock.cohere_embed"}
 
 
 @dataclass(slots=True, frozen=True)
@@ -59,6 +63,8 @@ class Bedrock(Service):
             return "bedrock.count_tokens"
         if dialect == "anthropic.messages" and (way == "invoke" or (is_claude(model) and way == "auto")):
             return "bedrock.messages"
+        if dialect == "openai.embeddings":
+            return next((spoken for part, spoken in _EMBED.items() if part in model), self.native)
         return self.native
 
     def enabled(self, spec: Any) -> bool:
