@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -12,7 +13,7 @@ from local_backend.client import EngineClient
 from local_backend.config import ModelConfig, UnusableModel, folder_of
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
-from local_backend.options import EngineConfig, Setup
+from local_backend.options import KV_SHARE, EngineConfig, Setup
 from local_backend.preparation import Preparation
 from local_backend.server import Server
 
@@ -61,7 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait; past it a 503")
     parser.add_argument(
-        "--kv-memory", type=_size, default=1 << 30, metavar="SIZE", help="such as 512MiB or 1GiB"
+        "--kv-memory",
+        type=_size,
+        default=KV_SHARE,
+        metavar="SIZE|SHARE",
+        help="such as 2GiB, or 0.5 of the memory that the weights leave; by default %(default)s",
     )
     parser.add_argument(
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
@@ -73,12 +78,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
+def _size(text: str) -> int | float:
+    """Bytes, or a share above 0 and up to 1."""
+    if re.fullmatch(r"0?\.\d+|1\.0*", text) and float(text):
+        return float(text)
     for unit, factor in _UNITS.items():
         digits = text.removesuffix(unit) if unit else text
         if digits.isdigit() and (unit or digits == text):
             return int(digits) * factor
-    raise argparse.ArgumentTypeError("write a size such as 512MiB or 1GiB")
+    raise argparse.ArgumentTypeError("write a size such as 512MiB or 2GiB, or a share such as 0.5")
 
 
 async def _serve(args: argparse.Namespace, folder: Path) -> None:
@@ -102,10 +110,8 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:
-    config = EngineConfig(
-        max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
-    )
-    return Setup(str(folder), args.dtype, args.quantize, args.threads, config)
+    config = EngineConfig(max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len)
+    return Setup(str(folder), args.dtype, args.quantize, args.threads, args.kv_memory, config)
 
 
 def _log(line: str) -> None:
