@@ -10,9 +10,10 @@ from pathlib import Path
 import uvloop
 
 from local_backend.client import EngineClient
-from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.config import ModelConfig, UnusableModel
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
+from local_backend.hub import find
 from local_backend.options import KV_SHARE, EngineConfig, Setup
 from local_backend.preparation import Preparation
 from local_backend.server import Server
@@ -24,7 +25,7 @@ def main() -> int:
     """0: ended in order; 1: the model cannot be served; 2: used wrongly."""
     args = _parser().parse_args()
     try:
-        folder = folder_of(args.model)
+        folder = find(args.model, download=args.download)
         ModelConfig.load(folder)  # a folder that cannot be served is told before anything is opened
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
@@ -40,7 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="example: python -m local_backend --model bundled --listen 127.0.0.1:8000",
     )
-    parser.add_argument("--model", required=True, metavar="DIR|bundled")
+    parser.add_argument("--model", required=True, metavar="DIR|NAME|bundled", help="NAME: of the hub")
+    parser.add_argument(
+        "--download", action="store_true", help="what is missing of a model of the hub, first"
+    )
     parser.add_argument("--listen", default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="GPUs are not built yet")
     parser.add_argument(
@@ -96,7 +100,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     keeping = asyncio.ensure_future(engine.run())
     try:
         preparation = await asyncio.to_thread(Preparation.load, folder, args.tool_format)
-        names = args.served_name or [args.model if args.model == "bundled" else folder.name]
+        names = args.served_name or [_called(args.model)]
         app = Server(engine, preparation, names, ModelConfig.load(folder).temperature)
         front = Front(app, engine, args.drain_timeout)
         front.end_when_told(with_stdin=args.exit_with_stdin)
@@ -107,6 +111,11 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
+
+
+def _called(model: str) -> str:
+    """A hub's name as it is; a folder's is its last part."""
+    return Path(model).resolve().name if Path(model).exists() else model
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:
