@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import re
 import sys
 from contextlib import suppress
 from pathlib import Path
@@ -9,10 +10,11 @@ from pathlib import Path
 import uvloop
 
 from local_backend.client import EngineClient
-from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.config import ModelConfig, UnusableModel
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
-from local_backend.options import EngineConfig, Setup
+from local_backend.hub import find
+from local_backend.options import KV_SHARE, EngineConfig, Setup
 from local_backend.preparation import Preparation
 from local_backend.server import Server
 
@@ -23,7 +25,7 @@ def main() -> int:
     """0: ended in order; 1: the model cannot be served; 2: used wrongly."""
     args = _parser().parse_args()
     try:
-        folder = folder_of(args.model)
+        folder = find(args.model, download=args.download)
         ModelConfig.load(folder)  # a folder that cannot be served is told before anything is opened
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
@@ -39,7 +41,10 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog="example: python -m local_backend --model bundled --listen 127.0.0.1:8000",
     )
-    parser.add_argument("--model", required=True, metavar="DIR|bundled")
+    parser.add_argument("--model", required=True, metavar="DIR|NAME|bundled", help="NAME: of the hub")
+    parser.add_argument(
+        "--download", action="store_true", help="what is missing of a model of the hub, first"
+    )
     parser.add_argument("--listen", default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
     parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="GPUs are not built yet")
     parser.add_argument(
@@ -61,7 +66,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait; past it a 503")
     parser.add_argument(
-        "--kv-memory", type=_size, default=1 << 30, metavar="SIZE", help="such as 512MiB or 1GiB"
+        "--kv-memory",
+        type=_size,
+        default=KV_SHARE,
+        metavar="SIZE|SHARE",
+        help="such as 2GiB, or 0.5 of the memory that the weights leave; by default %(default)s",
     )
     parser.add_argument(
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
@@ -73,12 +82,15 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _size(text: str) -> int:
+def _size(text: str) -> int | float:
+    """Bytes, or a share above 0 and up to 1."""
+    if re.fullmatch(r"0?\.\d+|1\.0*", text) and float(text):
+        return float(text)
     for unit, factor in _UNITS.items():
         digits = text.removesuffix(unit) if unit else text
         if digits.isdigit() and (unit or digits == text):
             return int(digits) * factor
-    raise argparse.ArgumentTypeError("write a size such as 512MiB or 1GiB")
+    raise argparse.ArgumentTypeError("write a size such as 512MiB or 2GiB, or a share such as 0.5")
 
 
 async def _serve(args: argparse.Namespace, folder: Path) -> None:
@@ -88,7 +100,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     keeping = asyncio.ensure_future(engine.run())
     try:
         preparation = await asyncio.to_thread(Preparation.load, folder, args.tool_format)
-        names = args.served_name or [args.model if args.model == "bundled" else folder.name]
+        names = args.served_name or [_called(args.model)]
         app = Server(engine, preparation, names, ModelConfig.load(folder).temperature)
         front = Front(app, engine, args.drain_timeout)
         front.end_when_told(with_stdin=args.exit_with_stdin)
@@ -101,11 +113,14 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
             await keeping
 
 
+def _called(model: str) -> str:
+    """A hub's name as it is; a folder's is its last part."""
+    return Path(model).resolve().name if Path(model).exists() else model
+
+
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:
-    config = EngineConfig(
-        max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, kv_memory=args.kv_memory
-    )
-    return Setup(str(folder), args.dtype, args.quantize, args.threads, config)
+    config = EngineConfig(max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len)
+    return Setup(str(folder), args.dtype, args.quantize, args.threads, args.kv_memory, config)
 
 
 def _log(line: str) -> None:

@@ -71,6 +71,10 @@ class ModelConfig:
     def window(self, layer: int) -> int:
         return self.windows[layer] if self.windows else 0
 
+    def kv_bytes(self, itemsize: int) -> int:
+        """Of the cache, for each token."""
+        return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
+
     @property
     def parameters(self) -> int:
         """Weights of the matrices, roughly: what they cost in memory and time."""

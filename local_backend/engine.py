@@ -209,7 +209,7 @@ def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
     """Blocks that fit the memory given, as many as can be of use; and the longest sequence they hold."""
     shape = model.config
     longest = min(config.max_len or shape.max_positions, shape.max_positions)
-    token = 2 * shape.layers * shape.kv_heads * shape.head_dim * cache_dtype(model).itemsize
+    token = shape.kv_bytes(cache_dtype(model).itemsize)
     wanted = config.max_seqs * -(-longest // config.block_size) + 1
     blocks = max(2, min(config.kv_memory // (token * config.block_size), wanted))
     return blocks, min(longest, (blocks - 1) * config.block_size)

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+KV_SHARE = 0.25  # of the memory that is left: the gateway, and what else runs here, want to live too
+
 
 @dataclass(slots=True, frozen=True)
 class EngineConfig:
@@ -18,10 +20,12 @@ class EngineConfig:
 
 @dataclass(slots=True, frozen=True)
 class Setup:
-    """What an engine is made of: the first word to its process. `threads` 0: as many as suit the model."""
+    """What an engine is made of: the first word to its process. `threads` 0: as many as suit the model.
+    `kv_memory`: bytes, or a share of the memory that is left beside the weights; it sets that of `config`."""
 
     folder: str
     dtype: str = "auto"
     quantize: str = "none"
     threads: int = 0
+    kv_memory: int | float = KV_SHARE
     config: EngineConfig = field(default_factory=EngineConfig)

@@ -11,17 +11,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_backend import frames
-from local_backend.config import UnusableModel
+from local_backend import frames, machine, sizing
+from local_backend.config import ModelConfig, UnusableModel
 from local_backend.options import Setup
 from local_backend.types import BadJob, Delta, Finish, Full, Sequence
 
 if TYPE_CHECKING:
     from local_backend.engine import Engine
 
+SMALL_FILE = 64 << 20  # bytes of weights up to which one thread is fastest
 STUCK = 300.0  # seconds that one step may take at most; then pings are answered no more, and the server acts
 
 Make = Callable[[Setup], "Engine"]
@@ -145,18 +147,21 @@ def build(setup: Setup) -> "Engine":
 
         from local_backend.engine import Engine
         from local_backend.loader import load
+        from local_backend.runner import cache_dtype
         from local_backend.trial import compiler_of
     except ModuleNotFoundError as error:
         raise UnusableModel(f"{error.name} is not installed; pip install 'gatehouse[local]'") from None
     folder = Path(setup.folder)
-    torch.set_num_threads(setup.threads or _threads(folder))
-    return Engine(load(folder, setup.dtype, setup.quantize), setup.config, compile=compiler_of(folder))
-
-
-def _threads(folder: Path) -> int:
-    """Small models lose more by handing work around than they win by sharing it."""
-    weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    return 1 if weights < 64 << 20 else max(1, (os.cpu_count() or 2) // 2)
+    shape = ModelConfig.load(folder)
+    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    # Small models lose more by handing work around than they win by sharing it.
+    torch.set_num_threads(setup.threads or (1 if stored < SMALL_FILE else machine.cores()))
+    sizing.check_weights(shape, setup, stored, machine.available_memory())
+    model = load(folder, setup.dtype, setup.quantize)
+    memory = sizing.kv_memory(
+        shape, setup, shape.kv_bytes(cache_dtype(model).itemsize), machine.available_memory()
+    )
+    return Engine(model, replace(setup.config, kv_memory=memory), compile=compiler_of(folder))
 
 
 def main() -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from local_backend import frames
+from local_backend import frames, machine
 from local_backend import worker as module
-from local_backend.config import UnusableModel
+from local_backend.config import BUNDLED, ModelConfig, UnusableModel
 from local_backend.options import EngineConfig, Setup
 from local_backend.types import Job, Sampling
 from local_backend.worker import Make, Worker, build
@@ -152,3 +152,18 @@ def test_an_engine_without_torch_says_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UnusableModel, match=r"torch is not installed; pip install 'gatehouse\[local\]'"):
         build(Setup("nowhere"))
+
+
+def test_an_engine_is_sized_to_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+    threads = torch.get_num_threads()
+    setup = Setup(str(BUNDLED), kv_memory=0.5, config=EngineConfig(max_seqs=1))
+    try:
+        monkeypatch.setattr(machine, "available_memory", lambda: 4 << 20)
+        assert build(setup).max_len < ModelConfig.load(BUNDLED).max_positions
+        assert torch.get_num_threads() == 1, "a small model is fastest on one"
+        monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
+        with pytest.raises(UnusableModel, match="the weights take about"):
+            build(setup)
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,70 @@
+"""What fits is served, what does not is refused with both numbers and a remedy, before memory runs out."""
+
+import argparse
+from dataclasses import replace
+
+import pytest
+
+from local_backend.__main__ import _parser, _size
+from local_backend.config import BUNDLED, ModelConfig, UnusableModel
+from local_backend.options import KV_SHARE, EngineConfig, Setup
+from local_backend.sizing import check_weights, kv_memory
+
+MIB = 1 << 20
+SHAPE = ModelConfig.load(BUNDLED)
+SETUP = Setup("/models/m")
+TOKEN = SHAPE.kv_bytes(4)
+
+
+@pytest.mark.parametrize(
+    ("setup", "needed"),
+    [
+        (SETUP, 7 * MIB),
+        (replace(SETUP, dtype="float32"), SHAPE.parameters * 4),
+        (replace(SETUP, dtype="bfloat16"), SHAPE.parameters * 2),
+        (replace(SETUP, dtype="bfloat16", quantize="int8"), SHAPE.parameters),
+    ],
+)
+def test_weights_fit_to_the_byte_or_are_refused(setup: Setup, needed: int) -> None:
+    check_weights(SHAPE, setup, 7 * MIB, needed)
+    with pytest.raises(UnusableModel, match=r"MiB of memory are available; take .*smaller model") as refused:
+        check_weights(SHAPE, setup, 7 * MIB, needed - 1)
+    assert ("--quantize int8" in str(refused.value)) == (setup.quantize == "none")
+
+
+def test_the_cache_has_its_bytes_or_its_share_of_what_is_left() -> None:
+    assert kv_memory(SHAPE, replace(SETUP, kv_memory=64 * MIB), TOKEN, 100 * MIB) == 64 * MIB
+    assert kv_memory(SHAPE, replace(SETUP, kv_memory=0.9), TOKEN, 100 * MIB) == 90 * MIB
+    assert kv_memory(SHAPE, SETUP, TOKEN, 100 * MIB) == KV_SHARE * 100 * MIB
+
+
+def test_more_than_there_is_is_refused_with_both_numbers() -> None:
+    with pytest.raises(UnusableModel, match=r"asks for 3\.0 GiB and 100\.0 MiB are available"):
+        kv_memory(SHAPE, replace(SETUP, kv_memory=3 << 30), TOKEN, 100 * MIB)
+
+
+def test_a_length_that_the_cache_cannot_hold_is_refused() -> None:
+    long = replace(SETUP, config=EngineConfig(max_len=512))
+    needed = (512 + 16) * TOKEN
+    assert kv_memory(SHAPE, replace(long, kv_memory=needed), TOKEN, 1 << 30) == needed
+    with pytest.raises(UnusableModel, match=r"512 tokens take .* raise it, or lower --max-len"):
+        kv_memory(SHAPE, replace(long, kv_memory=needed - 1), TOKEN, 1 << 30)
+    with pytest.raises(UnusableModel, match="16 tokens take"):
+        kv_memory(SHAPE, replace(SETUP, kv_memory=TOKEN), TOKEN, 1 << 30)
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("4096", 4096), ("0.9", 0.9), (".5", 0.5), ("1.0", 1.0)],
+)
+def test_sizes_and_shares_are_read(text: str, size: float) -> None:
+    found = _size(text)
+    assert found == size
+    assert isinstance(found, type(size))
+    assert _parser().parse_args(["--model", "m", "--kv-memory", text]).kv_memory == size
+
+
+@pytest.mark.parametrize("text", ["0.0", "1.5", "-1", "many", "2GB", "", "90%"])
+def test_what_is_neither_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=r"such as 512MiB or 2GiB, or a share such as 0\.5"):
+        _size(text)
