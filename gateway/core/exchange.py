@@ -151,7 +151,7 @@ class Exchange:
     ended: float = 0.0  # perf_counter
     chunks: int = 0
     waited: float = 0.0  # seconds spent waiting for providers: the rest is the gateway's own
-    dropped: list[str] | None = None  # fields that a fallback target's format could not carry
+    dropped: list[str] = field(default_factory=list)  # fields that the last target's format could not carry
     error: str = ""  # code of the refusal or failure, empty when all went well
 
 

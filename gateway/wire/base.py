@@ -45,6 +45,7 @@ class Changes(NamedTuple):
     cap_name: str = "max_tokens"  # what the provider's chat calls the output bound
     dropped: list[str] | None = None  # takes the names of fields left out; None: such a call is refused
     quirks: Quirks = PLAIN
+    left_out: list[str] | None = None  # takes the names of what is left out of every translated call
 
 
 class Tap(Protocol):
