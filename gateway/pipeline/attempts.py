@@ -5,7 +5,7 @@ not to be put in its words -> the next target; 400 if no other can take the call
 answered          -> the reply
 rejected (400 ..) -> the reply: the provider's own words; no other target would like the call better
 timed out         -> the next target (a silent target is not asked twice)
-refused our key   -> the next target; 502 if there is none
+refused our key   -> once more with a new one, where it can be renewed; then the next target; 502 if there is none
 throttled, broken, unreachable -> the same target again (jitter, retry budget), then the next
 """
 
@@ -117,6 +117,8 @@ class Attempts:
             if isinstance(came, Answered):
                 return came
             setback = came
+            if tries == 1 and came.status == 401 and await self._renewed(exchange):
+                continue
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
             if (
                 wait is None
@@ -128,6 +130,17 @@ class Attempts:
             await asyncio.sleep(wait)
             exchange.waited += wait  # for the provider, too: it is no cost of ours
         return setback
+
+    async def _renewed(self, exchange: Exchange) -> bool:
+        """Whether the provider that has just refused a credential that can be renewed can be shown another one."""
+        attempt = exchange.attempts[-1]
+        source = PROVIDERS[attempt.target.kind].source(attempt.target.facts)
+        if source is None or _is_spent(exchange.call):
+            return False
+        before = self._tools.clock()
+        renewed = await self._tools.credentials.renew(source, attempt.shown)
+        exchange.waited += self._tools.clock() - before
+        return renewed
 
     async def _try(self, exchange: Exchange, lane: Lane, target: Target, asked: Put) -> Answered | Setback:
         """One request to one target, timed, counted and told to the breaker."""
@@ -162,6 +175,7 @@ class Attempts:
         if (source := provider.source(target.facts)) is not None:
             credentials = self._tools.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
+            attempt.shown = credentials.number(source)
         tap = way.tap(
             call.payload,
             exchange.usage,
@@ -202,7 +216,8 @@ class Attempts:
             provider = PROVIDERS[target.kind]
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
             failure = provider.classify(answer.status, body)
-            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer, body)
+            now = exchange.clock + self._tools.clock() - exchange.arrived
+            told, wait = way.refusal(answer.status, body), retry_after_seconds(answer, body, now)
             if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
                 headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", answer.status, headers, told, wait)
@@ -311,7 +326,7 @@ def _refused_key(setback: Setback, attempt: Attempt) -> GatewayError:
     if not setback.status:
         return UpstreamFailed(f"the gateway has no credential to show: {setback.message}", setback.failure)
     return UpstreamFailed(
-        f'the provider "{attempt.target.provider}" refused the gateway\'s own credential '
+        f'the provider "{attempt.target.provider}" refused the gateway\'s own credential or account '
         f"(status {attempt.status}); the gateway's operator must mend it",
         Failure.UNAUTHORIZED,
     )

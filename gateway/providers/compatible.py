@@ -27,6 +27,8 @@ _PATHS = {
 }  # fmt: skip
 # Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
+# A 429 that no waiting mends: the account is out of money, as a 402 is elsewhere.
+_SPENT = re.compile(rb'"(?:type|code)"\s*:\s*"(?:insufficient_quota|credit_balance_exhausted)"')
 _JSON = ((b"content-type", b"application/json"),)
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
@@ -148,6 +150,8 @@ class Compatible:
 
     def classify(self, status: int, body: bytes) -> Failure:
         if status == 400 and self.bad_key and self.bad_key in body:
+            return Failure.UNAUTHORIZED
+        if status == 429 and _SPENT.search(body):
             return Failure.UNAUTHORIZED
         return failure_from_status(status)
 

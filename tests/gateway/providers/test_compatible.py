@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target, Upload
+from gateway.core.failure import Failure
 from gateway.providers.compatible import Compatible, Endpoint, Place, Tenant, parse_base_url
 from gateway.providers.registry import PROVIDERS
 
@@ -198,6 +199,19 @@ def test_organizations_and_projects_are_kept_from_errors() -> None:
     assert COMPATIBLE.mask(facts, said) == (
         b"Rate limit reached in organization org-*** (org_***), project proj_*** of organized"
     )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "failure"),
+    [
+        (429, b'{"error": {"code": "insufficient_quota"}}', Failure.UNAUTHORIZED),
+        (429, b'{"error": {"type" : "credit_balance_exhausted"}}', Failure.UNAUTHORIZED),
+        (429, b'{"error": {"message": "insufficient_quota", "type": "tokens"}}', Failure.THROTTLED),
+        (400, b'{"error": {"code": "insufficient_quota"}}', Failure.REJECTED),
+    ],
+)
+def test_an_account_without_money_is_no_throttling(status: int, body: bytes, failure: Failure) -> None:
+    assert OPENAI.classify(status, body) is failure
 
 
 def test_anthropic_is_told_a_version_where_the_client_told_none() -> None:
