@@ -58,7 +58,7 @@ def results() -> Iterator[Result]:
             or not isinstance(record["request"].get("body"), dict)
         ):
             continue
-        if record["request"]["body"].get("model"):
+        if record["request"]["body"].get("model") or dialect.startswith("gemini."):
             yield Result(record, dialect, "request", *_same_request(record, dialect))
             yield from _translated_requests(record, dialect)
         if record["response"]["status"] == 200:
@@ -132,15 +132,17 @@ def _translated_requests(record: Record, dialect: str) -> Iterator[Result]:
                 yield Result(record, dialect, f"request to {name}", "refused", reason)
 
 
-def _place_of(body: Any, param: str) -> str:
-    """Where a refusal points, without the numbers, and the type of what stands there."""
+def _place_of(body: Any, place: str) -> str:
+    """Where a refusal points, in the client's own writing but without the numbers, and the type of what stands
+    there; Gemini's parts are told by the name of what they hold."""
     found = body
-    for name, place in re.findall(r"(\w+)(?:\[(\d+)\])?", param):
-        found = found.get(name) if isinstance(found, dict) else None
-        if place and isinstance(found, list):  # a translation may have made more messages than there were
-            found = found[int(place)] if int(place) < len(found) else None
-    kind = found.get("type") if isinstance(found, dict) else None
-    return re.sub(r"\[\d+\]", "[]", param) + (f" ({kind})" if kind else "")
+    for step in re.findall(r"\w+", place):
+        try:
+            found = found[int(step) if isinstance(found, list) else step]
+        except (LookupError, TypeError):
+            found = None
+    kind = found.get("type") or ", ".join(found) if isinstance(found, dict) else None
+    return re.sub(r"\[\d+\]|\.\d+", "[]", place) + (f" ({kind})" if kind else "")
 
 
 def _same_answer(record: Record, dialect: str) -> tuple[str, str]:
