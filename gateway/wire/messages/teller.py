@@ -184,11 +184,11 @@ def _event(name: str, payload: Json) -> bytes:
 
 
 def _is_whole(arguments: str) -> bool:
+    """Of a call that was given nothing yet more may come: it is only known to be whole at the end."""
     try:
-        orjson.loads(arguments or "{}")
+        return isinstance(orjson.loads(arguments), dict)
     except orjson.JSONDecodeError:
         return False
-    return True
 
 
 def _blocks(message: Json) -> Iterable[Json]:
