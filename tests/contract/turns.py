@@ -223,6 +223,7 @@ def chat_answer(ids: tuple[str, str], streamed: bool) -> Act:
     choices: list[Json] = [
         {"index": 0, "delta": {"tool_calls": [one]}, "finish_reason": None} for one in fragments
     ]
+    choices[0]["delta"] |= {"role": "assistant", "content": None}
     choices.append({"index": 0, "delta": {}, "finish_reason": "tool_calls"})
     chunks = [{**head, "choices": [one]} for one in choices]
     chunks.append({**head, "choices": [], "usage": COUNTS})
