@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.fields import given
 from gateway.wire.messages.words import ERRORS, FORMAT, messages_usage, stopped
 from gateway.wire.thoughts import packed
 
@@ -212,7 +213,7 @@ def _blocks(message: Json) -> Iterable[Json]:
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
         yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
-               "input": _given(function.get("arguments"))}  # fmt: skip
+               "input": given(function.get("arguments"))}  # fmt: skip
 
 
 def _citations(message: Json) -> list[Json]:
@@ -223,12 +224,3 @@ def _citations(message: Json) -> list[Json]:
 def _is_ours(detail: Json) -> bool:
     """What another provider signed or encrypted is packed, so that it comes back as it was."""
     return bool(detail.get("format", FORMAT) == FORMAT)
-
-
-def _given(arguments: Any) -> Json:
-    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
-    try:
-        value = orjson.loads(arguments) if arguments else {}
-    except orjson.JSONDecodeError:
-        value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}
