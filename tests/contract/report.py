@@ -232,8 +232,9 @@ def _said(pieces: list[Any]) -> dict[str, Any]:
             for place, call in enumerate(delta.get("tool_calls") or []):
                 last = calls.setdefault(call.get("index", place), ["", "", ""])
                 last[0] = last[0] or call.get("id") or ""
-                last[1] = last[1] or call["function"].get("name") or ""
-                last[2] += call["function"].get("arguments") or ""
+                made = call.get("function") or call["custom"]
+                last[1] = last[1] or made.get("name") or ""
+                last[2] += made.get("arguments") or ""
     said["calls"] = [[id_, name, orjson.loads(given or "{}")] for id_, name, given in calls.values()]
     if calls and said["reason"] in (None, "stop", "function_call"):
         said["reason"] = "tool_calls"

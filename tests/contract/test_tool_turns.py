@@ -39,6 +39,8 @@ BACKS = {
     "mistral": Back('type: mistral, base_url: "HOST/v1", api_key: k', ("D681PevKs", "VvvODy9mT"),
                     turns.mistral_answer, turns.chat_turn),
     "local": Back('type: local, address: "HOST"', ("call_1", "call_2"), turns.chat_answer, turns.chat_turn),
+    "responses alone": Back('type: compatible, base_url: "HOST/v1", responses: only', ("call_1", "call_2"),
+                            turns.responses_answer, turns.responses_turn, signs=True),
     "anthropic": Back('type: anthropic, base_url: "HOST", api_key: k', _CLAUDE, turns.messages_answer,
                       turns.messages_turn, signs=True),
     "gemini": Back('type: gemini, base_url: "HOST", api_key: k', ("", "id-of-2"), turns.gemini_answer,

@@ -15,6 +15,7 @@ import orjson
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.providers.base import Provider
+from gateway.providers.compatible import Compatible
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
 from gateway.wire.invoke import Invoke
@@ -71,6 +72,10 @@ BASE: Mapping[str, Mapping[str, Any]] = {
     "openai.chat": {"model": "m", "max_completion_tokens": 9000, "messages": [HI]},
     "openai.responses": {"model": "m", "max_output_tokens": 9000, "input": [HI]},
 }
+
+
+# Provider types, and those of which a policy file may make another.
+KINDS: Mapping[str, Provider] = {**PROVIDERS, "compatible with responses: only": Compatible(responses="only")}
 
 
 class Feature(NamedTuple):
@@ -205,7 +210,7 @@ def written(front: str, provider: Provider, model: str, payload: Mapping[str, An
 
 
 def becomes(front: str, kind: str, model: str, feature: Feature) -> str:
-    provider = PROVIDERS[kind]
+    provider = KINDS[kind]
     if (spoken := provider.speaks(front, model)) == front:
         return "identical"
     carried = isinstance(between(front, spoken), Invoke)
@@ -232,7 +237,7 @@ def page() -> str:
     ]
     for front in sorted(FRONTS.keys() & FEATURES.keys()):
         columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        models = [(kind, kind, "m") for kind in PROVIDERS]
+        models = [(kind, kind, "m") for kind in KINDS]
         models += [(f"{kind}: {model}", kind, model) for kind, model in CLAUDES.items()]
         for label, kind, model in sorted(models):
             column = tuple(becomes(front, kind, model, feature) for feature in FEATURES[front])

@@ -293,6 +293,31 @@ def gemini_answer(ids: tuple[str, str], streamed: bool) -> Act:
     return stream(*(b"data: %b\r\n\r\n" % one for one in told))
 
 
+def responses_answer(ids: tuple[str, str], streamed: bool) -> Act:
+    thought = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": SIGNED}
+    given = [json.dumps(one) for one in (WEATHER, CLOCK)]
+    calls: list[Json] = [
+        {"type": "function_call", "id": f"fc_{name}", "call_id": one, "name": name, "arguments": arguments}
+        for one, name, arguments in zip(ids, NAMES, given, strict=True)
+    ]
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m", "status": "completed"}
+    counts = {"input_tokens": 7, "output_tokens": 3, "total_tokens": 10}
+    whole = {**head, "output": [thought, *calls], "usage": counts}
+    if not streamed:
+        return answer(whole)
+    told: list[Json] = [{"type": "response.created", "response": {**head, "output": []}}]
+    for place, item in enumerate([thought, *calls]):
+        begun = {**item, "arguments": ""} if "arguments" in item else item
+        told.append({"type": "response.output_item.added", "output_index": place, "item": begun})
+        if "arguments" in item:
+            pieces = (item["arguments"][:9], item["arguments"][9:])
+            kind = {"type": "response.function_call_arguments.delta", "output_index": place}
+            told += [{**kind, "delta": text} for text in pieces if text]
+        told.append({"type": "response.output_item.done", "output_index": place, "item": item})
+    told.append({"type": "response.completed", "response": whole})
+    return stream(*(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in told))
+
+
 # What providers see second
 
 
@@ -322,6 +347,19 @@ def messages_turn(body: Json) -> Turn:
 
 def text_of(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def responses_turn(body: Json) -> Turn:
+    items = body["input"]
+    return Turn(
+        [
+            (one["call_id"], one["name"], orjson.loads(one["arguments"]))
+            for one in items
+            if "arguments" in one
+        ],
+        [(one["call_id"], one["output"]) for one in items if one.get("type") == "function_call_output"],
+        [one["encrypted_content"] for one in items if one.get("type") == "reasoning"],
+    )
 
 
 def gemini_turn(body: Json) -> Turn:

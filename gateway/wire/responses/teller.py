@@ -142,7 +142,7 @@ class ResponsesTeller:
         return out
 
     def _open_call(self, place: Any, call: Json, said: Json) -> bytes:
-        kind = "custom_tool_call" if "custom" in call else "function_call"
+        kind = "custom_tool_call" if call.get("type") == "custom" else "function_call"
         namespace, name = self._names.get(said.get("name") or "", ("", said.get("name") or ""))
         item = {
             "call_id": call.get("id") or f"call_{self._ident}_{len(self._output)}",

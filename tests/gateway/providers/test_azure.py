@@ -40,6 +40,16 @@ def test_what_names_no_model_names_no_deployment() -> None:
     assert line("/images/generations", "", api_version="1") == "/openai/images/generations?api-version=1"
 
 
+def test_responses_are_spoken_where_the_policy_says_so_and_by_no_deployment() -> None:
+    for said, spoken in ((None, "openai.chat"), (True, "openai.responses"), ("only", "openai.responses")):
+        facts = AZURE.facts(AzureEndpoint(HOST, api_key="k", responses=said))
+        assert AZURE.speaks("openai.responses", "m", facts) == spoken
+        assert AZURE.speaks("openai.chat", "m", facts) == (
+            "openai.responses" if said == "only" else "openai.chat"
+        )
+    assert line("/responses", api_version="1") == "/openai/responses?api-version=1"
+
+
 def test_a_key_stands_in_azures_own_header_and_is_kept_from_errors() -> None:
     facts = AZURE.facts(AzureEndpoint(HOST, api_key=["0123456789", "short"], params={"temperature": 0}))
     assert facts.heads[0].endswith(b"api-key: 0123456789\r\n")

@@ -237,5 +237,10 @@ def test_responses_are_spoken_to_where_the_policy_or_the_provider_type_says_so()
         assert row.speaks("openai.responses", "m", facts) == ("openai.responses" if speaks else "openai.chat")
         assert row.speaks("openai.chat", "m", facts) == "openai.chat"
         assert row.speaks("anthropic.messages", "m", facts) == "openai.chat"
+    alone = COMPATIBLE.facts(Endpoint(URL, responses="only"))
+    for dialect in ("openai.responses", "openai.chat", "anthropic.messages", "gemini.generate"):
+        assert COMPATIBLE.speaks(dialect, "m", alone) == "openai.responses"
+    assert COMPATIBLE.speaks("openai.embeddings", "m", alone) == "openai.embeddings"
+    assert COMPATIBLE.speaks("gemini.embed", "m", alone) == "openai.chat"
     with pytest.raises(ValueError, match=r"^responses: "):
         Compatible(native="anthropic.messages").facts(Endpoint(URL, responses=True))
