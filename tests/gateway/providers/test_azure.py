@@ -1,6 +1,6 @@
 """Azure: three shapes of address, a key in a header of its own, or a token of Entra."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -41,7 +41,10 @@ def test_what_names_no_model_names_no_deployment() -> None:
 
 
 def test_responses_are_spoken_where_the_policy_says_so_and_by_no_deployment() -> None:
-    for said, spoken in ((None, "openai.chat"), (True, "openai.responses"), ("only", "openai.responses")):
+    ways: list[tuple[bool | Literal["only"] | None, str]] = [
+        (None, "openai.chat"), (True, "openai.responses"), ("only", "openai.responses"),
+    ]  # fmt: skip
+    for said, spoken in ways:
         facts = AZURE.facts(AzureEndpoint(HOST, api_key="k", responses=said))
         assert AZURE.speaks("openai.responses", "m", facts) == spoken
         assert AZURE.speaks("openai.chat", "m", facts) == (
