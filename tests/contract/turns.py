@@ -1,6 +1,8 @@
 """A conversation with tools in two turns, as clients of each dialect lead it and as providers of each format see it."""
 
+import asyncio
 import json
+from base64 import b64encode
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
@@ -8,7 +10,8 @@ import httpx
 import orjson
 
 from tests.contract.test_messages import events
-from tests.scripted import Act, answer, stream
+from tests.gateway.wire.frames import event
+from tests.scripted import Act, Asked, answer, stream
 
 Json = dict[str, Any]
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}}
@@ -104,11 +107,11 @@ class Messages:
         if not streamed:
             return came.json()["content"]
         blocks: list[Json] = []
-        for event in events(came.text):
-            if event["type"] == "content_block_start":
-                blocks.append({**event["content_block"], "json": ""})
-            elif event["type"] == "content_block_delta":
-                delta, block = event["delta"], blocks[event["index"]]
+        for one in events(came.text):
+            if one["type"] == "content_block_start":
+                blocks.append({**one["content_block"], "json": ""})
+            elif one["type"] == "content_block_delta":
+                delta, block = one["delta"], blocks[one["index"]]
                 for name in ("text", "thinking", "signature"):
                     block |= {name: block[name] + delta[name]} if name in delta else {}
                 block["json"] += delta.get("partial_json", "")
@@ -185,6 +188,7 @@ class Responses:
 
 
 NAMES = ("weather", "clock")
+AMAZONS = "application/vnd.amazon.eventstream"
 CLIENTS: Mapping[str, Client] = {
     "openai.chat": Chat(),
     "anthropic.messages": Messages(),
@@ -244,7 +248,7 @@ def mistral_answer(ids: tuple[str, str], streamed: bool) -> Act:
     return stream(b"data: " + orjson.dumps(chunk) + b"\n\n", b"data: [DONE]\n\n")
 
 
-def messages_answer(ids: tuple[str, str], streamed: bool) -> Act:
+def messages_answer(ids: tuple[str, str], streamed: bool, *, framed: bool = False) -> Act:
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_sequence": None}
     counts = {"input_tokens": 7, "output_tokens": 3}
     thought = {"type": "thinking", "thinking": "hm", "signature": SIGNED}
@@ -272,7 +276,24 @@ def messages_answer(ids: tuple[str, str], streamed: bool) -> Act:
         {"type": "message_delta", "delta": {"stop_reason": "tool_use"}, "usage": {"output_tokens": 3}}
     )
     told.append({"type": "message_stop"})
+    if framed:  # as Bedrock does
+        frames = [event("chunk", bytes=b64encode(orjson.dumps(one)).decode(), p="ab") for one in told]
+        return answer(b"".join(frames), content_type=AMAZONS)
     return stream(*(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in told))
+
+
+def claude_answer(ids: tuple[str, str], streamed: bool) -> Act:
+    """Bedrock's Claude: in Anthropic's words to clients of Messages, to all others in Converse's."""
+    own, converse = messages_answer(ids, streamed, framed=True), converse_answer(ids, streamed)
+
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await (converse if "/converse" in asked.line else own)(asked, writer)
+
+    return act
+
+
+def claude_turn(body: Json) -> Turn:
+    return messages_turn(body) if "anthropic_version" in body else converse_turn(body)
 
 
 def gemini_answer(ids: tuple[str, str], streamed: bool) -> Act:
@@ -318,6 +339,63 @@ def responses_answer(ids: tuple[str, str], streamed: bool) -> Act:
     return stream(*(b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in told))
 
 
+def converse_answer(ids: tuple[str, str], streamed: bool) -> Act:
+    """Frames of AWS where it is streamed; only blocks of tools have a start."""
+    thought = {"reasoningContent": {"reasoningText": {"text": "hm", "signature": SIGNED}}}
+    uses: list[Json] = [
+        {"toolUse": {"toolUseId": one, "name": name, "input": given}}
+        for one, name, given in zip(ids, NAMES, (WEATHER, CLOCK), strict=True)
+    ]
+    counts = {"inputTokens": 7, "outputTokens": 3, "totalTokens": 10}
+    if not streamed:
+        output = {"message": {"role": "assistant", "content": [thought, *uses]}}
+        return answer({"output": output, "stopReason": "tool_use", "usage": counts})
+    told = [event("messageStart", role="assistant")]
+    thoughts = [{"reasoningContent": one} for one in ({"text": "hm"}, {"signature": SIGNED})]
+    told += [event("contentBlockDelta", contentBlockIndex=0, delta=one) for one in thoughts]
+    told.append(event("contentBlockStop", contentBlockIndex=0))
+    for place, use in enumerate((one["toolUse"] for one in uses), 1):
+        start = {"toolUse": {name: use[name] for name in ("toolUseId", "name")}}
+        given = json.dumps(use["input"])
+        told.append(event("contentBlockStart", contentBlockIndex=place, start=start))
+        told += [
+            event("contentBlockDelta", contentBlockIndex=place, delta={"toolUse": {"input": text}})
+            for text in (given[:9], given[9:])
+        ]
+        told.append(event("contentBlockStop", contentBlockIndex=place))
+    told += [event("messageStop", stopReason="tool_use"), event("metadata", usage=counts)]
+    return answer(b"".join(told), content_type=AMAZONS)
+
+
+def cohere_answer(ids: tuple[str, str], streamed: bool) -> Act:
+    """A stream's `tool_calls` is an object (cohere-chat_v2-3e6af009d2)."""
+    calls: list[Json] = [
+        {"id": one, "type": "function", "function": {"name": name, "arguments": json.dumps(given)}}
+        for one, name, given in zip(ids, NAMES, (WEATHER, CLOCK), strict=True)
+    ]
+    counts = {"tokens": {"input_tokens": 7, "output_tokens": 3}}
+    end = {"finish_reason": "TOOL_CALL", "usage": counts}
+    if not streamed:
+        message = {"role": "assistant", "tool_plan": "I will look.", "tool_calls": calls}
+        return answer({"id": "c", "message": message, **end})
+    plan = {"message": {"tool_plan": "I will look."}}
+    told: list[Json] = [
+        {"type": "message-start", "id": "c", "delta": {"message": {"role": "assistant"}}},
+        {"type": "tool-plan-delta", "delta": plan},
+    ]
+    for place, call in enumerate(calls):
+        given = call["function"]["arguments"]
+        begun = {**call, "function": {**call["function"], "arguments": ""}}
+        told.append({"type": "tool-call-start", "index": place, "delta": {"message": {"tool_calls": begun}}})
+        for text in (given[:9], given[9:]):
+            piece = {"message": {"tool_calls": {"function": {"arguments": text}}}}
+            told.append({"type": "tool-call-delta", "index": place, "delta": piece})
+        told.append({"type": "tool-call-end", "index": place})
+    told.append({"type": "message-end", "delta": end})
+    named = [b"event: %b\ndata: %b\n\n" % (one["type"].encode(), orjson.dumps(one)) for one in told]
+    return stream(*named, b"data: [DONE]\n\n")
+
+
 # What providers see second
 
 
@@ -347,6 +425,29 @@ def messages_turn(body: Json) -> Turn:
 
 def text_of(content: Any) -> str:
     return content if isinstance(content, str) else "".join(part["text"] for part in content)
+
+
+def converse_turn(body: Json) -> Turn:
+    blocks = [block for message in body["messages"] for block in message["content"]]
+    uses = [block["toolUse"] for block in blocks if "toolUse" in block]
+    results = [block["toolResult"] for block in blocks if "toolResult" in block]
+    thoughts = [block["reasoningContent"]["reasoningText"] for block in blocks if "reasoningContent" in block]
+    return Turn(
+        [(one["toolUseId"], one["name"], one["input"]) for one in uses],
+        [(one["toolUseId"], _shown(one["content"])) for one in results],
+        [one["signature"] for one in thoughts],
+    )
+
+
+def _shown(content: Any) -> str:
+    [block] = content
+    return str(block["text"]) if "text" in block else orjson.dumps(block["json"]).decode()
+
+
+def cohere_turn(body: Json) -> Turn:
+    turn = chat_turn(body)
+    results = [(called, text_of(content)) for called, content in turn.results]
+    return turn._replace(results=results)
 
 
 def responses_turn(body: Json) -> Turn:
