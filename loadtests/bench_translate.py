@@ -42,7 +42,7 @@ class Cost:
 
 def run(rounds: int, calls: int) -> int:
     """0: every way keeps within the goals; 1: one does not."""
-    spoken = sorted(BACKS.keys() & ANSWERS.keys())
+    spoken = sorted(BACKS)
     costs = [
         Cost(front, back) for front in FRONTS for back in [front, *(one for one in spoken if one != front)]
     ]

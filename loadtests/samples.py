@@ -1,5 +1,7 @@
 """One call and its answer in every dialect: about a kilobyte each way, and a stream of as many pieces as are wanted."""
 
+import struct
+from binascii import crc32
 from collections.abc import Iterator
 from typing import Any
 
@@ -114,6 +116,11 @@ _CHAT_USAGE = {
 }
 _USAGE = {"input_tokens": 210, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 0}
 _GEMINI_USAGE = {"promptTokenCount": 210, "candidatesTokenCount": 130, "totalTokenCount": 340}
+_CONVERSE_USAGE = {"inputTokens": 210, "outputTokens": 130, "totalTokens": 340}
+_COHERE_USAGE = {
+    "billed_units": {"input_tokens": 190, "output_tokens": 130},
+    "tokens": {"input_tokens": 210, "output_tokens": 130},
+}
 _GEMINI_HEAD = {"modelVersion": MODEL, "responseId": "0123456789abcdef"}
 _RESPONSES_USAGE = {
     "input_tokens": 210,
@@ -173,6 +180,18 @@ ANSWERS: dict[str, Json] = {
         "usageMetadata": _GEMINI_USAGE,
         **_GEMINI_HEAD,
     },
+}
+ANSWERS["bedrock.converse"] = {
+    "output": {"message": {"role": "assistant", "content": [{"text": SAID}]}},
+    "stopReason": "end_turn",
+    "usage": _CONVERSE_USAGE,
+    "metrics": {"latencyMs": 812},
+}
+ANSWERS["cohere.chat"] = {
+    "id": "0123456789",
+    "message": {"role": "assistant", "content": [{"type": "text", "text": SAID}]},
+    "finish_reason": "COMPLETE",
+    "usage": _COHERE_USAGE,
 }
 ANSWERS["gemini.array"] = ANSWERS["gemini.generate"]
 
@@ -241,7 +260,42 @@ def _array(pieces: int) -> Iterator[bytes]:
     yield b"]"
 
 
+def _converse(pieces: int) -> Iterator[bytes]:
+    yield _frame("messageStart", {"role": "assistant"})
+    for _ in range(pieces):
+        yield _frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": " word"}, "p": "abcdef"})
+    yield _frame("contentBlockStop", {"contentBlockIndex": 0})
+    yield _frame("messageStop", {"stopReason": "end_turn"})
+    yield _frame("metadata", {"usage": _CONVERSE_USAGE, "metrics": {"latencyMs": 812}})
+
+
+def _frame(kind: str, members: Json) -> bytes:
+    """An event of AWS: lengths, their checksum, headers, payload, the checksum of all."""
+    payload, named = orjson.dumps(members), {":event-type": kind, ":message-type": "event"}
+    head = b"".join(
+        b"%c%b\x07%b%b" % (len(name), name.encode(), len(value).to_bytes(2, "big"), value.encode())
+        for name, value in named.items()
+    )
+    told = struct.pack(">II", 16 + len(head) + len(payload), len(head))
+    told += struct.pack(">I", crc32(told)) + head + payload
+    return told + struct.pack(">I", crc32(told))
+
+
+def _cohere(pieces: int) -> Iterator[bytes]:
+    yield _event({"type": "message-start", "id": "0123456789", "delta": {"message": {"role": "assistant"}}})
+    begun = {"message": {"content": {"type": "text", "text": ""}}}
+    yield _event({"type": "content-start", "index": 0, "delta": begun})
+    for _ in range(pieces):
+        delta = {"message": {"content": {"text": " word"}}}
+        yield _event({"type": "content-delta", "index": 0, "delta": delta})
+    yield _event({"type": "content-end", "index": 0})
+    yield _event({"type": "message-end", "delta": {"finish_reason": "COMPLETE", "usage": _COHERE_USAGE}})
+    yield b"data: [DONE]\n\n"
+
+
 _STREAMS = {
+    "bedrock.converse": _converse,
+    "cohere.chat": _cohere,
     "openai.chat": _chat,
     "anthropic.messages": _messages,
     "openai.responses": _responses,
