@@ -96,6 +96,7 @@ class Course:
             try:
                 asked = put(self._exchange, self._lane, target, leniently=self.failed)
             except BadRequest as error:
+                error.message += f" (target {target.name})"
                 self.refusal = self.refusal or error
                 if not self.failed:
                     passed.append(target)

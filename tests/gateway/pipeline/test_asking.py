@@ -82,7 +82,9 @@ async def test_what_no_target_can_carry_is_refused_by_name_and_nobody_is_asked(
         async with gateway(tmp_path, papers(claude, chat, *order)) as running:
             came = await post(running, path, body)
             assert (came.status_code, came.headers["x-gateway-attempts"]) == (400, "0")
-            assert f"'{field}' cannot be carried" in came.json()["error"]["message"]
+            message = came.json()["error"]["message"]
+            assert message.startswith(f"'{field}' cannot be carried")
+            assert message.endswith(f"(target {order[0]}/m)")
             assert claude.asked == chat.asked == []
             assert (await running.usage())["total"]["calls"] == 0
 
