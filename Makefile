@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .make
 # Programs that tests and benchmarks run for real.
-TEST_PROGRAMS := redis-server prometheus promtool openssl curl
+TEST_PROGRAMS := redis-server prometheus promtool openssl curl node npm
 BENCH_PROGRAMS := nginx redis-server wrk
 # Rooms without a socket or a clock; tests/house/pure.ini tells which files of theirs are meant.
 PURE := core wire providers policy config
@@ -22,6 +22,7 @@ run: $(STAMPS)/local ## start the gateway with the bundled local model; prints a
 
 test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all of them
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
+	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(STAMPS)/node || true
 	$(BIN)/python -m pytest
 
 fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
@@ -67,6 +68,11 @@ $(STAMPS)/local: $(STAMPS)/gateway requirements/local.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/local.lock
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check $(TORCH)
 	@touch $@
+
+$(STAMPS)/node: tests/contract/node/package-lock.json
+	@echo "installing the SDKs for JavaScript that tests talk with ..."
+	@npm ci --prefix tests/contract/node --ignore-scripts --no-fund --no-audit --loglevel=error
+	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/dev: $(STAMPS)/gateway requirements/dev.lock
 	@echo "installing what tests and checks need ..."

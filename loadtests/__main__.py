@@ -1,4 +1,4 @@
-"""`python -m loadtests bench|upstream|load|drill`."""
+"""`python -m loadtests bench|translate|upstream|load|drill`."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ from dataclasses import asdict
 
 import uvloop
 
-from loadtests import bench, drills, fake_upstream, generator
+from loadtests import bench, bench_translate, drills, fake_upstream, generator
 from loadtests.children import KEY
 
 
@@ -23,6 +23,9 @@ def main() -> int:
     table.add_argument("--rate", type=int, default=1000, help="requests/s for the latencies")
     table.add_argument("--quick", action="store_true", help="without streams and memory")
     table.add_argument("--json", action="store_true")
+    translate = verbs.add_parser("translate", help="CPU of every translation, over none")
+    translate.add_argument("--rounds", type=int, default=5)
+    translate.add_argument("--calls", type=int, default=2000, help="of each kind and round")
     upstream = verbs.add_parser("upstream", help="run the fake upstream")
     upstream.add_argument("--port", type=int, default=9001)
     load = verbs.add_parser("load", help="drive one port of this machine")
@@ -40,6 +43,8 @@ def main() -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.verb == "bench":
         return bench.run(args.rounds, args.seconds, args.rate, quick=args.quick, as_json=args.json)
+    if args.verb == "translate":
+        return bench_translate.run(args.rounds, args.calls)
     if args.verb == "upstream":
         uvloop.run(fake_upstream.serve(args.port))
         return 0

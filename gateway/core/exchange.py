@@ -113,6 +113,7 @@ class Attempt:
     request_id: str = ""  # the provider's
     span_id: str = ""  # 16 hex, where the call is traced
     asked: str = ""  # provider/model as it was asked
+    shown: int = 0  # which renewal of the provider's credential the request showed
     sent: bool = False  # the request is on its way: from here on it may cost money
 
 
@@ -151,7 +152,7 @@ class Exchange:
     ended: float = 0.0  # perf_counter
     chunks: int = 0
     waited: float = 0.0  # seconds spent waiting for providers: the rest is the gateway's own
-    dropped: list[str] | None = None  # fields that a fallback target's format could not carry
+    dropped: list[str] = field(default_factory=list)  # fields that the last target's format could not carry
     error: str = ""  # code of the refusal or failure, empty when all went well
 
 

@@ -27,7 +27,11 @@ _OPAQUE = frozenset({"metadata", "parameters", "schema", "json_schema"})
 # Written plainly or with escapes: where none of this occurs, the body is not searched.
 _SUSPECT = re.compile(rb'_ids?"|"id"|"conversation"|"container"|_file"|\\u00')
 _NO_IDS = ("", "auto")
-_ESCAPED = re.compile(rb"\\u00[56]")  # the letters of "file_id" are U+005F to U+006C
+_ESCAPED = re.compile(rb"\\u00[567]")  # the letters of "file_id" and "fileUri" are U+0055 to U+0072
+# Where Gemini keeps files, which all who share the account could use.
+_STORED = re.compile(
+    r"https?://[\w.-]*\.googleapis\.com(?::\d+)?/[\w/]*(files/[\w-]+)", re.ASCII | re.IGNORECASE
+)
 
 _MINTED = (
     "id",
@@ -124,18 +128,21 @@ def references(body: bytes) -> list[Reference]:
 
 
 def files(body: bytes) -> list[Reference]:
-    """The files a chat call uses."""
-    if b"file_id" not in body and not _ESCAPED.search(body):
+    """The files a chat call uses; of Gemini's those in its own store."""
+    if not any(name in body for name in (b"file_id", b"fileUri", b"file_uri")) and not _ESCAPED.search(body):
         return []
-    return [Reference(one) for one in named(body, "file_id")]
+    ids = [Reference(one) for one in named(body, "file_id")]
+    return ids + [
+        Reference(found[1]) for one in named(body, "fileUri", "file_uri") if (found := _STORED.match(one))
+    ]
 
 
-def named(body: bytes, name: str) -> list[str]:
-    """Every string that stands under this name anywhere in a (valid) JSON body."""
+def named(body: bytes, *names: str) -> list[str]:
+    """Every string that stands under one of these names anywhere in a (valid) JSON body."""
     found: list[str] = []
 
     def look(pairs: list[tuple[str, Any]]) -> None:
-        found.extend(value for known, value in pairs if known == name and isinstance(value, str))
+        found.extend(value for known, value in pairs if known in names and isinstance(value, str))
 
     _read(body, look)
     return found

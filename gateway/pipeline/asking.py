@@ -1,10 +1,12 @@
 """What is asked of a target: in which dialect, with which body; and what a crossing leaves of an answer's head."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, NamedTuple
 
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Target
+from gateway.core.failure import BadRequest
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.client import Answer
 from gateway.wire.base import EVENTS, Changes, Way
@@ -45,22 +47,61 @@ def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
     return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]
 
 
-def body_for(exchange: Exchange, lane: Lane, target: Target, way: Way, ask_usage: bool) -> bytes:
-    call = exchange.call
+class Put(NamedTuple):
+    """A call as it is put to one target. `dropped` names the fields that its format has no place for."""
+
+    way: Way
+    body: bytes
+    asks_usage: bool  # of a stream whose client did not ask for it
+    dropped: list[str]
+
+
+def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> Put:
+    """Raises BadRequest where it cannot be put in the target's words; `leniently` only where nothing would be left
+    of it."""
+    call, dropped = exchange.call, list[str]()
+    way = way_of(call, target)
+    asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
     if not isinstance(call.body, bytes) or not call.payload:
-        return call.body if isinstance(call.body, bytes) else b""
+        return Put(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
     provider = PROVIDERS[target.kind]
     params = provider.params(target.facts)
     cap = lane.team.max_output_tokens
     if cap is not None and call.route in CAPPED and way.name != "openai.raw":
         params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
-    if not way.crosses:
-        return way.write(call, Changes(target.asked(call.model), ask_usage, params))
-    exchange.dropped = [] if len(exchange.attempts) > 1 else None
-    changes = Changes(
-        target.asked(call.model), ask_usage, params, provider.cap_name, exchange.dropped, provider.quirks
-    )
-    return way.write(call, changes)
+    changes = Changes(target.asked(call.model), asks, params)
+    if way.crosses:
+        lost = dropped if leniently else None
+        changes = changes._replace(
+            cap_name=provider.cap_name, dropped=lost, quirks=provider.quirks, left_out=dropped
+        )
+    return Put(way, way.write(call, changes), asks, dropped)
+
+
+class Course:
+    """The targets of a call in their order, each with the call in its words and whether it is the last. One that
+    cannot carry all of the call is passed over; should others fail, it is tried at the end, with what it can carry.
+    """
+
+    def __init__(self, exchange: Exchange, lane: Lane, targets: Sequence[Target]) -> None:
+        self._exchange, self._lane, self._targets = exchange, lane, targets
+        self.failed = False  # set by whoever has tried a target, or could not
+        self.refusal: BadRequest | None = None  # why the first of those that were passed over was
+
+    def __iter__(self) -> Iterator[tuple[Target, Put, bool]]:
+        targets, passed = self._targets, list[Target]()
+        for place, target in enumerate(chain(targets, passed)):
+            if place >= len(targets) and not self.failed:
+                return
+            try:
+                asked = put(self._exchange, self._lane, target, leniently=self.failed)
+            except BadRequest as error:
+                error.message += f" (target {target.name})"
+                self.refusal = self.refusal or error
+                if not self.failed:
+                    passed.append(target)
+            else:
+                yield target, asked, place == len(targets) + len(passed) - 1
 
 
 def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: str) -> dict[str, Any]:

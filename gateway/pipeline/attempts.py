@@ -1,9 +1,11 @@
 """Try the targets of a lane in order until one answers; decide what leads on, what ends, and when to wait.
 
+not to be put in its words -> the next target; 400 if no other can take the call. Once one has failed, the fields that
+                     are in the way are left out and named
 answered          -> the reply
 rejected (400 ..) -> the reply: the provider's own words; no other target would like the call better
 timed out         -> the next target (a silent target is not asked twice)
-refused our key   -> the next target; 502 if there is none
+refused our key   -> once more with a new one, where it can be renewed; then the next target; 502 if there is none
 throttled, broken, unreachable -> the same target again (jitter, retry budget), then the next
 """
 
@@ -23,7 +25,7 @@ from gateway.core.failure import (
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.pipeline.asking import body_for, crossed, streams, way_of
+from gateway.pipeline.asking import Course, Put, crossed, streams
 from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, of_events, retry_after_seconds
@@ -70,23 +72,27 @@ class Attempts:
         self._turn = 0
 
     async def run(self, exchange: Exchange, lane: Lane) -> Answered:
-        """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered."""
+        """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered, BadRequest where the call can be
+        put to no target."""
         setback: Setback | None = None
         before: Target | None = None
-        targets = self._usable(exchange, lane)
-        for place, target in enumerate(targets):
+        course = Course(exchange, lane, self._usable(exchange, lane))
+        for target, asked, last in course:
             if before is not None and setback is not None:
                 self._tools.meters.fallbacks.add((before.name, target.name, setback.failure.value))
-            came = await self._at(exchange, lane, target, last=place == len(targets) - 1)
+            came = await self._at(exchange, lane, target, asked, last=last)
             if isinstance(came, Answered):
                 return came
+            course.failed = True
             if came is not None:
                 setback, before = came, target
                 if not leads_on(lane.retry, came) or _is_spent(exchange.call):
                     break
-        if setback is None:
-            raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
-        return _last_word(setback, exchange.attempts[-1])
+        if setback is not None:
+            return _last_word(setback, exchange.attempts[-1])
+        if course.refusal is not None and not course.failed:
+            raise course.refusal
+        raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
 
     def _usable(self, exchange: Exchange, lane: Lane) -> Sequence[Target]:
         order: Sequence[Target] = lane.targets
@@ -100,17 +106,19 @@ class Attempts:
         return able(exchange, [target for target in met if serves(exchange.call, target)] or met)
 
     async def _at(
-        self, exchange: Exchange, lane: Lane, target: Target, *, last: bool
+        self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
         tools, tries, setback = self._tools, 0, None
         tools.budgets.call(target.name)
         while tools.breaker.begin(target.name, sole=len(lane.targets) == 1):
             tries += 1
-            came = await self._try(exchange, lane, target)
+            came = await self._try(exchange, lane, target, asked)
             if isinstance(came, Answered):
                 return came
             setback = came
+            if tries == 1 and came.status == 401 and await self._renewed(exchange):
+                continue
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
             if (
                 wait is None
@@ -123,17 +131,28 @@ class Attempts:
             exchange.waited += wait  # for the provider, too: it is no cost of ours
         return setback
 
-    async def _try(self, exchange: Exchange, lane: Lane, target: Target) -> Answered | Setback:
+    async def _renewed(self, exchange: Exchange) -> bool:
+        """Whether the provider that has just refused a credential that can be renewed can be shown another one."""
+        attempt = exchange.attempts[-1]
+        source = PROVIDERS[attempt.target.kind].source(attempt.target.facts)
+        if source is None or _is_spent(exchange.call):
+            return False
+        before = self._tools.clock()
+        renewed = await self._tools.credentials.renew(source, attempt.shown)
+        exchange.waited += self._tools.clock() - before
+        return renewed
+
+    async def _try(self, exchange: Exchange, lane: Lane, target: Target, asked: Put) -> Answered | Setback:
         """One request to one target, timed, counted and told to the breaker."""
         tools = self._tools
         attempt = Attempt(target, tools.clock(), asked=target.asked_name(exchange.call.model))
         if not exchange.attempts:
             self._spool.begin(exchange)
         exchange.attempts.append(attempt)
-        exchange.usage = Usage()
+        exchange.usage, exchange.dropped = Usage(), asked.dropped
         came: Answered | Setback | None = None
         try:
-            came = await self._ask(exchange, lane, attempt)
+            came = await self._ask(exchange, lane, attempt, asked)
         except UpstreamError as error:
             came = of_error(error)
         except BadStream as error:
@@ -147,22 +166,20 @@ class Attempts:
         self._report(attempt, came)
         return came
 
-    async def _ask(self, exchange: Exchange, lane: Lane, attempt: Attempt) -> Answered | Setback:
-        call, target, times = exchange.call, attempt.target, lane.timeouts
+    async def _ask(self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put) -> Answered | Setback:
+        call, target, times, way = exchange.call, attempt.target, lane.timeouts, asked.way
         provider = PROVIDERS[target.kind]
-        way = way_of(call, target)
-        asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
-        body = body_for(exchange, lane, target, way, asks)
         self._turn += 1
         tracing = self._tools.tracing(exchange, attempt)
-        wire = provider.request(target, call, way.name, body, tracing, self._turn)
+        wire = provider.request(target, call, way.name, asked.body, tracing, self._turn)
         if (source := provider.source(target.facts)) is not None:
             credentials = self._tools.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
+            attempt.shown = credentials.number(source)
         tap = way.tap(
             call.payload,
             exchange.usage,
-            withhold_usage=asks,
+            withhold_usage=asked.asks_usage,
             choices=exchange.shape.choices,
             moment=int(exchange.clock),
             ident=exchange.id,
@@ -200,7 +217,8 @@ class Attempts:
             body = provider.mask(target.facts, await answer.body(ERROR_BODY))
             status = provider.status(answer.status, body)
             failure = provider.classify(status, body)
-            told, wait = way.refusal(status, body), retry_after_seconds(answer, body)
+            now = exchange.clock + self._tools.clock() - exchange.arrived
+            told, wait = way.refusal(status, body), retry_after_seconds(answer, body, now)
             if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
                 headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", status, headers, told, wait)
@@ -309,7 +327,7 @@ def _refused_key(setback: Setback, attempt: Attempt) -> GatewayError:
     if not setback.status:
         return UpstreamFailed(f"the gateway has no credential to show: {setback.message}", setback.failure)
     return UpstreamFailed(
-        f'the provider "{attempt.target.provider}" refused the gateway\'s own credential '
+        f'the provider "{attempt.target.provider}" refused the gateway\'s own credential or account '
         f"(status {attempt.status}); the gateway's operator must mend it",
         Failure.UNAUTHORIZED,
     )

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from email.utils import parsedate_to_datetime
 from typing import NamedTuple
 
 import orjson
@@ -68,16 +69,26 @@ def of_events(events: bytes, classify: Callable[[int, bytes], Failure]) -> Setba
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
-def retry_after_seconds(answer: Answer, body: bytes) -> float | None:
-    """`retry-after-ms` or `retry-after` in seconds, else what Google says in the body; dates and nonsense are
-    None."""
+def retry_after_seconds(answer: Answer, body: bytes, now: float) -> float | None:
+    """`retry-after-ms` or `retry-after` in seconds, else what Google says in the body; nonsense is None. A date is
+    reckoned from the answer's own `date`, where it has one, else from `now`, in seconds since the epoch."""
     for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
+        value = answer.header(name)
         try:
-            seconds = float(answer.header(name)) * scale
+            seconds = float(value) * scale
         except ValueError:
-            continue
+            then = _moment(value)
+            seconds = then - (_moment(answer.header(b"date")) or now) if then else 0
         if 0 < seconds < 86400:
             return seconds
     if (found := _RETRY_DELAY.search(body)) and 0 < float(found[1]) < 86400:
         return float(found[1])
     return None
+
+
+def _moment(value: bytes) -> float | None:
+    """An HTTP date in seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(value.decode("latin-1")).timestamp() if value else None
+    except ValueError:
+        return None

@@ -9,9 +9,11 @@ from typing import Any
 
 from gateway.core.capabilities import Capabilities
 from gateway.core.exchange import Exchange, Target
+from gateway.wire.gemini.words import camel
 
-_DOCUMENTS = ("file", "document", "input_file")
-_EFFORTS = ("reasoning_effort", "reasoning", "thinking")
+_DOCUMENTS = ("file", "document", "input_file", "application/pdf")
+_SOUNDS = ("input_audio", "audio")
+_NO_EFFORT = (None, "", "none")
 
 
 def able(exchange: Exchange, targets: Sequence[Target]) -> Sequence[Target]:
@@ -42,10 +44,10 @@ def _wishes(exchange: Exchange, model: Capabilities) -> Iterator[tuple[str, bool
     ):  # looked for only where it matters: it takes a walk over all parts
         kinds = set(_kinds(payload))
         yield "documents", model.documents or kinds.isdisjoint(_DOCUMENTS)
-        yield "audio", model.audio or "input_audio" not in kinds
+        yield "audio", model.audio or kinds.isdisjoint(_SOUNDS)
     if _wants_schema(payload):
         yield "a JSON schema", model.json_schema
-    if any(payload.get(name) for name in _EFFORTS):
+    if _wants_thoughts(payload):
         yield "reasoning", model.reasoning
     if _is_begun(payload):
         yield "a prefilled answer", model.prefill
@@ -55,28 +57,54 @@ def _wishes(exchange: Exchange, model: Capabilities) -> Iterator[tuple[str, bool
         yield f"{shape.max_tokens} tokens of output", shape.max_tokens <= model.output
 
 
-def _messages(payload: Mapping[str, Any]) -> list[Any]:
-    messages = payload.get("messages")
-    return messages if isinstance(messages, list) else []
+def _turns(payload: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """What was said so far: messages, the items of Responses, Gemini's contents."""
+    for name in ("messages", "input", "contents"):
+        listed = payload.get(name)
+        yield from (one for one in listed if isinstance(one, dict)) if isinstance(listed, list) else ()
 
 
-def _kinds(payload: Mapping[str, Any]) -> Iterator[Any]:
-    """The types of all content parts."""
-    for message in _messages(payload):
-        content = message.get("content") if isinstance(message, dict) else None
-        for part in content if isinstance(content, list) else ():
+def _kinds(payload: Mapping[str, Any]) -> Iterator[str]:
+    """The types of all content parts; of Gemini's their media types, of sounds only that they are ones."""
+    for turn in _turns(payload):
+        parts = turn.get("content") or turn.get("parts")
+        for part in parts if isinstance(parts, list) else ():
             if isinstance(part, dict):
-                yield str(part.get("type"))
+                named = camel(part)
+                media = str(camel(named.get("inlineData") or named.get("fileData")).get("mimeType") or "")
+                yield "audio" if media.startswith("audio/") else media or str(part.get("type"))
 
 
 def _wants_schema(payload: Mapping[str, Any]) -> bool:
-    """Chat's word for it, or Anthropic's."""
-    asked, config = payload.get("response_format"), payload.get("output_config")
-    if isinstance(config, dict) and config.get("format"):
-        return True
-    return isinstance(asked, dict) and asked.get("type") == "json_schema"
+    """In the words of chat, Messages, Responses or Gemini."""
+    config = _config(payload)
+    return (
+        _object(payload, "response_format").get("type") == "json_schema"
+        or bool(_object(payload, "output_config").get("format"))
+        or _object(_object(payload, "text"), "format").get("type") == "json_schema"
+        or bool(config.get("responseSchema") or config.get("responseJsonSchema"))
+    )
+
+
+def _wants_thoughts(payload: Mapping[str, Any]) -> bool:
+    thinks = camel(_config(payload).get("thinkingConfig"))
+    return (
+        payload.get("reasoning_effort") not in _NO_EFFORT
+        or _object(payload, "reasoning").get("effort") not in _NO_EFFORT
+        or _object(payload, "thinking").get("type", "disabled") != "disabled"
+        or bool(thinks.get("thinkingLevel") or thinks.get("thinkingBudget"))
+    )
 
 
 def _is_begun(payload: Mapping[str, Any]) -> bool:
-    last = _messages(payload)[-1:]
-    return bool(last) and isinstance(last[0], dict) and last[0].get("role") == "assistant"
+    last = list(_turns(payload))[-1:]
+    return bool(last) and last[0].get("role") in ("assistant", "model")
+
+
+def _config(payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    return camel(payload.get("generationConfig") or payload.get("generation_config"))
+
+
+def _object(payload: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = payload.get(name)
+    return value if isinstance(value, dict) else {}

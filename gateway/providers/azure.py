@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import quote
 
 from gateway.core.credential import Source
@@ -41,6 +41,7 @@ class AzureEndpoint:
     audience: str = "https://cognitiveservices.azure.com"
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
+    responses: bool | Literal["only"] | None = None  # whether it serves /responses, or answers there alone
 
 
 @dataclass(slots=True, frozen=True)
@@ -82,6 +83,7 @@ class Azure(Compatible):
             f"api-version={spec.api_version}" if spec.api_version else "",
             by_deployment=bool(spec.api_version) and not foundry,
             source=None if keys else _entra(spec),
+            responses=spec.responses or False,
         )
 
     def source(self, facts: Any) -> Source | None:

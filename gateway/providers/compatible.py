@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import urlencode, urlsplit
 
 from gateway.core.address import Origin, WireRequest
@@ -20,13 +20,17 @@ ANTHROPIC_DIALECTS = frozenset({"anthropic.messages", "anthropic.count_tokens"})
 GEMINI_DIALECTS = frozenset(
     {"gemini.generate", "gemini.array", "gemini.count_tokens", "gemini.embed", "gemini.batch_embed"}
 )
+_EMBED = frozenset({"gemini.embed", "gemini.batch_embed"})  # go by chat's name to a provider's embeddings
 # Where a translated call goes; one in the client's own dialect keeps its path.
 _PATHS = {
     "openai.chat": "/chat/completions", "openai.embeddings": "/embeddings", "anthropic.messages": "/messages",
-    "cohere.chat": "/chat", "cohere.embed": "/embed", **dict.fromkeys(FORMATS, "/rerank"),
+    "cohere.chat": "/chat", "cohere.embed": "/embed", "openai.responses": "/responses",
+    **dict.fromkeys(FORMATS, "/rerank"),
 }  # fmt: skip
 # Organizations and projects as OpenAI and Groq name them in what they say of rate limits.
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
+# A 429 that no waiting mends: the account is out of money, as a 402 is elsewhere.
+_SPENT = re.compile(rb'"(?:type|code)"\s*:\s*"(?:insufficient_quota|credit_balance_exhausted)"')
 _JSON = ((b"content-type", b"application/json"),)
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
@@ -42,7 +46,9 @@ class Endpoint:
     api_key: str | list[str] | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
-    responses: bool | None = None  # whether it serves /responses itself
+    responses: bool | Literal["only"] | None = (
+        None  # whether it serves /responses itself, or answers there alone
+    )
 
 
 @dataclass(slots=True, frozen=True)
@@ -61,7 +67,7 @@ class Place:
     heads: tuple[bytes, ...] = field(repr=False)
     secrets: tuple[bytes, ...] = field(repr=False)
     params: Mapping[str, Any] = field(default_factory=dict)
-    responses: bool = field(default=False, kw_only=True)
+    responses: bool | Literal["only"] = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True, frozen=True)
@@ -76,7 +82,7 @@ class Compatible:
     spec: type[Endpoint] = Endpoint
     dialects: frozenset[str] = OPENAI_DIALECTS
     native: str = "openai.chat"
-    responses: bool = False  # whether it serves /responses where the policy does not say
+    responses: bool | Literal["only"] = False  # whether it serves /responses where the policy does not say
     rerank: str = ""  # the format of its rerank route, where that is one of its own
     root: str = ""  # of its paths, where the policy's base_url is the host alone
     credential: bytes = b"authorization: Bearer "
@@ -84,11 +90,14 @@ class Compatible:
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
 
     def speaks(self, dialect: str, model: str, facts: Place | None = None) -> str:
-        if dialect == "openai.responses" and (self.responses if facts is None else facts.responses):
+        responses = self.responses if facts is None else facts.responses
+        if dialect == "openai.responses" and responses:
             return dialect
         if dialect in RERANK_DIALECTS and self.rerank:
             return self.rerank
-        return dialect if dialect in self.dialects or dialect == self.rerank else self.native
+        spoken = dialect if dialect in self.dialects or dialect == self.rerank else self.native
+        only = responses == "only" and spoken == "openai.chat" and dialect not in _EMBED
+        return "openai.responses" if only else spoken
 
     def enabled(self, spec: Endpoint) -> bool:
         keys = keys_of(spec.api_key)
@@ -151,6 +160,8 @@ class Compatible:
 
     def classify(self, status: int, body: bytes) -> Failure:
         if status == 400 and self.bad_key and self.bad_key in body:
+            return Failure.UNAUTHORIZED
+        if status == 429 and _SPENT.search(body):
             return Failure.UNAUTHORIZED
         return failure_from_status(status)
 

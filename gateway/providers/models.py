@@ -18,7 +18,8 @@ MODELS = _read()
 
 
 def known(model: str) -> Capabilities | None:
-    """By the longest name that the model's begins with: `gpt-4o-2024-08-06` is a `gpt-4o`. None: nobody knows."""
-    _, _, name = model.rpartition("/")
+    """By the longest name that the model's begins with: `gpt-4o-2024-08-06` is a `gpt-4o`, and so at Vertex is what
+    has its version behind an @. None: nobody knows."""
+    name = model.rpartition("/")[2].replace("@", "-")
     found = max((one for one in MODELS if name == one or name.startswith(f"{one}-")), key=len, default="")
     return MODELS.get(found)

@@ -20,6 +20,7 @@ Clock = Callable[[], float]
 Log = Callable[[str, str], None]  # level, message
 
 SPENT = 0.8  # the share of a credential's time after which it is renewed
+FRESH = 10.0  # seconds in which a credential that is refused is not renewed again: it is not its age
 SOONEST = 1.0  # seconds between renewals, whatever time a credential is said to have
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the next try, doubled while tries fail
 LARGEST = 1 << 20  # bytes of a token endpoint's answer
@@ -36,6 +37,8 @@ class _Kept:
     pause: float = 0.0  # after the last failure, 0 if there was none
     renewal: "asyncio.Task[None] | None" = None
     why: str = ""
+    number: int = 0  # of renewals so far
+    since: float = 0.0  # when the last one was
 
 
 class Credentials:
@@ -78,6 +81,21 @@ class Credentials:
         if ready is None:
             raise NoCredential(f"{source.name}: {kept.why or 'the policies changed meanwhile; try again'}")
         return ready
+
+    def number(self, source: Source) -> int:
+        """Which renewal what `current` shows came of."""
+        kept = self._kept.get(source)
+        return kept.number if kept is not None else 0
+
+    async def renew(self, source: Source, number: int) -> bool:
+        """A provider has refused what the renewal of this number gave: have another, once however many calls were
+        refused. False where there is none to be had now."""
+        kept = self._kept.get(source)
+        if kept is None:
+            return False
+        if kept.number == number and self._loop.time() - kept.since >= FRESH:
+            await asyncio.wait([self._renewal(source, kept)])
+        return kept.number != number and kept.expires > self._loop.time()
 
     async def run(self) -> None:
         """Renew ahead of time until cancelled."""
@@ -122,6 +140,7 @@ class Credentials:
             kept.value, kept.expires = value, now + lasts
             kept.renews = now + max(lasts * SPENT, SOONEST)
             kept.pause, kept.why = 0.0, ""
+            kept.number, kept.since = kept.number + 1, now
             self._meters.credentials.add(("ok",))
         finally:
             kept.renewal = None

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, Protocol
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
+from gateway.wire.splice import set_members
 
 EVENTS = b"text/event-stream"
 
@@ -45,6 +46,7 @@ class Changes(NamedTuple):
     cap_name: str = "max_tokens"  # what the provider's chat calls the output bound
     dropped: list[str] | None = None  # takes the names of fields left out; None: such a call is refused
     quirks: Quirks = PLAIN
+    left_out: list[str] | None = None  # takes the names of what is left out of every translated call
 
 
 class Tap(Protocol):
@@ -135,10 +137,20 @@ class Dialect(Way, Protocol):
 
 
 class Untouched:
-    """What all dialects share where the provider speaks the client's: the answer is the provider's own."""
+    """What most dialects share where the provider speaks the client's: the request is the client's but for the model's
+    name and what the policies add, the answer is the provider's own."""
 
     crosses = False
     media = EVENTS
+
+    def write(self, call: Call, changes: Changes) -> bytes:
+        assert isinstance(call.body, bytes)
+        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace = {} if changes.model == call.model else {"model": changes.model}
+        return set_members(call.body, replace, add) if replace or add else call.body
+
+    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
+        return True
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return body

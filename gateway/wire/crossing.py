@@ -6,7 +6,7 @@ What chat has no word for travels in words that other gateways use too: `reasoni
 here knows, as they came).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -16,6 +16,7 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Changes, Tap
 from gateway.wire.fields import note_usage
+from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
 
 Json = dict[str, Any]
@@ -59,8 +60,13 @@ class Reader(Protocol):
 class Front(Protocol):
     """A dialect that clients speak."""
 
-    def to_chat(self, payload: Mapping[str, Any]) -> Json:
-        """The call as a chat call, in an object of its own. Raises BadRequest naming what chat cannot carry."""
+    def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
+        """The call as a chat call, in an object of its own. Tells `refusals` what chat cannot carry, and which
+        parts of the call came from where. Raises BadRequest."""
+        ...
+
+    def place(self, where: str) -> str:
+        """A place in the client's body (`messages[3].content`) as this dialect's API writes it."""
         ...
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Teller: ...
@@ -101,7 +107,9 @@ class Crossing:
     def write(self, call: Call, changes: Changes) -> bytes:
         """Raises BadRequest."""
         try:
-            return orjson.dumps(self._across(call, changes))
+            body = orjson.dumps(self._across(call, changes))
+        except BadRequest as refusal:
+            raise _renamed(refusal, self._front.place) from None
         except _ODD as error:
             # Fronts and backs name what they refuse. A value of a kind that none of them thought of ends here.
             raise BadRequest(
@@ -109,14 +117,26 @@ class Crossing:
                 "provider; check the kinds of its fields",
                 code="invalid_value",
             ) from error
+        for names in (changes.dropped, changes.left_out):
+            if names:
+                names[:] = map(self._front.place, names)
+        return body
 
     def _across(self, call: Call, changes: Changes) -> Json:
-        chat = self._front.to_chat(call.payload)
+        refusals = Refusals("chat completions", changes.dropped, changes.left_out)
+        chat = self._front.to_chat(call.payload, refusals)
         chat["model"] = changes.model
         if call.stream:
             chat["stream"] = True
             chat["stream_options"] = {"include_usage": True}  # a writer needs it, whatever the client asked
-        return self._back.from_chat(chat, changes)
+        lost: list[str] | None = None if changes.dropped is None else []
+        try:
+            body = self._back.from_chat(chat, changes._replace(dropped=lost))
+        except BadRequest as refusal:
+            raise _renamed(refusal, lambda place: refusals.origin(chat, place)) from None
+        if changes.dropped is not None and lost:
+            changes.dropped.extend(refusals.origin(chat, one) for one in lost)
+        return body
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
@@ -136,6 +156,15 @@ class Crossing:
     def refusal(self, status: int, body: bytes) -> bytes:
         error = self._back.error(body)
         return self._front.refusal(status, str(error["message"]), error)
+
+
+def _renamed(refusal: BadRequest, name: Callable[[str], str]) -> BadRequest:
+    """The same of a field as the client knows it."""
+    if not refusal.param:
+        return refusal
+    known = name(refusal.param)
+    message = refusal.message.replace(refusal.param, known)
+    return BadRequest(message, code=refusal.code, param=known)
 
 
 class CrossingTap:

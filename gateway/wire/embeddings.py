@@ -8,16 +8,15 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Call, Shape
+from gateway.core.exchange import Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import EVENTS, Changes, Reading, Untouched
+from gateway.wire.base import EVENTS, Reading, Untouched
 from gateway.wire.crossing import UNLIKE
 from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
 from gateway.wire.refusals import Refusals
-from gateway.wire.splice import set_members
 
 MOST_INPUTS = 2048
 # The usage object has no object inside it in any embeddings answer on record.
@@ -42,15 +41,6 @@ class Embeddings(Untouched):
         tokens, _ = estimate(payload["input"])
         # An embedding produces no tokens: nothing is reserved for an output.
         return Shape(tokens, 0, 0)
-
-    def write(self, call: Call, changes: Changes) -> bytes:
-        assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace = {} if changes.model == call.model else {"model": changes.model}
-        return set_members(call.body, replace, add) if replace or add else call.body
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
 
     def tap(
         self,

@@ -26,6 +26,24 @@ def parse_object(body: bytes) -> dict[str, Any]:
     return payload
 
 
+def loaded(data: bytes) -> dict[str, Any]:
+    """The JSON object that a provider wrote, empty for what is none."""
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def given(arguments: Any) -> dict[str, Any]:
+    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
+    try:
+        value = orjson.loads(arguments) if arguments else {}
+    except orjson.JSONDecodeError:
+        value = None
+    return value if isinstance(value, dict) else {"arguments": arguments}
+
+
 def read_object(body: bytes) -> Reading:
     """Model and stream of a JSON object. Raises BadRequest that says what is wrong with it."""
     payload = parse_object(body)

@@ -12,7 +12,7 @@ from gateway.wire.crossing import Json, Piece
 from gateway.wire.refusals import Refusals
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
-EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations"})
+EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
 HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
 _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
           429: "rate_limit_error"}  # fmt: skip
@@ -21,8 +21,11 @@ _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "inva
 class ChatFront:
     """A chat client before a provider of another format."""
 
-    def to_chat(self, payload: Mapping[str, Any]) -> Json:
+    def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
         return dict(payload)
+
+    def place(self, where: str) -> str:
+        return where
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> "ChatTeller":
         options = asked.get("stream_options")

@@ -7,14 +7,13 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Call, Shape
+from gateway.core.exchange import Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.base import Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, note_usage, read_object
-from gateway.wire.splice import set_members
+from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes
@@ -42,15 +41,6 @@ class Raw(Untouched):
         tokens, images = estimate(asked) if asked is not None else (size // 4, 0)
         tools = payload.get("tools")
         return Shape(tokens, cap or 0, 1, 1, len(tools) if isinstance(tools, list) else 0, images)
-
-    def write(self, call: Call, changes: Changes) -> bytes:
-        assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace = {} if changes.model == call.model else {"model": changes.model}
-        return set_members(call.body, replace, add) if replace or add else call.body
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
 
     def tap(
         self,
@@ -140,7 +130,7 @@ class RawTap:
         note_usage(self._usage, answer.get("usage"))
 
     def _note_event_usage(self, event: bytes) -> None:
-        payload = _loads(sse.data(event))
+        payload = loaded(sse.data(event))
         source = payload.get("response", payload)
         if isinstance(source, dict):
             note_usage(self._usage, source.get("usage"))
@@ -155,11 +145,3 @@ def _last_usage(tail: bytes) -> Any:
         return json.JSONDecoder().raw_decode(tail[places[-1] :].decode("utf-8", "replace"))[0]
     except json.JSONDecodeError:
         return None
-
-
-def _loads(payload: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(payload)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

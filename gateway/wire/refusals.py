@@ -1,19 +1,53 @@
-"""What a crossing cannot carry: refused by name, or left out by name where a fallback must do."""
+"""What a crossing cannot carry: refused by name, or left out by name where a fallback must do. The names are those
+of the client's own body, whichever half of the crossing finds no word for them."""
+
+import re
+from typing import Any
 
 from gateway.core.failure import BadRequest
 
+_STEP = re.compile(r"(\w+)|\[(\d+)\]")
+
 
 class Refusals:
-    """`dropped` takes the names where things may be left out; None where they may not."""
+    """`dropped` takes the names where things may be left out; None where they may not. `left_out` takes those of
+    what is left out of every call."""
 
-    def __init__(self, format_name: str, dropped: list[str] | None) -> None:
-        self._format, self._dropped = format_name, dropped
+    def __init__(
+        self, format_name: str, dropped: list[str] | None, left_out: list[str] | None = None
+    ) -> None:
+        self._format, self._dropped, self._left_out = format_name, dropped, left_out
+        self._origins: dict[int, str] = {}
+        self.fields: dict[str, str] = {}  # what the client calls a field of chat's, where its name differs
 
     def add(self, field: str, named: str = "") -> None:
         """`named` tells more of the field than its place. Raises BadRequest."""
         if self._dropped is None:
             raise refused(field, self._format, named)
         self._dropped.append(field)
+
+    def leave_out(self, field: str) -> None:
+        """What its API says may be left out without a refusal: it is told all the same."""
+        if self._left_out is not None:
+            self._left_out.append(field)
+
+    def stands_for(self, made: dict[str, Any], where: str) -> dict[str, Any]:
+        """Note that `made`, a part of the chat call, came from this place of the client's body."""
+        self._origins[id(made)] = where
+        return made
+
+    def origin(self, chat: Any, place: str) -> str:
+        """The client's place of a place in the chat call, as near as it is known."""
+        steps = _STEP.findall(place)
+        found, known = chat, ""
+        for name, number in steps:
+            try:
+                found = found[name or int(number)]
+            except (LookupError, TypeError):
+                break
+            known = self._origins.get(id(found), known)
+        field = steps[0][0]
+        return known or self.fields.get(field, field) + place.removeprefix(field)
 
 
 def refused(field: str, format_name: str, named: str = "") -> BadRequest:

@@ -23,6 +23,7 @@ from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
 from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
+from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
 
@@ -58,6 +59,7 @@ BACKS: dict[str, Back] = {
     "bedrock.converse": ConverseBack(),
     "cohere.chat": CohereBack(),
     "gemini.generate": GeminiBack(),
+    "openai.responses": ResponsesBack(),
     "sagemaker.chat": InvocationsBack(),
 }
 _MEDIA = {

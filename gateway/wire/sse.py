@@ -4,8 +4,7 @@ import re
 from collections.abc import Iterator
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
-
-
+_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
 
@@ -29,7 +28,7 @@ class Splitter:
     def feed(self, chunk: bytes) -> bytes:
         """Whole events, their blank lines included; b"" while the first is still incomplete. Raises
         EventTooLarge."""
-        if not self._rest and chunk.endswith(b"\n\n"):
+        if not self._rest and chunk.endswith((b"\n\n", b"\r\n\r\n")):
             return chunk  # the common case: a chunk is a number of whole events
         rest = self._rest
         rest += chunk
@@ -61,23 +60,22 @@ def _last_blank_line(buffer: bytearray, start: int) -> int:
 def events(block: bytes) -> Iterator[bytes]:
     """The single events of a block of whole ones, each with its blank line."""
     start = 0
-    while start < len(block):
-        ends = [
-            place + len(blank)
-            for blank in (b"\n\n", b"\r\n\r\n", b"\r\r")
-            if (place := block.find(blank, start)) >= 0
-        ]
-        end = min(ends, default=len(block))
-        yield block[start:end]
-        start = end
+    if b"\r" in block:
+        for blank in _BLANK.finditer(block):
+            yield block[start : blank.end()]
+            start = blank.end()
+    else:  # three times as fast as the pattern
+        while (end := block.find(b"\n\n", start) + 2) > 1:
+            yield block[start:end]
+            start = end
+    if start < len(block):
+        yield block[start:]
 
 
 def data(event: bytes) -> bytes:
     """The data lines of one event, joined as the standard says; b"" for a comment."""
-    lines = event.splitlines()
-    return b"\n".join(
-        line[6:] if line.startswith(b"data: ") else line[5:] for line in lines if line.startswith(b"data:")
-    )
+    lines = [line for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join([line[6:] if line.startswith(b"data: ") else line[5:] for line in lines])
 
 
 def is_done(block: bytes) -> bool:

@@ -58,7 +58,7 @@ def results() -> Iterator[Result]:
             or not isinstance(record["request"].get("body"), dict)
         ):
             continue
-        if record["request"]["body"].get("model"):
+        if record["request"]["body"].get("model") or dialect.startswith("gemini."):
             yield Result(record, dialect, "request", *_same_request(record, dialect))
             yield from _translated_requests(record, dialect)
         if record["response"]["status"] == 200:
@@ -132,15 +132,17 @@ def _translated_requests(record: Record, dialect: str) -> Iterator[Result]:
                 yield Result(record, dialect, f"request to {name}", "refused", reason)
 
 
-def _place_of(body: Any, param: str) -> str:
-    """Where a refusal points, without the numbers, and the type of what stands there."""
+def _place_of(body: Any, place: str) -> str:
+    """Where a refusal points, in the client's own writing but without the numbers, and the type of what stands
+    there; Gemini's parts are told by the name of what they hold."""
     found = body
-    for name, place in re.findall(r"(\w+)(?:\[(\d+)\])?", param):
-        found = found.get(name) if isinstance(found, dict) else None
-        if place and isinstance(found, list):  # a translation may have made more messages than there were
-            found = found[int(place)] if int(place) < len(found) else None
-    kind = found.get("type") if isinstance(found, dict) else None
-    return re.sub(r"\[\d+\]", "[]", param) + (f" ({kind})" if kind else "")
+    for step in re.findall(r"\w+", place):
+        try:
+            found = found[int(step) if isinstance(found, list) else step]
+        except (LookupError, TypeError):
+            found = None
+    kind = found.get("type") or ", ".join(found) if isinstance(found, dict) else None
+    return re.sub(r"\[\d+\]|\.\d+", "[]", place) + (f" ({kind})" if kind else "")
 
 
 def _same_answer(record: Record, dialect: str) -> tuple[str, str]:
@@ -230,8 +232,9 @@ def _said(pieces: list[Any]) -> dict[str, Any]:
             for place, call in enumerate(delta.get("tool_calls") or []):
                 last = calls.setdefault(call.get("index", place), ["", "", ""])
                 last[0] = last[0] or call.get("id") or ""
-                last[1] = last[1] or call["function"].get("name") or ""
-                last[2] += call["function"].get("arguments") or ""
+                made = call.get("function") or call["custom"]
+                last[1] = last[1] or made.get("name") or ""
+                last[2] += made.get("arguments") or ""
     said["calls"] = [[id_, name, orjson.loads(given or "{}")] for id_, name, given in calls.values()]
     if calls and said["reason"] in (None, "stop", "function_call"):
         said["reason"] = "tool_calls"

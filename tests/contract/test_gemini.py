@@ -11,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from gateway.state.owners import Owner, Owners
 from tests.contract import test_messages as anthropic
 from tests.contract.recorded import (
     Chunking,
@@ -31,6 +32,11 @@ REASONS = {
     "UNEXPECTED_TOOL_CALL": "error", "1": "stop", "2": "length",
 }  # fmt: skip
 UNASKED = re.compile(rb'"function_call"|"custom"')
+# Files that recorded calls name: they must be the team's.
+FILES = [
+    f"files/{name}"
+    for name in ("3qswqtk02p7x", "8b2bhnsluaai", "k8plo4aq1e1w", "nvp2l539zsmd", "zqw12cp8qc38")
+]
 CHAT = {"model": "gemini-x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 ASKED = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
 
@@ -80,6 +86,8 @@ models: {{"*": {{targets: [{{provider: it}}], retry: {{attempts: 1}}}}}}
 {ACCESS}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
+            owners = Owners(running.house.engine, lambda: 0.0)
+            await owners.remember(FILES, Owner("research", "it"), "files")
             yield client, provider
 
 

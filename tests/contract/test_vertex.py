@@ -6,7 +6,9 @@ from pathlib import Path
 
 import httpx
 import orjson
+import pytest
 
+from gateway.upstream import credentials
 from tests.contract import test_gemini as gemini
 from tests.contract import test_messages as anthropic
 from tests.contract.recorded import answer_of, at_random, recorded, replayed, whole
@@ -100,3 +102,20 @@ async def test_without_a_token_the_operator_is_told_and_the_client_that_it_is_no
         assert (came.status_code, came.json()["error"]["code"]) == (502, "upstream_error")
         assert "the gateway has no credential to show: Google: no token for sa@p" in came.text
         assert not provider.asked
+
+
+async def test_a_token_that_is_refused_is_renewed_once_and_the_call_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(credentials, "FRESH", 0.0)
+    refused = answer({"error": {"code": 401, "message": "expired", "status": "UNAUTHENTICATED"}}, 401)
+    said = {"candidates": [{"content": {"parts": [{"text": "yes"}]}, "finishReason": "STOP"}]}
+    async with before(tmp_path) as (client, provider, tokens):
+        tokens.script[:] = [answer(TOKEN), answer(TOKEN | {"access_token": "ya29.another"})]
+        provider.script[:] = [refused, answer(said)]
+        came = await client.post("/v1/chat/completions", json=gemini.CHAT)
+        assert (came.status_code, came.headers["x-gateway-attempts"]) == (200, "2")
+        assert [one.headers["authorization"][-8:] for one in provider.asked] == ["rt-lived", ".another"]
+        provider.script[:] = [refused]
+        came = await client.post("/v1/chat/completions", json=gemini.CHAT)
+        assert (came.status_code, came.headers["x-gateway-attempts"]) == (502, "2")

@@ -15,6 +15,7 @@ import orjson
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.providers.base import Provider
+from gateway.providers.compatible import Compatible
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Changes
 from gateway.wire.invocations import Invocations
@@ -47,13 +48,35 @@ def result(**more: Any) -> dict[str, Any]:
     }
 
 
+def thought(text: str | None = "hm", **more: Any) -> dict[str, Any]:
+    said: dict[str, Any] = {"role": "assistant", "content": "a"}
+    if text is not None:
+        said["reasoning_details"] = [{"type": "reasoning.text", "text": text, **more}]
+    return {"messages": [HI, said, HI]}
+
+
+def given(*items: dict[str, Any]) -> dict[str, Any]:
+    return {"input": [HI, *items, HI]}
+
+
+def shown(**part: Any) -> dict[str, Any]:
+    return {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"}, part]}]}
+
+
+SAID = {"role": "assistant", "content": "a"}
+RESPONSES_TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 TOOL = [{"name": "f", "input_schema": {"type": "object"}}]
 FUNCTION = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
 BASE: Mapping[str, Mapping[str, Any]] = {
     "anthropic.messages": {"model": "m", "max_tokens": 9000, "messages": [HI]},
     "openai.chat": {"model": "m", "max_completion_tokens": 9000, "messages": [HI]},
+    "openai.responses": {"model": "m", "max_output_tokens": 9000, "input": [HI]},
 }
+
+
+# Provider types, and those of which a policy file may make another.
+KINDS: Mapping[str, Provider] = {**PROVIDERS, "compatible with responses: only": Compatible(responses="only")}
 
 
 class Feature(NamedTuple):
@@ -66,6 +89,9 @@ class Feature(NamedTuple):
     less: Mapping[str, Any] = {}
 
 
+OWN = (
+    "runs at its own provider alone; named in `x-gateway-dropped`, as coding agents offer it with every call"
+)
 HINT = "says nothing of the answer, only how it is kept, billed or cached"
 FEATURES: Mapping[str, list[Feature]] = {
     "anthropic.messages": [
@@ -79,7 +105,7 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("disable_parallel_tool_use",
                 {"tools": TOOL, "tool_choice": {"type": "auto", "disable_parallel_tool_use": True}}),
         Feature("tools of Anthropic's own (web_search ...)",
-                {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+                {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, OWN),
         Feature("tool_result", result(content="r")),
         Feature("tool_result.is_error", result(content="r", is_error=True),
                 "a chat message of a tool has no mark for it; its text tells", result(content="r")),
@@ -87,6 +113,8 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("image", block(type="image", source=PNG)),
         Feature("document (PDF)", block(type="document", source=PNG)),
         Feature("document (text)", block(type="document", source={"type": "text", "data": "d"})),
+        Feature("document with citations", block(type="document", source=PNG, citations={"enabled": True})),
+        Feature("document with title and context", block(type="document", source=PNG, title="t", context="c")),
         Feature("image or document by file id", block(type="image", source={"type": "file", "file_id": "x"})),
         Feature("thoughts of earlier turns", replied(THOUGHT), "this provider takes none back", replied()),
         Feature("thinking budget", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
@@ -121,6 +149,8 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("input_audio", block(type="input_audio", input_audio={})),
         Feature("audio output", {"modalities": ["text", "audio"], "audio": {}}),
         Feature("reasoning_effort", {"reasoning_effort": "low"}),
+        Feature("reasoning_details without a signature", thought(format="anthropic-claude-v1"),
+                "a thought that is not signed is taken back by nobody but who takes plain text", thought(None)),
         Feature("response_format json_schema",
                 {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}),
         Feature("response_format json_object", {"response_format": {"type": "json_object"}}),
@@ -129,6 +159,47 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("verbosity", {"verbosity": "low"}),
         Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, HINT),
         Feature("service_tier, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+    ],
+    "openai.responses": [
+        Feature("instructions", {"instructions": "be brief"}),
+        Feature("temperature, top_p", {"temperature": 0.5, "top_p": 0.9}),
+        Feature("top_logprobs, include logprobs", {"top_logprobs": 2, "include": ["message.output_text.logprobs"]}),
+        Feature("tools of type function", {"tools": [RESPONSES_TOOL]}),
+        Feature("tools of type custom", {"tools": [{"type": "custom", "name": "f"}]}),
+        Feature("tools of type namespace", {"tools": [{"type": "namespace", "name": "n", "tools": [RESPONSES_TOOL]}]}),
+        Feature("tools a provider runs itself (web_search, mcp ...)", {"tools": [{"type": "web_search"}]}, OWN),
+        Feature("tool_choice", {"tools": [RESPONSES_TOOL], "tool_choice": {"type": "function", "name": "f"}}),
+        Feature("tool_choice allowed_tools", {"tools": [RESPONSES_TOOL], "tool_choice": {
+            "type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}}),
+        Feature("tool_choice of a tool a provider runs itself",
+                {"tools": [{"type": "web_search"}], "tool_choice": {"type": "web_search"}}),
+        Feature("parallel_tool_calls", {"tools": [RESPONSES_TOOL], "parallel_tool_calls": False}),
+        Feature("function_call and its output", given(
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+            {"type": "function_call_output", "call_id": "c", "output": "r"})),
+        Feature("items of tools a provider ran itself", given({"type": "web_search_call", "id": "ws_1"})),
+        Feature("reasoning items", given({"type": "reasoning", "id": "rs_1", "summary": [
+            {"type": "summary_text", "text": "hm"}]}, SAID),
+            "this provider takes no thoughts back but those that it signed", given(SAID)),
+        Feature("input_image", shown(type="input_image", image_url="https://a/b")),
+        Feature("input_file (data)",
+                shown(type="input_file", filename="f", file_data="data:application/pdf;base64,J")),
+        Feature("input_file (id)", shown(type="input_file", file_id="file-x")),
+        Feature("input_audio", shown(type="input_audio", input_audio={"data": "J", "format": "wav"})),
+        Feature("reasoning.effort", {"reasoning": {"effort": "low"}}),
+        Feature("reasoning.summary", {"reasoning": {"summary": "auto"}},
+                "thoughts are shown as the provider shows them"),
+        Feature("text.format json_schema", {"text": {"format": {"type": "json_schema", "name": "a", "schema": {}}}}),
+        Feature("text.format json_object", {"text": {"format": {"type": "json_object"}}}),
+        Feature("text.verbosity", {"text": {"verbosity": "low"}}),
+        Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, "the gateway itself keeps the answer"),
+        Feature("max_tool_calls", {"max_tool_calls": 3}, "is about tools that a provider runs itself"),
+        Feature("truncation, context_management", {"truncation": "auto"},
+                "changes an answer only where a context is too long, which the provider then says"),
+        Feature("service_tier auto, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+        Feature("user, safety_identifier", {"safety_identifier": "u"}, HINT),
+        Feature("background", {"background": True}),
+        Feature("prompt, conversation", {"prompt": {"id": "pmpt_1"}}),
     ],
 }  # fmt: skip
 
@@ -140,7 +211,7 @@ def written(front: str, provider: Provider, model: str, payload: Mapping[str, An
 
 
 def becomes(front: str, kind: str, model: str, feature: Feature) -> str:
-    provider = PROVIDERS[kind]
+    provider = KINDS[kind]
     if (spoken := provider.speaks(front, model)) == front:
         return "identical"
     carried = isinstance(between(front, spoken), Invoke | Invocations)
@@ -167,7 +238,7 @@ def page() -> str:
     ]
     for front in sorted(FRONTS.keys() & FEATURES.keys()):
         columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
-        models = [(kind, kind, "m") for kind in PROVIDERS]
+        models = [(kind, kind, "m") for kind in KINDS]
         models += [(f"{kind}: {model}", kind, model) for kind, model in CLAUDES.items()]
         for label, kind, model in sorted(models):
             column = tuple(becomes(front, kind, model, feature) for feature in FEATURES[front])

@@ -17,7 +17,7 @@ from gateway.wire import sse
 from gateway.wire.array import ArraySplitter
 from gateway.wire.base import Changes, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import IMAGE_TOKENS, bound, note_usage, parse_object
+from gateway.wire.fields import IMAGE_TOKENS, bound, loaded, note_usage, parse_object
 from gateway.wire.gemini.back import CAP
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
@@ -67,9 +67,6 @@ class Generate(Untouched):
             held = replace if name in call.payload else add
             held[name] = {CAP: cap, **(call.payload.get(name) or {})}
         return set_members(call.body, replace, add) if replace or add else call.body
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
 
     def tap(
         self,
@@ -141,7 +138,7 @@ class GenerateTap:
         if self._is_array:
             out = rest
             self.finished = self.finished and rest.rstrip().endswith(b"]")
-        elif _loads(sse.data(rest)):
+        elif loaded(sse.data(rest)):
             out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         if self._last:
             self._note(self._last)
@@ -149,7 +146,7 @@ class GenerateTap:
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
-        answer = _loads(body)
+        answer = loaded(body)
         self.failed = not answer
         self._account(answer)
         if not self._usage.reported:
@@ -160,7 +157,7 @@ class GenerateTap:
 
     def _note(self, event: bytes) -> None:
         self._last = b""
-        answers = _elements(event) if self._is_array else [_loads(sse.data(event))]
+        answers = _elements(event) if self._is_array else [loaded(sse.data(event))]
         for answer in answers:
             self._account(answer)
         if self._open <= 0:
@@ -215,11 +212,3 @@ def _elements(block: bytes) -> list[dict[str, Any]]:
     except orjson.JSONDecodeError:
         return []
     return [one for one in found if isinstance(one, dict)]
-
-
-def _loads(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

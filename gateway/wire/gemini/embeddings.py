@@ -57,9 +57,6 @@ class Embed(Untouched):
                 replace["requests"] = [{**one, "model": named} for one in requests_of(call.payload)]
         return set_members(call.body, replace, add) if replace or add else call.body
 
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
-
     def tap(
         self,
         asked: Mapping[str, Any],

@@ -26,6 +26,11 @@ _CONFIG = {
     "frequencyPenalty": "frequency_penalty", "responseLogprobs": "logprobs", "logprobs": "top_logprobs",
     "stopSequences": "stop",
 }  # fmt: skip
+# What chat's fields are called here.
+_FIELDS = {theirs: f"generationConfig.{name}" for name, theirs in _CONFIG.items()} | {
+    "reasoning_effort": "generationConfig.thinkingConfig", "response_format": "generationConfig.responseMimeType",
+    "tool_choice": "toolConfig",
+}  # fmt: skip
 _CONFIG_TURNED = frozenset(
     {"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities", "thinkingConfig"}
 )
@@ -37,8 +42,9 @@ class GeminiFront:
     def __init__(self, is_array: bool = False) -> None:
         self._is_array = is_array
 
-    def to_chat(self, payload: Mapping[str, Any]) -> Json:
-        asked, refusals = camel(payload), Refusals("chat completions", None)
+    def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
+        refusals.fields |= _FIELDS
+        asked = camel(payload)
         for name in _NOT_CARRIED:
             if asked.get(name):
                 refusals.add(name)
@@ -46,10 +52,15 @@ class GeminiFront:
             if camel(setting).get("threshold") not in _ASKS_NOTHING:
                 refusals.add(f"safetySettings[{place}]")
         chat: Json = {name: asked[name] for name in asked.keys() - _TURNED - _LEFT_OUT}
+        for name in _NOT_CARRIED:
+            chat.pop(name, None)
         chat["messages"] = _Conversation(refusals).messages(asked)
         _set_config(chat, camel(asked.get("generationConfig")), refusals)
         _set_tools(chat, asked, refusals)
         return chat
+
+    def place(self, where: str) -> str:
+        return where
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Teller:
         return ArrayTeller() if self._is_array else GeminiTeller()
@@ -86,10 +97,11 @@ def _set_tools(chat: Json, asked: Json, refusals: Refusals) -> None:
     tools: list[Json] = []
     for place, tool in enumerate(asked.get("tools") or []):
         named = camel(tool)
-        for name in named.keys() - {"functionDeclarations"}:
+        for name in sorted(named.keys() - {"functionDeclarations"}):
             refusals.add(f"tools[{place}].{name}")
         for at, declared in enumerate(named.get("functionDeclarations") or []):
-            tools.append(_function(camel(declared), f"tools[{place}].functionDeclarations[{at}]", refusals))
+            where = f"tools[{place}].functionDeclarations[{at}]"
+            tools.append(refusals.stands_for(_function(camel(declared), where, refusals), where))
     choice = camel(asked.get("toolConfig"))
     calling = camel(choice.pop("functionCallingConfig", None))
     for name in choice:
@@ -138,31 +150,33 @@ class _Conversation:
         found: list[Json] = []
         if system := asked.get("systemInstruction"):
             shown = self._shown(_parts(system, "systemInstruction"))
-            found.append({"role": "system", "content": _content(shown)})
+            said = {"role": "system", "content": _content(shown)}
+            found.append(self._refusals.stands_for(said, "systemInstruction"))
         for place, content in enumerate(asked["contents"]):
             where = f"contents[{place}]"
             parts = _parts(content, where)
             role = content.get("role") or "user"
             if role == "model":
-                found.append(self._said(parts))
+                found.append(self._refusals.stands_for(self._said(parts), where))
             elif role in ("user", "function"):
-                found += self._user(parts)
+                found += self._user(parts, where)
             else:
                 raise BadRequest(f"{where}.role must be user or model", code="invalid_value", param=where)
         return found
 
-    def _user(self, parts: Iterable[tuple[str, Json]]) -> list[Json]:
+    def _user(self, parts: Iterable[tuple[str, Json]], at: str) -> list[Json]:
         """Results of functions are messages of their own in chat, before what the user says with them."""
         results: list[Json] = []
         shown: list[Json] = []
         for where, part in parts:
             if "functionResponse" in part:
                 result, media = self._result(camel(part["functionResponse"]), where)
-                results.append(result)
+                results.append(self._refusals.stands_for(result, where))
                 shown += media  # chat takes only text from a tool
             else:
                 shown += self._shown([(where, part)])
-        return [*results, {"role": "user", "content": _content(shown)}] if shown else results
+        said = self._refusals.stands_for({"role": "user", "content": _content(shown)}, at)
+        return [*results, said] if shown else results
 
     def _result(self, response: Json, where: str) -> tuple[Json, list[Json]]:
         name, called = response.get("name", ""), response.get("id")
@@ -183,7 +197,7 @@ class _Conversation:
             if made is None:
                 self._refusals.add(where)
             else:
-                found.append(made)
+                found.append(self._refusals.stands_for(made, where))
         return found
 
     def _said(self, parts: Iterable[tuple[str, Json]]) -> Json:
@@ -191,7 +205,7 @@ class _Conversation:
         for where, part in parts:
             signature = part.get("thoughtSignature")
             if "functionCall" in part:
-                self._add_call(message, camel(part["functionCall"]), signature)
+                self._add_call(message, camel(part["functionCall"]), signature, where)
             elif part.get("thought"):
                 text = part.get("text") or ""
                 message["reasoning_content"] = message.get("reasoning_content", "") + text
@@ -204,13 +218,13 @@ class _Conversation:
                 self._refusals.add(where)
         return message
 
-    def _add_call(self, message: Json, call: Json, signature: str | None) -> None:
+    def _add_call(self, message: Json, call: Json, signature: str | None, where: str) -> None:
         name, called = call.get("name", ""), call.get("id") or f"call_{self._calls}"
         self._calls += 1
         self._open.append((name, called))
         function = {"name": name, "arguments": orjson.dumps(call.get("args") or {}).decode()}
         made = {"id": called, "type": "function", "function": function}
-        message.setdefault("tool_calls", []).append(made)
+        message.setdefault("tool_calls", []).append(self._refusals.stands_for(made, where))
         if signature:
             _add(message, signature, {"type": "reasoning.encrypted", "id": called})
 

@@ -12,6 +12,7 @@ from gateway.wire.gemini.words import FORMAT, MADE, chat_usage, finish
 _KNOWN = frozenset(
     {"content", "finishReason", "index", "logprobsResult", "citationMetadata", "avgLogprobs", "tokenCount"}
 )
+_CITING = frozenset({"groundingMetadata", "citationMetadata"})
 
 
 class _Candidate:
@@ -27,9 +28,10 @@ class _Candidate:
         content = candidate.get("content")
         for part in (content.get("parts") or []) if isinstance(content, dict) else []:
             self._add(delta, part, answer_id)
-        if cited := [one for one in _annotations(candidate, self.text) if one not in self.cited]:
+        if not _CITING.isdisjoint(candidate):
+            cited = [one for one in _annotations(candidate, self.text) if one not in self.cited]
             self.cited += cited
-            delta["annotations"] = cited
+            delta |= {"annotations": cited} if cited else {}
         return delta
 
     def _add(self, delta: Json, part: Json, answer_id: str) -> None:
@@ -68,7 +70,7 @@ class _Candidate:
         reason = finish(candidate.get("finishReason"))
         if reason == "stop" and self.calls:
             reason = "tool_calls"
-        more = {name: value for name, value in candidate.items() if name not in _KNOWN}
+        more = {name: candidate[name] for name in candidate.keys() - _KNOWN}
         if reason is not None:
             more["native_finish_reason"] = candidate["finishReason"]
         found = {"finish_reason": reason, "logprobs": _logprobs(candidate.get("logprobsResult"))}

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.fields import given
 from gateway.wire.gemini.words import FORMAT, STOP, gemini_usage
 from gateway.wire.thoughts import packed
 
@@ -139,19 +140,10 @@ def _signature(detail: Json) -> Json:
 def _calls(calls: Iterable[Json], signed: Mapping[str, Json]) -> Iterable[Json]:
     for call in calls:
         function, called = call.get("function") or {}, call.get("id") or ""
-        made = {"name": function.get("name") or "", "args": _given(function.get("arguments"))}
+        made = {"name": function.get("name") or "", "args": given(function.get("arguments"))}
         yield {"functionCall": made | ({"id": called} if called else {})} | _signature(
             signed.get(called) or {}
         )
-
-
-def _given(arguments: Any) -> Json:
-    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
-    try:
-        value = orjson.loads(arguments) if arguments else {}
-    except orjson.JSONDecodeError:
-        value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}
 
 
 def _grounding(annotations: list[Json]) -> Json:

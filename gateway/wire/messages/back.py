@@ -256,16 +256,18 @@ def _use(call: Mapping[str, Any], where: str) -> Json:
 
 
 def _thought(detail: Mapping[str, Any]) -> Json | None:
-    """Thinking that was signed here goes back; what another provider signed would be refused."""
+    """Thinking that was signed here goes back; without a signature, or with another provider's, it would be
+    refused."""
     if detail.get("format") != FORMAT:
         return None
     if detail.get("type") == "reasoning.encrypted":
         return {"type": "redacted_thinking", "data": detail.get("data", "")}
-    return {
-        "type": "thinking",
-        "thinking": detail.get("text") or "",
-        "signature": detail.get("signature") or "",
-    }
+    signature = detail.get("signature")
+    return (
+        {"type": "thinking", "thinking": detail.get("text") or "", "signature": signature}
+        if signature
+        else None
+    )
 
 
 def _add_block(message: Json, block: Json) -> None:

@@ -6,15 +6,14 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Call, Shape
+from gateway.core.exchange import Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.base import Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, is_count, read_object
+from gateway.wire.fields import bound, estimate, is_count, loaded, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
-from gateway.wire.splice import set_members
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
 _SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"')
@@ -40,15 +39,6 @@ class Messages(Untouched):
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)
-
-    def write(self, call: Call, changes: Changes) -> bytes:
-        assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace = {} if changes.model == call.model else {"model": changes.model}
-        return set_members(call.body, replace, add) if replace or add else call.body
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
 
     def tap(
         self,
@@ -103,11 +93,11 @@ class MessagesTap:
     def rest(self) -> bytes:
         """The last event of a stream, should its blank line be missing; only if it is a whole one."""
         rest = self._splitter.rest()
-        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n") if _loads(sse.data(rest)) else b""
+        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n") if loaded(sse.data(rest)) else b""
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
-        answer = _loads(body)
+        answer = loaded(body)
         self.failed = not answer
         self.finish_reason = finish(answer.get("stop_reason")) or ""
         note_usage(self._usage, answer)
@@ -115,7 +105,7 @@ class MessagesTap:
             self._usage.completion = sum(-(-len(said) // 4) for said in _SAID.findall(body))
 
     def _note(self, event: bytes) -> None:
-        payload = _loads(sse.data(event))
+        payload = loaded(sse.data(event))
         kind = payload.get("type")
         if kind == "message_start":
             # Input is known from the start; what is said so far is not worth believing.
@@ -142,11 +132,3 @@ def note_usage(usage: Usage, answer: Mapping[str, Any]) -> None:
     details = counts.get("output_tokens_details")
     thought = details.get("thinking_tokens") if isinstance(details, dict) else 0
     usage.reasoning = thought if is_count(thought) else 0
-
-
-def _loads(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

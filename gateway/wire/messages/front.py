@@ -1,5 +1,6 @@
 """A call in Anthropic's Messages as a chat call, and a chat completion as its answer."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,41 +11,50 @@ from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
-from gateway.wire.refusals import refused
+from gateway.wire.refusals import Refusals
 from gateway.wire.thoughts import unpacked
 
-CHAT = "chat completions"  # as refusals call it
-# Fields with a meaning of their own here; all others go on to the provider under their own names.
-_TURNED = frozenset(
+# Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are
+# left out; all others go on to the provider under their own names.
+_KNOWN = frozenset(
     {"messages", "system", "max_tokens", "stop_sequences", "tools", "tool_choice", "metadata", "thinking",
-     "output_config", "model", "stream"}
+     "output_config", "model", "stream", "cache_control", "context_management", "service_tier", "inference_geo",
+     "container", "mcp_servers"}
 )  # fmt: skip
-# What only says how Anthropic is to keep, bill or trim: left out.
-LEFT_OUT = frozenset({"cache_control", "context_management", "service_tier", "inference_geo"})
-NOT_CARRIED = ("container", "mcp_servers")
+_NOT_CARRIED = ("container", "mcp_servers")
+# What chat's fields are called here.
+_FIELDS = {
+    "max_completion_tokens": "max_tokens", "stop": "stop_sequences", "user": "metadata.user_id",
+    "reasoning_effort": "thinking", "response_format": "output_config.format",
+    "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+}  # fmt: skip
+_INDEX = re.compile(r"\[(\d+)\]")
 
 
 class MessagesFront:
-    def to_chat(self, payload: Mapping[str, Any]) -> Json:
-        for name in NOT_CARRIED:
+    def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
+        refusals.fields |= _FIELDS
+        for name in _NOT_CARRIED:
             if payload.get(name):
-                raise refused(name, CHAT)
-        unknown = payload.keys() - _TURNED - LEFT_OUT
-        chat: Json = {name: payload[name] for name in payload if name in unknown}
-        chat["messages"] = _messages(payload)
+                refusals.add(name)
+        chat: Json = {name: payload[name] for name in payload if name not in _KNOWN}
+        chat["messages"] = _Conversation(refusals).messages(payload)
         if payload.get("max_tokens") is not None:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
         if user := member(payload, "metadata").get("user_id"):
             chat["user"] = user
-        if asked := _effort(payload):
+        if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
         if schema := member(member(payload, "output_config"), "format", "output_config."):
             named = {"name": "answer", "strict": True, "schema": schema.get("schema")}
             chat["response_format"] = {"type": "json_schema", "json_schema": named}
-        _set_tools(chat, payload)
+        _set_tools(chat, payload, refusals)
         return chat
+
+    def place(self, where: str) -> str:
+        return _INDEX.sub(r".\1", where)
 
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> MessagesTeller:
         return MessagesTeller(f"msg_{ident}", asked.get("model", ""))
@@ -54,26 +64,41 @@ class MessagesFront:
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
 
 
-def _effort(payload: Mapping[str, Any]) -> str | None:
+def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:
     if said := member(payload, "output_config").get("effort"):
+        refusals.fields["reasoning_effort"] = "output_config.effort"
         return str(said)
     thinking = member(payload, "thinking")
     budget = thinking.get("budget_tokens")
     return effort(budget) if thinking.get("type") == "enabled" and isinstance(budget, int) else None
 
 
-def _set_tools(chat: Json, payload: Mapping[str, Any]) -> None:
-    tools = []
+def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    """Tools that Anthropic has defined itself (web_search_20250305, bash_20250124 ...) are known by their models
+    alone: they are left out, which coding agents that always offer them live with."""
+    tools, missing = [], []
     for place, tool in enumerate(members(payload.get("tools"), "tools")):
-        if tool.get("type", "custom") != "custom" or "name" not in tool:
-            raise refused(f"tools[{place}]", CHAT)
+        where = f"tools[{place}]"
+        if tool.get("type", "custom") != "custom":
+            refusals.leave_out(where)
+            missing.append(tool.get("name"))
+            continue
+        if "name" not in tool:
+            raise BadRequest(f"'{where}' has no name", code="invalid_value", param=where)
         made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
         made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
-        tools.append({"type": "function", "function": made})
-    if not tools:
-        return
-    chat["tools"] = tools
+        tools.append(refusals.stands_for({"type": "function", "function": made}, where))
     choice = member(payload, "tool_choice")
+    is_any = choice.get("type") == "any" and missing and not tools
+    if is_any or (choice.get("type") == "tool" and choice.get("name") in missing):
+        refusals.add("tool_choice")  # demands a call of what was left out
+        choice = {}
+    if tools:
+        chat["tools"] = tools
+        _choose(chat, choice)
+
+
+def _choose(chat: Json, choice: Mapping[str, Any]) -> None:
     if choice.get("type") == "tool":
         chat["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
     elif choice:
@@ -82,94 +107,101 @@ def _set_tools(chat: Json, payload: Mapping[str, Any]) -> None:
         chat["parallel_tool_calls"] = False
 
 
-def _messages(payload: Mapping[str, Any]) -> list[Json]:
-    found: list[Json] = []
-    if payload.get("system"):
-        found.append(_system(payload["system"], "system"))
-    for place, message in enumerate(members(payload["messages"], "messages")):
-        where, role = f"messages[{place}]", message.get("role")
-        content = message.get("content")
-        if role == "assistant":
-            found.append(_assistant(content, f"{where}.content"))
-        elif role == "user":
-            found += _user(content, f"{where}.content")
-        elif role == "system":
-            found.append(_system(content, f"{where}.content"))
+class _Conversation:
+    def __init__(self, refusals: Refusals) -> None:
+        self._refusals = refusals
+
+    def messages(self, payload: Mapping[str, Any]) -> list[Json]:
+        """Raises BadRequest naming what cannot be carried."""
+        found: list[Json] = []
+        if payload.get("system"):
+            found += self._system(payload["system"], "system")
+        for place, message in enumerate(members(payload["messages"], "messages")):
+            where, role = f"messages[{place}]", message.get("role")
+            content = message.get("content")
+            if role == "assistant":
+                found.append(self._assistant(content, where))
+            elif role == "user":
+                found += self._user(content, where)
+            elif role == "system":
+                found += self._system(content, f"{where}.content")
+            else:
+                raise BadRequest(f"{where}.role must be user or assistant", code="invalid_value", param=where)
+        return found
+
+    def _system(self, content: Any, where: str) -> list[Json]:
+        parts = []
+        for place, part in enumerate(self._parts(content, where)):
+            if part["type"] == "text":
+                parts.append(part)
+            else:
+                self._refusals.add(f"{where}[{place}]")
+        said = self._refusals.stands_for({"role": "system", "content": _plain(parts)}, where)
+        return [said] if parts else []
+
+    def _user(self, content: Any, where: str) -> list[Json]:
+        """Results of tools are messages of their own in chat, before what the user says with them. Pictures among
+        the results are shown with the user's words: chat takes only text from a tool."""
+        stands_for = self._refusals.stands_for
+        if isinstance(content, str):
+            return [stands_for({"role": "user", "content": content}, where)]
+        results: list[Json] = []
+        parts: list[Json] = []
+        for place, block in enumerate(members(content, f"{where}.content")):
+            at = f"{where}.content[{place}]"
+            if block.get("type") == "tool_result":
+                shown = self._parts(block.get("content"), f"{at}.content")
+                parts += [part for part in shown if part["type"] != "text"]
+                results.append(stands_for(_result(block, shown), at))
+            else:
+                parts += self._part(block, at)
+        said = stands_for({"role": "user", "content": _plain(parts)}, where)
+        return [*results, said] if parts else results
+
+    def _parts(self, content: Any, where: str) -> list[Json]:
+        if isinstance(content, str):
+            return [{"type": "text", "text": content}]
+        blocks = enumerate(members(content, where))
+        return [part for place, block in blocks for part in self._part(block, f"{where}[{place}]")]
+
+    def _part(self, block: Mapping[str, Any], where: str) -> list[Json]:
+        if block.get("type") == "text":
+            made = [{"type": "text", "text": text(block, "text", f"{where}.")}]
         else:
-            raise BadRequest(f"{where}.role must be user or assistant", code="invalid_value", param=where)
-    return found
+            made = self._shown(block, where)
+        return [self._refusals.stands_for(part, where) for part in made]
 
+    def _shown(self, block: Mapping[str, Any], where: str) -> list[Json]:
+        """A picture or a document; what is told of a document goes before it, as its model would read it."""
+        source = member(block, "source", f"{where}.")
+        if member(block, "citations", f"{where}.").get("enabled"):
+            self._refusals.add(f"{where}.citations")
+        match block.get("type"), source.get("type"):
+            case "image", "base64" | "url":
+                return [{"type": "image_url", "image_url": {"url": _url(source)}}]
+            case "document", "base64":
+                name = block.get("title") or "document.pdf"
+                file = {"type": "file", "file": {"filename": name, "file_data": _url(source)}}
+                return [*_about(block, "context"), file]
+            case "document", "text":
+                words = text(source, "data", f"{where}.source.")
+                return [*_about(block, "title", "context"), {"type": "text", "text": words}]
+            case "document", "content":
+                within = self._parts(source.get("content"), f"{where}.source.content")
+                return [*_about(block, "title", "context"), *within]
+        self._refusals.add(where)
+        return []
 
-def _system(content: Any, where: str) -> Json:
-    parts = _parts(content, where)
-    for place, part in enumerate(parts):
-        if part["type"] != "text":
-            raise refused(f"{where}[{place}]", CHAT)
-    return {"role": "system", "content": _plain(parts)}
+    def _assistant(self, content: Any, where: str) -> Json:
+        message: Json = self._refusals.stands_for({"role": "assistant", "content": None}, where)
+        if isinstance(content, str):
+            message["content"] = content
+            return message
+        for place, block in enumerate(members(content, f"{where}.content")):
+            self._said(message, block, f"{where}.content[{place}]")
+        return message
 
-
-def _plain(parts: list[Json]) -> str | list[Json]:
-    """Text as chat writes it: one string where there is one."""
-    return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
-
-
-def _user(content: Any, where: str) -> list[Json]:
-    """Results of tools are messages of their own in chat, before what the user says with them. Pictures among
-    the results are shown with the user's words: chat takes only text from a tool."""
-    if isinstance(content, str):
-        return [{"role": "user", "content": content}]
-    results: list[Json] = []
-    parts: list[Json] = []
-    for place, block in enumerate(members(content, where)):
-        at = f"{where}[{place}]"
-        if block.get("type") == "tool_result":
-            shown = _parts(block.get("content"), f"{at}.content")
-            texts = [part["text"] for part in shown if part["type"] == "text"]
-            parts += [part for part in shown if part["type"] != "text"]
-            results.append(
-                {"role": "tool", "tool_call_id": block.get("tool_use_id", ""), "content": "\n".join(texts)}
-            )
-        else:
-            parts += _part(block, at)
-    return [*results, {"role": "user", "content": _plain(parts)}] if parts else results
-
-
-def _parts(content: Any, where: str) -> list[Json]:
-    if isinstance(content, str):
-        return [{"type": "text", "text": content}]
-    blocks = enumerate(members(content, where))
-    return [part for place, block in blocks for part in _part(block, f"{where}[{place}]")]
-
-
-def _part(block: Mapping[str, Any], where: str) -> list[Json]:
-    if block.get("type") == "text":
-        return [{"type": "text", "text": text(block, "text", f"{where}.")}]
-    source = member(block, "source", f"{where}.")
-    match block.get("type"), source.get("type"):
-        case "image", "base64" | "url":
-            return [{"type": "image_url", "image_url": {"url": _url(source)}}]
-        case "document", "base64":
-            name = block.get("title") or "document.pdf"
-            return [{"type": "file", "file": {"filename": name, "file_data": _url(source)}}]
-        case "document", "text":
-            return [{"type": "text", "text": text(source, "data", f"{where}.source.")}]
-        case "document", "content":
-            return _parts(source.get("content"), f"{where}.source.content")
-    raise refused(where, CHAT)
-
-
-def _url(source: Mapping[str, Any]) -> str:
-    if source["type"] == "url":
-        return str(source.get("url", ""))
-    return f"data:{source.get('media_type', '')};base64,{source.get('data', '')}"
-
-
-def _assistant(content: Any, where: str) -> Json:
-    if isinstance(content, str):
-        return {"role": "assistant", "content": content}
-    message: Json = {"role": "assistant", "content": None}
-    for place, block in enumerate(members(content, where)):
-        at = f"{where}[{place}]"
+    def _said(self, message: Json, block: Mapping[str, Any], at: str) -> None:
         match block.get("type"):
             case "text":
                 message["content"] = (message["content"] or "") + text(block, "text", f"{at}.")
@@ -177,7 +209,7 @@ def _assistant(content: Any, where: str) -> Json:
                 given = orjson.dumps(member(block, "input", f"{at}.")).decode()
                 function = {"name": block.get("name", ""), "arguments": given}
                 call = {"id": block.get("id", ""), "type": "function", "function": function}
-                message.setdefault("tool_calls", []).append(call)
+                message.setdefault("tool_calls", []).append(self._refusals.stands_for(call, at))
             case "thinking":
                 thought = text(block, "thinking", f"{at}.")
                 signature = block.get("signature", "")
@@ -187,8 +219,28 @@ def _assistant(content: Any, where: str) -> Json:
                 data = str(block.get("data", ""))
                 _add(message, unpacked(data) or {"type": "reasoning.encrypted", "data": data})
             case _:
-                raise refused(at, CHAT)
-    return message
+                self._refusals.add(at)
+
+
+def _result(block: Mapping[str, Any], shown: list[Json]) -> Json:
+    texts = [part["text"] for part in shown if part["type"] == "text"]
+    made = {"role": "tool", "tool_call_id": block.get("tool_use_id", ""), "content": "\n".join(texts)}
+    return made | ({"is_error": True} if block.get("is_error") else {})
+
+
+def _plain(parts: list[Json]) -> str | list[Json]:
+    """Text as chat writes it: one string where there is one."""
+    return str(parts[0]["text"]) if len(parts) == 1 and parts[0]["type"] == "text" else parts
+
+
+def _about(block: Mapping[str, Any], *names: str) -> list[Json]:
+    return [{"type": "text", "text": block[name]} for name in names if isinstance(block.get(name), str)]
+
+
+def _url(source: Mapping[str, Any]) -> str:
+    if source["type"] == "url":
+        return str(source.get("url", ""))
+    return f"data:{source.get('media_type', '')};base64,{source.get('data', '')}"
 
 
 def _add(message: Json, detail: Json) -> None:

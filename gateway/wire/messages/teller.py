@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.fields import given
 from gateway.wire.messages.words import ERRORS, FORMAT, messages_usage, stopped
 from gateway.wire.thoughts import packed
 
@@ -184,11 +185,11 @@ def _event(name: str, payload: Json) -> bytes:
 
 
 def _is_whole(arguments: str) -> bool:
+    """Of a call that was given nothing yet more may come: it is only known to be whole at the end."""
     try:
-        orjson.loads(arguments or "{}")
+        return isinstance(orjson.loads(arguments), dict)
     except orjson.JSONDecodeError:
         return False
-    return True
 
 
 def _blocks(message: Json) -> Iterable[Json]:
@@ -212,7 +213,7 @@ def _blocks(message: Json) -> Iterable[Json]:
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
         yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
-               "input": _given(function.get("arguments"))}  # fmt: skip
+               "input": given(function.get("arguments"))}  # fmt: skip
 
 
 def _citations(message: Json) -> list[Json]:
@@ -223,12 +224,3 @@ def _citations(message: Json) -> list[Json]:
 def _is_ours(detail: Json) -> bool:
     """What another provider signed or encrypted is packed, so that it comes back as it was."""
     return bool(detail.get("format", FORMAT) == FORMAT)
-
-
-def _given(arguments: Any) -> Json:
-    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
-    try:
-        value = orjson.loads(arguments) if arguments else {}
-    except orjson.JSONDecodeError:
-        value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}

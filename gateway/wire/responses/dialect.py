@@ -6,14 +6,13 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Call, Shape
+from gateway.core.exchange import Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading, Untouched
-from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.base import Reading, Untouched
+from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
 from gateway.wire.responses.words import finish
-from gateway.wire.splice import set_members
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"error"')
@@ -39,15 +38,6 @@ class Responses(Untouched):
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(items) or 1, counted, images)
-
-    def write(self, call: Call, changes: Changes) -> bytes:
-        assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace = {} if changes.model == call.model else {"model": changes.model}
-        return set_members(call.body, replace, add) if replace or add else call.body
-
-    def gives_usage(self, payload: Mapping[str, Any]) -> bool:
-        return True
 
     def tap(
         self,
@@ -90,7 +80,7 @@ class ResponsesTap:
             self.finished = True
             for event in sse.events(block):
                 if _LAST.search(event):
-                    self._note(_loads(sse.data(event)).get("response"))
+                    self._note(loaded(sse.data(event)).get("response"))
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
         if b"error" in block and _ERROR.search(block):
             self.failed = True
@@ -101,13 +91,13 @@ class ResponsesTap:
     def rest(self) -> bytes:
         """The last event of a stream, should its blank line be missing; only if it is a whole one."""
         rest = self._splitter.rest()
-        if _loads(sse.data(rest)):
+        if loaded(sse.data(rest)):
             return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         return b"" if sse.data(rest) not in (b"", b"[DONE]") else rest
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
-        answer = _loads(body)
+        answer = loaded(body)
         self.failed = not answer
         self._note(answer)
         if not self._usage.reported:
@@ -123,7 +113,7 @@ def last_response(block: bytes) -> dict[str, Any] | None:
     """The response that the last event of a stream carries; None where the block has no such event."""
     for event in sse.events(block) if _LAST.search(block) else ():
         if _LAST.search(event):
-            response = _loads(sse.data(event)).get("response")
+            response = loaded(sse.data(event)).get("response")
             return response if isinstance(response, dict) else None
     return None
 
@@ -131,14 +121,6 @@ def last_response(block: bytes) -> dict[str, Any] | None:
 def unkept(block: bytes) -> bytes:
     """Events that end with a response's last, which says now that it is not stored."""
     *before, last = sse.events(block)
-    event = _loads(sse.data(last))
+    event = loaded(sse.data(last))
     event["response"]["store"] = False
     return b"".join([*before, b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))])
-
-
-def _loads(data: bytes) -> dict[str, Any]:
-    try:
-        value = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        return {}
-    return value if isinstance(value, dict) else {}

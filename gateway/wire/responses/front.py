@@ -24,6 +24,11 @@ _LEFT_OUT = frozenset(
      "prompt_cache_options", "max_tool_calls", "truncation", "context_management", "client_metadata"}
 )  # fmt: skip
 _NOT_CARRIED = ("background", "conversation", "moderation", "prompt")
+# What chat's fields are called here.
+_FIELDS = {
+    "max_completion_tokens": "max_output_tokens", "response_format": "text.format", "verbosity": "text.verbosity",
+    "reasoning_effort": "reasoning.effort", "logprobs": "include",
+}  # fmt: skip
 # Further things to show of an answer: some are always there, others tell of tools that cannot run here.
 _INCLUDES = frozenset(
     {"file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
@@ -33,8 +38,8 @@ _INCLUDES = frozenset(
 
 
 class ResponsesFront:
-    def to_chat(self, payload: Mapping[str, Any]) -> Json:
-        refusals = Refusals("chat completions", None)
+    def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
+        refusals.fields |= _FIELDS
         for name in _NOT_CARRIED:
             if payload.get(name):
                 refusals.add(name)
@@ -58,6 +63,9 @@ class ResponsesFront:
         set_tools(chat, payload, refusals)
         return chat
 
+    def place(self, where: str) -> str:
+        return where
+
     def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> ResponsesTeller:
         return ResponsesTeller(asked, moment, ident)
 
@@ -78,6 +86,7 @@ def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) ->
         if not isinstance(name, str) or name not in _INCLUDES:
             refusals.add(f"include[{place}]")
     if payload.get("top_logprobs"):
+        refusals.fields["logprobs"] = "top_logprobs"
         chat["top_logprobs"] = payload["top_logprobs"]
     if payload.get("top_logprobs") or "message.output_text.logprobs" in included:
         chat["logprobs"] = True

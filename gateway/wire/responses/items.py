@@ -54,14 +54,16 @@ class _Conversation:
             case "function_call_output" | "custom_tool_call_output":
                 self._result(item, where)
             case "reasoning":
-                self._thought(item)
+                self._thought(item, where)
             case _:
                 self._unknown(kind, where)
 
     def end(self) -> list[Json]:
         """Thoughts that nothing was said after are said with an empty text: a message must have a content."""
         self._show()
-        return [message if "content" in message else {**message, "content": ""} for message in self._messages]
+        for message in self._messages:
+            message.setdefault("content", "")
+        return self._messages
 
     def _message(self, item: Json, where: str) -> None:
         role = _ROLES.get(str(item.get("role")))
@@ -72,10 +74,10 @@ class _Conversation:
         content = item.get("content")
         if role != "assistant":
             shown = content if isinstance(content, str) else _plain(self._parts(content, where))
-            self._messages.append({"role": role, "content": shown})
+            self._messages.append(self._refusals.stands_for({"role": role, "content": shown}, where))
             return
         said, refused = self._said(content, where)
-        message = self._begin()
+        message = self._begin(where)
         before = message.get("content")
         message["content"] = f"{before}\n\n{said}" if before and said else said or before
         if refused:
@@ -100,7 +102,7 @@ class _Conversation:
         if not isinstance(item.get(given, ""), str):
             field = f"{where}.{given}"
             raise BadRequest(f"'{field}' must be a text", code="invalid_type", param=field)
-        message = self._open()
+        message = self._open(where)
         message.setdefault("content", None)
         ident = str(item.get("call_id") or item.get("id") or "")
         self._calls.add(ident)
@@ -109,7 +111,7 @@ class _Conversation:
             call["function"] = {"name": chat_name(item), "arguments": item.get("arguments") or "{}"}
         else:
             call |= {"type": "custom", "custom": {"name": chat_name(item), "input": item.get("input") or ""}}
-        message.setdefault("tool_calls", []).append(call)
+        message.setdefault("tool_calls", []).append(self._refusals.stands_for(call, where))
 
     def _result(self, item: Json, where: str) -> None:
         ident = str(item.get("call_id") or "")
@@ -121,10 +123,11 @@ class _Conversation:
             parts = self._parts(output, where, "output")
             self._shown += [part for part in parts if part["type"] != "text"]
             output = "\n".join(part["text"] for part in parts if part["type"] == "text")
-        self._messages.append({"role": "tool", "tool_call_id": ident, "content": output})
+        result = {"role": "tool", "tool_call_id": ident, "content": output}
+        self._messages.append(self._refusals.stands_for(result, where))
 
-    def _thought(self, item: Json) -> None:
-        message = self._begin()
+    def _thought(self, item: Json, where: str) -> None:
+        message = self._begin(where)
         parts = [
             one for name in ("content", "summary") if isinstance(item.get(name), list) for one in item[name]
         ]
@@ -142,18 +145,18 @@ class _Conversation:
             raise BadRequest(message, code="invalid_value", param=f"{where}.type")
         self._refusals.add(where, f"'{where}' (an item of type {kind})")
 
-    def _open(self) -> Json:
+    def _open(self, where: str) -> Json:
         """The message that gathers what the model says now."""
         if not self._messages or self._messages[-1]["role"] != "assistant":
-            self._messages.append({"role": "assistant"})
+            self._messages.append(self._refusals.stands_for({"role": "assistant"}, where))
         return self._messages[-1]
 
-    def _begin(self) -> Json:
+    def _begin(self, where: str) -> Json:
         """For words and thoughts: after words they are another message, unless calls wait for their results,
         which must follow at once."""
-        message = self._open()
+        message = self._open(where)
         if "content" in message and "tool_calls" not in message:
-            self._messages.append({"role": "assistant"})
+            self._messages.append(self._refusals.stands_for({"role": "assistant"}, where))
         return self._messages[-1]
 
     def _show(self) -> None:
@@ -168,7 +171,7 @@ class _Conversation:
             if made is None:
                 self._refusals.add(place)
             else:
-                found.append(made)
+                found.append(self._refusals.stands_for(made, place))
         return found
 
 

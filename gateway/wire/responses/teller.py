@@ -71,15 +71,12 @@ class ResponsesTeller:
 
     def _choice(self, choice: Json) -> list[bytes]:
         delta, out = choice.get("delta") or {}, []
-        details = delta.get("reasoning_details") or []
-        thought = delta.get("reasoning_content") or "".join(
-            str(one.get("text") or one.get("summary") or "") for one in details
-        )
+        details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought or details:
-            out += self._thought(thought, details)
-        logprobs = (choice.get("logprobs") or {}).get("content") or []
+            texts = (str(one.get("text") or one.get("summary") or "") for one in details)
+            out += self._thought(thought or "".join(texts), details)
         if text := delta.get("content"):
-            out += self._text(text, logprobs)
+            out += self._text(text, (choice.get("logprobs") or {}).get("content") or [])
         if refusal := delta.get("refusal"):
             out += self._refusal(refusal)
         for annotation in delta.get("annotations") or []:
@@ -145,7 +142,7 @@ class ResponsesTeller:
         return out
 
     def _open_call(self, place: Any, call: Json, said: Json) -> bytes:
-        kind = "custom_tool_call" if "custom" in call else "function_call"
+        kind = "custom_tool_call" if call.get("type") == "custom" else "function_call"
         namespace, name = self._names.get(said.get("name") or "", ("", said.get("name") or ""))
         item = {
             "call_id": call.get("id") or f"call_{self._ident}_{len(self._output)}",
@@ -226,8 +223,9 @@ class ResponsesTeller:
         return self._event("response.output_item.done", output_index=self._output.index(item), item=item)
 
     def _of_part(self, name: str, /, **more: Any) -> bytes:
-        item = self._output[-1]
-        return self._of(item, name, content_index=len(item["content"]) - 1, **more)
+        place, item = len(self._output) - 1, self._output[-1]
+        where = {"item_id": item["id"], "output_index": place, "content_index": len(item["content"]) - 1}
+        return self._event(f"response.{name}", **where, **more)
 
     def _of(self, item: Json, name: str, /, **more: Any) -> bytes:
         place = self._output.index(item)

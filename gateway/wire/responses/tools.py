@@ -1,4 +1,8 @@
-"""Tools and the choice among them, in chat's words. A tool that a provider runs by itself has none there."""
+"""Tools and the choice among them, in chat's words.
+
+A tool that a provider runs by itself (web_search, mcp ...) has none there. It is left out and told of, not refused:
+coding agents offer theirs with every call and do without (Codex: function, namespace and web_search).
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -10,7 +14,7 @@ from gateway.wire.responses.words import chat_name
 
 
 def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
-    """Raises BadRequest that names a tool or choice that chat has no word for."""
+    """Raises BadRequest that names a choice that chat has no word for."""
     asked = payload.get("tools")
     if asked is not None and not isinstance(asked, list):
         raise BadRequest("'tools' must be a list", code="invalid_type", param="tools")
@@ -65,7 +69,7 @@ def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | 
         made["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
         if tool.get("strict") is not None:
             made["strict"] = tool["strict"]
-        return {"type": "function", "function": made}
+        return refusals.stands_for({"type": "function", "function": made}, where)
     if kind == "custom" and tool.get("name"):
         form = tool.get("format")
         if isinstance(form, dict):
@@ -73,13 +77,17 @@ def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | 
             made["format"] = (
                 {"type": "grammar", "grammar": grammar} if form.get("type") == "grammar" else form
             )
-        return {"type": "custom", "custom": made}
-    refusals.add(where, f"'{where}' (a tool of type {str(kind)[:64]})")
+        return refusals.stands_for({"type": "custom", "custom": made}, where)
+    if kind in ("function", "custom") or not isinstance(kind, str):
+        field = f"{where}.{'name' if kind else 'type'}"
+        raise BadRequest(f"'{field}' is missing", code="missing_required_parameter", param=field)
+    refusals.leave_out(where)
     return None
 
 
 def _choose(chat: Json, choice: Any, refusals: Refusals) -> None:
-    if isinstance(choice, str):
+    """A call cannot be demanded where every tool was left out."""
+    if isinstance(choice, str) and ("tools" in chat or choice != "required"):
         chat["tool_choice"] = choice
     elif isinstance(choice, dict) and choice.get("type") in ("function", "custom"):
         kind = choice["type"]

@@ -87,3 +87,19 @@ def responses_usage(counts: Mapping[str, Any] | None) -> Json | None:
         "output_tokens_details": {"reasoning_tokens": wrote.get("reasoning_tokens") or 0},
         "total_tokens": counts.get("total_tokens") or prompt + completion,
     }
+
+
+def chat_usage(counts: Mapping[str, Any]) -> Json:
+    """The usage of a response in chat's words."""
+    prompt, completion = counts.get("input_tokens") or 0, counts.get("output_tokens") or 0
+    read, wrote = counts.get("input_tokens_details") or {}, counts.get("output_tokens_details") or {}
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": counts.get("total_tokens") or prompt + completion,
+        "prompt_tokens_details": {
+            "cached_tokens": read.get("cached_tokens") or 0,
+            "cache_write_tokens": read.get("cache_write_tokens") or 0,
+        },
+        "completion_tokens_details": {"reasoning_tokens": wrote.get("reasoning_tokens") or 0},
+    }

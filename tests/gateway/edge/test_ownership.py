@@ -84,6 +84,24 @@ def test_files_of_a_chat_are_found() -> None:
 
 
 @pytest.mark.parametrize(
+    ("named", "found"),
+    [
+        (
+            {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/ab-1"},
+            [Reference("files/ab-1")],
+        ),
+        ({"file_uri": "https://generativelanguage.googleapis.com/v1beta/files/a"}, [Reference("files/a")]),
+        ({"fileUri": "https://example.com/files/a"}, []),
+        ({"fileUri": "gs://bucket/files/a"}, []),
+    ],
+)
+def test_files_in_geminis_own_store_are_found(named: dict[str, str], found: list[Reference]) -> None:
+    body = orjson.dumps({"contents": [{"parts": [{"fileData": {"mimeType": "video/mp4", **named}}]}]})
+    assert files(body) == found
+    assert files(body.replace(b"fileUri", b"fileU\\u0072i").replace(b"file_uri", b"file_u\\u0072i")) == found
+
+
+@pytest.mark.parametrize(
     ("answer", "ids"),
     [
         ({"id": "a"}, ["a"]),

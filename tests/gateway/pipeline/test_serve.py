@@ -84,6 +84,18 @@ async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_pat
             assert counted in await running.metrics()
 
 
+async def test_a_provider_whose_account_is_empty_is_not_asked_again(tmp_path: Path) -> None:
+    spent = answer({"error": {"message": "no money", "type": "insufficient_quota", "code": None}}, 429)
+    async with Provider([spent]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.headers["x-gateway-attempts"]) == (200, "2")
+            response = await running.chat(model="mini")
+            assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_error")
+            assert "credential or account (status 429)" in response.json()["error"]["message"]
+            assert len(first.asked) == 2
+
+
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
     async with Provider([answer({}, 500)]) as first, Provider() as second:
         async with gateway(tmp_path, policies(first.url, second.url)) as running:

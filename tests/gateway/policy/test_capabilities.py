@@ -29,6 +29,10 @@ def part(kind: str) -> list[Any]:
     ]
 
 
+def gemini_part(media: str) -> list[Any]:
+    return [{"role": "user", "parts": [{"text": "see"}, {"inline_data": {"mime_type": media, "data": "J"}}]}]
+
+
 @pytest.mark.parametrize(
     ("call", "facts", "wish"),
     [
@@ -45,6 +49,30 @@ def part(kind: str) -> list[Any]:
         (asking(response_format={"type": "json_object"}), {"json_schema": False}, ""),
         (asking(output_config={"format": {"type": "json_schema"}}), {"json_schema": False}, "a JSON schema"),
         (asking(reasoning_effort="low"), {"reasoning": False}, "reasoning"),
+        (asking(reasoning_effort="none"), {"reasoning": False}, ""),
+        (asking(reasoning={"effort": "low"}), {"reasoning": False}, "reasoning"),
+        (asking(reasoning={"summary": "auto"}), {"reasoning": False}, ""),
+        (asking(thinking={"type": "adaptive"}), {"reasoning": False}, "reasoning"),
+        (asking(thinking={"type": "disabled"}), {"reasoning": False}, ""),
+        (asking(thinking="nonsense"), {"reasoning": False}, ""),
+        (
+            asking(generation_config={"thinking_config": {"thinking_budget": 9}}),
+            {"reasoning": False},
+            "reasoning",
+        ),
+        (asking(generationConfig={"thinkingConfig": {"thinkingBudget": 0}}), {"reasoning": False}, ""),
+        (asking(input=part("input_file")), {"documents": False}, "documents"),
+        (asking(input="hi"), {"documents": False}, ""),
+        (asking(contents=gemini_part("application/pdf")), {"documents": False}, "documents"),
+        (asking(contents=gemini_part("audio/wav")), {"audio": False}, "audio"),
+        (asking(contents=gemini_part("image/png")), {"audio": False, "documents": False}, ""),
+        (asking(text={"format": {"type": "json_schema"}}), {"json_schema": False}, "a JSON schema"),
+        (
+            asking(generationConfig={"responseSchema": {"type": "OBJECT"}}),
+            {"json_schema": False},
+            "a JSON schema",
+        ),
+        (asking(contents=[{"role": "model", "parts": []}]), {"prefill": False}, "a prefilled answer"),
         (asking(messages=[{"role": "assistant"}]), {"prefill": False}, "a prefilled answer"),
         (asking(messages=[{"role": "user"}]), {"prefill": False}, ""),
         (asking(Shape(input_tokens=9)), {"context": 8}, "9 tokens of input"),

@@ -1,6 +1,6 @@
 """Azure: three shapes of address, a key in a header of its own, or a token of Entra."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
@@ -38,6 +38,19 @@ def test_an_address_has_one_of_three_shapes(spec: dict[str, Any], path: str, ask
 
 def test_what_names_no_model_names_no_deployment() -> None:
     assert line("/images/generations", "", api_version="1") == "/openai/images/generations?api-version=1"
+
+
+def test_responses_are_spoken_where_the_policy_says_so_and_by_no_deployment() -> None:
+    ways: list[tuple[bool | Literal["only"] | None, str]] = [
+        (None, "openai.chat"), (True, "openai.responses"), ("only", "openai.responses"),
+    ]  # fmt: skip
+    for said, spoken in ways:
+        facts = AZURE.facts(AzureEndpoint(HOST, api_key="k", responses=said))
+        assert AZURE.speaks("openai.responses", "m", facts) == spoken
+        assert AZURE.speaks("openai.chat", "m", facts) == (
+            "openai.responses" if said == "only" else "openai.chat"
+        )
+    assert line("/responses", api_version="1") == "/openai/responses?api-version=1"
 
 
 def test_a_key_stands_in_azures_own_header_and_is_kept_from_errors() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.core.exchange import Call, Target, Upload
+from gateway.core.failure import Failure
 from gateway.providers.compatible import Compatible, Endpoint, Place, Tenant, parse_base_url
 from gateway.providers.registry import PROVIDERS
 
@@ -200,6 +201,19 @@ def test_organizations_and_projects_are_kept_from_errors() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "failure"),
+    [
+        (429, b'{"error": {"code": "insufficient_quota"}}', Failure.UNAUTHORIZED),
+        (429, b'{"error": {"type" : "credit_balance_exhausted"}}', Failure.UNAUTHORIZED),
+        (429, b'{"error": {"message": "insufficient_quota", "type": "tokens"}}', Failure.THROTTLED),
+        (400, b'{"error": {"code": "insufficient_quota"}}', Failure.REJECTED),
+    ],
+)
+def test_an_account_without_money_is_no_throttling(status: int, body: bytes, failure: Failure) -> None:
+    assert OPENAI.classify(status, body) is failure
+
+
 def test_anthropic_is_told_a_version_where_the_client_told_none() -> None:
     provider = PROVIDERS["anthropic"]
     target = Target("t", "p", "anthropic", "", "", provider.facts(provider.spec(api_key="key-of-ours")))
@@ -223,5 +237,10 @@ def test_responses_are_spoken_to_where_the_policy_or_the_provider_type_says_so()
         assert row.speaks("openai.responses", "m", facts) == ("openai.responses" if speaks else "openai.chat")
         assert row.speaks("openai.chat", "m", facts) == "openai.chat"
         assert row.speaks("anthropic.messages", "m", facts) == "openai.chat"
+    alone = COMPATIBLE.facts(Endpoint(URL, responses="only"))
+    for dialect in ("openai.responses", "openai.chat", "anthropic.messages", "gemini.generate"):
+        assert COMPATIBLE.speaks(dialect, "m", alone) == "openai.responses"
+    assert COMPATIBLE.speaks("openai.embeddings", "m", alone) == "openai.embeddings"
+    assert COMPATIBLE.speaks("gemini.embed", "m", alone) == "openai.chat"
     with pytest.raises(ValueError, match=r"^responses: "):
         Compatible(native="anthropic.messages").facts(Endpoint(URL, responses=True))

@@ -16,6 +16,12 @@ from gateway.providers.models import MODELS, known
         ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet"),
         ("command-r-plus-08-2024", "command-r-plus"),
         ("command-r7b-12-2024", "command-r7b"),
+        ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+        ("claude-opus-4@20250514", "claude-opus-4-20250514"),
+        ("claude-3-5-sonnet-v2@20241022", "claude-3-5-sonnet"),
+        ("models/gemini-2.5-flash", "gemini-2.5-flash"),
+        ("gemini-2.5-flash-image-preview", "gemini-2.5-flash-image"),
+        ("gemini-3-pro-preview", "gemini-3-pro"),
     ],
 )
 def test_a_model_is_found_by_the_longest_name_that_its_own_begins_with(model: str, entry: str) -> None:

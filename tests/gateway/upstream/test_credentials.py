@@ -153,6 +153,30 @@ async def test_a_renewal_that_fails_is_told_and_tried_again(monkeypatch: pytest.
         assert "no credential of test: it answered 500; next try in 0.02 s" in told[0]
 
 
+async def test_calls_that_were_refused_together_share_one_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "FRESH", 0.0)
+    async with Provider([token("a"), token("b"), answer({}, 500)]) as provider:
+        async with keeping(source := Endpoint(port_of(provider)), run=False) as (kept, _, _):
+            await kept.wait(source, CALL)
+            shown = kept.number(source)
+            assert await asyncio.gather(*(kept.renew(source, shown) for _ in range(20))) == [True] * 20
+            assert await kept.renew(source, shown), "one whose refusal comes late finds the new one"
+            current = kept.current(source, CALL)
+            assert current is not None
+            assert current.head.endswith(b"Bearer b\r\n")
+            assert not await kept.renew(source, kept.number(source)), "there is no other to be had"
+            assert not await kept.renew(Ready(), 0), "nor for who is not kept"
+            assert (kept.number(Ready()), len(provider.asked)) == (0, 3)
+
+
+async def test_what_is_refused_when_it_is_fresh_is_not_renewed() -> None:
+    async with Provider([token("a")]) as provider:
+        async with keeping(source := Endpoint(port_of(provider)), run=False) as (kept, _, _):
+            await kept.wait(source, CALL)
+            assert not await kept.renew(source, kept.number(source))
+            assert len(provider.asked) == 1
+
+
 async def test_a_call_that_gives_up_waiting_does_not_end_the_renewal_for_the_others() -> None:
     release = asyncio.Event()
 

@@ -9,6 +9,9 @@ from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Changes, Tap
+from gateway.wire.crossing import Crossing
+from gateway.wire.hub import ChatFront
+from gateway.wire.messages.back import MessagesBack
 from gateway.wire.registry import between
 from gateway.wire.sse import BadStream
 from tests.scripted import DONE, FINISH, USAGE, event, word
@@ -136,6 +139,75 @@ def test_a_refusal_keeps_the_providers_reason() -> None:
         TO_MESSAGES.refusal(429, b'{"error": {"type": "rate_limit_error", "message": "slow"}}')
     )
     assert told["error"] == {"message": "slow", "type": "rate_limit_error", "param": None, "code": None}
+
+
+# The names of what cannot be carried
+
+SEE = {"type": "text", "text": "see"}
+ODD_CALL = {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "function": {"arguments": "["}}]}
+
+
+@pytest.mark.parametrize(
+    ("front", "back", "payload", "field"),
+    [
+        ("openai.responses", "anthropic.messages",
+         {"instructions": "s", "input": [{"role": "user", "content": "a"}, {"role": "user", "content": [
+             {"type": "input_text", "text": "a"}, {"type": "input_audio", "input_audio": {"data": "a"}}]}]},
+         "input[1].content[1]"),
+        ("openai.responses", "anthropic.messages",
+         {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": "["}]}, "input[0]"),
+        ("openai.responses", "anthropic.messages", {"input": "a", "top_logprobs": 2}, "top_logprobs"),
+        ("openai.responses", "anthropic.messages", {"input": "a", "include": ["message.output_text.logprobs"]},
+         "include"),
+        ("openai.responses", "gemini.generate", {"input": "a", "reasoning": {"effort": "most"}}, "reasoning.effort"),
+        ("openai.responses", "gemini.generate",
+         {"input": "a", "tools": [{"type": "web_search"}, {"type": "custom", "name": "f"}]}, "tools[1]"),
+        ("gemini.generate", "anthropic.messages", {"contents": [{"parts": [{"text": "a"}, {"fileData": {
+            "mimeType": "video/mp4", "fileUri": "gs://a/b"}}]}]}, "contents[0].parts[1]"),
+        ("gemini.generate", "anthropic.messages", {"contents": [], "generationConfig": {"candidateCount": 2}},
+         "generationConfig.candidateCount"),
+        ("gemini.generate", "openai.chat", {"contents": [{"role": "odd", "parts": []}]}, "contents[0]"),
+        ("anthropic.messages", "gemini.generate", {"messages": [], "output_config": {"effort": "most"}},
+         "output_config.effort"),
+        ("anthropic.messages", "openai.chat", {"messages": [
+            {"role": "user", "content": "a"}, {"role": "user", "content": [SEE, {"type": "video"}]}]},
+         "messages.1.content.1"),
+        ("openai.chat", "anthropic.messages", {"messages": [{"role": "user", "content": "a"}, ODD_CALL]},
+         "messages[1].tool_calls[0].function.arguments"),
+    ],
+)  # fmt: skip
+def test_a_refusal_names_the_clients_own_field_as_its_api_writes_it(
+    front: str, back: str, payload: Any, field: str
+) -> None:
+    asked = Call("chat", front, "POST", "/", b"", {"model": "m", **payload}, "m", False)
+    with pytest.raises(BadRequest) as refused:
+        between(front, back).write(asked, Changes("m"))
+    assert refused.value.param == field
+    assert field in refused.value.message
+
+
+def test_a_refusal_that_names_no_field_stays_as_it_is() -> None:
+    class Closed(MessagesBack):
+        def from_chat(self, chat: Any, changes: Changes) -> Any:
+            raise BadRequest("closed on Sundays", code="closed")
+
+    with pytest.raises(BadRequest, match="closed on Sundays") as refused:
+        Crossing("anthropic.messages", ChatFront(), Closed()).write(call(), Changes("m"))
+    assert (refused.value.code, refused.value.param) == ("closed", None)
+
+
+def test_what_a_fallback_leaves_out_is_told_in_the_clients_words_whoever_has_no_place_for_it() -> None:
+    content = [SEE, {"type": "video"}, {"type": "document", "source": {"type": "text", "data": "d"}}]
+    payload = {"messages": [{"role": "user", "content": content}], "output_config": {"effort": "most"}}
+    tools = [{"type": "web_search_20250305", "name": "web_search"}]
+    asked = Call("chat", "anthropic.messages", "POST", "/", b"", payload | {"tools": tools}, "m", False)
+    dropped: list[str] = []
+    left_out: list[str] = []
+    between("anthropic.messages", "gemini.generate").write(
+        asked, Changes("m", dropped=dropped, left_out=left_out)
+    )
+    assert dropped == ["messages.0.content.1", "output_config.effort"]
+    assert left_out == ["tools.0"]
 
 
 # Calls of any shape

@@ -8,6 +8,7 @@ import pytest
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes, Quirks
 from gateway.wire.hub import ChatBack, ChatFront, ChatReader
+from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
 from tests.scripted import DONE, FINISH, event, word
 
@@ -33,7 +34,7 @@ def calls(*found: dict[str, Any]) -> bytes:
 
 def test_a_chat_call_is_the_house_language_already_but_an_object_of_its_own() -> None:
     payload = {"model": "m", "messages": []}
-    chat = FRONT.to_chat(payload)
+    chat = FRONT.to_chat(payload, Refusals("chat", None))
     assert chat == payload
     assert chat is not payload
 

@@ -194,7 +194,7 @@ def test_of_a_long_stream_one_event_alone_is_parsed(monkeypatch: pytest.MonkeyPa
         parsed.append(data)
         return orjson.loads(data)
 
-    monkeypatch.setattr(dialect, "_loads", loads)
+    monkeypatch.setattr(dialect, "loaded", loads)
     tap = SSE.tap({}, Usage(), withhold_usage=False)
     for _ in range(50):
         tap.feed(

@@ -4,6 +4,7 @@ import pytest
 
 from gateway.core.failure import BadRequest
 from gateway.wire.gemini.front import GeminiFront
+from gateway.wire.refusals import Refusals
 from gateway.wire.thoughts import packed
 
 FRONT = GeminiFront()
@@ -11,7 +12,7 @@ HI = {"contents": [{"parts": [{"text": "hi"}]}]}
 
 
 def chat(**asked: Any) -> dict[str, Any]:
-    return FRONT.to_chat(HI | asked)
+    return FRONT.to_chat(HI | asked, Refusals("chat", None))
 
 
 def messages(*contents: Any, **more: Any) -> list[dict[str, Any]]:

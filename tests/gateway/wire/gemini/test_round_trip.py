@@ -10,6 +10,7 @@ from gateway.wire.base import Changes
 from gateway.wire.gemini.back import GeminiBack
 from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.gemini.teller import GeminiTeller
+from gateway.wire.refusals import Refusals
 
 TEXT = st.text(min_size=1, max_size=20)
 NAME = st.sampled_from(["f", "g"])
@@ -108,7 +109,7 @@ FIELDS: dict[str, st.SearchStrategy[Any]] = {
 @given(chat=chats())
 def test_a_chat_call_comes_back_from_gemini_as_it_went(chat: dict[str, Any]) -> None:
     body = GeminiBack().from_chat({"model": "gemini-2.5-pro", **chat}, Changes("m"))
-    back = GeminiFront().to_chat(orjson.loads(orjson.dumps(body)))
+    back = GeminiFront().to_chat(orjson.loads(orjson.dumps(body)), Refusals("chat", None))
     if "tools" in chat and chat.get("tool_choice") not in (None, "auto", "none", "required"):
         chat["tools"] = chat["tools"][:1]  # of one that is chosen the others need not be known
     assert back == chat

@@ -165,7 +165,12 @@ def test_what_claude_signed_goes_back_and_what_others_signed_does_not() -> None:
         "role": "assistant",
         "content": "a",
         "refusal": "no",
-        "reasoning_details": [signed, hidden, {**signed, "format": "openai-responses-v1"}],
+        "reasoning_details": [
+            signed,
+            {**signed, "signature": ""},
+            hidden,
+            {**signed, "format": "openai-responses-v1"},
+        ],
         "other_blocks": [{"type": "server_tool_use", "id": "x"}],
         "function_call": {"name": "f", "arguments": "{}"},
     }

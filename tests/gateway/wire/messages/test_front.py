@@ -7,14 +7,21 @@ import pytest
 
 from gateway.core.failure import BadRequest
 from gateway.wire.messages.front import MessagesFront
+from gateway.wire.refusals import Refusals
 
 FRONT = MessagesFront()
 PNG = {"type": "base64", "media_type": "image/png", "data": "iVBO"}
+PDF = {"type": "document", "source": {**PNG, "media_type": "application/pdf"}}
+PDF_PART = {
+    "type": "file",
+    "file": {"filename": "document.pdf", "file_data": "data:application/pdf;base64,iVBO"},
+}
+SEARCH = {"type": "web_search_20250305", "name": "web_search"}
 PNG_PART = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBO"}}
 
 
 def chat(**payload: Any) -> dict[str, Any]:
-    return FRONT.to_chat({"model": "m", "messages": [], **payload})
+    return FRONT.to_chat({"model": "m", "messages": [], **payload}, Refusals("chat", None))
 
 
 def said(*content: Any, role: str = "user") -> list[dict[str, Any]]:
@@ -139,13 +146,58 @@ def test_documents_of_plain_text_are_text() -> None:
     ]
 
 
+def test_what_is_told_of_a_document_goes_before_it() -> None:
+    context = {"type": "text", "text": "of 1987"}
+    plain = {"type": "document", "title": "Minutes", "source": {"type": "text", "data": "words"}}
+    assert said([{**PDF, "context": "of 1987", "citations": {"enabled": False}}]) == [
+        {"role": "user", "content": [context, PDF_PART]}
+    ]
+    assert said([{**plain, "context": "of 1987"}]) == [
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "Minutes"}, context, {"type": "text", "text": "words"}],
+        }
+    ]
+
+
+def test_tools_that_anthropic_has_defined_are_left_out_and_told_of() -> None:
+    left_out: list[str] = []
+    asked = {"messages": [], "tools": [SEARCH, {"name": "f"}], "tool_choice": {"type": "auto"}}
+    made = FRONT.to_chat(asked, Refusals("chat", None, left_out))
+    assert (left_out, len(made["tools"]), made["tool_choice"]) == (["tools[0]"], 1, "auto")
+
+
+def test_before_a_fallback_what_cannot_be_carried_is_left_out_wherever_it_stands() -> None:
+    dropped: list[str] = []
+    picture = {"type": "image", "source": PNG}
+    asked = {
+        "container": "c",
+        "system": [picture],
+        "messages": [
+            {"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]},
+            {"role": "user", "content": [{"type": "odd"}, {"type": "text", "text": "hi"}]},
+            {"role": "assistant", "content": [{"type": "server_tool_use"}, {"type": "text", "text": "a"}]},
+        ],
+        "tools": [SEARCH, {"name": "f"}],
+        "tool_choice": {"type": "tool", "name": "web_search"},
+    }
+    made = FRONT.to_chat(asked, Refusals("chat", dropped, dropped))
+    assert made["messages"] == [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "a"}]
+    assert "tool_choice" not in made
+    assert dropped == [
+        "container", "system[0]", "messages[0].content[0]", "messages[1].content[0]", "messages[2].content[0]",
+        "tools[0]", "tool_choice",
+    ]  # fmt: skip
+
+
 def test_results_of_tools_come_before_the_words_and_their_pictures_with_them() -> None:
     shown = [{"type": "text", "text": "a"}, {"type": "image", "source": PNG}, {"type": "text", "text": "b"}]
     results = [{"type": "tool_result", "tool_use_id": "t1", "content": shown},
                {"type": "tool_result", "tool_use_id": "t2", "content": "c"},
-               {"type": "tool_result", "tool_use_id": "t3"}]  # fmt: skip
+               {"type": "tool_result", "tool_use_id": "t3", "is_error": True}]  # fmt: skip
     tools = [{"role": "tool", "tool_call_id": name, "content": text} for name, text in
              (("t1", "a\nb"), ("t2", "c"), ("t3", ""))]  # fmt: skip
+    tools[2]["is_error"] = True  # type: ignore[assignment]
     assert said([*results, {"type": "text", "text": "and?"}]) == [
         *tools,
         {"role": "user", "content": [PNG_PART, {"type": "text", "text": "and?"}]},
@@ -179,7 +231,10 @@ def test_what_the_assistant_said_thought_and_called() -> None:
     ("payload", "field"),
     [
         ({"mcp_servers": [{}]}, "mcp_servers"),
-        ({"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, "tools[0]"),
+        ({"tools": [SEARCH], "tool_choice": {"type": "any"}}, "tool_choice"),
+        ({"tools": [SEARCH, {"name": "f"}], "tool_choice": {"type": "tool", "name": "web_search"}}, "tool_choice"),
+        ({"messages": [{"role": "user", "content": [{**PDF, "citations": {"enabled": True}}]}]},
+         "messages[0].content[0].citations"),
         ({"tools": [{}]}, "tools[0]"),
         ({"system": [{"type": "image", "source": PNG}]}, "system[0]"),
         ({"messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}]},

@@ -161,6 +161,15 @@ def test_calls_that_come_interleaved_are_told_one_after_the_other() -> None:
     assert short(found) == ["0 tool_use t", "0 +{", "0 +}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
 
 
+def test_a_call_without_arguments_yet_is_not_taken_for_whole() -> None:
+    found = stream(
+        {"tool_calls": [call(0, "", "f", "t")]},
+        {"tool_calls": [call(1, "", "g", "u")]},
+        {"tool_calls": [call(0, "{}"), call(1, "{}")]},
+    )
+    assert short(found) == ["0 tool_use t", "0 +{}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
+
+
 def test_words_between_calls_lose_no_call() -> None:
     found = stream({"tool_calls": [call(0, "{", "f", "t"), call(1, "{}", "g", "u")]}, {"content": "a"})
     assert short(found) == [

@@ -26,7 +26,7 @@ CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"
 
 
 def chat(**payload: Any) -> Any:
-    return ResponsesFront().to_chat({"model": "m", "input": "hi", **payload})
+    return ResponsesFront().to_chat({"model": "m", "input": "hi", **payload}, Refusals("chat", None))
 
 
 def said(*items: Any) -> Any:
@@ -96,9 +96,9 @@ def test_what_chat_has_no_use_for_is_left_out() -> None:
         ({"include": "all"}, "include[0]"),
         ({"tools": {}}, "tools"),
         ({"input": [{**CALL, "arguments": {}}]}, "input[0].arguments"),
-        ({"tools": [1]}, "tools[0]"),
-        ({"tools": [{"type": "web_search"}]}, "tools[0]"),
-        ({"tools": [{"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}]}, "tools[0].tools[0]"),
+        ({"tools": [1]}, "tools[0].type"),
+        ({"tools": [{"type": "function"}]}, "tools[0].name"),
+        ({"tools": [{"type": "web_search"}], "tool_choice": "required"}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": {"type": "web_search"}}, "tool_choice"),
         ({"tools": [FUNCTION], "tool_choice": 1}, "tool_choice"),
     ],
@@ -208,11 +208,13 @@ def test_tools_of_namespaces_and_free_text_are_offered() -> None:
     assert asked["tool_choice"] == {"type": "function", "function": {"name": "n__f"}}
 
 
-def test_tools_that_a_fallback_cannot_offer_are_left_out_by_name() -> None:
-    dropped: list[str] = []
+def test_tools_that_a_provider_runs_itself_are_left_out_and_told_of() -> None:
+    within = {"type": "namespace", "name": "n", "tools": [{"type": "mcp"}]}
+    left_out: list[str] = []
     asked: dict[str, Any] = {}
-    set_tools(asked, {"tools": [{"type": "web_search"}, FUNCTION]}, Refusals("chat", dropped))
-    assert (dropped, len(asked["tools"])) == (["tools[0]"], 1)
+    refusals = Refusals("chat", None, left_out)
+    set_tools(asked, {"tools": [{"type": "web_search"}, FUNCTION, within]}, refusals)
+    assert (left_out, len(asked["tools"])) == (["tools[0]", "tools[2].tools[0]"], 1)
 
 
 def test_allowed_tools_are_the_only_ones_offered() -> None:
@@ -256,7 +258,7 @@ FIELDS = st.sampled_from(["input", "tools", "tool_choice", "text", "reasoning", 
 @given(st.dictionaries(FIELDS, JSON))
 def test_nonsense_is_refused_and_never_breaks_the_gateway(payload: dict[str, Any]) -> None:
     try:
-        ResponsesFront().to_chat(payload)
+        ResponsesFront().to_chat(payload, Refusals("chat", None))
         ResponsesTeller(payload, 1, "i")
         listed(payload.get("input"), "i")
     except BadRequest as refused:
@@ -285,9 +287,8 @@ def test_what_is_told_of_an_answer_comes_back_as_the_same_message(
     if made:
         message["tool_calls"] = made
     response = ResponsesTeller({"model": "m"}, 1, "i").whole({"choices": [{"message": message}]})
-    back = ResponsesFront().to_chat({"input": [{"role": "user", "content": "q"}, *response["output"]]})[
-        "messages"
-    ][1:]
+    asked = {"input": [{"role": "user", "content": "q"}, *response["output"]]}
+    back = ResponsesFront().to_chat(asked, Refusals("chat", None))["messages"][1:]
     if not (thought or text or made):
         assert back == []
         return

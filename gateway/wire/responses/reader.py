@@ -1,0 +1,154 @@
+"""Responses' stream as chat chunks."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import orjson
+
+from gateway.wire import sse
+from gateway.wire.crossing import Json, Piece
+from gateway.wire.responses.words import chat_usage, finish, unseal
+
+_CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
+_TOLD_BIT_BY_BIT = frozenset({"message", "reasoning", *_CALLS})
+
+
+class ResponsesReader:
+    """What an item says comes bit by bit; of items that chat has no word for, each comes whole at its end."""
+
+    def __init__(self) -> None:
+        self._splitter = sse.Splitter()
+        self._calls: dict[Any, int] = {}  # the index in chat of the call at a place of the output
+        self._given: set[Any] = set()  # places of calls that were given something
+        self._thinks = False  # whether the open thought has said something
+        self.finished = False
+
+    def feed(self, chunk: bytes) -> Sequence[Piece]:
+        return self._read(self._splitter.feed(chunk))
+
+    def rest(self) -> Sequence[Piece]:
+        return self._read(self._splitter.rest())
+
+    def _read(self, block: bytes) -> list[Piece]:
+        found: list[Piece] = []
+        for event in sse.events(block):
+            data = sse.data(event).strip()
+            if data and data != b"[DONE]":
+                found += self._pieces(_object(data))
+        return found
+
+    def _pieces(self, event: Json) -> list[Piece]:
+        match event.get("type"):
+            case "response.output_text.delta":
+                logprobs = {"content": event["logprobs"], "refusal": None} if event.get("logprobs") else None
+                return [_piece({"content": event["delta"]}, logprobs=logprobs)]
+            case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
+                return self._fragment(event)
+            case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
+                self._thinks = True
+                return [_piece({"reasoning_content": event["delta"]})]
+            case "response.reasoning_summary_part.added" if self._thinks:
+                return [_piece({"reasoning_content": "\n\n"})]
+            case "response.refusal.delta":
+                return [_piece({"refusal": event["delta"]})]
+            case "response.output_text.annotation.added":
+                return [_piece({"annotations": [annotated(event["annotation"])]})]
+            case "response.output_item.added":
+                return self._begun(event["output_index"], event["item"])
+            case "response.output_item.done":
+                return self._done(event["output_index"], event["item"])
+        return self._of_the_whole(event)
+
+    def _of_the_whole(self, event: Json) -> list[Piece]:
+        response = event.get("response") or {}
+        match event.get("type"):
+            case "response.created":
+                head = {"id": response.get("id", ""), "model": response.get("model", "")}
+                return [{**head, **_piece({"role": "assistant", "content": ""})}]
+            case "response.completed" | "response.incomplete":
+                self.finished = True
+                usage = response.get("usage")
+                last = {"choices": [], "usage": chat_usage(usage)} if isinstance(usage, dict) else None
+                return [_piece({}, finish(response)), *([last] if last else [])]
+            case "response.failed" | "error":
+                error = response.get("error") or event.get("error") or event
+                named = {"message": str(error.get("message") or ""), "code": error.get("code")}
+                return [{"error": {**named, "type": _TYPES.get(str(error.get("code")), "api_error")}}]
+        return []  # an event that says again what was said, or one that came after this was written
+
+    def _begun(self, place: int, item: Json) -> list[Piece]:
+        if item.get("type") == "reasoning":
+            self._thinks = False
+        if item.get("type") not in _CALLS:
+            return []
+        kind, field = _CALLS[item["type"]]
+        index = self._calls[place] = len(self._calls)
+        if given := item.get(field) or "":
+            self._given.add(place)
+        named = {"name": item.get("name", ""), field: given}
+        call: Json = {"index": index, "id": item.get("call_id", ""), "type": kind, kind: named}
+        return [_piece({"tool_calls": [call]})]
+
+    def _fragment(self, event: Json) -> list[Piece]:
+        kind, field = _CALLS["function_call" if "arguments" in event["type"] else "custom_tool_call"]
+        place = event["output_index"]
+        self._given.add(place)
+        call: Json = {"index": self._calls[place], kind: {field: event["delta"]}}
+        return [_piece({"tool_calls": [call]})]
+
+    def _done(self, place: int, item: Json) -> list[Piece]:
+        """What of an item was not told before: calls whose words come at once, signatures, items of other kinds."""
+        kind = item.get("type")
+        if kind not in _TOLD_BIT_BY_BIT:
+            return [_piece({"other_blocks": [item]})]
+        if kind == "reasoning":
+            return self._thought(item)
+        if kind == "message":
+            return []
+        name, field = _CALLS[kind]
+        found = self._begun(place, item) if place not in self._calls else []
+        if place not in self._given and item.get(field):
+            found.append(_piece({"tool_calls": [{"index": self._calls[place], name: {field: item[field]}}]}))
+        return found
+
+    def _thought(self, item: Json) -> list[Piece]:
+        words, details = thought_of(item)
+        if self._thinks:  # what was told as it came is not told again with its signature
+            words, details = "", [{**one, "text": ""} if "text" in one else one for one in details]
+        self._thinks = False
+        delta: Json = {"reasoning_content": words} if words else {}
+        delta |= {"reasoning_details": details} if details else {}
+        return [_piece(delta)] if delta else []
+
+
+_TYPES = {"rate_limit_exceeded": "rate_limit_error", "server_is_overloaded": "overloaded_error"}
+
+
+def annotated(annotation: Any) -> Any:
+    """An annotation as chat writes it: what it says in a member named as its type."""
+    kind = annotation.get("type") if isinstance(annotation, dict) else None
+    if kind != "url_citation":
+        return annotation
+    return {"type": kind, kind: {name: value for name, value in annotation.items() if name != "type"}}
+
+
+def thought_of(item: Json) -> tuple[str, list[Json]]:
+    """(words, `reasoning_details`) of a whole thought. What is encrypted goes back as it came."""
+    parts = [*(item.get("content") or []), *(item.get("summary") or [])]
+    words = "\n\n".join(str(part.get("text") or "") for part in parts)
+    details = unseal(item["encrypted_content"], item.get("id") or "") if item.get("encrypted_content") else []
+    return words, [{**detail, "index": place} for place, detail in enumerate(details)]
+
+
+def _piece(delta: Json, reason: str | None = None, logprobs: Json | None = None) -> Json:
+    return {"choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]}
+
+
+def _object(data: bytes) -> Json:
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise sse.BadStream("an event is not valid JSON") from None
+    if not isinstance(event, dict):
+        raise sse.BadStream("an event is no object")
+    return event

@@ -1,0 +1,111 @@
+"""A call that some targets have no words for: it goes where all of it can be carried, and only else with less."""
+
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.running import ACCESS, Running, gateway
+from tests.scripted import CHAT, Provider, answer
+
+HI = {"role": "user", "content": "hi"}
+MESSAGE = {
+    "id": "m1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "end_turn",
+    "content": [{"type": "text", "text": "hello"}], "usage": {"input_tokens": 7, "output_tokens": 3},
+}  # fmt: skip
+DOWN = answer({"error": {"message": "down", "type": "api_error"}}, 500)
+ODD_FOR_CLAUDE = {"model": "m", "messages": [HI], "logit_bias": {"1": 1}}
+CITED = {"type": "document", "source": {"type": "text", "data": "d"}, "citations": {"enabled": True}}
+ODD_FOR_CHAT = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": [CITED]}]}
+
+
+def papers(claude: Provider, chat: Provider, *order: str) -> str:
+    targets = ", ".join(f"{{provider: {name}}}" for name in order)
+    return f"""
+kind: providers
+providers:
+  claude: {{type: anthropic, base_url: "{claude.url.removesuffix("/v1")}", api_key: k}}
+  chat: {{type: compatible, base_url: "{chat.url}"}}
+---
+kind: models
+models: {{m: {{targets: [{targets}]}}}}
+---
+{ACCESS}
+"""
+
+
+async def post(running: Running, path: str, body: Any) -> httpx.Response:
+    async with running.client() as client:
+        return await client.post(path, json=body)
+
+
+async def test_a_target_that_cannot_carry_a_field_is_passed_over_where_another_can(tmp_path: Path) -> None:
+    async with Provider([answer(MESSAGE)]) as claude, Provider([answer(CHAT)]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "claude", "chat")) as running:
+            came = await post(running, "/v1/chat/completions", ODD_FOR_CLAUDE)
+            assert (came.status_code, came.headers["x-gateway-target"]) == (200, "chat/m")
+            assert came.headers["x-gateway-attempts"] == "1"
+            assert "x-gateway-dropped" not in came.headers
+            assert (claude.asked, chat.asked[0].json["logit_bias"]) == ([], {"1": 1})
+
+
+async def test_a_target_passed_over_is_the_last_resort_and_goes_without_the_field(tmp_path: Path) -> None:
+    async with Provider([answer(MESSAGE)]) as claude, Provider([DOWN]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "claude", "chat")) as running:
+            came = await post(running, "/v1/chat/completions", ODD_FOR_CLAUDE)
+            assert (came.status_code, came.headers["x-gateway-target"]) == (200, "claude/m")
+            assert came.headers["x-gateway-dropped"] == "logit_bias"
+            assert (len(chat.asked), len(claude.asked)) == (2, 1)
+
+
+async def test_a_field_of_the_clients_own_dialect_is_dropped_before_a_fallback(tmp_path: Path) -> None:
+    async with Provider([DOWN]) as claude, Provider([answer(CHAT)]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "claude", "chat")) as running:
+            came = await post(running, "/v1/messages", ODD_FOR_CHAT)
+            assert came.status_code == 200, came.text
+            assert came.headers["x-gateway-dropped"] == "messages.0.content.0.citations"
+            assert chat.asked[0].json["messages"] == [{"role": "user", "content": "d"}]
+
+
+@pytest.mark.parametrize(
+    ("order", "path", "body", "field"),
+    [
+        (["claude"], "/v1/chat/completions", ODD_FOR_CLAUDE, "logit_bias"),
+        (["chat", "chat"], "/v1/messages", ODD_FOR_CHAT, "messages.0.content.0.citations"),
+    ],
+)
+async def test_what_no_target_can_carry_is_refused_by_name_and_nobody_is_asked(
+    tmp_path: Path, order: list[str], path: str, body: Any, field: str
+) -> None:
+    async with Provider([answer(MESSAGE)]) as claude, Provider([answer(CHAT)]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, *order)) as running:
+            came = await post(running, path, body)
+            assert (came.status_code, came.headers["x-gateway-attempts"]) == (400, "0")
+            message = came.json()["error"]["message"]
+            assert message.startswith(f"'{field}' cannot be carried")
+            assert message.endswith(f"(target {order[0]}/m)")
+            assert claude.asked == chat.asked == []
+            assert (await running.usage())["total"]["calls"] == 0
+
+
+async def test_where_nothing_would_be_left_of_a_call_the_failure_before_is_told(tmp_path: Path) -> None:
+    odd = {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "function": {"arguments": "["}}]}
+    async with Provider([answer(MESSAGE)]) as claude, Provider([DOWN]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "chat", "claude")) as running:
+            came = await post(running, "/v1/chat/completions", {"model": "m", "messages": [HI, odd]})
+            assert (came.status_code, came.json()["error"]["message"]) == (500, "down")
+            assert claude.asked == []
+            for _ in range(4):  # until the breaker of the one that could is open
+                came = await post(running, "/v1/chat/completions", {"model": "m", "messages": [HI, odd]})
+            assert (came.status_code, came.json()["error"]["code"]) == (503, "no_target")
+
+
+async def test_tools_that_a_provider_runs_itself_are_left_out_and_the_call_is_served(tmp_path: Path) -> None:
+    tools = [{"type": "web_search"}, {"type": "function", "name": "f", "parameters": {"type": "object"}}]
+    async with Provider([answer(MESSAGE)]) as claude, Provider([answer(CHAT)]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "chat")) as running:
+            came = await post(running, "/v1/responses", {"model": "m", "input": "hi", "tools": tools})
+            assert came.status_code == 200, came.text
+            assert came.headers["x-gateway-dropped"] == "tools[0]"
+            assert [tool["function"]["name"] for tool in chat.asked[0].json["tools"]] == ["f"]

@@ -1,0 +1,149 @@
+"""Responses' stream as chat chunks."""
+
+from typing import Any
+
+import orjson
+import pytest
+
+from gateway.wire.responses.reader import ResponsesReader
+from gateway.wire.responses.words import seal
+from gateway.wire.sse import BadStream
+
+
+def event(kind: str, **more: Any) -> bytes:
+    name = kind if kind == "error" else f"response.{kind}"
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps({"type": name, **more}))
+
+
+def read(*events: bytes) -> tuple[list[Any], ResponsesReader]:
+    reader = ResponsesReader()
+    return [piece for one in events for piece in reader.feed(one)], reader
+
+
+def deltas(*events: bytes) -> list[Any]:
+    return [piece["choices"][0]["delta"] for piece in read(*events)[0]]
+
+
+def item(kind: str, place: int = 0, **more: Any) -> dict[str, Any]:
+    return {"output_index": place, "item": {"type": kind, "id": f"i{place}", **more}}
+
+
+def test_a_stream_begins_with_its_head_and_ends_with_its_reason_and_usage() -> None:
+    usage = {"input_tokens": 7, "output_tokens": 3}
+    pieces, reader = read(
+        event("created", response={"id": "resp_1", "model": "m"}),
+        event("in_progress", response={}),
+        event("output_text.delta", delta="hel", logprobs=[]),
+        event("output_text.delta", delta="lo", logprobs=[{"token": "lo"}]),
+        event("completed", response={"status": "completed", "output": [], "usage": usage}),
+    )
+    assert (pieces[0]["id"], pieces[0]["model"]) == ("resp_1", "m")
+    assert [one["choices"][0]["delta"].get("content") for one in pieces[:3]] == ["", "hel", "lo"]
+    assert pieces[2]["choices"][0]["logprobs"] == {"content": [{"token": "lo"}], "refusal": None}
+    assert pieces[3]["choices"][0]["finish_reason"] == "stop"
+    assert (pieces[4]["choices"], pieces[4]["usage"]["total_tokens"]) == ([], 10)
+    assert (reader.finished, list(reader.feed(b"data: [DONE]\n\n"))) == (True, [])
+
+
+def test_an_end_without_usage_or_blank_line_is_an_end() -> None:
+    last = event("incomplete", response={"incomplete_details": {"reason": "content_filter"}})
+    reader = ResponsesReader()
+    assert list(reader.feed(last[:-1])) == []
+    [piece] = reader.rest()
+    assert piece["choices"][0]["finish_reason"] == "content_filter"
+    assert reader.finished
+
+
+def test_calls_come_bit_by_bit_by_their_place_and_those_at_once_are_not_lost() -> None:
+    told = deltas(
+        event("output_item.added", **item("function_call", 1, call_id="c1", name="f", arguments="")),
+        event("output_item.added", **item("function_call", 2, call_id="c2", name="g", arguments="")),
+        event("function_call_arguments.delta", output_index=2, delta="{}"),
+        event("function_call_arguments.delta", output_index=1, delta='{"x":'),
+        event("function_call_arguments.delta", output_index=1, delta="1}"),
+        event("output_item.done", **item("function_call", 1, call_id="c1", name="f", arguments='{"x":1}')),
+        event("output_item.done", **item("function_call", 2, call_id="c2", name="g", arguments="{}")),
+        event("output_item.added", **item("custom_tool_call", 3, call_id="c3", name="h")),
+        event("custom_tool_call_input.delta", output_index=3, delta="raw"),
+        event("output_item.added", **item("function_call", 4, call_id="c4", name="k")),
+        event("output_item.done", **item("function_call", 4, call_id="c4", name="k", arguments="{}")),
+        event("output_item.done", **item("function_call", 5, call_id="c5", name="l", arguments="{}")),
+    )
+    calls = [one["tool_calls"][0] for one in told]
+    assert [(one["index"], one.get("id")) for one in calls] == [
+        (0, "c1"), (1, "c2"), (1, None), (0, None), (0, None), (2, "c3"), (2, None), (3, "c4"), (3, None), (4, "c5"),
+    ]  # fmt: skip
+    given = dict.fromkeys(range(5), "")
+    for call in calls:
+        given[call["index"]] += (call.get("function") or {}).get("arguments", "")
+    assert given == {0: '{"x":1}', 1: "{}", 2: "", 3: "{}", 4: "{}"}
+    assert calls[6]["custom"] == {"input": "raw"}
+
+
+def test_thoughts_come_as_they_are_told_and_what_is_encrypted_at_their_end() -> None:
+    summary = [{"type": "summary_text", "text": text} for text in ("hm", "so")]
+    told = deltas(
+        event("output_item.added", **item("reasoning")),
+        event("reasoning_summary_part.added", summary_index=0),
+        event("reasoning_summary_text.delta", delta="hm"),
+        event("reasoning_summary_part.added", summary_index=1),
+        event("reasoning_summary_text.delta", delta="so"),
+        event("output_item.done", **item("reasoning", summary=summary, encrypted_content="gAAA")),
+        event("output_item.done", **item("reasoning", 1, summary=summary[:1])),
+        event("output_item.done", **item("reasoning", 2, summary=[])),
+    )
+    thoughts = [one.get("reasoning_content") for one in told]
+    assert thoughts == ["hm", "\n\n", "so", None, "hm"]
+    assert told[3]["reasoning_details"] == [
+        {
+            "type": "reasoning.encrypted",
+            "data": "gAAA",
+            "format": "openai-responses-v1",
+            "id": "i0",
+            "index": 0,
+        }
+    ]
+
+
+def test_what_another_gateway_sealed_is_told_once_with_its_signature() -> None:
+    detail = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1"}
+    told = deltas(
+        event("reasoning_text.delta", delta="hm"),
+        event("output_item.done", **item("reasoning", summary=[], encrypted_content=seal([detail]))),
+    )
+    assert told == [{"reasoning_content": "hm"}, {"reasoning_details": [{**detail, "text": "", "index": 0}]}]
+
+
+def test_refusals_citations_and_items_nobody_here_knows() -> None:
+    citation = {"type": "url_citation", "url": "https://a"}
+    told = deltas(
+        event("refusal.delta", delta="no"),
+        event("output_text.annotation.added", annotation=citation),
+        event("output_item.added", **item("web_search_call")),
+        event("output_item.done", **item("web_search_call", status="completed")),
+        event("output_item.done", **item("message", 1)),
+    )
+    assert told == [
+        {"refusal": "no"},
+        {"annotations": [{"type": "url_citation", "url_citation": {"url": "https://a"}}]},
+        {"other_blocks": [{"type": "web_search_call", "id": "i0", "status": "completed"}]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "error"),
+    [
+        (event("failed", response={"error": {"code": "rate_limit_exceeded", "message": "slow"}}),
+         {"message": "slow", "code": "rate_limit_exceeded", "type": "rate_limit_error"}),
+        (event("error", code="x", message="down"), {"message": "down", "code": "x", "type": "api_error"}),
+        (event("error", error={"message": "down"}), {"message": "down", "code": None, "type": "api_error"}),
+    ],
+)  # fmt: skip
+def test_an_error_is_told_as_one(told: bytes, error: dict[str, Any]) -> None:
+    assert read(told)[0] == [{"error": error}]
+
+
+@pytest.mark.parametrize("told", [b"data: {\n\n", b"data: [1]\n\n"])
+def test_what_is_no_event_breaks_the_stream(told: bytes) -> None:
+    with pytest.raises(BadStream):
+        read(told)
