@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from loadtests import generator
+from loadtests import generator, nonsense
 from loadtests.bench import body
 from loadtests.children import KEY, Gateway, Stage, until
 
@@ -178,6 +178,23 @@ def redis_gone(stage: Stage, seconds: float) -> Verdict:
     )
 
 
+def bad_input(stage: Stage, seconds: float) -> Verdict:
+    """What means nothing is a 4xx within 50 ms and reaches nobody, and the next call is well."""
+    gateway = stage.gateway(stage.policies())
+
+    async def scene() -> list[nonsense.Told]:
+        said = nonsense.requests(gateway.port)
+        return [await nonsense.say(gateway.port, name, raw, 20) for name, raw in said]
+
+    told = uvloop.run(scene())
+    reached = stage.stats()["requests"]
+    well = uvloop.run(generator.saturate(gateway.port, _request(gateway, "now"), 1, 0.1)).failed == 0
+    held = well and not reached and all(one.worst_ms < 50 for one in told)
+    held = held and all(400 <= status < 500 for one in told for status in one.statuses)
+    rows = "; ".join(f"{one.name}: {sorted(one.statuses)} {one.worst_ms} ms" for one in told)
+    return held, f"worst of 20 each: {rows}; upstream saw {reached}"
+
+
 def _request(gateway: Gateway, model: str, *, stream: bool = False) -> bytes:
     return generator.request_bytes(gateway.port, PATH, body(model, stream), KEY)
 
@@ -196,6 +213,7 @@ def _idle(gateway: Gateway) -> int:
 
 
 DRILLS: dict[str, Callable[[Stage, float], Any]] = {
+    "bad-input": bad_input,
     "exact": exact,
     "hangups": hang_ups,
     "kill9": kill9,

@@ -1,5 +1,7 @@
 """What every test may ask for."""
 
+import os
+
 import pytest
 from hypothesis import settings
 
@@ -7,6 +9,8 @@ pytest_plugins = ["tests.redis_server"]
 
 settings.register_profile("house", deadline=None)  # a machine that is busy makes no property wrong
 settings.load_profile("house")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two processes would get in each other's way
 
 
 @pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
