@@ -22,7 +22,7 @@ run: $(STAMPS)/local ## start the gateway with the bundled local model; prints a
 
 test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all of them
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -1,11 +1,14 @@
 """What every test may ask for."""
 
 import os
+from typing import Any
 
 import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.redis_server"]
+WITHOUT_STACK = {"tests/deploy/test_wheel.py", "tests/deploy/test_image.py"}
 
 settings.register_profile("house", deadline=None)  # a machine that is busy makes no property wrong
 settings.load_profile("house")
@@ -13,9 +16,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two processes would get in each other's way
 
 
-@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where two processes share the tests, each file is one's alone, and so is all that needs the stack."""
-    for item in items:
-        needs_stack = "stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("stack" if needs_stack else str(item.path)))
+class ByFile(LoadScopeScheduling):
+    """Each file is one process's alone, and so are all files that need the stack: it takes long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "the stack" if file.startswith("tests/deploy/") and file not in WITHOUT_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)
