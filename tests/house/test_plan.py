@@ -12,6 +12,14 @@ MOST_LINES = 300
 # What is longer, because its parts are one story; a second noun in it would be a file of its own.
 LONG = {"gateway/pipeline/attempts.py"}
 
+# Tests of what no single file does: they go through a whole room, or the whole program.
+ACROSS = {
+    "tests/gateway/app/test_serve.py",
+    "tests/gateway/edge/test_attacks.py",
+    "tests/gateway/pipeline/test_affinity.py",
+    "tests/gateway/wire/gemini/test_round_trip.py",
+}
+
 # Code without a test file of its own name, and where it is tried instead: it is the inside of what is tried there, or
 # can be seen through it alone.
 TRIED_BY = {
@@ -29,7 +37,6 @@ TRIED_BY = {
     "gateway/app/run.py": "tests/gateway/app/test_serve.py",
     "gateway/app/worker.py": "tests/gateway/app/test_serve.py",
     "gateway/cli/client.py": "tests/gateway/cli/test_keys.py",
-    "gateway/cli/serve.py": "tests/gateway/app/test_serve.py",
     "gateway/cli/usage.py": "tests/gateway/cli/test_keys.py",
     "gateway/config/bench.py": "tests/gateway/config/test_compile.py",
     "gateway/config/schema.py": "tests/contract/test_policy_fields.py",
@@ -93,10 +100,11 @@ def test_no_exception_outlives_its_reason() -> None:
 
 def test_every_mirrored_test_has_a_file_to_try() -> None:
     tests = sorted((ROOT / "tests/gateway").rglob("test_*.py"))
-    mirrored = {path.relative_to(ROOT / "tests").with_name(path.name.removeprefix("test_")) for path in tests}
-    others = {str(path) for path in mirrored if not (ROOT / path).exists()}
-    # A round trip is through two files, an attack through the whole edge, `serve` through the whole program.
-    assert others <= {"gateway/wire/gemini/round_trip.py", "gateway/edge/attacks.py", "gateway/app/serve.py"}
+    files = {
+        path: path.relative_to(ROOT / "tests").with_name(path.name.removeprefix("test_")) for path in tests
+    }
+    lonely = {path.relative_to(ROOT).as_posix() for path, file in files.items() if not (ROOT / file).exists()}
+    assert lonely == ACROSS
 
 
 @pytest.mark.parametrize("path", code("gateway", "local_backend", "loadtests"))
