@@ -23,7 +23,7 @@ run: $(STAMPS)/local ## start the gateway with the bundled local model; prints a
 test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all of them
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(STAMPS)/node || true
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 	$(BIN)/ruff format --check .

@@ -1,9 +1,11 @@
 """Fault drills: one fault each, and what must hold. Bounded in time and number; each prints its verdict."""
 
+import asyncio
 import signal
 import sqlite3
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from loadtests import generator
+from loadtests import generator, nonsense
 from loadtests.bench import body
 from loadtests.children import KEY, Gateway, Stage, until
 
@@ -65,58 +67,70 @@ def exact(stage: Stage, seconds: float) -> Verdict:
 
 
 def reload(stage: Stage, seconds: float) -> Verdict:
-    """Policies rewritten every second under load: no call fails."""
-    import asyncio
-
+    """A route and a limit that change together, rewritten every second under load: no call fails, and what each
+    is told of both comes out of one and the same edit."""
     policies = stage.policies()
-    gateway = stage.gateway(policies)
     file = policies / "gateway.yaml"
     text = file.read_text()
+    file.write_text(_edited(text, 0))
+    gateway = stage.gateway(policies)
     duration = seconds or 60.0
-    versions: set[str] = set()
 
     async def rewrite() -> None:
-        for number in range(int(duration)):
-            file.write_text(f"{text}\n# edit {number}\n")
+        for number in range(1, int(duration)):
             await asyncio.sleep(1)
-            versions.add(gateway.admin("/admin/v1/policies")["version"])
+            file.write_text(_edited(text, number))
 
-    async def both() -> generator.Result:
-        result, _ = await asyncio.gather(
-            generator.constant_rate(gateway.port, _request(gateway, "now"), 300, duration), rewrite()
-        )
-        return result
+    async def both() -> list[generator.Head]:
+        heads = generator.heads(gateway.port, _request(gateway, "now"), 4, duration)
+        found, _ = await asyncio.gather(heads, rewrite())
+        return found
 
-    result = uvloop.run(both())
-    held = result.failed == 0 and len(versions) >= int(duration) * 0.8
-    return held, f"{result.requests} calls, {result.failed} failed, {len(versions)} policy sets seen"
+    found = uvloop.run(both())
+    failed = sum(status != 200 for status, _ in found)
+    told = {tuple(head.get(name, b"") for name in _OF_AN_EDIT) for _, head in found}
+    routes, limits, versions = (len(set(one)) for one in zip(*told, strict=True))
+    torn = [one for one in told if int(one[0].rpartition(b"-")[2]) != int(one[1]) - _MANY]
+    held = not failed and not torn and len(told) == routes == limits == versions >= duration * 0.8
+    return (
+        held,
+        f"{len(found)} calls, {failed} failed, {len(torn)} saw half an edit, {versions} policy sets seen",
+    )
+
+
+_MANY = 100_000_000  # calls a minute
+_OF_AN_EDIT = (b"x-gateway-target", b"x-ratelimit-limit-requests", b"x-gateway-policies")
+
+
+def _edited(text: str, number: int) -> str:
+    target = text.replace("{provider: fake}", f"{{provider: fake, model: edit-{number}}}")
+    return target.replace(f"limit: {_MANY},", f"limit: {_MANY + number},")
 
 
 def sigterm(stage: Stage, seconds: float) -> Verdict:
-    """SIGTERM under load: every accepted call is answered, exit code 0 within the drain time."""
-    import asyncio
-
+    """SIGTERM under load, plain and streamed: every accepted call is answered, exit code 0 within the drain time."""
     gateway = stage.gateway(stage.policies(), {"GATEWAY_DRAIN_TIMEOUT": "10s"})
 
-    async def scene() -> tuple[generator.Streamed, float]:
-        request = _request(gateway, "sse-100-20", stream=True)
-        streaming = asyncio.ensure_future(generator.streams(gateway.port, request, 200))
-        await asyncio.sleep(1.3)
+    async def scene() -> tuple[generator.Streamed, Counter[str], float]:
+        stream, plain = _request(gateway, "sse-100-20", stream=True), _request(gateway, "slow-20")
+        streaming = asyncio.ensure_future(generator.streams(gateway.port, stream, 200, opening=0.5))
+        asking = asyncio.ensure_future(generator.until_closed(gateway.port, plain, 64))
+        await until(lambda: stage.stats()["streams"] == 200, 5)
         gateway.process.signal(signal.SIGTERM)
         start = time.perf_counter()
-        return await streaming, start
+        return await streaming, await asking, start
 
-    streamed, start = uvloop.run(scene())
+    streamed, kinds, start = uvloop.run(scene())
     code = gateway.process.wait(15)
     took = time.perf_counter() - start
-    held = streamed.whole == streamed.streams and code == 0
-    return held, f"{streamed.whole} of {streamed.streams} streams whole, exit code {code} after {took:.1f} s"
+    upstream = stage.stats()["requests"]
+    held = streamed.whole == streamed.streams and code == 0 and upstream == kinds["200"] + streamed.whole
+    told = f"{streamed.whole} of {streamed.streams} streams whole; plain calls: {dict(kinds)}; "
+    return held, told + f"upstream saw {upstream}, exit code {code} after {took:.1f} s"
 
 
 def kill9(stage: Stage, seconds: float) -> Verdict:
     """kill -9 under load: after a restart the ledger has each call the upstream saw, once."""
-    import asyncio
-
     policies = stage.policies()
     first = stage.gateway(policies)
 
@@ -144,8 +158,6 @@ def kill9(stage: Stage, seconds: float) -> Verdict:
 
 def redis_gone(stage: Stage, seconds: float) -> Verdict:
     """Redis stops answering in the middle: no call fails, none waits longer than 50 ms for it."""
-    import asyncio
-
     process, url = stage.redis()
     gateway = stage.gateway(stage.policies(), {"GATEWAY_REDIS_URL": url})
 
@@ -166,6 +178,23 @@ def redis_gone(stage: Stage, seconds: float) -> Verdict:
     )
 
 
+def bad_input(stage: Stage, seconds: float) -> Verdict:
+    """What means nothing is a 4xx within 50 ms and reaches nobody, and the next call is well."""
+    gateway = stage.gateway(stage.policies())
+
+    async def scene() -> list[nonsense.Told]:
+        said = nonsense.requests(gateway.port)
+        return [await nonsense.say(gateway.port, name, raw, 20) for name, raw in said]
+
+    told = uvloop.run(scene())
+    reached = stage.stats()["requests"]
+    well = uvloop.run(generator.saturate(gateway.port, _request(gateway, "now"), 1, 0.1)).failed == 0
+    held = well and not reached and all(one.worst_ms < 50 for one in told)
+    held = held and all(400 <= status < 500 for one in told for status in one.statuses)
+    rows = "; ".join(f"{one.name}: {sorted(one.statuses)} {one.worst_ms} ms" for one in told)
+    return held, f"worst of 20 each: {rows}; upstream saw {reached}"
+
+
 def _request(gateway: Gateway, model: str, *, stream: bool = False) -> bytes:
     return generator.request_bytes(gateway.port, PATH, body(model, stream), KEY)
 
@@ -184,6 +213,7 @@ def _idle(gateway: Gateway) -> int:
 
 
 DRILLS: dict[str, Callable[[Stage, float], Any]] = {
+    "bad-input": bad_input,
     "exact": exact,
     "hangups": hang_ups,
     "kill9": kill9,

@@ -54,9 +54,10 @@ DONE = b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
 
 
 class Stats:
-    """Counts since the start: requests, answers sent whole, connections open now."""
+    """Counts since the start: requests, streams among them, answers sent whole; connections open now."""
 
     requests = 0
+    streams = 0
     finished = 0
     open = 0
 
@@ -94,9 +95,8 @@ class Protocol(asyncio.Protocol):
     def on_message_complete(self) -> None:
         stats = self._stats
         if self._url == b"/__stats__":
-            told = json.dumps(
-                {"requests": stats.requests, "finished": stats.finished, "open": stats.open}
-            ).encode()
+            names = ("requests", "streams", "finished", "open")
+            told = json.dumps({name: getattr(stats, name) for name in names}).encode()
             self._transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n%b" % (len(told), told))
             return
         stats.requests += 1
@@ -117,6 +117,7 @@ class Protocol(asyncio.Protocol):
         self._transport.write(ANSWER)
 
     def _stream(self, model: str) -> None:
+        self._stats.streams += 1
         _, count, pace = model.split("-")
         with_usage = b"include_usage" in self._body
         self._transport.write(STREAM_HEAD)

@@ -51,6 +51,8 @@ class Connection(asyncio.Protocol):
         self._parser: Any = None
         self._done: asyncio.Future[int] | None = None
         self.chunks = 0
+        self.stays = True  # the last answer left it open
+        self.head: dict[bytes, bytes] = {}
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
@@ -66,6 +68,7 @@ class Connection(asyncio.Protocol):
         self.chunks += body.count(b"data: ")
 
     def on_message_complete(self) -> None:
+        self.stays = self._parser.should_keep_alive()
         if self._done is not None and not self._done.done():
             self._done.set_result(self._parser.get_status_code())
 
@@ -76,6 +79,19 @@ class Connection(asyncio.Protocol):
         return self._done
 
 
+Head = tuple[int, dict[bytes, bytes]]  # status and headers of an answer
+
+
+class Reading(Connection):
+    """One that keeps the headers of its last answer; the others save the time."""
+
+    def on_message_begin(self) -> None:
+        self.head = {}
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self.head[name] = value
+
+
 def request_bytes(port: int, path: str, body: bytes, key: str) -> bytes:
     head = (
         f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\nuser-agent: loadtests\r\n"
@@ -84,9 +100,9 @@ def request_bytes(port: int, path: str, body: bytes, key: str) -> bytes:
     return head.encode() + body
 
 
-async def _connect(port: int, request: bytes) -> Connection:
+async def _connect(port: int, request: bytes, kind: type[Connection] = Connection) -> Connection:
     loop = asyncio.get_running_loop()
-    _, connection = await loop.create_connection(lambda: Connection(request), "127.0.0.1", port)
+    _, connection = await loop.create_connection(lambda: kind(request), "127.0.0.1", port)
     return connection
 
 
@@ -199,6 +215,39 @@ def _best(seen: list[tuple[float, int]]) -> float:
     steps = int(WINDOW / LOOK)
     pairs = zip(seen, seen[steps:], strict=False)
     return max(((later - before) / (end - start) for (start, before), (end, later) in pairs), default=0.0)
+
+
+async def until_closed(port: int, request: bytes, connections: int) -> Counter[str]:
+    """Each connection asks again as soon as it has its answer, until one of them says that it was the last; the
+    answers by status, and "cut" for each connection that was closed with a call unanswered."""
+    kinds: Counter[str] = Counter()
+
+    async def one() -> None:
+        connection = await _connect(port, request)
+        while connection.stays:
+            try:
+                kinds[str(await connection.ask())] += 1
+            except ConnectionError:
+                kinds["cut"] += 1
+                return
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return kinds
+
+
+async def heads(port: int, request: bytes, connections: int, seconds: float) -> list[Head]:
+    """Status and headers of every answer of as many calls as go."""
+    found: list[Head] = []
+    end = time.perf_counter() + seconds
+
+    async def one() -> None:
+        connection = await _connect(port, request, Reading)
+        while time.perf_counter() < end:
+            found.append((await connection.ask(), connection.head))
+        connection.transport.close()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return found
 
 
 async def hang_ups(port: int, requests: list[bytes], count: int, at_once: int = 50, seed: int = 1) -> int:

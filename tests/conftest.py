@@ -1,8 +1,29 @@
 """What every test may ask for."""
 
+import os
+from typing import Any
+
+import pytest
 from hypothesis import settings
+from xdist.scheduler import LoadScopeScheduling
 
 pytest_plugins = ["tests.redis_server"]
+WITHOUT_STACK = {"tests/deploy/test_wheel.py", "tests/deploy/test_image.py"}
 
 settings.register_profile("house", deadline=None)  # a machine that is busy makes no property wrong
 settings.load_profile("house")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of two processes would get in each other's way
+
+
+class ByFile(LoadScopeScheduling):
+    """Each file is one process's alone, and so are all files that need the stack: it takes long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return "the stack" if file.startswith("tests/deploy/") and file not in WITHOUT_STACK else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    return ByFile(config, log)

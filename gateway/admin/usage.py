@@ -8,11 +8,12 @@ from starlette.responses import JSONResponse, Response
 from gateway.admin.base import Backoffice
 from gateway.core.failure import BadRequest
 
-_SPAN = re.compile(r"(\d+)([smhd])")
+_SPAN = re.compile(r"(\d{1,9})([smhd])", re.ASCII)
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 async def report(office: Backoffice, request: Request) -> Response:
+    """Raises BadRequest for what cannot be asked."""
     for name in request.query_params:
         if name not in ("by", "since"):
             raise BadRequest(f'there is no parameter "{name}"; there is by and since', param=name)

@@ -26,11 +26,11 @@ def add(verbs: Any) -> None:
         "--config", type=Path, default=Path("policies"), metavar="DIR|FILE", help="the policy files"
     )
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8080)
+    parser.add_argument("--port", type=_port, default=8080)
     parser.add_argument("--admin-host", default="127.0.0.1")
-    parser.add_argument("--admin-port", type=int, default=8081)
+    parser.add_argument("--admin-port", type=_port, default=8081)
     parser.add_argument(
-        "--workers", type=int, default=1, help="processes; more than one needs GATEWAY_REDIS_URL"
+        "--workers", type=_workers, default=1, help="processes; more than one needs GATEWAY_REDIS_URL"
     )
     parser.add_argument(
         "--starter-key",
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     except BadSettings as error:
         print(f"gateway serve: {error}", file=sys.stderr)
         return 2
-    if args.workers < 1 or (args.workers > 1 and not settings.redis_url):
+    if args.workers > 1 and not settings.redis_url:
         print(
             "gateway serve: more than one worker needs GATEWAY_REDIS_URL: limits are shared through Redis",
             file=sys.stderr,
@@ -65,6 +65,21 @@ def run(args: argparse.Namespace) -> int:
     os.umask(0o077)  # what is made in the data folder is this user's alone, whoever may enter the folder
     raise_descriptor_limit()
     return _run(plan)
+
+
+def _port(text: str) -> int:
+    """0 is any that is free. Past 65535 the system would silently take another one."""
+    return _number(text, 0, 65535)
+
+
+def _workers(text: str) -> int:
+    return _number(text, 1, 1024)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    if text.isascii() and text.isdigit() and least <= int(text) <= most:
+        return int(text)
+    raise argparse.ArgumentTypeError(f'takes a number from {least} to {most}, not "{text}"')
 
 
 def _run(plan: Plan) -> int:

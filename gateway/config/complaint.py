@@ -28,7 +28,7 @@ def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationE
     found: dict[Path, Problem] = {}
     said: dict[Path, dict[str, None]] = {}  # in order, each once
     for one in error.errors(include_url=False):
-        path: Path = (*base, *_real(paper, base, one["loc"]))
+        path: Path = (*base, *_real(paper, base, one["loc"], missing=one["type"] == "missing"))
         message = _message(model, path[len(base) :], dict(one))
         words = said.setdefault(path, {})
         words[message] = None
@@ -36,12 +36,12 @@ def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationE
     return list(found.values())
 
 
-def _real(paper: Paper, base: Path, loc: tuple[str | int, ...]) -> Iterator[str | int]:
-    """pydantic's location without the members of unions it tried; the last may be missing."""
+def _real(paper: Paper, base: Path, loc: tuple[str | int, ...], *, missing: bool) -> Iterator[str | int]:
+    """pydantic's location without the members of unions it tried; the last is perhaps `missing`."""
     path = base
     for place, step in enumerate(loc):
         at = (*path, step)
-        if at in paper.values or (place == len(loc) - 1 and path in paper.mappings and step != "[key]"):
+        if at in paper.values or (missing and place == len(loc) - 1):
             path = at
             yield step
 

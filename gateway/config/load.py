@@ -150,7 +150,10 @@ def _provider(paper: Paper, name: str, fields: Any, problems: list[Problem]) -> 
     if _PARTY.fullmatch(name) is None:
         message = "a provider's name is made of letters, digits, dot, dash and underscore; rename it"
         problems.append(paper.problem(path, message, key=True))
-    kind = fields.get("type") if isinstance(fields, dict) else None
+    if not isinstance(fields, dict):
+        problems.append(paper.problem(path, "must be a mapping, as in {type: openai}"))
+        return None
+    kind = fields.get("type")
     if not isinstance(kind, str):
         known = ", ".join(sorted(PROVIDER_MODELS))
         problems.append(paper.problem((*path, "type"), f"must be one of {known}; add it"))

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
-from gateway.config.words import Count, Day, Dimension, Duration, Flag, Hash, Name, Share, Text, Whole
+from gateway.config.words import Count, Day, Dimension, Duration, Flag, Hash, Name, Plain, Share, Text
 from gateway.providers.registry import PROVIDERS
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
@@ -62,7 +62,7 @@ def provider_model(kind: str) -> type[ProviderFields]:
             own[one.name] = (one.type, Field(default_factory=one.default_factory))
         else:
             own[one.name] = (one.type, ... if one.default is dataclasses.MISSING else one.default)
-    return create_model(f"Provider_{kind}", __base__=ProviderFields, **own)
+    return create_model(f"Provider_{kind.replace('.', '_')}", __base__=ProviderFields, **own)
 
 
 PROVIDER_MODELS = {kind: provider_model(kind) for kind in PROVIDERS}
@@ -73,7 +73,7 @@ class TargetSpec(Strict):
     model: Name | None = Field(
         default=None, description="What the provider calls it; absent: the asked name."
     )
-    weight: Annotated[Whole, Field(ge=1, le=1_000_000)] | None = Field(
+    weight: Annotated[int, Field(ge=1, le=1_000_000), Plain] | None = Field(
         default=None, description="Its share of the calls; for strategy weighted alone."
     )
     condition: Text | None = Field(default=None, alias="if", description="CEL; an error skips the target.")
@@ -81,10 +81,10 @@ class TargetSpec(Strict):
 
 
 class RetrySpec(Strict):
-    attempts: Annotated[Whole, Field(ge=1, le=10)] = Field(
+    attempts: Annotated[int, Field(ge=1, le=10), Plain] = Field(
         default=2, description="Tries at one target, the first included."
     )
-    on: list[Annotated[Whole, Field(ge=400, le=599)] | Literal["connect", "timeout"]] = Field(
+    on: list[Annotated[int, Field(ge=400, le=599), Plain] | Literal["connect", "timeout"]] = Field(
         default=[429, 500, 502, 503, 504, "connect", "timeout"], description="What leads on."
     )
     budget: Share = Field(default=0.2, description="Same-target retries per calls over 10 s.")
@@ -163,7 +163,9 @@ class GivenSpec(Strict):
         default={}, description="Fields of the body: of a chat call, or of a rerank (query and documents)."
     )
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")
-    used: dict[str, Annotated[Whole, Field(ge=0)]] = Field(default={}, description="Units used up, by rule.")
+    used: dict[str, Annotated[int, Field(ge=0), Plain]] = Field(
+        default={}, description="Units used up, by rule."
+    )
 
 
 class ExpectSpec(Strict):

@@ -41,7 +41,8 @@ async def read_body(receive: Receive, most: int) -> bytes:
 
 
 async def stream_body(receive: Receive, most: int) -> AsyncIterator[bytes]:
-    """The body as it arrives; what is not taken is not read from the client either."""
+    """The body as it arrives; what is not taken is not read from the client either. Raises BodyTooLarge,
+    ClientLeft."""
     left = most
     more = True
     while more:

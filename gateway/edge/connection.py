@@ -22,6 +22,7 @@ from gateway.edge.cycle import Cycle, Header, status_line
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 MOST_PIPELINED = 16  # requests that may wait for the answers before them
+LAST_CALL = 0.05  # seconds that an idle connection stays when the server ends: a request may be on its way
 
 _END = b"content-length: 0\r\nconnection: close\r\n\r\n"
 _MALFORMED, _TOO_LARGE = status_line(400) + _END, status_line(431) + _END
@@ -49,6 +50,7 @@ class Connection(asyncio.Protocol):
         self._cycles: deque[Cycle] = deque()  # requests not yet answered, pipelined ones too
         self._cycle: Cycle | None = None  # whose body is being read
         self._reads = True
+        self._ends = False  # the next answer is the last
         self._head_bytes = 0
         self._head_since = 0.0  # when an incomplete head began to arrive; 0: none is under way
         self._last_data = self._loop.time()
@@ -135,7 +137,7 @@ class Connection(asyncio.Protocol):
             "gateway.abort": self.transport.abort,
             **self._peers,
         }
-        stays = version == "1.1" and parser.should_keep_alive()
+        stays = version == "1.1" and parser.should_keep_alive() and not self._ends
         cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=stays)
         self._cycles.append(cycle)
         if len(self._cycles) == 1:
@@ -190,11 +192,15 @@ class Connection(asyncio.Protocol):
     # the server's side
 
     def shutdown(self) -> None:
-        """Graceful end: idle connections close now, busy ones after their last answer."""
+        """Graceful end: busy connections close after their last answer, idle ones in a moment."""
+        self._ends = True
         if self._cycles:
-            for cycle in self._cycles:
-                cycle.keep_alive = False
+            self._cycles[-1].keep_alive = False
         else:
+            self._loop.call_later(LAST_CALL, self._close_idle)
+
+    def _close_idle(self) -> None:
+        if not (self._cycles or self._head_since):
             self.transport.close()
 
     def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:

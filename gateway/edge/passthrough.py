@@ -208,6 +208,6 @@ def mints(request: Request, call: Call) -> bool:
 
 
 async def never(visit: Visit) -> None:
-    """Administration of the provider's account, and what is not HTTP."""
+    """Administration of the provider's account, and what is not HTTP. Raises Forbidden."""
     path = visit.scope["path"][:100]
     raise Forbidden(f"{path} is never served by this gateway", code="route_not_allowed")

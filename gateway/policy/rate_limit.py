@@ -59,6 +59,8 @@ class When:
 
 @dataclass(slots=True, frozen=True)
 class Rule:
+    """One rule of a document: which calls it is about, and what each of them claims."""
+
     limit: Limit
     when: When = field(default_factory=When)
     condition: Condition | None = None

@@ -221,10 +221,11 @@ def host_line(origin: Origin) -> bytes:
 
 
 def own_headers(headers: Mapping[str, str]) -> bytes:
+    """Header lines of a policy. Raises ValueError naming the field."""
     lines = []
     for name, value in headers.items():
         if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
-            raise ValueError(f"headers: {name!r} is no header name")
+            raise ValueError(f"headers: {name!r} is no header name; rename it")
         if name.lower() in _FORBIDDEN_HEADERS:
             raise ValueError(f"headers: {name} is set by the gateway itself; leave it out")
         lines.append(f"{name.lower()}: ".encode() + header_value(f"headers.{name}", value))
@@ -232,10 +233,13 @@ def own_headers(headers: Mapping[str, str]) -> bytes:
 
 
 def header_value(field_name: str, value: str) -> bytes:
+    """The rest of a header line. Raises ValueError naming the field, never the value: it may be a secret."""
     try:
         raw = value.encode("latin-1")
     except UnicodeEncodeError:
-        raise ValueError(f"{field_name}: holds characters that no header may carry") from None
+        raise ValueError(
+            f"{field_name}: holds characters that no header may carry; write Latin-1 alone"
+        ) from None
     if any(byte < 32 or byte == 127 for byte in raw):
         raise ValueError(f"{field_name}: holds a control character (a line break, perhaps); remove it")
     return raw + b"\r\n"

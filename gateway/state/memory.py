@@ -70,7 +70,8 @@ class MemoryAllowance:
         return self.take(claims)
 
     def take(self, claims: Sequence[Claim]) -> Grant:
-        """`reserve` without waiting: nothing has to be held, for these buckets die with their process."""
+        """`reserve` without waiting: nothing has to be held, for these buckets die with their process.
+        Raises LimitReached, NeverFits."""
         if not claims:
             return NOTHING
         now = self._clock() // 1000

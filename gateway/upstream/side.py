@@ -12,15 +12,15 @@ class SideError(Exception):
 def ask(
     base_url: str, method: str, path: str, token: str, body: Any = None, seconds: float = 30.0
 ) -> tuple[int, Any]:
-    """(status, JSON answer) of one request. Raises SideError. Proxies of the environment are not used: the
-    admin API is near."""
+    """(status, JSON answer; None for none) of one request. Raises SideError. Proxies of the environment are
+    not used: the admin API is near."""
     headers = {"authorization": f"Bearer {token}"} if token else {}
     try:
         with httpx.Client(base_url=base_url, headers=headers, timeout=seconds, trust_env=False) as client:
             answer = (
                 client.request(method, path, json=body) if body is not None else client.request(method, path)
             )
-            return answer.status_code, answer.json()
+            return answer.status_code, answer.json() if answer.content else None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise SideError(type(error).__name__) from None
     except ValueError:

@@ -24,6 +24,8 @@ _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
 
 
 class Embeddings(Untouched):
+    """Between a client and a provider that both speak OpenAI's."""
+
     name = "openai.embeddings"
 
     def read(self, body: bytes) -> Reading:

@@ -117,7 +117,7 @@ class _Walk:
         return Credential(keys, REREAD) if keys else None
 
     def container(self) -> Looked:
-        """ECS and EKS Pod Identity."""
+        """ECS and EKS Pod Identity. Raises Unobtainable."""
         environ = self._environ
         url = environ.get("AWS_CONTAINER_CREDENTIALS_FULL_URI", "")
         if relative := environ.get("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"):
@@ -135,7 +135,7 @@ class _Walk:
         return self._of_json((yield asked), "the container's endpoint")
 
     def machine(self) -> Looked:
-        """IMDSv2: a token first, then the name of the machine's role, then its keys."""
+        """IMDSv2: a token first, then the name of the machine's role, then its keys. Raises Unobtainable."""
         if self._environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
             return None
         base = self._environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/")

@@ -21,6 +21,8 @@ _TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_st
 
 
 class Messages(Untouched):
+    """Bodies pass as they are; what is read of them is for limits and accounts."""
+
     name = "anthropic.messages"
 
     def read(self, body: bytes) -> Reading:

@@ -21,6 +21,8 @@ _SAID = re.compile(rb'"delta"\s*:\s*"((?:[^"\\]|\\.)+)"')
 
 
 class Responses(Untouched):
+    """Bodies pass as they are; what is read of them is for limits and accounts."""
+
     name = "openai.responses"
 
     def read(self, body: bytes) -> Reading:

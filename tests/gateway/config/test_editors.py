@@ -53,6 +53,8 @@ def test_a_value_may_be_written_as_a_variable(document: object) -> None:
         {"kind": "access", "teams": {"a": {"models": "*"}}},
         {"kind": "rate-limits", "rules": [{"id": "a", "limit": "5", "unit": "requests"}]},
         {"kind": "rate-limits", "rules": [{"id": "a", "limit": 5, "unit": "request"}]},
+        {"kind": "rate-limits", "rules": [{"id": "a", "limit": 0, "unit": "requests"}]},
+        {"kind": "models", "models": {"a": {"targets": [{"provider": "p"}], "retry": {"attempts": 11}}}},
         {"kind": "models", "models": {"a": {"targets": [{"provider": "p"}], "timeouts": {"total": 5}}}},
         {"kind": "models", "models": {"a": {"targets": [{"provider": "p", "modle": "x"}]}}},
         {"kind": "providers", "providers": {"a": {"type": "azure"}}},

@@ -87,7 +87,7 @@ def test_a_provider_type_misspelt_or_missing_is_helped() -> None:
     assert told("kind: providers\nproviders:\n  a: {type: opnai}\n  b: {}\n  c: 3\n") == [
         'a.yaml:3:13: type: there is no provider type "opnai"; did you mean "openai"?',
         f"a.yaml:4:6: type: must be one of {', '.join(PROVIDERS)}; add it",
-        f"a.yaml:5:6: type: must be one of {', '.join(PROVIDERS)}; add it",
+        "a.yaml:5:6: providers.c: must be a mapping, as in {type: openai}",
     ]
 
 

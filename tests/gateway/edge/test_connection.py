@@ -319,3 +319,44 @@ async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(method
             assert (b"transfer-encoding: chunked" in head) is (method == b"GET")
             if method == b"GET":
                 assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
+
+
+async def test_what_a_client_sends_while_the_server_ends_is_answered_and_the_last() -> None:
+    async with serving(telling(lambda scope, body: b"well")) as (one, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        idle, other = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            for read, write in ((reader, writer), (idle, other)):
+                write.write(GET)
+                head, _ = await answer(read)
+                assert b"connection: close" not in head
+            for connection in list(one.server_state.connections):
+                connection.shutdown()
+            writer.write(GET)  # before this side has heard of it
+            head, body = await answer(reader)
+            assert (body, b"connection: close" in head) == (b"well", True)
+            assert await reader.read() == await idle.read() == b""
+        writer.close()
+        other.close()
+
+
+async def test_requests_that_wait_for_one_another_are_all_answered_when_the_server_ends() -> None:
+    asked, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.set()
+        await go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": [], "body": b"well"})
+
+    async with serving(slow) as (one, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            writer.write(GET + GET)
+            await asked.wait()
+            for connection in list(one.server_state.connections):
+                connection.shutdown()
+            go.set()
+            heads = [(await answer(reader))[0] for _ in range(2)]
+            assert [b"connection: close" in head for head in heads] == [False, True]
+            assert await reader.read() == b""
+        writer.close()

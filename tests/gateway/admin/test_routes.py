@@ -1,0 +1,154 @@
+"""The admin API on a whole gateway: who may what, keys from making to revoking, usage, targets, policies."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway.admin.routes import TABLE, Entry
+from tests.running import Running, gateway, policies
+from tests.scripted import Provider
+
+V1 = "/admin/v1"
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    async with (
+        Provider() as provider,
+        gateway(tmp_path, policies(provider.url), metrics_token="a-metrics-token") as one,
+    ):
+        yield one
+
+
+def error_of(answer: httpx.Response) -> Any:
+    error = answer.json()["error"]
+    assert set(error) == {"message", "type", "param", "code"}
+    return error
+
+
+def bearer(token: str) -> dict[str, str]:
+    return {"authorization": f"Bearer {token}"}
+
+
+async def ask(client: httpx.AsyncClient, entry: Entry, token: str) -> httpx.Response:
+    path = entry.path.replace("{name}", "nobody")
+    return await client.request(entry.method, path, headers=bearer(token) if token else {}, content=b"{}")
+
+
+async def test_every_route_opens_to_its_role_alone(running: Running) -> None:
+    async with httpx.AsyncClient(base_url=running.admin_url, trust_env=False) as client:
+        for entry in TABLE:
+            for token in ("", "wrong", "a-metrics-token", running.token):
+                answer = await ask(client, entry, token)
+                told = f"{entry.method} {entry.path} with {token or 'no token'}"
+                allowed = {"open": True, "metrics": "metrics" in token}.get(entry.role, False)
+                if token == running.token or allowed:
+                    assert answer.status_code not in (401, 403), told
+                elif token == "a-metrics-token":
+                    assert (answer.status_code, error_of(answer)["code"]) == (403, "role_not_allowed"), told
+                else:
+                    code = "invalid_admin_token" if token else "missing_admin_token"
+                    assert (answer.status_code, error_of(answer)["code"]) == (401, code), told
+                assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+async def test_a_key_lives_from_its_making_to_its_revocation(running: Running) -> None:
+    async with running.admin() as admin:
+        made = await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})
+        assert made.status_code == 201
+        first = made.json()["key"]
+        assert (await served(running, first)) == 200
+        second = (await admin.post(f"{V1}/keys/ci/rotate")).json()["key"]
+        assert (await served(running, first), await served(running, second)) == (401, 200)
+        listed = (await admin.get(f"{V1}/keys")).text
+        assert first not in listed
+        assert second not in listed
+        assert (await admin.delete(f"{V1}/keys/ci")).json() == {"name": "ci", "revoked": True}
+        assert await served(running, second) == 401, "at once"
+        rows = {row["name"]: row for row in (await admin.get(f"{V1}/keys")).json()["keys"]}
+        assert (rows["ci"]["revoked"], rows["ci"]["source"]) == (True, "issued")
+        assert rows["tester"]["source"] == "policies"
+
+
+async def served(running: Running, key: str) -> int:
+    async with running.client(key) as client:
+        return (await client.get("/v1/models")).status_code
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "param"),
+    [
+        ("POST", "/keys", {"name": "a"}, 400, "team"),
+        ("POST", "/keys", {"name": "a", "team": "nobody"}, 400, "team"),
+        ("POST", "/keys", {"name": "tester", "team": "research"}, 400, "name"),
+        ("POST", "/keys", {"name": "a\nb", "team": "research"}, 400, "name"),
+        ("POST", "/keys", {"name": "a", "team": "research", "expires": "soon"}, 400, "expires"),
+        ("POST", "/keys", {"name": "a", "team": "research", "admin": True}, 400, "admin"),
+        ("POST", "/keys", ["a"], 400, None),
+        ("DELETE", "/keys/nobody", None, 404, None),
+        ("POST", "/keys/nobody/rotate", None, 404, None),
+        ("GET", "/usage?by=colour", None, 400, "by"),
+        ("GET", "/usage?since=yesterday", None, 400, "since"),
+        ("GET", f"/usage?since={'9' * 400}d", None, 400, "since"),
+        ("GET", "/usage?group=team", None, 400, "group"),
+        ("POST", "/targets/drain", {"target": 5}, 400, "target"),
+        ("POST", "/policies/check", {"files": {"a.yaml": 5}}, 400, "files.a.yaml"),
+        ("POST", "/policies/explain", {"team": "research"}, 400, "model"),
+        ("PUT", "/keys", {}, 404, None),
+        ("GET", "/nothing", None, 404, None),
+    ],
+)
+async def test_wrong_use_is_told_with_the_field(
+    running: Running, method: str, path: str, body: Any, status: int, param: str | None
+) -> None:
+    async with running.admin() as admin:
+        answer = await admin.request(method, V1 + path, json=body)
+    assert (answer.status_code, error_of(answer)["param"]) == (status, param), answer.text
+    assert error_of(answer)["message"]
+
+
+async def test_usage_is_told_by_what_is_asked(running: Running) -> None:
+    for model in ("smart", "smart", "mini"):
+        assert (await running.chat(model)).status_code == 200
+    async with running.admin() as admin:
+        told = (await admin.get(f"{V1}/usage?by=team,model&since=1h")).json()
+    rows = {(row["team"], row["model"]): row for row in told["rows"]}
+    assert rows["research", "smart"]["calls"] == 2
+    assert (rows["research", "smart"]["prompt_tokens"], rows["research", "mini"]["completion_tokens"]) == (
+        14,
+        3,
+    )
+    assert (told["total"]["calls"], told["total"]["estimated"]) == (3, 0)
+
+
+async def test_a_target_that_is_drained_is_passed_over_until_it_is_back(running: Running) -> None:
+    async with running.admin() as admin:
+        assert (await running.chat()).headers["x-gateway-target"] == "p0/smart"
+        names = [row["target"] for row in (await admin.get(f"{V1}/targets")).json()["targets"]]
+        assert "p0/smart" in names
+        assert (await admin.post(f"{V1}/targets/drain", json={"target": "p0/smart"})).status_code == 200
+        away = await running.chat()
+        assert (away.status_code, away.json()["error"]["code"]) == (503, "no_target")
+        await admin.post(f"{V1}/targets/undrain", json={"target": "p0/smart"})
+        assert (await running.chat()).status_code == 200
+
+
+async def test_policies_are_told_tried_explained_and_loaded(running: Running) -> None:
+    async with running.admin() as admin:
+        version = (await admin.get(f"{V1}/policies")).json()["version"]
+        tried = (await admin.post(f"{V1}/policies/check", json={"files": {"a.yaml": "kind: nope"}})).json()
+        assert tried["ok"] is False
+        assert tried["problems"][0].startswith("a.yaml:1:7: kind: ")
+        why = (await admin.post(f"{V1}/policies/explain", json={"team": "free", "model": "smart"})).json()
+        assert "model_not_allowed" in str(why)
+        file = running.folder / "gateway.yaml"
+        file.write_text(file.read_text().replace("mini:", "maxi:").replace("[mini]", "[maxi]"))
+        after = (await admin.post(f"{V1}/policies/reload")).json()
+        assert after["version"] != version
+        assert {row["name"]: row["models"] for row in (await admin.get(f"{V1}/teams")).json()["teams"]} == {
+            "research": ["maxi", "smart"],
+            "free": ["maxi"],
+        }

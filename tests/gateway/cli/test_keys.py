@@ -1,0 +1,117 @@
+"""`gateway keys` and `gateway usage` against a gateway that runs, and against none."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from gateway.cli.main import main
+from tests.running import Running, gateway, policies
+from tests.scripted import Provider
+
+
+@pytest.fixture
+async def running(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Running]:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as one:
+        monkeypatch.setenv("GATEWAY_ADMIN_URL", one.admin_url)
+        monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", one.token)
+        yield one
+
+
+async def run(*words: str) -> int:
+    """In a thread: the gateway that answers lives in this loop."""
+    return await asyncio.to_thread(main, list(words))
+
+
+async def test_a_key_is_made_listed_put_anew_and_revoked(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert await run("keys", "create", "--name", "ci", "--team", "research", "--expires", "2099-01-31") == 0
+    first = capsys.readouterr().out.splitlines()[0]
+    assert await run("keys", "list") == 0
+    table = capsys.readouterr().out
+    assert "ci" in table
+    assert "2099-01-31" in table
+    assert first not in table
+    assert await run("keys", "rotate", "ci", "--json") == 0
+    second = json.loads(capsys.readouterr().out)["key"]
+    async with running.client(first) as old, running.client(second) as new:
+        assert ((await old.get("/v1/models")).status_code, (await new.get("/v1/models")).status_code) == (
+            401,
+            200,
+        )
+        assert await run("keys", "revoke", "ci") == 0
+        assert capsys.readouterr().out == 'key "ci" is revoked\n'
+        assert (await new.get("/v1/models")).status_code == 401
+    assert await run("keys", "list", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["keys"]}
+    assert (rows["ci"]["revoked"], rows["tester"]["revoked"]) == (True, False)
+
+
+async def test_usage_is_a_table_or_json(running: Running, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (await running.chat()).status_code == 200
+    assert await run("usage") == 0
+    table = capsys.readouterr().out
+    assert "research" in table
+    assert "smart" in table
+    assert "total" in table
+    assert await run("usage", "--by", "", "--since", "1h", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["total"]["calls"] == 1
+    assert await run("usage", "--by", "key") == 0
+    assert "tester" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["keys", "create", "--name", "a", "--team", "nobody"], 'there is no team "nobody"'),
+        (["keys", "create", "--name", "a", "--team", "research", "--expires", "soon"], "expires"),
+        (["keys", "create", "--name", "tester", "--team", "research"], "stands in the policies"),
+        (["keys", "revoke", "no/body"], "the gateway answered 400"),
+        (["keys", "rotate", "nobody"], "nobody"),
+        (["usage", "--by", "colour"], "colour"),
+        (["usage", "--since", "yesterday"], "since must be a span"),
+    ],
+)
+async def test_what_the_gateway_refuses_is_told_in_a_line(
+    running: Running, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert await run(*words) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.startswith(f"gateway {words[0]}")
+    assert complaint in told.err
+    assert told.err.count("\n") == 1
+
+
+async def test_a_wrong_token_is_told(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "wrong")
+    assert await run("usage") == 1
+    assert "this admin token is not valid" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://127.0.0.1:99999", ""])
+@pytest.mark.parametrize("words", [["usage"], ["keys", "list"]])
+def test_where_no_gateway_answers_it_is_told(
+    capsys: pytest.CaptureFixture[str], words: list[str], url: str
+) -> None:
+    assert main([*words, "--admin-url", url]) == 1
+    told = capsys.readouterr().err
+    assert "is `gateway serve` running?" in told
+    assert told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["keys"], ["keys", "make"], ["keys", "create"], ["keys", "create", "--name", "a"], ["keys", "revoke"],
+     ["usage", "extra"], ["usage", "--colour"]],
+)  # fmt: skip
+def test_wrong_use_ends_with_two_and_how_to_use_it(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    assert "usage: gateway" in capsys.readouterr().err

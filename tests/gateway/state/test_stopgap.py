@@ -1,0 +1,188 @@
+"""What each rule does while Redis is gone, mute, hanging or slow, and that all is as before when it is back; with a
+real Redis behind a line that a test can cut, stop or slow down."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, Self
+
+import pytest
+
+from gateway.core.claim import Claim, Limit
+from gateway.core.failure import LimitReached, StoreGone
+from gateway.core.meters import Meters
+from gateway.state.redis import RedisAllowance
+from gateway.state.resp import PATIENCE, parse_url
+from gateway.state.scripts import Script, load, sha_of
+from tests.redis_server import RedisServer
+
+DAY = 86_400
+PROMISED = 0.05  # seconds until a call without Redis is decided
+MODES: tuple[Any, ...] = ("local_share", "allow", "refuse")
+FAULTS = ("gone", "mute", "hanging", "slow")
+
+
+class Line:
+    """A socket before Redis. `delay` of None: nothing comes through any more."""
+
+    def __init__(self, behind: Path, front: Path) -> None:
+        self._behind, self._front = behind, front
+        self.delay: float | None = 0.0
+        self.url = f"unix://{front}"
+        self._open: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._server: asyncio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.mend()
+        return self
+
+    async def __aexit__(self, *gone: object) -> None:
+        await self.cut()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def mend(self) -> None:
+        self.delay = 0.0
+        if self._server is None:
+            self._server = await asyncio.start_unix_server(self._accept, self._front)
+
+    async def cut(self) -> None:
+        """Nobody listens any more, and what was open is closed."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+            self._front.unlink()
+        self.hang_up()
+
+    def hang_up(self) -> None:
+        for writer in list(self._open):
+            writer.transport.abort()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        answers, asks = await asyncio.open_unix_connection(self._behind)
+        self._open |= {writer, asks}
+        pumps = [self._pump(reader, asks), self._pump(answers, writer)]
+        self._tasks |= {asyncio.ensure_future(pump) for pump in pumps}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        loop = asyncio.get_running_loop()
+        with suppress(ConnectionError):
+            while data := await reader.read(1 << 16):
+                if self.delay is not None and not writer.is_closing():
+                    loop.call_later(self.delay, writer.write, data)
+        self._open.discard(writer)
+        writer.transport.abort()
+
+
+class Process:
+    """One gateway process, as far as its allowance goes."""
+
+    def __init__(self, url: str) -> None:
+        self.meters = Meters()
+        self.allowance = RedisAllowance(parse_url(url), self.meters, lambda level, text: None)
+        self.spent: list[float] = []
+
+    async def outcome(self, claim: Claim) -> str:
+        """What becomes of one call, and how long it took."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        try:
+            await self.allowance.reserve([claim], 600)
+            return "granted"
+        except LimitReached:
+            return "limited"
+        except StoreGone:
+            return "refused"
+        finally:
+            self.spent.append(clock() - began)
+
+    def errors(self, mode: str) -> float:
+        return self.meters.store_errors.values.get((mode,), 0)
+
+
+@asynccontextmanager
+async def process(url: str) -> AsyncIterator[Process]:
+    one = Process(url)
+    running = asyncio.ensure_future(one.allowance.run())
+    try:
+        yield one
+    finally:
+        running.cancel()
+        await asyncio.wait([running])
+        await one.allowance.aclose()
+
+
+async def until(true: Any) -> None:
+    async with asyncio.timeout(10):
+        while not true():
+            await asyncio.sleep(0.005)  # what Redis and the loop do, they do untold
+
+
+@pytest.fixture(autouse=True)
+def _quick_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.state.lifeline.BEAT", 0.05)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("mode", MODES)
+async def test_every_rule_is_decided_in_time_without_redis_and_by_redis_afterwards(
+    redis_server: RedisServer, tmp_path: Path, mode: Any, fault: str
+) -> None:
+    limit = Limit("r", "requests", 6, DAY, on_store_error=mode)
+    async with Line(redis_server.socket, tmp_path / "line") as line, process(line.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        if fault == "gone":
+            await line.cut()
+        elif fault == "mute":  # it takes new connections, and says nothing to anyone
+            line.delay = None
+            line.hang_up()
+        elif fault == "hanging":
+            line.delay = None
+        else:
+            line.delay = 4 * PATIENCE
+        if fault in ("gone", "mute"):
+            await until(lambda: bool(one.allowance.degraded))
+        outcomes = [await one.outcome(Claim(limit, "", 1)) for _ in range(8)]
+        expected = {"local_share": ["granted"] * 6 + ["limited"] * 2, "allow": ["granted"] * 8}
+        assert outcomes == expected.get(mode, ["refused"] * 8)
+        assert one.errors(mode) == 8
+        assert min(one.spent) <= PROMISED
+        assert max(one.spent) < 10 * PROMISED, "with room for a machine that is busy"
+        await line.mend()
+        await until(lambda: not one.allowance.degraded)
+        fresh = Limit("after", "requests", 1, DAY, on_store_error=mode)
+        errors = one.errors(mode)
+        async with process(f"unix://{redis_server.socket}") as other:
+            assert await one.outcome(Claim(fresh, "", 1)) == "granted"
+            await until(lambda: not other.allowance.degraded)
+            assert await other.outcome(Claim(fresh, "", 1)) == "limited", "the limit is shared again"
+        assert one.errors(mode) == errors
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_most(
+    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    """Its scripts ask it for the time; what they are told is moved."""
+    told, moved = b"time[1] * 1000000 + time[2]", b" + (tonumber(redis.call('GET', 'moved') or '0'))"
+
+    def changed(*names: str) -> Script:
+        text = load(*names).text
+        assert told in text
+        text = text.replace(told, told + moved)
+        return Script(text, sha_of(text))
+
+    monkeypatch.setattr("gateway.state.redis.load", changed)
+    monkeypatch.setattr("gateway.state.lifeline.load", changed)
+    limit = Limit("r", "requests", 2, DAY, on_store_error="allow")
+    async with process(redis_server.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        assert await one.outcome(Claim(limit, "", 1)) == "granted"
+        with redis_server.client() as client:
+            client.set("moved", hours * 3600 * 1_000_000)
+        outcomes = [await one.outcome(Claim(limit, "", 1)) for _ in range(4)]
+        # The first call after a jump forward looks to Redis like one that nobody waits for any more.
+        late = int(one.errors("allow"))
+        assert late <= (hours > 0)
+        assert outcomes == ["granted"] * (1 + late) + ["limited"] * (3 - late)
