@@ -1,4 +1,4 @@
-"""`python -m loadtests bench|upstream|load|drill`."""
+"""`python -m loadtests bench|engine|upstream|load|drill`."""
 
 import argparse
 import json
@@ -23,6 +23,12 @@ def main() -> int:
     table.add_argument("--rate", type=int, default=1000, help="requests/s for the latencies")
     table.add_argument("--quick", action="store_true", help="without streams and memory")
     table.add_argument("--json", action="store_true")
+    engine = verbs.add_parser("engine", help="the local engine beside transformers, on the same weights")
+    engine.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    engine.add_argument("--only", default="", metavar="SECTION,...", help="stories, decode, turns, memory")
+    engine.add_argument("--rounds", type=int, default=3)
+    engine.add_argument("--threads", type=int, default=0, help="of the processor; 0: one per core")
+    engine.add_argument("--json", action="store_true")
     upstream = verbs.add_parser("upstream", help="run the fake upstream")
     upstream.add_argument("--port", type=int, default=9001)
     load = verbs.add_parser("load", help="drive one port of this machine")
@@ -40,6 +46,12 @@ def main() -> int:
 def _run(args: argparse.Namespace) -> int:
     if args.verb == "bench":
         return bench.run(args.rounds, args.seconds, args.rate, quick=args.quick, as_json=args.json)
+    if args.verb == "engine":
+        # imported here: the other verbs need no torch
+        from loadtests.engine import report
+
+        only = [name for name in args.only.split(",") if name]
+        return report.run(args.device, only, args.rounds, args.threads, as_json=args.json)
     if args.verb == "upstream":
         uvloop.run(fake_upstream.serve(args.port))
         return 0

@@ -42,7 +42,7 @@ class Int8(nn.Module):
         super().__init__()
         whole, scale = quantise(weight)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
-        self._laid_out = whole.device.type == "cpu" and torch.backends.mkldnn.is_available()
+        self._laid_out = whole.device.type == "cpu" and torch._C._has_mkldnn
         if self._laid_out:
             whole = torch.ops.onednn.qlinear_prepack(whole, None)
             self._zeros = torch.zeros(len(weight), dtype=torch.int64)

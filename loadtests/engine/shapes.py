@@ -38,6 +38,11 @@ SHAPES: dict[str, dict[str, Any]] = {
         "num_attention_heads": 6, "num_key_value_heads": 2, "head_dim": 64, "max_position_embeddings": 4096,
         "tie_word_embeddings": True,
     },
+    "tiny, long context": {  # what costs time is the engine, not the model
+        **_LLAMA, "vocab_size": 512, "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2,
+        "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 4096, "rope_theta": 10_000,
+        "tie_word_embeddings": True,
+    },
     "tiny": {
         **_QWEN3, "vocab_size": 512, "hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 3,
         "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 32, "max_position_embeddings": 1024,
