@@ -10,9 +10,11 @@ import uvloop
 
 from local_backend.client import EngineClient
 from local_backend.config import ModelConfig, UnusableModel, folder_of
+from local_backend.encoder_config import EncoderConfig, is_encoder
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
 from local_backend.options import EngineConfig, Setup
+from local_backend.pooling import pooling_of
 from local_backend.preparation import Preparation
 from local_backend.server import Server
 
@@ -24,7 +26,7 @@ def main() -> int:
     args = _parser().parse_args()
     try:
         folder = folder_of(args.model)
-        ModelConfig.load(folder)  # a folder that cannot be served is told before anything is opened
+        _temperature(folder)  # a folder that cannot be served is told before anything is opened
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
     except (UnusableModel, OSError) as error:
@@ -89,7 +91,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     try:
         preparation = await asyncio.to_thread(Preparation.load, folder, args.tool_format)
         names = args.served_name or [args.model if args.model == "bundled" else folder.name]
-        app = Server(engine, preparation, names, ModelConfig.load(folder).temperature)
+        app = Server(engine, preparation, names, _temperature(folder), pooling_of(folder))
         front = Front(app, engine, args.drain_timeout)
         front.end_when_told(with_stdin=args.exit_with_stdin)
         keeping.add_done_callback(lambda _: front.end())
@@ -99,6 +101,14 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
         keeping.cancel()
         with suppress(asyncio.CancelledError):
             await keeping
+
+
+def _temperature(folder: Path) -> float:
+    """Where a call says none. Raises UnusableModel for a folder that cannot be served."""
+    if is_encoder(folder):
+        EncoderConfig.load(folder)
+        return 1.0
+    return ModelConfig.load(folder).temperature
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:

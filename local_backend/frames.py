@@ -60,9 +60,9 @@ def job_of(raw: dict[str, Any]) -> Job:
 
 
 def delta_of(raw: Message) -> Delta:
-    ids, finish, cached, logprobs = raw
+    ids, finish, cached, logprobs, vector = raw
     scored = tuple(_logprob(drawn, likeliest) for drawn, likeliest in logprobs)
-    return Delta(tuple(ids), None if finish is None else Finish(finish), cached, scored)
+    return Delta(tuple(ids), None if finish is None else Finish(finish), cached, scored, tuple(vector))
 
 
 def metrics_of(raw: dict[str, Any]) -> Metrics:

@@ -20,11 +20,12 @@ from local_backend.options import Setup
 from local_backend.types import BadJob, Delta, Finish, Full, Sequence
 
 if TYPE_CHECKING:
+    from local_backend.encoder_engine import EncoderEngine
     from local_backend.engine import Engine
 
 STUCK = 300.0  # seconds that one step may take at most; then pings are answered no more, and the server acts
 
-Make = Callable[[Setup], "Engine"]
+Make = Callable[[Setup], "Engine | EncoderEngine"]
 
 
 class Worker:
@@ -34,7 +35,7 @@ class Worker:
     def __init__(self, line: socket.socket, make: Make, leave: Callable[[], None]) -> None:
         """`leave` is called, from the reading thread, when the line has been closed."""
         self._line, self._make, self._leave = line, make, leave
-        self._engine: Engine | None = None
+        self._engine: Engine | EncoderEngine | None = None
         self._inbox: queue.SimpleQueue[frames.Message | None] = queue.SimpleQueue()
         self._sequences: dict[tuple[int, int], Sequence] = {}  # by call and choice, until they end
         self._deltas: list[tuple[int, int, Delta]] = []  # of this step
@@ -54,7 +55,7 @@ class Worker:
             with suppress(OSError):
                 self._line.shutdown(socket.SHUT_WR)  # open calls need not wait until torch is taken down
 
-    def _load(self, message: frames.Message) -> "Engine":
+    def _load(self, message: frames.Message) -> "Engine | EncoderEngine":
         try:
             self._engine = engine = self._make(frames.setup_of(message[1]))
         except UnusableModel as error:
@@ -63,7 +64,7 @@ class Worker:
         self._tell("ready", engine.max_len)
         return engine
 
-    def _serve(self, engine: "Engine") -> None:
+    def _serve(self, engine: "Engine | EncoderEngine") -> None:
         while self._take(engine):
             self._busy_since = time.perf_counter()
             engine.step()
@@ -73,7 +74,7 @@ class Worker:
             self._busy_since = None
         engine.close()
 
-    def _take(self, engine: "Engine") -> bool:
+    def _take(self, engine: "Engine | EncoderEngine") -> bool:
         """Do what has come in, waiting only while there is nothing to compute; False to end."""
         wait = not engine.has_work
         while True:
@@ -86,7 +87,7 @@ class Worker:
             self._do(engine, message)
             wait = False
 
-    def _do(self, engine: "Engine", message: frames.Message) -> None:
+    def _do(self, engine: "Engine | EncoderEngine", message: frames.Message) -> None:
         match message:
             case ["add", call, job]:
                 self._add(engine, call, job)
@@ -97,7 +98,7 @@ class Worker:
             case _:
                 raise AssertionError(f"the server says {message[0]}, which is not understood")
 
-    def _add(self, engine: "Engine", call: int, job: Any) -> None:
+    def _add(self, engine: "Engine | EncoderEngine", call: int, job: Any) -> None:
         try:
             found = engine.add(frames.job_of(job), lambda choice, delta: self._deliver(call, choice, delta))
         except Full as full:
@@ -138,19 +139,17 @@ class Worker:
             return  # the reading thread sees the end as well
 
 
-def build(setup: Setup) -> "Engine":
+def build(setup: Setup) -> "Engine | EncoderEngine":
     """Raises UnusableModel."""
     try:
         import torch
 
-        from local_backend.engine import Engine
-        from local_backend.loader import load
-        from local_backend.trial import compiler_of
+        from local_backend.making import engine_of
     except ModuleNotFoundError as error:
         raise UnusableModel(f"{error.name} is not installed; pip install 'gatehouse[local]'") from None
     folder = Path(setup.folder)
     torch.set_num_threads(setup.threads or _threads(folder))
-    return Engine(load(folder, setup.dtype, setup.quantize), setup.config, compile=compiler_of(folder))
+    return engine_of(folder, setup.dtype, setup.quantize, setup.config)
 
 
 def _threads(folder: Path) -> int:
