@@ -42,7 +42,7 @@ def decode(bench: Bench) -> Figures:
 
 def _shape(bench: Bench, shape: str) -> Figures:
     batches = (1, 8, 32, 128, 256) if bench.on_gpu else (1, 4)
-    context, new = (1024, 128) if bench.on_gpu else (32, 16)
+    context, new = (1024, 128) if bench.on_gpu else (32, 12)
     models = {"bf16": ours(shape, bench.device, _BF16)}
     if not bench.on_gpu:
         models["int8"] = ours(shape, bench.device, _BF16, int8=True)
@@ -53,7 +53,7 @@ def _shape(bench: Bench, shape: str) -> Figures:
         subjects: dict[str, Callable[[], float]] = {
             name: _timed(bench, model, asked, new) for name, model in models.items()
         }
-        if batch <= 32:
+        if batch <= (32 if bench.on_gpu else 1):
             subjects["transformers, static"] = _peer(bench, peer.static, asked, new)
         if bench.on_gpu:
             subjects["transformers, generate_batch"] = _peer(bench, peer.continuous, asked, new)
