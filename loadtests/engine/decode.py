@@ -41,7 +41,7 @@ def decode(bench: Bench) -> Figures:
 
 
 def _shape(bench: Bench, shape: str) -> Figures:
-    batches = (1, 8, 32, 128, 256) if bench.on_gpu else (1, 4)
+    batches = (1, 8, 32, 128, 256) if bench.on_gpu else (1,)
     context, new = (1024, 128) if bench.on_gpu else (32, 12)
     models = {"bf16": ours(shape, bench.device, _BF16)}
     if not bench.on_gpu:
