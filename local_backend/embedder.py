@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from math import isfinite
 
 import torch
 from torch import Tensor
@@ -98,5 +99,7 @@ class Embeddings:
         vectors = self._embedder([one.tokens for one in taken])
         self._metrics.tokens_in += sum(one.prompt for one in taken)
         for sequence, vector in zip(taken, vectors, strict=True):
-            end(sequence, Finish.STOP)
-            sequence.deliver(0, Delta((), Finish.STOP, 0, vector=tuple(vector)))
+            finish = Finish.STOP if all(map(isfinite, vector)) else Finish.ERROR  # weights may overflow
+            end(sequence, finish)
+            told = tuple(vector) if finish is Finish.STOP else ()
+            sequence.deliver(0, Delta((), finish, 0, vector=told))

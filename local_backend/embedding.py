@@ -11,7 +11,7 @@ from local_backend.client import EngineClient, Stream
 from local_backend.fields import Refused
 from local_backend.pooling import Pooling
 from local_backend.tokenizer import Tokenizer
-from local_backend.types import Job, Sampling
+from local_backend.types import Finish, Job, Sampling
 from local_backend.wire import EmbeddingRequest
 
 Vector = tuple[float, ...]
@@ -64,7 +64,10 @@ class Embedding:
 
 
 async def _vectors(streams: list[Stream]) -> list[Vector]:
-    return [(await stream.next()).vector for stream in streams]
+    found = [await stream.next() for stream in streams]
+    if any(delta.finish is Finish.ERROR for delta in found):
+        raise Refused("the model has computed no numbers for one of the inputs", status=500)
+    return [delta.vector for delta in found]
 
 
 def cut(vector: Vector, dimensions: int | None, pooling: Pooling) -> Vector:

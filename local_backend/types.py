@@ -103,7 +103,7 @@ class Delta(NamedTuple):
     finish: Finish | None
     cached: int  # prompt tokens that came from the prefix cache
     logprobs: tuple[Logprob, ...] = ()  # one per id, where asked
-    vector: tuple[float, ...] = ()  # of a prompt that was to be embedded
+    vector: tuple[float, ...] = ()  # of a prompt that was to be embedded; finite
 
 
 # Called with (choice, delta) from `Engine.step`, and from `Engine.abort` for what is aborted.

@@ -26,7 +26,7 @@ from local_backend.loader import load  # noqa: E402
 from local_backend.making import engine_of  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.pooling import Pooling, pooling_of  # noqa: E402
-from local_backend.types import BadJob, Delta, Job, Sampling  # noqa: E402
+from local_backend.types import BadJob, Delta, Finish, Job, Sampling  # noqa: E402
 from tests.local_backend.test_families import write as write_decoder  # noqa: E402
 from tests.local_backend.test_server import client_of, wait_ready  # noqa: E402
 
@@ -171,6 +171,19 @@ def test_a_decoder_embeds_while_it_generates(tmp_path: Path) -> None:
     vectors = embed(engine, INPUTS)
     assert len(said) == 9
     assert len({len(one) for one in vectors}) == 1
+
+
+def test_numbers_that_overflow_are_an_error_and_no_vector(tmp_path: Path) -> None:
+    write_encoder(tmp_path)
+    write_pooling(tmp_path, "mean")
+    model = load_encoder(tmp_path, torch.float32)
+    model.words.weight[7] = torch.inf
+    engine = EncoderEngine(Embedder(model, Pooling("mean", normalize=True)), EngineConfig())
+    out: list[Delta] = []
+    for ids in ([7, 8], [5, 6]):
+        engine.add(Job(ids, Sampling(), embed=True), lambda _, delta: out.append(delta))
+    engine.step()
+    assert [(one.finish, bool(one.vector)) for one in out] == [(Finish.ERROR, False), (Finish.STOP, True)]
 
 
 def test_who_is_given_up_is_not_embedded(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ def test_a_job_comes_out_as_it_went_in(job: Job) -> None:
         st.none() | st.sampled_from(Finish),
         st.integers(0, 2**31),
         st.lists(LOGPROBS, max_size=3).map(tuple),
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple),
     )
 )
 def test_a_delta_comes_out_as_it_went_in_infinities_included(delta: Delta) -> None:
