@@ -29,6 +29,7 @@ from local_backend.pooling import Pooling, pooling_of  # noqa: E402
 from local_backend.types import BadJob, Delta, Finish, Job, Sampling  # noqa: E402
 from tests.local_backend.test_families import write as write_decoder  # noqa: E402
 from tests.local_backend.test_server import client_of, wait_ready  # noqa: E402
+from tests.running import ACCESS, KEY, gateway  # noqa: E402
 
 INPUTS = [[(5 * i + 3 * j * j) % 90 + 4 for j in range(size)] for i, size in enumerate((1, 7, 40, 17, 33))]
 WORDS = [
@@ -289,3 +290,27 @@ def test_what_an_encoder_cannot_do_is_told(encoder: tuple[Path, str]) -> None:
         assert "vocabulary" in refused("/v1/embeddings", input=[[96]])["message"]
         assert "/v1/embeddings" in refused("/v1/completions", prompt="cats")["message"]
         assert http.get("/v1/models/" + encoder[0].name).json()["max_model_len"] == 48
+
+
+async def test_it_all_works_through_the_gateway(encoder: tuple[Path, str], tmp_path: Path) -> None:
+    folder, socket = encoder
+    text = f"""
+kind: providers
+providers: {{local: {{type: local, address: "unix:{socket}"}}}}
+---
+kind: models
+models: {{words: {{targets: [{{provider: local, model: e}}]}}}}
+---
+{ACCESS}
+"""
+    async with gateway(tmp_path, text) as running:
+        async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{running.url}/v1") as sdk:
+            found = await sdk.embeddings.create(model="words", input=["cats sleep", "the gateway"])
+            with pytest.raises(openai.BadRequestError) as refused:
+                await sdk.embeddings.create(model="words", input="cats", dimensions=33)
+    theirs = transformers.BertModel.from_pretrained(folder).eval()
+    wanted = expected(theirs, [[2, 7, 8, 3], [2, 4, 5, 3]], Pooling("cls", normalize=True))
+    told = torch.tensor([one.embedding for one in found.data])
+    torch.testing.assert_close(told, wanted, atol=1e-4, rtol=1e-4)
+    assert found.usage.total_tokens == 8
+    assert refused.value.param == "dimensions"
