@@ -54,7 +54,7 @@ class Embedder:
 def _states(model: Decoder, inputs: list[list[int]]) -> list[Tensor]:
     """Of a decoder, through pages of its own that nobody keeps: attention is the same as when it generates."""
     blocks = [-(-len(one) // _BLOCK) for one in inputs]
-    cache = Cache(model.config, 1 + sum(blocks), _BLOCK, torch.float32)
+    cache = Cache(model.config, 1 + sum(blocks), _BLOCK, torch.float32, model.embed.weight.device)
     pieces, first = [], 1
     for number, (ids, count) in enumerate(zip(inputs, blocks, strict=True)):
         sequence = Sequence(number, ids, len(ids), len(ids), Sampling(), lambda *_: None)
