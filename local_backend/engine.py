@@ -144,14 +144,15 @@ class Engine:
         if flight is None:
             return
         ids, logprobs = flight.wait()
+        # Before the draws: who ends with this step leaves to the next what it has computed in it.
+        for piece in flight.plan.pieces:
+            if piece.sequence.running:
+                self.scheduler.publish(piece.sequence)
         for index, (draw, token) in enumerate(zip(flight.plan.draws, ids, strict=True)):
             if draw.sequence.finish is None:
                 draw.sequence.tokens[draw.position] = token
                 draw.sequence.pending -= 1
                 self._extend(draw.sequence, token, logprobs.get(index))
-        for piece in flight.plan.pieces:
-            if piece.sequence.running:
-                self.scheduler.publish(piece.sequence)
 
     def _extend(self, sequence: Sequence, token: int, logprob: Logprob | None) -> None:
         self._time(sequence)

@@ -311,6 +311,13 @@ def test_an_unknown_architecture_names_what_is_supported(tmp_path: Path) -> None
         ModelConfig.load(tmp_path)
 
 
+def test_an_answer_of_one_token_leaves_all_of_its_prompt(model: Decoder) -> None:
+    engine, prompt = Engine(model, EngineConfig(step_tokens=20)), PROMPTS[5][:50]
+    generate(engine, [prompt], max_tokens=1)
+    generate(engine, [[*prompt, 1, 2, 3]], max_tokens=1)
+    assert engine.scheduler.hit_tokens == 48
+
+
 def test_real_weights_tell_their_published_story() -> None:
     """From karpathy/llama2.c:doc/stories260K.md, the greedy story of this checkpoint: 256 tokens, word for word."""
     folder = shared("models/stories260K")
