@@ -1,4 +1,4 @@
-"""`python -m loadtests bench|translate|upstream|load|drill`."""
+"""`python -m loadtests bench|translate|engine|upstream|load|drill`."""
 
 import argparse
 import json
@@ -26,6 +26,12 @@ def main() -> int:
     translate = verbs.add_parser("translate", help="CPU of every translation, over none")
     translate.add_argument("--rounds", type=int, default=5)
     translate.add_argument("--calls", type=int, default=2000, help="of each kind and round")
+    engine = verbs.add_parser("engine", help="the local engine beside transformers, on the same weights")
+    engine.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    engine.add_argument("--only", default="", metavar="SECTION,...", help="stories, decode, turns, memory")
+    engine.add_argument("--rounds", type=int, default=3)
+    engine.add_argument("--threads", type=int, default=0, help="of the processor; 0: one per core")
+    engine.add_argument("--json", action="store_true")
     upstream = verbs.add_parser("upstream", help="run the fake upstream")
     upstream.add_argument("--port", type=int, default=9001)
     load = verbs.add_parser("load", help="drive one port of this machine")
@@ -45,6 +51,12 @@ def _run(args: argparse.Namespace) -> int:
         return bench.run(args.rounds, args.seconds, args.rate, quick=args.quick, as_json=args.json)
     if args.verb == "translate":
         return bench_translate.run(args.rounds, args.calls)
+    if args.verb == "engine":
+        # imported here: the other verbs need no torch
+        from loadtests.engine import report
+
+        only = [name for name in args.only.split(",") if name]
+        return report.run(args.device, only, args.rounds, args.threads, as_json=args.json)
     if args.verb == "upstream":
         uvloop.run(fake_upstream.serve(args.port))
         return 0

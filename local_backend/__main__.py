@@ -11,10 +11,12 @@ import uvloop
 
 from local_backend.client import EngineClient
 from local_backend.config import ModelConfig, UnusableModel
+from local_backend.encoder_config import EncoderConfig, is_encoder
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
 from local_backend.hub import find
 from local_backend.options import KV_SHARE, EngineConfig, Setup
+from local_backend.pooling import pooling_of
 from local_backend.preparation import Preparation
 from local_backend.server import Server
 
@@ -26,7 +28,7 @@ def main() -> int:
     args = _parser().parse_args()
     try:
         folder = find(args.model, download=args.download)
-        ModelConfig.load(folder)  # a folder that cannot be served is told before anything is opened
+        _temperature(folder)  # a folder that cannot be served is told before anything is opened
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_serve(args, folder))
     except (UnusableModel, OSError) as error:
@@ -101,7 +103,7 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
     try:
         preparation = await asyncio.to_thread(Preparation.load, folder, args.tool_format)
         names = args.served_name or [_called(args.model)]
-        app = Server(engine, preparation, names, ModelConfig.load(folder).temperature)
+        app = Server(engine, preparation, names, _temperature(folder), pooling_of(folder))
         front = Front(app, engine, args.drain_timeout)
         front.end_when_told(with_stdin=args.exit_with_stdin)
         keeping.add_done_callback(lambda _: front.end())
@@ -116,6 +118,14 @@ async def _serve(args: argparse.Namespace, folder: Path) -> None:
 def _called(model: str) -> str:
     """A hub's name as it is; a folder's is its last part."""
     return Path(model).resolve().name if Path(model).exists() else model
+
+
+def _temperature(folder: Path) -> float:
+    """Where a call says none. Raises UnusableModel for a folder that cannot be served."""
+    if is_encoder(folder):
+        EncoderConfig.load(folder)
+        return 1.0
+    return ModelConfig.load(folder).temperature
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:

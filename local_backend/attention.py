@@ -22,17 +22,24 @@ SHORT = 1 << 18
 class Cache:
     """Keys and values of all blocks: [layers, 2, blocks, block_size, kv_heads, head_dim]."""
 
-    def __init__(self, config: ModelConfig, blocks: int, block_size: int, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        blocks: int,
+        block_size: int,
+        dtype: torch.dtype,
+        device: torch.device | str = "cpu",
+    ) -> None:
         self.config, self.block_size = config, block_size
         self.blocks = torch.zeros(
-            config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim, dtype=dtype
+            config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim, dtype=dtype, device=device
         )
         row = config.kv_heads * config.head_dim * dtype.itemsize
         self.short = SHORT // row  # tokens
 
     def copy(self, pairs: list[tuple[int, int]]) -> None:
         """Whole blocks (from, to): a table that was shared is about to be written to."""
-        source, target = torch.tensor(pairs).T
+        source, target = torch.tensor(pairs, device=self.blocks.device).T
         self.blocks[:, :, target] = self.blocks[:, :, source]
 
 
@@ -74,10 +81,9 @@ class Batch:
             self.ends[index] = len(ids) - 1
             if start + count > sequence.known:
                 self.unknown.append((len(ids) - 1, sequence.id))
+        self._device = cache.blocks.device
         self.ids, self.positions, self._slots = (
-            torch.tensor(ids),
-            torch.tensor(positions),
-            torch.tensor(slots),
+            torch.tensor(column, device=self._device) for column in (ids, positions, slots)
         )
         # Worked out now: tables change while the step is computed.
         longest = max(piece.start + piece.size for piece in sorted_pieces)
@@ -105,9 +111,9 @@ class Batch:
         """What is seen through a window: of the first pieces together, of the others one by one."""
         looks, first = [], together
         if together:
-            looks.append(_together(pieces[:together], self._cache.block_size, window))
+            looks.append(_together(pieces[:together], self._cache.block_size, window, self._device))
         for piece in pieces[together:]:
-            looks.append(_alone(piece, first, self._cache.block_size, window))
+            looks.append(_alone(piece, first, self._cache.block_size, window, self._device))
             first += piece.size
         return looks
 
@@ -138,13 +144,14 @@ class Batch:
         scores = scores.tanh_().mul_(config.attention_softcap)
         mask = look.mask
         if look.causal:
-            mask = _mask(torch.arange(q.shape[-2]), torch.arange(k.shape[-2]), 0)
+            queries, keys = (torch.arange(one.shape[-2], device=self._device) for one in (q, k))
+            mask = _mask(queries, keys, 0)
         if mask is not None:
             scores += mask
         return scores.softmax(-1) @ v.float()
 
 
-def _together(pieces: list[Piece], size: int, window: int) -> Look:
+def _together(pieces: list[Piece], size: int, window: int, device: torch.device) -> Look:
     """One query of each sequence; their blocks side by side, padded with block 0."""
     starts = [_begin(piece, window) // size for piece in pieces]
     tables = [
@@ -152,13 +159,15 @@ def _together(pieces: list[Piece], size: int, window: int) -> Look:
         for piece, start in zip(pieces, starts, strict=True)
     ]
     longest = max(map(len, tables))
-    blocks = torch.tensor([table + [0] * (longest - len(table)) for table in tables])
-    at = torch.tensor([piece.start - start * size for piece, start in zip(pieces, starts, strict=True)])
-    mask = _mask(at[:, None], torch.arange(longest * size), window)[:, None]
+    blocks = torch.tensor([table + [0] * (longest - len(table)) for table in tables], device=device)
+    at = torch.tensor(
+        [piece.start - start * size for piece, start in zip(pieces, starts, strict=True)], device=device
+    )
+    mask = _mask(at[:, None], torch.arange(longest * size, device=device), window)[:, None]
     return Look(0, len(pieces), blocks, mask=mask)
 
 
-def _alone(piece: Piece, first: int, size: int, window: int) -> Look:
+def _alone(piece: Piece, first: int, size: int, window: int, device: torch.device) -> Look:
     begin, end = _begin(piece, window), piece.start + piece.size
     start = begin // size
     table = piece.sequence.table[start : -(-end // size)]
@@ -167,10 +176,11 @@ def _alone(piece: Piece, first: int, size: int, window: int) -> Look:
         at = table[0] * size - start * size
         keys, cut = slice(at + begin, at + end), None
     else:
-        keys, cut = torch.tensor(table), slice(begin - start * size, end - start * size)
+        keys, cut = torch.tensor(table, device=device), slice(begin - start * size, end - start * size)
     mask, causal = None, begin == piece.start and piece.size > 1 and not (window and piece.size > window)
     if piece.size > 1 and not causal:
-        mask = _mask(torch.arange(piece.start, end), torch.arange(begin, end), window)
+        queries, seen = (torch.arange(one, end, device=device) for one in (piece.start, begin))
+        mask = _mask(queries, seen, window)
     return Look(first, first + piece.size, keys, cut, mask, causal)
 
 
@@ -184,7 +194,7 @@ def _mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
     hidden = keys > queries[..., None]
     if window:
         hidden |= keys <= queries[..., None] - window
-    return torch.zeros(hidden.shape).masked_fill_(hidden, -torch.inf)
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
 def _seen(look: Look, blocks: Tensor) -> Tensor:

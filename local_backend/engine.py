@@ -7,13 +7,26 @@ from dataclasses import replace
 from itertools import count
 
 from local_backend.blocks import BlockPool
+from local_backend.embedder import Embedder, Embeddings
 from local_backend.metrics import Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.runner import Flight, Runner, cache_dtype
 from local_backend.sampler import Masks
 from local_backend.scheduler import Scheduler
-from local_backend.types import BadJob, Compile, Deliver, Delta, Finish, Grammar, Job, Logprob, Plan, Sequence
+from local_backend.types import (
+    BadJob,
+    Compile,
+    Deliver,
+    Delta,
+    Finish,
+    Grammar,
+    Job,
+    Logprob,
+    Plan,
+    Sequence,
+    check_tokens,
+)  # fmt: skip
 
 _PATIENCE = 0.02  # seconds that an idle step waits for a grammar, before it looks for other work
 
@@ -28,6 +41,7 @@ class Engine:
         metrics: Metrics | None = None,
         clock: Callable[[], float] = time.perf_counter,
         compile: Compile | None = None,
+        embedder: Embedder | None = None,
     ) -> None:
         shape = model.config
         blocks, self.max_len = _sizes(model, config)
@@ -40,11 +54,13 @@ class Engine:
         self._flight: Flight | None = None
         self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
         self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None
+        self._embeddings = Embeddings(embedder, config.step_tokens, self.metrics) if embedder else None
         self._numbers = count()
 
     @property
     def has_work(self) -> bool:
-        return bool(self.scheduler.running or self.scheduler.waiting or self._flight or self._compiling)
+        generates = self.scheduler.running or self.scheduler.waiting or self._flight or self._compiling
+        return bool(generates or self._embeddings)
 
     def add(self, job: Job, deliver: Deliver) -> list[Sequence]:
         """One sequence per choice, to be aborted each alone. Raises Full, BadJob."""
@@ -58,6 +74,9 @@ class Engine:
             )
             for choice in range(job.choices)
         ]  # fmt: skip
+        if job.embed:
+            self._embed(sequences[0])
+            return sequences
         self.scheduler.check_room(now, len(self._compiling))
         if job.sampling.grammar:
             self._compiling.append((self._grammars(job), sequences))
@@ -68,6 +87,8 @@ class Engine:
     def abort(self, sequence: Sequence) -> None:
         """Nobody waits for it any more. Idempotent; what is still on the way of it is dropped."""
         if sequence.finish is None:
+            if self._embeddings is not None:
+                self._embeddings.remove(sequence)
             self._end(sequence, Finish.ABORT)
             sequence.deliver(sequence.sampling.choice, Delta((), Finish.ABORT, sequence.cached))
             self.metrics.aborts += 1
@@ -76,6 +97,8 @@ class Engine:
         """Launch what there is to compute; then read back the step before it, or this one where steps do not
         overlap. Draws that must know the ones before them are made after those have been read back."""
         began = self._clock()
+        if self._embeddings:
+            self._embeddings.step(self._end)
         if self._compiling:
             self._take_grammars()
         plan = self.scheduler.plan()
@@ -90,14 +113,18 @@ class Engine:
             self._count(plan, self._clock() - began)
 
     def _check(self, job: Job) -> None:
-        if not 0 < len(job.tokens) < self.max_len:
-            raise BadJob(f"a prompt of {len(job.tokens)} tokens; this model takes 1 to {self.max_len - 1}")
+        check_tokens(job.tokens, self.max_len - 1, self._vocabulary)
         sampling = job.sampling
-        largest = max(*job.tokens, *sampling.stop_ids, *(token for token, _ in sampling.logit_bias), 0)
+        largest = max(*sampling.stop_ids, *(token for token, _ in sampling.logit_bias), 0, 0)
         if largest >= self._vocabulary:
             raise BadJob(f"there is no token {largest}: this model's vocabulary has {self._vocabulary}")
         if sampling.grammar and self._compile is None:
             raise BadJob("this engine has been given nothing to compile grammars with")
+
+    def _embed(self, sequence: Sequence) -> None:
+        if self._embeddings is None:
+            raise BadJob("this model makes no embeddings")
+        self._embeddings.add(sequence)
 
     def _schedule(self, sequences: list[Sequence]) -> None:
         """The first computes the prompt; the others wait for it."""
@@ -117,14 +144,15 @@ class Engine:
         if flight is None:
             return
         ids, logprobs = flight.wait()
+        # Before the draws: who ends with this step leaves to the next what it has computed in it.
+        for piece in flight.plan.pieces:
+            if piece.sequence.running:
+                self.scheduler.publish(piece.sequence)
         for index, (draw, token) in enumerate(zip(flight.plan.draws, ids, strict=True)):
             if draw.sequence.finish is None:
                 draw.sequence.tokens[draw.position] = token
                 draw.sequence.pending -= 1
                 self._extend(draw.sequence, token, logprobs.get(index))
-        for piece in flight.plan.pieces:
-            if piece.sequence.running:
-                self.scheduler.publish(piece.sequence)
 
     def _extend(self, sequence: Sequence, token: int, logprob: Logprob | None) -> None:
         self._time(sequence)

@@ -36,13 +36,16 @@ async def receive(reader: StreamReader) -> Message | None:
 
 
 def messages(file: BufferedIOBase) -> Iterator[Message]:
-    """What comes, until the other side has gone."""
-    while len(head := file.read(4)) == 4:
-        size = int.from_bytes(head, "big")
-        body = file.read(size)
-        if len(body) < size:
-            return
-        yield _message(body)
+    """What comes, until the other side has gone, in order or not."""
+    try:
+        while len(head := file.read(4)) == 4:
+            size = int.from_bytes(head, "big")
+            body = file.read(size)
+            if len(body) < size:
+                return
+            yield _message(body)
+    except ConnectionError:
+        return
 
 
 def setup_of(raw: dict[str, Any]) -> Setup:
@@ -60,9 +63,9 @@ def job_of(raw: dict[str, Any]) -> Job:
 
 
 def delta_of(raw: Message) -> Delta:
-    ids, finish, cached, logprobs = raw
+    ids, finish, cached, logprobs, vector = raw
     scored = tuple(_logprob(drawn, likeliest) for drawn, likeliest in logprobs)
-    return Delta(tuple(ids), None if finish is None else Finish(finish), cached, scored)
+    return Delta(tuple(ids), None if finish is None else Finish(finish), cached, scored, tuple(vector))
 
 
 def metrics_of(raw: dict[str, Any]) -> Metrics:

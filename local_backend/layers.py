@@ -29,8 +29,9 @@ class Dense(nn.Linear):
 class Int8(nn.Module):
     """A linear layer of int8 weights, one scale per output, and int8 activations, one scale per token (row).
 
-    Sums are whole numbers, so that a row's result depends on no other row. fbgemm's dynamic product is faster but
-    scales activations per batch, and the tensors that it needs are deprecated in torch.
+    Sums are whole numbers, so that a row's result depends on no other row. On a processor oneDNN lays the weights
+    out once, as its product likes them best: the same sums in half the time of `_int_mm`. fbgemm's dynamic product
+    is faster still but scales activations per batch, and the tensors that it needs are deprecated in torch.
     """
 
     weight: Tensor
@@ -41,13 +42,26 @@ class Int8(nn.Module):
         super().__init__()
         whole, scale = quantise(weight)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
+        self._laid_out = whole.device.type == "cpu" and torch._C._has_mkldnn
+        if self._laid_out:
+            whole = torch.ops.onednn.qlinear_prepack(whole, None)
+            self._zeros = torch.zeros(len(weight), dtype=torch.int64)
         self.register_buffer("weight", whole, persistent=False)
-        self.register_buffer("scale", scale.T, persistent=False)  # [1, outputs]
+        self.register_buffer("scale", scale[:, 0], persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         whole, step = quantise(x)
-        found: Tensor = torch._int_mm(whole, self.weight.T).float().mul_(self.scale).mul_(step)
+        found = (self._product(whole) if self._laid_out else self._plain(whole)).mul_(step)
         return found if self.bias is None else found.add_(self.bias)
+
+    def _product(self, whole: Tensor) -> Tensor:
+        found: Tensor = torch.ops.onednn.qlinear_pointwise(
+            whole, 1.0, 0, self.weight, self.scale, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
+        )
+        return found
+
+    def _plain(self, whole: Tensor) -> Tensor:
+        return torch._int_mm(whole, self.weight.T).float().mul_(self.scale)
 
 
 class Int8Embedding(nn.Module):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,15 @@ SMALL = 64_000_000  # parameters up to which "auto" is fp32: memory is no matter
 _DERIVED = ("rotary_emb.inv_freq", "rotary_emb.cos_cached", "rotary_emb.sin_cached")
 
 
+class Source(Protocol):
+    """Tensors by Hugging Face's names: a folder's, or whatever a benchmark makes up."""
+
+    def __contains__(self, name: str) -> bool: ...
+
+    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+        """Raises UnusableModel for one that is not there or is shaped otherwise."""
+
+
 class Place(NamedTuple):
     """A module of ours and the modules of theirs that it is made of, one below the other: `whole` where a file
     has them fused already, `parts` with their numbers of rows where not."""
@@ -30,15 +39,22 @@ class Place(NamedTuple):
 def load(folder: Path, dtype: str = "auto", quantize: str = "none") -> Decoder:
     """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none or int8. Raises UnusableModel."""
     config = ModelConfig.load(folder)
-    with torch.device("meta"):
-        model = Decoder(config)
-    with Weights(folder) as weights, torch.no_grad():
+    with Weights(folder) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
-        for place in places(config):
-            _fill(model, place, weights, kind, quantize == "int8")
+        model = build(config, weights, kind, int8=quantize == "int8")
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same
         weights.check_all_read(*_DERIVED, *spare)
-    return model.eval().requires_grad_(False)
+    return model
+
+
+def build(config: ModelConfig, source: Source, dtype: torch.dtype, *, int8: bool = False) -> Decoder:
+    """A decoder of the source's tensors, on the device on which they are. Raises UnusableModel."""
+    with torch.device("meta"):
+        model = Decoder(config)
+    with torch.no_grad():
+        for place in places(config):
+            _fill(model, place, source, dtype, int8)
+    return model.to(model.embed.weight.device).eval().requires_grad_(False)
 
 
 def places(config: ModelConfig) -> Iterator[Place]:
@@ -93,7 +109,7 @@ def export(model: Decoder) -> dict[str, Tensor]:
     return found
 
 
-def _fill(model: Decoder, place: Place, weights: Weights, dtype: torch.dtype, int8: bool) -> None:
+def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int8: bool) -> None:
     module = model.get_submodule(place.ours)
     read = {
         kind: _read(weights, place, kind, tuple(parameter.shape))
@@ -115,7 +131,7 @@ def _fill(model: Decoder, place: Place, weights: Weights, dtype: torch.dtype, in
             module.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
-def _read(weights: Weights, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:
+def _read(weights: Source, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:
     """One tensor for a module of ours, out of one of theirs or of several."""
     if place.whole and f"{place.whole}.{kind}" in weights:
         return weights.read(f"{place.whole}.{kind}", shape)

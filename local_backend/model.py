@@ -3,6 +3,7 @@ plain when training."""
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -31,11 +32,13 @@ class Attention(nn.Module):
         config = self._config
         heads, kv = config.heads, config.kv_heads
         rows = self.qkv(x).view(-1, heads + 2 * kv, config.head_dim)
-        q, k, v = rows.split([heads, kv, kv], dim=1)
+        qk, v = rows.split([heads + kv, kv], dim=1)
         if config.family.qk_norm:
-            q, k = self._norm(self.q_norm, q), self._norm(self.k_norm, k)
+            q, k = qk.split([heads, kv], dim=1)
+            qk = torch.cat([self._norm(self.q_norm, q), self._norm(self.k_norm, k)], dim=1)
         if turn is not None:
-            q, k = rotate(q, turn), rotate(k, turn)
+            qk = rotate(qk, turn)  # both at once: half the launches
+        q, k = qk.split([heads, kv], dim=1)
         found: Tensor = self.out(attend(self._number, q, k, v).reshape(x.shape[0], -1))
         return found
 

@@ -27,8 +27,8 @@ class Flight:
         if batch.unknown:
             assert before is not None
             places = {draw.sequence.id: index for index, draw in enumerate(before.plan.draws)}
-            self._rows = torch.tensor([row for row, _ in batch.unknown])
-            self._draws = torch.tensor([places[number] for _, number in batch.unknown])
+            rows = [(row, places[number]) for row, number in batch.unknown]
+            self._rows, self._draws = torch.tensor(rows, device=batch.ids.device).T
             self._before: Flight | None = before
 
     def fill_in(self) -> None:
@@ -52,8 +52,9 @@ class Runner:
     def __init__(self, model: Decoder, config: EngineConfig, blocks: int) -> None:
         shape = model.config
         self._model = model
-        self._cache = Cache(shape, blocks, config.block_size, cache_dtype(model))
-        self._sampler = Sampler(shape.vocab_size, shape.eos)
+        device = model.embed.weight.device
+        self._cache = Cache(shape, blocks, config.block_size, cache_dtype(model), device)
+        self._sampler = Sampler(shape.vocab_size, shape.eos, device)
         self._thread = ThreadPoolExecutor(1, "steps") if config.overlap else None
         self._last: Flight | None = None
 

@@ -2,17 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 
 from local_backend.asgi import TROUBLE, Left, Receive, Route, Scope, Send, answer, body_of, refusal
 from local_backend.client import EngineClient
+from local_backend.embedding import Embedding
 from local_backend.fields import Refused, ids, payload_of
 from local_backend.generation import Generation
+from local_backend.pooling import Pooling
 from local_backend.preparation import Preparation
 from local_backend.types import EngineGone, Full
-from local_backend.wire import read
+from local_backend.wire import read, read_embedding
 
 _PLAIN = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -26,13 +30,15 @@ class Server:
         preparation: Preparation,
         names: list[str],
         temperature: float,
+        pooling: Pooling | None = None,
     ) -> None:
         self._engine, self._preparation, self._names = engine, preparation, names
         self._temperature = temperature
         self._generation = Generation(engine, preparation, time.time)
+        self._embedding = Embedding(engine, preparation.tokenizer, pooling)
         self._created = int(time.time())
         self.draining = False
-        self.idle = asyncio.Event()  # no call that generates is in flight
+        self.idle = asyncio.Event()  # no call of the engine's is in flight
         self.idle.set()
         self._calls = 0
         self._routes: dict[tuple[str, str], Route] = {
@@ -75,19 +81,26 @@ class Server:
 
     async def _generate(self, receive: Receive, send: Send, *, chat: bool) -> None:
         longest = self._longest()
-        self._calls += 1
-        self.idle.clear()
-        try:
+        with self._in_flight():
             body = await body_of(receive)
             request = read(body, chat=chat, default_tokens=longest, temperature=self._temperature)
             await self._generation.serve(request, longest, receive, send)
+
+    async def _embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
+        longest = self._longest()
+        with self._in_flight():
+            await self._embedding.serve(read_embedding(await body_of(receive)), longest, receive, send)
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        self._calls += 1
+        self.idle.clear()
+        try:
+            yield
         finally:
             self._calls -= 1
             if not self._calls:
                 self.idle.set()
-
-    async def _embeddings(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise Refused("this model offers no embeddings", param="model", code="model_not_supported")
 
     async def _models(self, scope: Scope, receive: Receive, send: Send) -> None:
         data = [self._described(name) for name in self._names]

@@ -1,9 +1,16 @@
 """Whether a model fits the memory there is, and how much of it its cache of keys and values may have. Torch-free."""
 
+from pathlib import Path
+
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.options import Setup
 
 WIDTHS = {"float32": 4, "bfloat16": 2, "float16": 2}  # bytes
+
+
+def stored_bytes(folder: Path) -> int:
+    """Of the weights, as they lie on the disk."""
+    return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
 def check_weights(shape: ModelConfig, setup: Setup, stored: int, available: int) -> None:

@@ -27,6 +27,9 @@ class Tokenizer:
             self.fast = Fast.from_file(str(self.path))
         except Exception as error:  # the package raises bare Exception
             raise UnusableModel(f"{self.path}: cannot be read: {error}") from None
+        # Some files ask for both, for batches of their own; a text is to be read whole and alone.
+        self.fast.no_truncation()
+        self.fast.no_padding()
         added = self.fast.get_added_tokens_decoder()
         self.added = {token: told.content for token, told in added.items()}
         self.specials = {token: told.content for token, told in added.items() if told.special}

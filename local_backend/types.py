@@ -77,6 +77,7 @@ class Job:
     choices: int = 1
     salt: str = ""
     priority: int = 0
+    embed: bool = False  # no choice is drawn: the prompt's vector is what is asked for
 
 
 class Finish(Enum):
@@ -102,6 +103,7 @@ class Delta(NamedTuple):
     finish: Finish | None
     cached: int  # prompt tokens that came from the prefix cache
     logprobs: tuple[Logprob, ...] = ()  # one per id, where asked
+    vector: tuple[float, ...] = ()  # of a prompt that was to be embedded; finite
 
 
 # Called with (choice, delta) from `Engine.step`, and from `Engine.abort` for what is aborted.
@@ -179,6 +181,14 @@ class Plan:
 
 class BadJob(Exception):
     """A job that this model cannot do; the message says why."""
+
+
+def check_tokens(tokens: list[int], most: int, vocabulary: int) -> None:
+    """Raises BadJob for what the model cannot read."""
+    if not 0 < len(tokens) <= most:
+        raise BadJob(f"a prompt of {len(tokens)} tokens; this model takes 1 to {most}")
+    if max(tokens) >= vocabulary:
+        raise BadJob(f"there is no token {max(tokens)}: this model's vocabulary has {vocabulary}")
 
 
 class Full(Exception):

@@ -11,22 +11,23 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from local_backend import frames, machine, sizing
-from local_backend.config import ModelConfig, UnusableModel
+from local_backend import frames, machine
+from local_backend.config import UnusableModel
 from local_backend.options import Setup
+from local_backend.sizing import stored_bytes
 from local_backend.types import BadJob, Delta, Finish, Full, Sequence
 
 if TYPE_CHECKING:
+    from local_backend.encoder_engine import EncoderEngine
     from local_backend.engine import Engine
 
 SMALL_FILE = 64 << 20  # bytes of weights up to which one thread is fastest
 STUCK = 300.0  # seconds that one step may take at most; then pings are answered no more, and the server acts
 
-Make = Callable[[Setup], "Engine"]
+Make = Callable[[Setup], "Engine | EncoderEngine"]
 
 
 class Worker:
@@ -36,7 +37,7 @@ class Worker:
     def __init__(self, line: socket.socket, make: Make, leave: Callable[[], None]) -> None:
         """`leave` is called, from the reading thread, when the line has been closed."""
         self._line, self._make, self._leave = line, make, leave
-        self._engine: Engine | None = None
+        self._engine: Engine | EncoderEngine | None = None
         self._inbox: queue.SimpleQueue[frames.Message | None] = queue.SimpleQueue()
         self._sequences: dict[tuple[int, int], Sequence] = {}  # by call and choice, until they end
         self._deltas: list[tuple[int, int, Delta]] = []  # of this step
@@ -56,7 +57,7 @@ class Worker:
             with suppress(OSError):
                 self._line.shutdown(socket.SHUT_WR)  # open calls need not wait until torch is taken down
 
-    def _load(self, message: frames.Message) -> "Engine":
+    def _load(self, message: frames.Message) -> "Engine | EncoderEngine":
         try:
             self._engine = engine = self._make(frames.setup_of(message[1]))
         except UnusableModel as error:
@@ -65,7 +66,7 @@ class Worker:
         self._tell("ready", engine.max_len)
         return engine
 
-    def _serve(self, engine: "Engine") -> None:
+    def _serve(self, engine: "Engine | EncoderEngine") -> None:
         while self._take(engine):
             self._busy_since = time.perf_counter()
             engine.step()
@@ -75,7 +76,7 @@ class Worker:
             self._busy_since = None
         engine.close()
 
-    def _take(self, engine: "Engine") -> bool:
+    def _take(self, engine: "Engine | EncoderEngine") -> bool:
         """Do what has come in, waiting only while there is nothing to compute; False to end."""
         wait = not engine.has_work
         while True:
@@ -88,7 +89,7 @@ class Worker:
             self._do(engine, message)
             wait = False
 
-    def _do(self, engine: "Engine", message: frames.Message) -> None:
+    def _do(self, engine: "Engine | EncoderEngine", message: frames.Message) -> None:
         match message:
             case ["add", call, job]:
                 self._add(engine, call, job)
@@ -99,7 +100,7 @@ class Worker:
             case _:
                 raise AssertionError(f"the server says {message[0]}, which is not understood")
 
-    def _add(self, engine: "Engine", call: int, job: Any) -> None:
+    def _add(self, engine: "Engine | EncoderEngine", call: int, job: Any) -> None:
         try:
             found = engine.add(frames.job_of(job), lambda choice, delta: self._deliver(call, choice, delta))
         except Full as full:
@@ -140,28 +141,18 @@ class Worker:
             return  # the reading thread sees the end as well
 
 
-def build(setup: Setup) -> "Engine":
+def build(setup: Setup) -> "Engine | EncoderEngine":
     """Raises UnusableModel."""
     try:
         import torch
 
-        from local_backend.engine import Engine
-        from local_backend.loader import load
-        from local_backend.runner import cache_dtype
-        from local_backend.trial import compiler_of
+        from local_backend.making import engine_of
     except ModuleNotFoundError as error:
         raise UnusableModel(f"{error.name} is not installed; pip install 'gatehouse[local]'") from None
-    folder = Path(setup.folder)
-    shape = ModelConfig.load(folder)
-    stored = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     # Small models lose more by handing work around than they win by sharing it.
-    torch.set_num_threads(setup.threads or (1 if stored < SMALL_FILE else machine.cores()))
-    sizing.check_weights(shape, setup, stored, machine.available_memory())
-    model = load(folder, setup.dtype, setup.quantize)
-    memory = sizing.kv_memory(
-        shape, setup, shape.kv_bytes(cache_dtype(model).itemsize), machine.available_memory()
-    )
-    return Engine(model, replace(setup.config, kv_memory=memory), compile=compiler_of(folder))
+    small = stored_bytes(Path(setup.folder)) < SMALL_FILE
+    torch.set_num_threads(setup.threads or (1 if small else machine.cores()))
+    return engine_of(setup)
 
 
 def main() -> int:

@@ -1,5 +1,6 @@
 """The engine computes the same whatever the company, the chunks, the cache and the room it has."""
 
+import hashlib
 import json
 from concurrent.futures import wait
 from pathlib import Path
@@ -310,17 +311,28 @@ def test_an_unknown_architecture_names_what_is_supported(tmp_path: Path) -> None
         ModelConfig.load(tmp_path)
 
 
+def test_an_answer_of_one_token_leaves_all_of_its_prompt(model: Decoder) -> None:
+    engine, prompt = Engine(model, EngineConfig(step_tokens=20)), PROMPTS[5][:50]
+    generate(engine, [prompt], max_tokens=1)
+    generate(engine, [[*prompt, 1, 2, 3]], max_tokens=1)
+    assert engine.scheduler.hit_tokens == 48
+
+
 def test_real_weights_tell_their_published_story() -> None:
+    """From karpathy/llama2.c:doc/stories260K.md, the greedy story of this checkpoint: 256 tokens, word for word."""
     folder = shared("models/stories260K")
     tokens: list[int] = []
     engine = Engine(load(folder), EngineConfig())
-    engine.add(Job([1], Sampling(temperature=0.0, max_tokens=200)), lambda _, delta: tokens.extend(delta.ids))
+    engine.add(Job([1], Sampling(temperature=0.0, max_tokens=256)), lambda _, delta: tokens.extend(delta.ids))
     while engine.has_work:
         engine.step()
-    text = Tokenizer(folder).decode(tokens)
-    # From karpathy/llama2.c:doc/stories260K.md, the greedy story of this checkpoint.
+    text = Tokenizer(folder).decode(tokens).strip()
     assert text.startswith(
         "Once upon a time, there was a little girl named Lily. She loved to play outside in the park. "
         "One day, she saw a big, red ball. She wanted to play with it, but it was too high.\n"
         "Lily's mom said, \"Lily, let's go to the park.\" Lily was sad and didn't know what to do."
     )
+    assert text.endswith("Her mom said, \"Don't worry, Lily. We can help you.")
+    assert len(text.split()) == 119
+    whole = "30b2ffb07967932a88bfdf5e23b517a6f4cfcf7231db9e537360d3c12a4e4d10"
+    assert hashlib.sha256(text.encode()).hexdigest() == whole, text

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import socket
 from math import inf
 from typing import Any
 
@@ -49,6 +50,7 @@ def test_a_job_comes_out_as_it_went_in(job: Job) -> None:
         st.none() | st.sampled_from(Finish),
         st.integers(0, 2**31),
         st.lists(LOGPROBS, max_size=3).map(tuple),
+        st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=3).map(tuple),
     )
 )
 def test_a_delta_comes_out_as_it_went_in_infinities_included(delta: Delta) -> None:
@@ -83,3 +85,11 @@ async def test_half_a_message_is_the_end_of_the_line(cut: int) -> None:
     assert await frames.receive(reader) is None
     file = io.BytesIO(whole + whole[:cut])
     assert list(frames.messages(file)) == [["ready", 5]]
+
+
+def test_a_side_that_is_reset_has_gone() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, ours.makefile("rb") as file:
+        ours.sendall(frames.pack("ping"))  # unread when the other side closes: a reset, and no end of file
+        theirs.close()
+        assert list(frames.messages(file)) == []

@@ -1,0 +1,99 @@
+"""A small real model over HTTP and step by step, beside transformers: where Python and launches are the cost."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from loadtests.engine import http
+from loadtests.engine.bench import Bench, Figures, ratio
+from loadtests.engine.subjects import Tokens, Transformers, generate, prompts
+from local_backend.engine import Engine
+from local_backend.loader import load
+from local_backend.options import EngineConfig
+
+SHARED = Path(os.environ.get("GATEHOUSE_SHARED") or Path(__file__).parents[3] / "shared")
+FOLDER = SHARED / "models" / "stories260K"
+ROWS, PROMPT, NEW = 32, 16, 128
+
+
+def stories(bench: Bench) -> Figures:
+    """Raises FileNotFoundError where the model is not at hand."""
+    if not FOLDER.exists():
+        raise FileNotFoundError(
+            f"no model at {FOLDER}: set GATEHOUSE_SHARED to the folder that holds models/"
+        )
+    import transformers
+
+    model = load(FOLDER, "float32")
+    whole = transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    peer, asked = Transformers(whole), prompts(ROWS, PROMPT, model.config.vocab_size)
+    torch.set_num_threads(1)
+    same = _same(Engine(model, EngineConfig()), peer, asked)
+    threads = {way.__name__: _best_threads(bench, way, asked) for way in (peer.static, peer.continuous)}
+
+    def steps(rows: int) -> Callable[[], float]:
+        def act() -> float:
+            torch.set_num_threads(1)
+            engine = Engine(model, EngineConfig())
+            return _rate(bench, lambda: generate(engine, asked[:rows], NEW), rows)
+
+        return act
+
+    def peers(way: Callable[[Tokens, int], Tokens]) -> Callable[[], float]:
+        def act() -> float:
+            torch.set_num_threads(threads[way.__name__])
+            return _rate(bench, lambda: way(asked, NEW), ROWS)
+
+        return act
+
+    with http.server(FOLDER) as port:
+        found = bench.in_turn(
+            {
+                "HTTP, whole answers": lambda: http.rate(port, asked, NEW, stream=False),
+                "HTTP, streams": lambda: http.rate(port, asked, NEW, stream=True),
+                "transformers, static": peers(peer.static),
+                "transformers, generate_batch": peers(peer.continuous),
+                "steps, 32 rows": steps(32),
+                "steps, 8 rows": steps(8),
+                "steps, 1 row": steps(1),
+            }
+        )
+    return {
+        "same_tokens": same, "peer_threads": threads, "rows": ROWS, "prompt": PROMPT, "new": NEW,
+        "tokens_per_s": {name: [round(one) for one in runs] for name, runs in found.items()},
+        "goals": [
+            ratio(
+                f"HTTP ({kind}) over generate_batch", 3, found[f"HTTP, {kind}"],
+                found["transformers, generate_batch"],
+            )
+            for kind in ("whole answers", "streams")
+        ] + [
+            ratio(f"HTTP ({kind}) over static generate", 1.2, found[f"HTTP, {kind}"], found["transformers, static"])
+            for kind in ("whole answers", "streams")
+        ] + [ratio("32 rows over one by one", 5, found["steps, 32 rows"], found["steps, 1 row"])],
+    }  # fmt: skip
+
+
+def _rate(bench: Bench, act: Callable[[], object], rows: int) -> float:
+    return rows * NEW / bench.seconds(act)
+
+
+def _same(engine: Engine, peer: Transformers, asked: Tokens) -> Figures:
+    mine = generate(engine, asked, 32)
+    equal = {"generate": mine == peer.static(asked, 32), "generate_batch": mine == peer.continuous(asked, 32)}
+    if not all(equal.values()):
+        raise RuntimeError(f"the engine and transformers differ in greedy tokens: {equal}")
+    return {"rows": ROWS, "tokens": 32, **equal}
+
+
+def _best_threads(bench: Bench, way: Callable[[Tokens, int], Tokens], asked: Tokens) -> int:
+    """The peer gets as many threads as suit it."""
+    taken = {}
+    for threads in range(1, bench.threads + 1):
+        torch.set_num_threads(threads)
+        bench.tell(f"transformers, {way.__name__}, on {threads} threads ...")
+        way(asked, 8)
+        taken[threads] = min(bench.seconds(lambda: way(asked, 16)) for _ in range(2))
+    return min(taken, key=taken.__getitem__)

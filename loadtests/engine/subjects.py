@@ -1,0 +1,66 @@
+"""The two that are measured: our engine, step by step, and transformers, in both of its ways to generate."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from local_backend.engine import Engine
+from local_backend.types import Delta, Job, Sampling
+
+Tokens = list[list[int]]
+
+
+def prompts(count: int, length: int, vocabulary: int, seed: int = 0) -> Tokens:
+    """Random ids, none of the first few that models keep for themselves."""
+    dice = torch.Generator().manual_seed(seed)
+    found: Tokens = torch.randint(8, vocabulary, (count, length), generator=dice).tolist()
+    return found
+
+
+def generate(engine: Engine, asked: Tokens, new: int, step: Callable[[], None] | None = None) -> Tokens:
+    """Greedy, past every end of text, all at once; `step` stands in for the engine's own."""
+    out: Tokens = [[] for _ in asked]
+    sampling = Sampling(temperature=0.0, max_tokens=new, ignore_eos=True)
+    for index, prompt in enumerate(asked):
+
+        def deliver(_: int, delta: Delta, index: int = index) -> None:
+            out[index] += delta.ids
+
+        engine.add(Job(prompt, sampling), deliver)
+    while engine.has_work:
+        (step or engine.step)()
+    return out
+
+
+class Transformers:
+    """Greedy and as long as asked, by `generate` with a static batch and by `generate_batch`."""
+
+    def __init__(self, model: Any) -> None:
+        import transformers
+
+        transformers.logging.set_verbosity_error()
+        self._library, self._model = transformers, model
+
+    def static(self, asked: Tokens, new: int) -> Tokens:
+        ids = torch.tensor(asked, device=self._model.device)
+        out = self._model.generate(
+            ids, attention_mask=torch.ones_like(ids), do_sample=False, eos_token_id=-1, max_new_tokens=new,
+            cache_implementation="static", pad_token_id=0, disable_compile=ids.device.type == "cpu",
+        )  # fmt: skip
+        found: Tokens = out[:, ids.shape[1] :].tolist()
+        return found
+
+    def continuous(self, asked: Tokens, new: int) -> Tokens:
+        """With a cache just large enough: left to itself it takes what memory there is, and minutes for it."""
+        page = 256
+        blocks = sum(-(-(len(one) + new) // page) for one in asked) + 8
+        how = self._library.ContinuousBatchingConfig(
+            page_size=page, num_blocks=blocks, max_batch_tokens=max(512, len(asked))
+        )
+        greedy = self._library.GenerationConfig(
+            do_sample=False, max_new_tokens=new, min_new_tokens=new, eos_token_id=-1, pad_token_id=0
+        )
+        out = self._model.generate_batch(asked, generation_config=greedy, continuous_batching_config=how)
+        by_number = sorted(out.items(), key=lambda one: int(one[0].rsplit("_", 1)[1]))
+        return [list(one.generated_tokens) for _, one in by_number]
