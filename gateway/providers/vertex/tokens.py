@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import orjson
-from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Credential, Steps, Told, Unobtainable
@@ -42,7 +38,7 @@ def service_account(text: str) -> ServiceAccount:
         raise ValueError('credentials: must be the JSON of a service account key (its "type" says so)')
     try:
         account = _account(found)
-        _key_of(account)
+        _signature(account, b"")
     except Unobtainable as error:
         raise ValueError(f"credentials: {error}") from None
     return account
@@ -112,8 +108,7 @@ def assertion(account: ServiceAccount, now: float) -> str:
     claims = {"iss": account.email, "scope": SCOPE, "aud": account.token_url, "iat": issued,
               "exp": issued + LIFETIME}  # fmt: skip
     signed = b".".join(_base64(orjson.dumps(part)) for part in (head, claims))
-    signature = _key_of(account).sign(signed, PKCS1v15(), SHA256())
-    return (signed + b"." + _base64(signature)).decode()
+    return (signed + b"." + _base64(_signature(account, signed))).decode()
 
 
 def _credential(told: Told, whose: str) -> Credential:
@@ -133,14 +128,13 @@ def _account(found: Mapping[str, Any]) -> ServiceAccount:
     return ServiceAccount(str(texts[0]), str(texts[1]), str(key_id), str(url))
 
 
-def _key_of(account: ServiceAccount) -> RSAPrivateKey:
+def _signature(account: ServiceAccount, message: bytes) -> bytes:
+    from gateway.providers.vertex import rs256
+
     try:
-        key = load_pem_private_key(account.key.encode(), password=None)
-    except (ValueError, TypeError):
-        key = None
-    if not isinstance(key, RSAPrivateKey):
-        raise Unobtainable("private_key is no RSA key in PEM")
-    return key
+        return rs256.sign(account.key, message)
+    except ValueError:
+        raise Unobtainable("private_key is no RSA key in PEM") from None
 
 
 def _object(content: bytes) -> dict[str, Any]:
