@@ -1,0 +1,35 @@
+"""Kernels run on a GPU where there is one, else by Triton's interpreter: asked for before Triton is imported."""
+
+import os
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+INSTALLED = find_spec("torch") is not None and find_spec("triton") is not None
+
+
+def _interpret() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
+    from triton.runtime import interpreter
+
+    plain = interpreter._patch_lang_tensor
+
+    def mended(tensor: Any, scope: Any) -> None:
+        """Triton 3.6 makes numbers of arrays with one element, which numpy 2.4 refuses: no loop would have bounds."""
+        plain(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = mended
+
+
+if INSTALLED:
+    import torch
+
+    if not torch.cuda.is_available():
+        _interpret()
+
+
+@pytest.fixture
+def device() -> str:
+    return "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
