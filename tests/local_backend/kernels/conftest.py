@@ -1,9 +1,11 @@
 """Kernels run on a GPU where there is one, else by Triton's interpreter: asked for before Triton is imported."""
 
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
 from typing import Any
 
+import numpy
 import pytest
 
 INSTALLED = find_spec("torch") is not None and find_spec("triton") is not None
@@ -33,3 +35,10 @@ if INSTALLED:
 @pytest.fixture
 def device() -> str:
     return "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _infinity_is_a_number() -> Iterator[None]:
+    """As on a GPU: what is too large for exp is infinite there, without a warning."""
+    with numpy.errstate(over="ignore"):
+        yield
