@@ -17,7 +17,6 @@ from torch import Tensor
 from triton.knobs import runtime
 
 Counts = npt.NDArray[np.int64]
-FEW = 16  # queries of a piece up to which its keys are split: then there are too few tiles to fill a GPU
 _JOINED = 16  # splits read at once
 _LOG2E = tl.constexpr(1.4426950408889634)
 _PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
@@ -105,7 +104,7 @@ def attend(
     tiles, split = work.tiles, work.most > 1
     parts = q.new_empty((queries, heads, work.most, size) if split else (1,), dtype=torch.float32)
     marks = q.new_empty((queries, heads, work.most, 2) if split else (1,), dtype=torch.float32)
-    dims = triton.next_power_of_2(size)
+    dims = max(16, triton.next_power_of_2(size))  # a product takes no less
     _mix[(len(work.items), kv)](
         q, keys, values, out, parts, marks, rows.tables, rows.starts, rows.lengths, work.items,
         rows.tables.shape[1], work.most, scale, softcap, KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block,

@@ -42,7 +42,8 @@ def test_the_likeliest_is_the_first_of_equals(device: str) -> None:
 @pytest.mark.parametrize(
     "asked",
     [
-        {}, {"top_k": 1}, {"top_k": 7}, {"top_k": 199}, {"top_k": 5000}, {"top_p": 1e-6}, {"top_p": 0.7}, {"min_p": 0.2}, {"top_k": 20, "top_p": 0.8, "min_p": 0.05},
+        {}, {"top_k": 1}, {"top_k": 7}, {"top_k": 199}, {"top_k": 5000}, {"top_p": 1e-6}, {"top_p": 0.7},
+        {"min_p": 0.2}, {"top_k": 20, "top_p": 0.8, "min_p": 0.05},
     ],
     ids=str,
 )  # fmt: skip
