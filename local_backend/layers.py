@@ -30,17 +30,18 @@ class Norm(nn.Module):
 
 
 def add_norm(
-    x: Tensor, more: Tensor | None, scale: float, norm: nn.Module, dtype: torch.dtype
+    x: Tensor, more: Tensor | None, scale: float, norm: nn.Module, dtype: torch.dtype | None
 ) -> tuple[Tensor, Tensor]:
     """What flows past the blocks, x [tokens, size] + scale * `more` (the answer of the last block), and its norm for
-    the next one, in `dtype`. x is used up."""
-    if isinstance(norm, Norm) and ready(x.device):
+    the next one: by kernels in `dtype`, where there is one, else as x is. x is used up."""
+    if dtype is not None and isinstance(norm, Norm):
         from local_backend.kernels import fused
 
         return x, fused.add_norm(x, more, scale, norm.weight, norm.eps, dtype)
     if more is not None:
         x = x + (more if scale == 1 else more * scale)
-    return x, norm(x).to(dtype)
+    found: Tensor = norm(x)
+    return x, found if dtype is None else found.to(dtype)
 
 
 def gated(rows: Tensor, gelu: bool) -> Tensor:
@@ -137,24 +138,21 @@ class Rotary(nn.Module):
 class Heads(NamedTuple):
     """What a layer's projection gave, and what is still to be done to it before queries meet keys.
 
-    `rows` [tokens, heads + 2 * kv_heads, head_dim]: queries, keys, values. `norms` of queries and keys, over each head,
+    `rows` [tokens, heads + 2 * kv, head_dim]: queries, keys, values. `norms` of queries and keys, over each head,
     or over all at once where `whole`; `turn` as `Rotary` gives it."""
 
     rows: Tensor
     heads: int
+    kv: int
     norms: tuple[Norm, Norm] | None
     whole: bool
     turn: tuple[Tensor, Tensor] | None
 
-    @property
-    def kv(self) -> int:
-        return (self.rows.shape[1] - self.heads) // 2
-
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
-        """q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim], ready to meet."""
-        q, k, v = torch.split(self.rows, [self.heads, self.kv, self.kv], dim=1)
+        """q [tokens, heads, head_dim], k and v [tokens, kv, head_dim], ready to meet."""
+        q, k, v = self.rows.split_with_sizes((self.heads, self.kv, self.kv), 1)
         if self.norms is not None:
-            q, k = (self._norm(norm, x) for norm, x in zip(self.norms, (q, k), strict=True))
+            q, k = self._norm(self.norms[0], q), self._norm(self.norms[1], k)
         if self.turn is not None:
             q, k = rotate(q, self.turn), rotate(k, self.turn)
         return q, k, v

@@ -32,7 +32,7 @@ class Attention(nn.Module):
         config = self._config
         rows = self.qkv(x).view(-1, config.heads + 2 * config.kv_heads, config.head_dim)
         norms = (self.q_norm, self.k_norm) if config.family.qk_norm else None
-        heads = Heads(rows, config.heads, norms, config.family.qk_norm == "all", turn)
+        heads = Heads(rows, config.heads, config.kv_heads, norms, config.family.qk_norm == "all", turn)
         found: Tensor = self.out(attend(self._number, heads).reshape(x.shape[0], -1))
         return found
 
@@ -66,10 +66,10 @@ class Layer(nn.Module):
         self._scale = config.residual_scale
 
     def forward(
-        self, x: Tensor, more: Tensor | None, turn: Turn | None, attend: Attend
+        self, x: Tensor, more: Tensor | None, turn: Turn | None, attend: Attend, dtype: torch.dtype | None
     ) -> tuple[Tensor, Tensor]:
-        """What flows past the blocks, and what the last one adds to it: before and after this layer."""
-        dtype = _flow(self.attention.qkv, x)
+        """What flows past the blocks, and what the last one adds to it: before and after this layer. `dtype`: in what
+        kernels compute, where they are ready."""
         x, found = add_norm(x, more, self._scale, self.input_norm, dtype)
         more = self.attention_after(self.attention(found, turn, attend))
         x, found = add_norm(x, more, self._scale, self.mlp_norm, dtype)
@@ -78,7 +78,8 @@ class Layer(nn.Module):
 
 class Decoder(nn.Module):
     """Token ids and positions [tokens] -> hidden states fp32 [tokens, hidden_size]; `logits` for the rows that
-    need them. Weights may be of fewer bits, what flows between the layers is fp32."""
+    need them. Weights may be of fewer bits; what flows between the layers is fp32, and what kernels hand on within a
+    layer has the weights' type."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -96,7 +97,9 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         config = self.config
-        x = self.embed(ids).float()
+        x = self.embed(ids)
+        dtype = x.dtype if ready(x.device) else None
+        x = x.float()
         if config.embedding_scale != 1:
             x = x * config.embedding_scale
         wide = self.rotary(positions)
@@ -104,8 +107,8 @@ class Decoder(nn.Module):
         more: Tensor | None = None
         for number, layer in enumerate(self.layers):
             turn = narrow if config.window(number) else wide
-            x, more = layer(x, more, None if number in config.unrotated else turn, attend)
-        return add_norm(x, more, config.residual_scale, self.norm, _flow(self.head, x))[1]
+            x, more = layer(x, more, None if number in config.unrotated else turn, attend, dtype)
+        return add_norm(x, more, config.residual_scale, self.norm, dtype and torch.float32)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 [rows, vocab_size]."""
@@ -116,10 +119,3 @@ class Decoder(nn.Module):
         if config.logit_softcap:
             found = (found / config.logit_softcap).tanh_().mul_(config.logit_softcap)
         return found
-
-
-def _flow(reader: nn.Module, x: Tensor) -> torch.dtype:
-    """In what a block computes: by kernels in the type of its weights, else in fp32, as x is."""
-    weight = reader.weight
-    assert isinstance(weight, Tensor)
-    return weight.dtype if ready(x.device) and weight.is_floating_point() else x.dtype

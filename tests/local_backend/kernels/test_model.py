@@ -79,11 +79,8 @@ def test_what_flows_has_the_type_of_the_weights(device: str, monkeypatch: pytest
     monkeypatch.setattr(kernels, "everywhere", True)
     made = model(torch.bfloat16).to(device)
     types: list[Any] = []
-    for module in (
-        made.layers[0].get_submodule("attention.qkv"),
-        made.layers[1].get_submodule("mlp.down"),
-        made.head,
-    ):
+    for name in ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down"):
+        module = made.layers[1].get_submodule(name)
         module.register_forward_pre_hook(lambda _, given: types.append(given[0].dtype))
     assert all(len(one) == 2 for one in generate(made, PROMPTS[:2], EngineConfig(), max_tokens=2))
     assert set(types) == {torch.bfloat16}
