@@ -89,7 +89,7 @@ CASES = {
     "window of one": Case([(1, 40), (3, 34)], window=1, size=16),
     "windowed, soft caps, groups of three": Case(MIXED, group=3, kv=1, window=35, softcap=1.0),
     "head size 80, groups of seven": Case([(1, 70), (4, 35)], group=7, kv=1, size=80),
-    "head size 96, no groups": Case(MIXED, group=1, size=96),
+    "head size 96, no groups": Case([(1, 70), (9, 41)], group=1, size=96),
     "head size 256, blocks of 32": Case([(1, 70), (4, 35)], kv=1, size=256, group=4, block=32),
     "one kv head for twenty": Case([(1, 40), (2, 2)], kv=1, group=20),
     "blocks of five": Case(MIXED, block=5, kv=1),
@@ -111,7 +111,7 @@ def test_ragged_rows_are_answered_as_in_fp32(case: Case, tiles: Tiles, device: s
     check(case, tiles, device)
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_shapes_at_random_are_answered_as_in_fp32(seed: int, device: str) -> None:
     pick = random.Random(seed)
     lengths = [pick.randint(1, 90) for _ in range(pick.randint(1, 3))]

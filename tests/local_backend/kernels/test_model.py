@@ -17,7 +17,7 @@ from local_backend.model import Decoder  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.types import Job, Sampling  # noqa: E402
 
-PROMPTS = [[(7 * row + at) % 64 for at in range(3 + 9 * row)] for row in range(3)]
+PROMPTS = [[(7 * row + at) % 64 for at in range(length)] for row, length in enumerate((2, 5, 22))]
 SHAPES: dict[str, dict[str, Any]] = {
     "llama": {"family": FAMILIES["Llama"], "rotary_dim": 8},
     "qwen 3": {"family": FAMILIES["Qwen3"], "head_dim": 24},
@@ -46,7 +46,7 @@ def generate(made: Decoder, prompts: list[list[int]], config: EngineConfig, **as
     """The tokens of each prompt; one joins after the other, so that prompts and decodes share steps."""
     engine = Engine(made, config)
     told: list[list[int]] = [[] for _ in prompts]
-    sampling = Sampling(**{"temperature": 0.0, "max_tokens": 4, **asked})
+    sampling = Sampling(**{"temperature": 0.0, "max_tokens": 3, **asked})
     for prompt, heard in zip(prompts, told, strict=True):
         engine.add(Job(prompt, sampling), lambda _, delta, heard=heard: heard.extend(delta.ids))  # type: ignore[misc]
         engine.step()

@@ -63,7 +63,7 @@ def test_ties_at_the_threshold_and_forbidden_ids_are_treated_as_by_the_plain_sam
 
 def test_draws_follow_the_probabilities(device: str) -> None:
     torch.manual_seed(3)
-    row, count = torch.randn(6), 400
+    row, count = torch.randn(6), 200
     found = drawn(row.repeat(count, 1), draws(count, temperature=0.7, seed=3), device)
     expected = (row / 0.7).softmax(-1).numpy() * count
     chi = ((numpy.bincount(found, minlength=6) - expected) ** 2 / expected).sum()
