@@ -150,11 +150,14 @@ class Heads(NamedTuple):
 
     def parts(self) -> tuple[Tensor, Tensor, Tensor]:
         """q [tokens, heads, head_dim], k and v [tokens, kv, head_dim], ready to meet."""
-        q, k, v = self.rows.split_with_sizes((self.heads, self.kv, self.kv), 1)
+        sizes = (self.heads, self.kv)
+        qk, v = self.rows.split_with_sizes((self.heads + self.kv, self.kv), 1)
         if self.norms is not None:
-            q, k = self._norm(self.norms[0], q), self._norm(self.norms[1], k)
+            q, k = qk.split_with_sizes(sizes, 1)
+            qk = torch.cat([self._norm(self.norms[0], q), self._norm(self.norms[1], k)], 1)
         if self.turn is not None:
-            q, k = rotate(q, self.turn), rotate(k, self.turn)
+            qk = rotate(qk, self.turn)  # both at once: half the launches
+        q, k = qk.split_with_sizes(sizes, 1)
         return q, k, v
 
     def store(self, keys: Tensor, values: Tensor, slots: Tensor) -> Tensor:

@@ -6,13 +6,13 @@ from importlib.util import find_spec
 
 import torch
 
-# Tests set it, to run kernels on the CPU by Triton's interpreter.
-everywhere = False
+# None: on GPUs. Tests and measurements set it: True, on the CPU too, by Triton's interpreter; False, nowhere.
+wanted: bool | None = None
 
 
 def ready(device: torch.device) -> bool:
     """Whether what lies on this device is computed by kernels."""
-    return (everywhere or device.type == "cuda") and _installed()
+    return (device.type == "cuda" if wanted is None else wanted) and _installed()
 
 
 @cache

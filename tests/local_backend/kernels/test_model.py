@@ -61,8 +61,9 @@ def test_the_same_is_said_through_kernels(
     shape: dict[str, Any], device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = EngineConfig(step_tokens=20)  # the longest prompt comes in pieces
+    monkeypatch.setattr(kernels, "wanted", False)
     expected = generate(model(**shape), PROMPTS, config)
-    monkeypatch.setattr(kernels, "everywhere", True)
+    monkeypatch.setattr(kernels, "wanted", True)
     assert generate(model(**shape).to(device), PROMPTS, config) == expected
 
 
@@ -70,13 +71,14 @@ def test_seeded_draws_are_the_same_through_kernels_and_overlapping(
     device: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = {"temperature": 0.8, "seed": 3, "min_p": 0.02, "frequency_penalty": 0.5}
+    monkeypatch.setattr(kernels, "wanted", False)
     expected = generate(model(), PROMPTS[:2], EngineConfig(), **asked)
-    monkeypatch.setattr(kernels, "everywhere", True)
+    monkeypatch.setattr(kernels, "wanted", True)
     assert generate(model().to(device), PROMPTS[:2], EngineConfig(overlap=True), **asked) == expected
 
 
 def test_what_flows_has_the_type_of_the_weights(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernels, "everywhere", True)
+    monkeypatch.setattr(kernels, "wanted", True)
     made = model(torch.bfloat16).to(device)
     types: list[Any] = []
     for name in ("attention.qkv", "attention.out", "mlp.gate_up", "mlp.down"):
