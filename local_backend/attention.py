@@ -1,9 +1,9 @@
-"""Queries meet the paged keys and values, on CPU.
+"""Queries meet the paged keys and values.
 
-What a step needs to know of its tables is worked out once, for all layers. Decodes with short contexts are
-gathered and padded together; long ones and prompts go one by one, and a table whose blocks are one run of ids is
-read where it lies. Grouped queries are folded into the query length, or the keys expanded without a copy: 6 to 11
-times faster than `enable_gqa`.
+What a step needs to know of its tables is worked out once, for all layers. Where kernels are ready they read the cache
+through the tables. Elsewhere, on CPU, decodes with short contexts are gathered and padded together; long ones and
+prompts go one by one, and a table whose blocks are one run of ids is read where it lies. Grouped queries are folded
+into the query length, or the keys expanded without a copy: 6 to 11 times faster than `enable_gqa`.
 """
 
 from typing import NamedTuple
@@ -13,10 +13,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from local_backend.config import ModelConfig
+from local_backend.kernels import ready
+from local_backend.layers import Heads
 from local_backend.types import Piece
 
 # Bytes of one sequence's keys in one layer up to which decodes are gathered together: an estimate.
 SHORT = 1 << 18
+# Queries of a piece up to which kernels split its keys: then there are too few tiles to fill a GPU. An estimate.
+FEW = 16
 
 
 class Cache:
@@ -31,9 +35,8 @@ class Cache:
         device: torch.device | str = "cpu",
     ) -> None:
         self.config, self.block_size = config, block_size
-        self.blocks = torch.zeros(
-            config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim, dtype=dtype, device=device
-        )
+        shape = config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim
+        self.blocks = torch.zeros(shape, dtype=dtype, device=device)
         row = config.kv_heads * config.head_dim * dtype.itemsize
         self.short = SHORT // row  # tokens
 
@@ -62,11 +65,11 @@ class Batch:
     sequence id) of tokens whose draw is still on the way."""
 
     def __init__(self, pieces: list[Piece], cache: Cache) -> None:
-        self._cache, size = cache, cache.block_size
-        short = [piece.size == 1 and piece.start < cache.short for piece in pieces]
+        self._cache, size, self._device = cache, cache.block_size, cache.blocks.device
+        by_kernels = ready(self._device)
+        short = [_is_few(piece) if by_kernels else _is_short(piece, cache) for piece in pieces]
         order = sorted(range(len(pieces)), key=lambda index: not short[index])
         sorted_pieces = [pieces[index] for index in order]
-        together = sum(short) if sum(short) > 1 else 0
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -81,31 +84,38 @@ class Batch:
             self.ends[index] = len(ids) - 1
             if start + count > sequence.known:
                 self.unknown.append((len(ids) - 1, sequence.id))
-        self._device = cache.blocks.device
         self.ids, self.positions, self._slots = (
             torch.tensor(column, device=self._device) for column in (ids, positions, slots)
         )
         # Worked out now: tables change while the step is computed.
-        longest = max(piece.start + piece.size for piece in sorted_pieces)
-        widths = {0, *cache.config.windows}
-        wide = self._look(sorted_pieces, together, 0)
-        self._looks = {
-            window: wide if window == 0 or window >= longest else self._look(sorted_pieces, together, window)
-            for window in widths
-        }
+        self._paged = Paged(sorted_pieces, sum(short), cache) if by_kernels else None
+        self._looks = {} if by_kernels else self._look_at(sorted_pieces, sum(short) if sum(short) > 1 else 0)
 
-    def attend(self, layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """Store the new keys and values, then answer the queries [tokens, heads, head_dim]."""
+    def attend(self, layer: int, heads: Heads) -> Tensor:
+        """Store the new keys and values, then answer the queries: [tokens, heads, head_dim]."""
         keys, values = self._cache.blocks[layer]
+        window = self._cache.config.window(layer)
+        if self._paged is not None:
+            return self._paged.answer(heads.store(keys, values, self._slots), keys, values, window)
+        q, k, v = heads.parts()
         keys.flatten(0, 1).index_copy_(0, self._slots, k.to(keys.dtype))
         values.flatten(0, 1).index_copy_(0, self._slots, v.to(values.dtype))
-        looks = self._looks[self._cache.config.window(layer)]
+        looks = self._looks[window]
         if len(looks) == 1:
             return self._answer(looks[0], q, keys, values)
         out = torch.empty_like(q)
         for look in looks:
             out[look.first : look.last] = self._answer(look, q[look.first : look.last], keys, values)
         return out
+
+    def _look_at(self, sorted_pieces: list[Piece], together: int) -> dict[int, list[Look]]:
+        """By window."""
+        longest = max(piece.start + piece.size for piece in sorted_pieces)
+        wide = self._look(sorted_pieces, together, 0)
+        return {
+            window: wide if window == 0 or window >= longest else self._look(sorted_pieces, together, window)
+            for window in {0, *self._cache.config.windows}
+        }
 
     def _look(self, pieces: list[Piece], together: int, window: int) -> list[Look]:
         """What is seen through a window: of the first pieces together, of the others one by one."""
@@ -149,6 +159,48 @@ class Batch:
         if mask is not None:
             scores += mask
         return scores.softmax(-1) @ v.float()
+
+
+class Paged:
+    """A step as kernels see it: first its pieces of few queries, whose keys are split, then the others."""
+
+    def __init__(self, pieces: list[Piece], few: int, cache: Cache) -> None:
+        from local_backend.kernels import attention  # needs Triton
+
+        config, self._attend = cache.config, attention.attend
+        self._scale = config.attention_scale or config.head_dim**-0.5
+        self._softcap = config.attention_softcap
+        self._shares: list[tuple[slice, attention.Rows, dict[int, attention.Work]]] = []
+        group, first = config.heads // config.kv_heads, 0
+        for share, are_few in ((pieces[:few], True), (pieces[few:], False)):
+            if not share:
+                continue
+            sizes = [piece.size for piece in share]
+            lengths = [piece.start + piece.size for piece in share]
+            tables = [piece.sequence.table for piece in share]
+            rows = attention.rows_of(tables, sizes, lengths, cache.blocks.device)
+            tiles = attention.tiles_for(group, config.head_dim, are_few)
+            works = {
+                window: attention.work_of(rows, sizes, lengths, window, group, tiles)
+                for window in {0, *config.windows}
+            }
+            self._shares.append((slice(first, first + sum(sizes)), rows, works))
+            first += sum(sizes)
+
+    def answer(self, q: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
+        out = torch.empty_like(q)
+        for at, rows, works in self._shares:
+            self._attend(q[at], keys, values, out[at], rows, works[window], self._scale, self._softcap)
+        return out
+
+
+def _is_few(piece: Piece) -> bool:
+    """By its own size alone, so that its sums are the same whoever shares the step."""
+    return piece.size <= FEW
+
+
+def _is_short(piece: Piece, cache: Cache) -> bool:
+    return piece.size == 1 and piece.start < cache.short
 
 
 def _together(pieces: list[Piece], size: int, window: int, device: torch.device) -> Look:

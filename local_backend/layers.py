@@ -1,9 +1,14 @@
-"""What a model is built of: norms, linear layers of weights in fp32, bf16, fp16 or int8, and rotary tables."""
+"""What a model is built of: norms, linear layers of weights in fp32, bf16, fp16 or int8, and rotary tables. Where
+kernels are ready they take the small steps between matrix products, several at once (and need Triton, which is
+imported only then)."""
+
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
 
@@ -13,10 +18,41 @@ class Norm(nn.Module):
     def __init__(self, size: int, eps: float) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-        self._eps = eps
+        self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.rms_norm(x.float(), self.weight.shape, self.weight, self._eps).to(x.dtype)
+        if ready(x.device):
+            from local_backend.kernels import fused
+
+            rows = x.reshape(-1, x.shape[-1])
+            return fused.add_norm(rows, None, 1.0, self.weight, self.eps, x.dtype).view(x.shape)
+        return functional.rms_norm(x.float(), self.weight.shape, self.weight, self.eps).to(x.dtype)
+
+
+def add_norm(
+    x: Tensor, more: Tensor | None, scale: float, norm: nn.Module, dtype: torch.dtype | None
+) -> tuple[Tensor, Tensor]:
+    """What flows past the blocks, x [tokens, size] + scale * `more` (the answer of the last block), and its norm for
+    the next one: by kernels in `dtype`, where there is one, else as x is. x is used up."""
+    if dtype is not None and isinstance(norm, Norm):
+        from local_backend.kernels import fused
+
+        return x, fused.add_norm(x, more, scale, norm.weight, norm.eps, dtype)
+    if more is not None:
+        x = x + (more if scale == 1 else more * scale)
+    found: Tensor = norm(x)
+    return x, found if dtype is None else found.to(dtype)
+
+
+def gated(rows: Tensor, gelu: bool) -> Tensor:
+    """act(gate) * up of rows [tokens, 2 * size] that hold both; GELU in its tanh form, else SiLU."""
+    if ready(rows.device):
+        from local_backend.kernels import fused
+
+        return fused.gated(rows, gelu)
+    gate, up = rows.chunk(2, dim=-1)
+    gate = functional.gelu(gate, approximate="tanh") if gelu else functional.silu(gate)
+    return gate * up
 
 
 class Dense(nn.Linear):
@@ -97,6 +133,52 @@ class Rotary(nn.Module):
         """cos and signed sin [tokens, 1, size], to be used by every layer of a step."""
         cos, sin = self.cos[positions], self.sin[positions]
         return torch.cat([cos, cos], -1).unsqueeze(1), torch.cat([-sin, sin], -1).unsqueeze(1)
+
+
+class Heads(NamedTuple):
+    """What a layer's projection gave, and what is still to be done to it before queries meet keys.
+
+    `rows` [tokens, heads + 2 * kv, head_dim]: queries, keys, values. `norms` of queries and keys, over each head,
+    or over all at once where `whole`; `turn` as `Rotary` gives it."""
+
+    rows: Tensor
+    heads: int
+    kv: int
+    norms: tuple[Norm, Norm] | None
+    whole: bool
+    turn: tuple[Tensor, Tensor] | None
+
+    def parts(self) -> tuple[Tensor, Tensor, Tensor]:
+        """q [tokens, heads, head_dim], k and v [tokens, kv, head_dim], ready to meet."""
+        sizes = (self.heads, self.kv)
+        qk, v = self.rows.split_with_sizes((self.heads + self.kv, self.kv), 1)
+        if self.norms is not None:
+            q, k = qk.split_with_sizes(sizes, 1)
+            qk = torch.cat([self._norm(self.norms[0], q), self._norm(self.norms[1], k)], 1)
+        if self.turn is not None:
+            qk = rotate(qk, self.turn)  # both at once: half the launches
+        q, k = qk.split_with_sizes(sizes, 1)
+        return q, k, v
+
+    def store(self, keys: Tensor, values: Tensor, slots: Tensor) -> Tensor:
+        """By kernels: store what is ready in a layer's cache [blocks, block_size, kv_heads, head_dim], one of `slots`
+        [tokens] each; give the queries."""
+        from local_backend.kernels import fused
+
+        norms, rows = None, self.rows
+        if self.norms is not None and self.whole:
+            flat, split = rows.flatten(1), self.heads * rows.shape[2]
+            q_norm, k_norm = self.norms
+            fused.norm_in_place(flat[:, :split], q_norm.weight, q_norm.eps)
+            fused.norm_in_place(flat[:, split : split + self.kv * rows.shape[2]], k_norm.weight, k_norm.eps)
+        elif self.norms is not None:
+            q_norm, k_norm = self.norms
+            norms = q_norm.weight, k_norm.weight, q_norm.eps
+        return fused.turn_and_store(rows, self.heads, norms, self.turn, keys, values, slots)
+
+    def _norm(self, norm: Norm, x: Tensor) -> Tensor:
+        found: Tensor = norm(x.flatten(1)).view(x.shape) if self.whole else norm(x)
+        return found
 
 
 def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from local_backend.config import ModelConfig
-from local_backend.layers import Dense, Norm, Rotary, rotate
+from local_backend.kernels import ready
+from local_backend.layers import Dense, Heads, Norm, Rotary, add_norm, gated
 
-# (layer, q [tokens, heads, head_dim], k and v [tokens, kv_heads, head_dim]) -> [tokens, heads, head_dim]
-Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+# (layer, its queries, keys and values) -> [tokens, heads, head_dim]
+Attend = Callable[[int, Heads], Tensor]
 Turn = tuple[Tensor, Tensor]
 
 
@@ -30,20 +30,10 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, turn: Turn | None, attend: Attend) -> Tensor:
         config = self._config
-        heads, kv = config.heads, config.kv_heads
-        rows = self.qkv(x).view(-1, heads + 2 * kv, config.head_dim)
-        qk, v = rows.split([heads + kv, kv], dim=1)
-        if config.family.qk_norm:
-            q, k = qk.split([heads, kv], dim=1)
-            qk = torch.cat([self._norm(self.q_norm, q), self._norm(self.k_norm, k)], dim=1)
-        if turn is not None:
-            qk = rotate(qk, turn)  # both at once: half the launches
-        q, k = qk.split([heads, kv], dim=1)
-        found: Tensor = self.out(attend(self._number, q, k, v).reshape(x.shape[0], -1))
-        return found
-
-    def _norm(self, norm: Norm, x: Tensor) -> Tensor:
-        found: Tensor = norm(x.flatten(1)).view(x.shape) if self._config.family.qk_norm == "all" else norm(x)
+        rows = self.qkv(x).view(-1, config.heads + 2 * config.kv_heads, config.head_dim)
+        norms = (self.q_norm, self.k_norm) if config.family.qk_norm else None
+        heads = Heads(rows, config.heads, config.kv_heads, norms, config.family.qk_norm == "all", turn)
+        found: Tensor = self.out(attend(self._number, heads).reshape(x.shape[0], -1))
         return found
 
 
@@ -55,9 +45,7 @@ class Mlp(nn.Module):
         self._gelu = config.activation == "gelu_tanh"
 
     def forward(self, x: Tensor) -> Tensor:
-        gate, up = self.gate_up(x).chunk(2, dim=-1)
-        gate = functional.gelu(gate, approximate="tanh") if self._gelu else functional.silu(gate)
-        found: Tensor = self.down(gate * up)
+        found: Tensor = self.down(gated(self.gate_up(x), self._gelu))
         return found
 
 
@@ -77,17 +65,21 @@ class Layer(nn.Module):
         self.attention, self.mlp = Attention(config, number), Mlp(config)
         self._scale = config.residual_scale
 
-    def forward(self, x: Tensor, turn: Turn | None, attend: Attend) -> Tensor:
-        x = self._add(x, self.attention_after(self.attention(self.input_norm(x), turn, attend)))
-        return self._add(x, self.mlp_after(self.mlp(self.mlp_norm(x))))
-
-    def _add(self, x: Tensor, more: Tensor) -> Tensor:
-        return x + (more if self._scale == 1 else more * self._scale)
+    def forward(
+        self, x: Tensor, more: Tensor | None, turn: Turn | None, attend: Attend, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor]:
+        """What flows past the blocks, and what the last one adds to it: before and after this layer. `dtype`: in what
+        kernels compute, where they are ready."""
+        x, found = add_norm(x, more, self._scale, self.input_norm, dtype)
+        more = self.attention_after(self.attention(found, turn, attend))
+        x, found = add_norm(x, more, self._scale, self.mlp_norm, dtype)
+        return x, self.mlp_after(self.mlp(found))
 
 
 class Decoder(nn.Module):
     """Token ids and positions [tokens] -> hidden states fp32 [tokens, hidden_size]; `logits` for the rows that
-    need them. Weights may be of fewer bits, what flows between the layers is fp32."""
+    need them. Weights may be of fewer bits; what flows between the layers is fp32, and what kernels hand on within a
+    layer has the weights' type."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -105,16 +97,18 @@ class Decoder(nn.Module):
 
     def forward(self, ids: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         config = self.config
-        x = self.embed(ids).float()
+        x = self.embed(ids)
+        dtype = x.dtype if ready(x.device) else None
+        x = x.float()
         if config.embedding_scale != 1:
             x = x * config.embedding_scale
         wide = self.rotary(positions)
         narrow = self.window_rotary(positions) if config.window_theta else wide
+        more: Tensor | None = None
         for number, layer in enumerate(self.layers):
             turn = narrow if config.window(number) else wide
-            x = layer(x, None if number in config.unrotated else turn, attend)
-        found: Tensor = self.norm(x)
-        return found
+            x, more = layer(x, more, None if number in config.unrotated else turn, attend, dtype)
+        return add_norm(x, more, config.residual_scale, self.norm, dtype and torch.float32)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         """fp32 [rows, vocab_size]."""

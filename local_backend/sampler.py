@@ -12,6 +12,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from local_backend.kernels import ready
 from local_backend.types import Draw, Logprob
 
 # SplitMix64 (Steele, Lea, Flood: Fast Splittable Pseudorandom Number Generators, 2014), as signed integers
@@ -55,11 +56,7 @@ class Sampler:
         raw = logits[asked].log_softmax(-1) if asked else None
         if any(one.edits for one in samplings):
             self._edit(logits, draws, masks or {})
-        ids = logits.argmax(-1)
-        warm = [index for index, one in enumerate(samplings) if one.temperature > 0]
-        if warm:
-            rows = logits if len(warm) == len(draws) else logits[warm]
-            ids[warm] = self._draw(rows, [draws[index] for index in warm])
+        ids = by_kernels(logits, draws) if ready(logits.device) else self._ids(logits, draws)
         if raw is None:
             return Drawn(ids, [], None)
         most = max(max(samplings[index].logprobs or 0 for index in asked), 1)
@@ -108,6 +105,14 @@ class Sampler:
                 )
                 row[ids] -= asked.presence_penalty + asked.frequency_penalty * counts
 
+    def _ids(self, logits: Tensor, draws: list[Draw]) -> Tensor:
+        ids = logits.argmax(-1)
+        warm = [index for index, draw in enumerate(draws) if draw.sequence.sampling.temperature > 0]
+        if warm:
+            rows = logits if len(warm) == len(draws) else logits[warm]
+            ids[warm] = self._draw(rows, [draws[index] for index in warm])
+        return ids
+
     def _draw(self, rows: Tensor, draws: list[Draw]) -> Tensor:
         samplings = [draw.sequence.sampling for draw in draws]
         rows = rows / self._tensor([one.temperature for one in samplings])[:, None]
@@ -124,10 +129,7 @@ class Sampler:
     def _noise(self, draws: list[Draw]) -> Tensor:
         """Gumbel noise [draws, vocabulary]: the largest of logit + noise is a draw from the softmax. A counter-based
         generator: each number is a function of (seed, choice, position, token id) alone."""
-        keys = self._tensor(
-            [_key(d.sequence.sampling.seed, d.sequence.sampling.choice, d.position) for d in draws]
-        )
-        z = self._counters + keys[:, None]
+        z = self._counters + self._tensor([_key(draw) for draw in draws])[:, None]
         z ^= (z >> 30) & ((1 << 34) - 1)  # the mask: >> repeats the sign
         z *= _FIRST
         z ^= (z >> 27) & ((1 << 37) - 1)
@@ -142,6 +144,25 @@ class Sampler:
 
     def _columns(self, rows: Sequence[tuple[float, ...]]) -> list[Tensor]:
         return [self._tensor(list(column)) for column in zip(*rows, strict=True)]
+
+
+def by_kernels(logits: Tensor, draws: list[Draw], chunk: int = 4096) -> Tensor:
+    """The same by kernels, which read `chunk` ids at once: draws with all that they ask, greedy ones among them."""
+    from local_backend.kernels import sampling  # needs Triton
+
+    def column(kind: torch.dtype, values: list[float] | list[int]) -> Tensor:
+        return torch.tensor(values, dtype=kind, device=logits.device)
+
+    asked = [draw.sequence.sampling for draw in draws]
+    wanted = sampling.Asked(
+        column(torch.float32, [one.temperature for one in asked]),
+        column(torch.int64, [_key(draw) for draw in draws]),
+        column(torch.int32, [one.top_k for one in asked]),
+        column(torch.float32, [one.top_p for one in asked]),
+        column(torch.float32, [one.min_p for one in asked]),
+        any(one.top_k or one.top_p < 1 or one.min_p > 0 for one in asked),
+    )
+    return sampling.draw(logits, wanted, chunk)
 
 
 def _keep_top_k(rows: Tensor, most: list[int]) -> Tensor:
@@ -163,10 +184,10 @@ def _keep_top_p(rows: Tensor, top_p: Tensor) -> Tensor:
     return rows.masked_fill(probabilities < ordered.gather(1, last), -torch.inf)
 
 
-def _key(seed: int, choice: int, position: int) -> int:
+def _key(draw: Draw) -> int:
     """64 well mixed bits, as a signed integer."""
-    z = 0
-    for part in (seed, choice, position):
+    sampling, z = draw.sequence.sampling, 0
+    for part in (sampling.seed, sampling.choice, draw.position):
         z = (z + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF

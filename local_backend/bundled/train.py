@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from local_backend.config import ModelConfig
+from local_backend.layers import Heads
 from local_backend.loader import export, load
 from local_backend.model import Decoder
 
@@ -138,8 +139,8 @@ def forward(model: Decoder, ids: Tensor) -> Tensor:
     rows, longest = ids.shape
     positions = torch.arange(longest).repeat(rows)
 
-    def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        q, k, v = (x.view(rows, longest, x.shape[1], -1).transpose(1, 2) for x in (q, k, v))
+    def attend(layer: int, heads: Heads) -> Tensor:
+        q, k, v = (x.view(rows, longest, x.shape[1], -1).transpose(1, 2) for x in heads.parts())
         mixed = functional.scaled_dot_product_attention(
             q, k, v, is_causal=True, enable_gqa=q.shape[1] != k.shape[1]
         )

@@ -1,0 +1,242 @@
+"""Paged attention for ragged queries, prompts and decodes alike.
+
+A program answers a tile of one sequence's queries, all that share one kv head together, over the keys or over one
+split of them; what splits found is joined by a second kernel. Tiles and splits begin at fixed places of the
+sequence and their size follows from its own piece alone, so that sums are added in one order whoever shares the
+batch. After vLLM's unified attention (arXiv 2511.11581).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.knobs import runtime
+
+Counts = npt.NDArray[np.int64]
+_JOINED = 16  # splits read at once
+_LOG2E = tl.constexpr(1.4426950408889634)
+_PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+
+
+class Tiles(NamedTuple):
+    """How work is cut. `lines`: query heads of a tile, each of one query; `keys` read at once; `split`: keys of a
+    program, a multiple of `keys`, or 0 for all."""
+
+    lines: int
+    keys: int
+    split: int
+    warps: int
+
+
+class Rows(NamedTuple):
+    """Sequences whose queries lie one after the other: `tables` int32 [rows, blocks]; `starts` int32 [rows + 1],
+    where each one's queries begin; `lengths` int32 [rows], keys of each up to its last query; `owners` int32
+    [queries], the row of each, or -1 for padding, which is neither read nor written."""
+
+    tables: Tensor
+    starts: Tensor
+    lengths: Tensor
+    owners: Tensor
+
+
+class Work(NamedTuple):
+    """`items` int32 [programs, 3]: row (-1: nothing to do), the tile's first query, the split. `most`: splits of a
+    row at most."""
+
+    tiles: Tiles
+    window: int  # keys that a query sees, its own included; 0: all
+    items: Tensor
+    most: int
+
+
+def tiles_for(group: int, head_dim: int, few: bool) -> Tiles:
+    """Estimates, not yet measured: shared memory of 100 KB holds them. `group`: query heads of a kv head."""
+    least = max(16, triton.next_power_of_2(group))
+    if few:
+        return Tiles(least, 64 if head_dim <= 128 else 32, 256, 4)
+    return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 8)
+
+
+def rows_of(
+    tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device | str
+) -> Rows:
+    longest = max(map(len, tables))
+    padded = [table + [0] * (longest - len(table)) for table in tables]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    found = (torch.from_numpy(np.asarray(one, np.int32)) for one in (padded, starts, lengths, owners))
+    return Rows(*(one.to(device, non_blocking=True) for one in found))
+
+
+def work_of(rows: Rows, sizes: list[int], lengths: list[int], window: int, group: int, tiles: Tiles) -> Work:
+    """What is to be computed for rows of these sizes and lengths, none of it for nothing."""
+    asked, ends = np.array(sizes), np.array(lengths)
+    queries = tiles.lines // group
+    across = -(-asked // queries)
+    begin = np.maximum(0, ends - asked - window + 1) if window else np.zeros_like(ends)
+    first = begin // tiles.split if tiles.split else np.zeros_like(ends)
+    splits = -(-ends // tiles.split) - first if tiles.split else np.ones_like(ends)
+    row = np.repeat(np.arange(len(asked)), across * splits)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(across * splits) - across * splits, across * splits)
+    tile = across[row] - 1 - number // splits[row]  # the last has most keys to see, and begins first
+    items = np.stack([row, tile * queries, first[row] + number % splits[row]], 1).astype(np.int32)
+    return Work(tiles, window, torch.from_numpy(items).to(rows.tables.device), int(splits.max()))
+
+
+def attend(
+    q: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    out: Tensor,
+    rows: Rows,
+    work: Work,
+    scale: float,
+    softcap: float = 0.0,
+) -> None:
+    """Answer q [queries, heads, head_dim] from one layer's cache [blocks, block_size, kv_heads, head_dim] into `out`,
+    all of them contiguous."""
+    queries, heads, size = q.shape
+    _, block, kv, _ = keys.shape
+    tiles, split = work.tiles, work.most > 1
+    parts = q.new_empty((queries, heads, work.most, size) if split else (1,), dtype=torch.float32)
+    marks = q.new_empty((queries, heads, work.most, 2) if split else (1,), dtype=torch.float32)
+    dims = max(16, triton.next_power_of_2(size))  # a product takes no less
+    _mix[(len(work.items), kv)](
+        q, keys, values, out, parts, marks, rows.tables, rows.starts, rows.lengths, work.items,
+        rows.tables.shape[1], work.most, scale, softcap, KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block,
+        LINES=tiles.lines, KEYS=tiles.keys, SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0,
+        PRODUCT=_product(q.dtype), num_warps=tiles.warps, num_stages=2,
+    )  # fmt: skip
+    if split:
+        _join[(queries, heads)](
+            parts, marks, out, rows.starts, rows.lengths, rows.owners, work.most, SIZE=size, DIMS=dims,
+            SPLIT=tiles.split, WINDOW=work.window, JOINED=_JOINED, num_warps=4,
+        )  # fmt: skip
+
+
+def _product(dtype: torch.dtype) -> tl.dtype:
+    """In what keys and queries are multiplied; the interpreter of Triton 3.6 cannot multiply bf16."""
+    return tl.float32 if runtime.interpret and dtype is torch.bfloat16 else _PRODUCTS[dtype]
+
+
+@triton.jit(do_not_specialize=["width", "most"])
+def _mix(
+    q, keys, values, out, parts, marks, tables, starts, lengths, items, width, most, scale, softcap,
+    KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
+    LINES: tl.constexpr, KEYS: tl.constexpr, SPLIT: tl.constexpr, JOINED: tl.constexpr, WINDOW: tl.constexpr,
+    CAPPED: tl.constexpr, PRODUCT: tl.constexpr,
+):  # fmt: skip
+    item, head = tl.program_id(0), tl.program_id(1)
+    row = tl.load(items + item * 3)
+    if row < 0:
+        return
+    first = tl.load(items + item * 3 + 1)
+    split = tl.load(items + item * 3 + 2)
+    begin = tl.load(starts + row)
+    size = tl.load(starts + row + 1) - begin
+    length = tl.load(lengths + row)
+
+    lines = tl.arange(0, LINES)
+    query = first + lines // GROUP
+    asked = (lines < LINES // GROUP * GROUP) & (query < size)
+    at = length - size + query
+    dims = tl.arange(0, DIMS)
+    real = dims < SIZE
+    line = (begin + query).to(tl.int64) * (KV * GROUP) + head * GROUP + lines % GROUP
+    held = asked[:, None] & real[None, :]
+    asking = tl.load(q + line[:, None] * SIZE + dims[None, :], mask=held, other=0.0).to(PRODUCT)
+
+    high = length - size + tl.minimum(first + LINES // GROUP, size)
+    least = 0
+    if WINDOW > 0:
+        least = tl.maximum(0, length - size + first - WINDOW + 1)
+    low = least // KEYS * KEYS
+    if SPLIT > 0:
+        low = tl.maximum(low, split * SPLIT)
+        high = tl.minimum(high, (split + 1) * SPLIT)
+
+    best = tl.full([LINES], -float("inf"), tl.float32)
+    total = tl.zeros([LINES], tl.float32)
+    mixed = tl.zeros([LINES, DIMS], tl.float32)
+    for start in range(low, high, KEYS):
+        spots = start + tl.arange(0, KEYS)
+        there = (spots < high) & (spots >= least)
+        block = tl.load(tables + row.to(tl.int64) * width + spots // BLOCK, mask=there, other=0)
+        spot = ((block.to(tl.int64) * BLOCK + spots % BLOCK) * KV + head) * SIZE
+        k = tl.load(keys + spot[None, :] + dims[:, None], mask=real[:, None] & there[None, :], other=0.0).to(
+            PRODUCT
+        )
+        scores = tl.dot(asking, k, input_precision="ieee") * scale
+        if CAPPED:
+            # tanh by way of exp2, for Triton has none
+            scores = softcap - 2.0 * softcap / (tl.exp2(scores * (2.0 * _LOG2E / softcap)) + 1.0)
+        seen = there[None, :] & (spots[None, :] <= at[:, None])
+        if WINDOW > 0:
+            seen = seen & (spots[None, :] > at[:, None] - WINDOW)
+        scores = tl.where(seen, scores * _LOG2E, -float("inf"))
+        top = tl.maximum(best, tl.max(scores, 1))
+        level = tl.where(top == -float("inf"), 0.0, top)  # a line that has seen nothing yet stays at 0
+        weights = tl.exp2(scores - level[:, None])
+        fade = tl.exp2(best - level)
+        total = total * fade + tl.sum(weights, 1)
+        v = tl.load(
+            values + spot[:, None] + dims[None, :], mask=there[:, None] & real[None, :], other=0.0
+        ).to(PRODUCT)
+        mixed = mixed * fade[:, None] + tl.dot(weights.to(PRODUCT), v, input_precision="ieee")
+        best = top
+
+    if JOINED:
+        place = line * most + split
+        if WINDOW > 0:
+            place -= tl.maximum(0, length - size - WINDOW + 1) // SPLIT
+        tl.store(parts + place[:, None] * SIZE + dims[None, :], mixed, mask=held)
+        tl.store(marks + place * 2, best, mask=asked)
+        tl.store(marks + place * 2 + 1, total, mask=asked)
+    else:
+        answer = mixed / tl.where(asked, total, 1.0)[:, None]
+        tl.store(out + line[:, None] * SIZE + dims[None, :], answer.to(out.dtype.element_ty), mask=held)
+
+
+@triton.jit(do_not_specialize=["most"])
+def _join(
+    parts, marks, out, starts, lengths, owners, most,
+    SIZE: tl.constexpr, DIMS: tl.constexpr, SPLIT: tl.constexpr, WINDOW: tl.constexpr, JOINED: tl.constexpr,
+):  # fmt: skip
+    query, head = tl.program_id(0), tl.program_id(1)
+    row = tl.load(owners + query)
+    if row < 0:
+        return
+    size = tl.load(starts + row + 1) - tl.load(starts + row)
+    length = tl.load(lengths + row)
+    count = tl.cdiv(length, SPLIT)
+    if WINDOW > 0:
+        count -= tl.maximum(0, length - size - WINDOW + 1) // SPLIT
+
+    dims = tl.arange(0, DIMS)
+    line = query.to(tl.int64) * tl.num_programs(1) + head
+    best = tl.full([], -float("inf"), tl.float32)
+    total = tl.full([], 0.0, tl.float32)
+    mixed = tl.zeros([DIMS], tl.float32)
+    for start in range(0, count, JOINED):
+        splits = start + tl.arange(0, JOINED)
+        real = splits < count
+        place = line * most + splits
+        tops = tl.load(marks + place * 2, mask=real, other=-float("inf"))
+        sums = tl.load(marks + place * 2 + 1, mask=real, other=0.0)
+        found = tl.load(
+            parts + place[:, None] * SIZE + dims[None, :],
+            mask=real[:, None] & (dims < SIZE)[None, :],
+            other=0.0,
+        )
+        top = tl.maximum(best, tl.max(tops, 0))
+        level = tl.where(top == -float("inf"), 0.0, top)
+        weights = tl.exp2(tops - level)
+        fade = tl.exp2(best - level)
+        total = total * fade + tl.sum(sums * weights, 0)
+        mixed = mixed * fade + tl.sum(found * weights[:, None], 0)
+        best = top
+    tl.store(out + line * SIZE + dims, (mixed / total).to(out.dtype.element_ty), mask=dims < SIZE)

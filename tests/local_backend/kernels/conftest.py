@@ -1,0 +1,44 @@
+"""Kernels run on a GPU where there is one, else by Triton's interpreter: asked for before Triton is imported."""
+
+import os
+from collections.abc import Iterator
+from importlib.util import find_spec
+from typing import Any
+
+import numpy
+import pytest
+
+INSTALLED = find_spec("torch") is not None and find_spec("triton") is not None
+
+
+def _interpret() -> None:
+    os.environ["TRITON_INTERPRET"] = "1"
+    from triton.runtime import interpreter
+
+    plain = interpreter._patch_lang_tensor
+
+    def mended(tensor: Any, scope: Any) -> None:
+        """Triton 3.6 makes numbers of arrays with one element, which numpy 2.4 refuses: no loop would have bounds."""
+        plain(tensor, scope)
+        scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
+
+    interpreter._patch_lang_tensor = mended
+
+
+if INSTALLED:
+    import torch
+
+    if not torch.cuda.is_available():
+        _interpret()
+
+
+@pytest.fixture
+def device() -> str:
+    return "cpu" if os.environ.get("TRITON_INTERPRET") == "1" else "cuda"
+
+
+@pytest.fixture(autouse=True)
+def _infinity_is_a_number() -> Iterator[None]:
+    """As on a GPU: what is too large for exp is infinite there, without a warning."""
+    with numpy.errstate(over="ignore"):
+        yield

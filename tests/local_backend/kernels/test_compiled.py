@@ -1,0 +1,86 @@
+"""Every kernel compiles for a real GPU, down to its machine code: that takes none, only a process without the
+interpreter."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+pytest.importorskip(
+    "triton", reason="triton is not installed: it is made for Linux on x86-64, see requirements/dev.in"
+)
+
+FP32, HALF, INT, LONG = "*fp32", "*bf16", "*i32", "*i64"
+SHARED = 101_376  # bytes of one multiprocessor that a program may have on the smaller cards of compute capability 8.6
+
+
+def compile_all() -> None:
+    """In a process of its own. Raises where a kernel does not compile or asks for more shared memory than there is."""
+    import triton
+    from triton import language
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    from local_backend.kernels import attention, fused, sampling
+
+    def compile(kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4) -> None:
+        floats = {"scale", "softcap", "eps"}
+        signature = {
+            name: "constexpr" if name in sizes else pointers.get(name, "fp32" if name in floats else "i32")
+            for name in kernel.arg_names
+        }
+        made = triton.compile(
+            ASTSource(kernel, signature, sizes),
+            target=GPUTarget("cuda", 90, 32),
+            options={"num_warps": warps, "num_stages": 2},
+        )
+        assert made.asm["cubin"]
+        assert made.metadata.shared <= SHARED, f"{kernel}: {made.metadata.shared}"
+
+    rows = {"tables": INT, "starts": INT, "lengths": INT, "items": INT, "owners": INT}
+    parts = {"parts": FP32, "marks": FP32, "out": HALF}
+    for size, group, window, few in ((128, 4, 0, True), (80, 7, 4096, False), (256, 2, 1024, True)):
+        tiles = attention.tiles_for(group, size, few)
+        shape = {"SIZE": size, "DIMS": triton.next_power_of_2(size), "SPLIT": tiles.split, "WINDOW": window}
+        more = {"KV": 8, "GROUP": group, "BLOCK": 32, "LINES": tiles.lines, "KEYS": tiles.keys, "JOINED": few}
+        flags = {"CAPPED": size == 256, "PRODUCT": language.bfloat16}
+        tensors = {"q": HALF, "keys": HALF, "values": HALF, **rows, **parts}
+        compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps)
+    shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16}
+    compile(attention._join, {**rows, **parts}, shape)
+
+    compile(
+        fused._norm, {"x": FP32, "more": HALF, "weight": FP32, "out": HALF}, {"MORE": True, "ACROSS": 4096}, 8
+    )
+    compile(fused._gated, {"rows": HALF, "out": HALF}, {"GELU": True, "ACROSS": 1024})
+    tensors = {
+        "rows": HALF,
+        "q": HALF,
+        "q_norm": FP32,
+        "k_norm": FP32,
+        "cos": FP32,
+        "sin": FP32,
+        "slots": LONG,
+    }
+    sizes = {"QUERIES": 32, "KV": 8, "SIZE": 80, "DIMS": 128, "TURNED": 40, "NORMED": True, "HEADS": 8}
+    compile(fused._turn, {**tensors, "keys": HALF, "values": HALF}, sizes)
+
+    asked = {"logits": FP32, "least": FP32, "temperature": FP32, "keys": LONG, "values": FP32, "ids": LONG}
+    compile(sampling._best, asked, {"CHUNK": 4096}, 8)
+    compile(sampling._pick, {**asked, "drawn": LONG}, {"CHUNKS": 32}, 1)
+    compile(sampling._thresholds, {**asked, "top_k": INT, "top_p": FP32, "min_p": FP32}, {"CHUNK": 4096}, 8)
+
+
+def test_kernels_compile_for_the_h100_and_h200(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-c", f"from {__name__} import compile_all; compile_all()"],
+        env={**os.environ, "TRITON_INTERPRET": "0", "TRITON_CACHE_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
