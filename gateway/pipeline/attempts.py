@@ -325,7 +325,12 @@ def _last_word(setback: Setback, attempt: Attempt) -> Answered:
 
 def _refused_key(setback: Setback, attempt: Attempt) -> GatewayError:
     if not setback.status:
-        return UpstreamFailed(f"the gateway has no credential to show: {setback.message}", setback.failure)
+        # Why says whose account it is, which is the operator's to know: the log tells it.
+        return UpstreamFailed(
+            f'the gateway has no credential to show to the provider "{attempt.target.provider}"; '
+            "its operator has been told why",
+            setback.failure,
+        )
     return UpstreamFailed(
         f'the provider "{attempt.target.provider}" refused the gateway\'s own credential or account '
         f"(status {attempt.status}); the gateway's operator must mend it",
