@@ -312,7 +312,9 @@ models: {{smart: {{targets: [{{provider: azure, model: gpt}}]}}}}
         assert "api-key" not in asked.headers
 
 
-async def test_without_a_token_the_client_is_told_without_a_secret(tmp_path: Path) -> None:
+async def test_without_a_token_the_operator_is_told_why_and_nobody_a_secret(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     async with Provider(
         [answer({"error": "invalid_client", "error_description": "app-secret-0123"}, 401)]
     ) as login:
@@ -330,5 +332,8 @@ models: {{smart: {{targets: [{{provider: azure, model: gpt}}]}}}}
         async with gateway(tmp_path, text) as running:
             came = await running.chat()
     assert came.status_code == 502
-    assert "invalid_client" in came.text
-    assert "app-secret" not in came.text
+    assert 'no credential to show to the provider \\"azure\\"' in came.text
+    assert "invalid_client" not in came.text
+    log = capfd.readouterr().err
+    assert "invalid_client" in log
+    assert "app-secret" not in came.text + log
