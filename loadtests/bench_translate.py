@@ -18,7 +18,7 @@ from rich.table import Table
 from gateway.core.exchange import Call
 from gateway.core.usage import Usage
 from gateway.providers.registry import PROVIDERS
-from gateway.wire.base import Changes, Way
+from gateway.wire.base import Asked, Changes, Way
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 from loadtests.samples import ANSWERS, CALLS, MODEL, stream
 
@@ -65,7 +65,7 @@ def _calls(way: Way, cost: Cost, times: int) -> float:
 
     def once() -> None:
         way.write(call, changes)
-        way.tap(payload, Usage(), withhold_usage=False, moment=1764000000, ident="0" * 32).whole(answer)
+        way.tap(Asked(payload, Usage(), moment=1764000000, ident="0" * 32)).whole(answer)
 
     return _cpu(once, times) * 1e6
 
@@ -74,7 +74,7 @@ def _chunks(way: Way, cost: Cost, times: int) -> float:
     chunks, asked = stream(cost.back, PIECES), CALLS[cost.front]
 
     def once() -> None:
-        tap = way.tap(asked, Usage(), withhold_usage=False, moment=1764000000, ident="0" * 32)
+        tap = way.tap(Asked(asked, Usage(), moment=1764000000, ident="0" * 32))
         for chunk in chunks:
             tap.feed(chunk)
         tap.rest()

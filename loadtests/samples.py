@@ -194,6 +194,7 @@ ANSWERS["cohere.chat"] = {
     "usage": _COHERE_USAGE,
 }
 ANSWERS["gemini.array"] = ANSWERS["gemini.generate"]
+ANSWERS["sagemaker.chat"] = ANSWERS["openai.chat"]  # what its container says
 
 
 def stream(dialect: str, pieces: int) -> list[bytes]:
@@ -261,17 +262,26 @@ def _array(pieces: int) -> Iterator[bytes]:
 
 
 def _converse(pieces: int) -> Iterator[bytes]:
-    yield _frame("messageStart", {"role": "assistant"})
-    for _ in range(pieces):
-        yield _frame("contentBlockDelta", {"contentBlockIndex": 0, "delta": {"text": " word"}, "p": "abcdef"})
-    yield _frame("contentBlockStop", {"contentBlockIndex": 0})
-    yield _frame("messageStop", {"stopReason": "end_turn"})
-    yield _frame("metadata", {"usage": _CONVERSE_USAGE, "metrics": {"latencyMs": 812}})
+    word = {"contentBlockIndex": 0, "delta": {"text": " word"}, "p": "abcdef"}
+    events: list[tuple[str, Json]] = [
+        ("messageStart", {"role": "assistant"}),
+        *[("contentBlockDelta", word)] * pieces,
+        ("contentBlockStop", {"contentBlockIndex": 0}),
+        ("messageStop", {"stopReason": "end_turn"}),
+        ("metadata", {"usage": _CONVERSE_USAGE, "metrics": {"latencyMs": 812}}),
+    ]
+    for kind, members in events:
+        yield _frame(kind, orjson.dumps(members))
 
 
-def _frame(kind: str, members: Json) -> bytes:
+def _invocations(pieces: int) -> Iterator[bytes]:
+    for event in _chat(pieces):
+        yield _frame("PayloadPart", event)
+
+
+def _frame(kind: str, payload: bytes) -> bytes:
     """An event of AWS: lengths, their checksum, headers, payload, the checksum of all."""
-    payload, named = orjson.dumps(members), {":event-type": kind, ":message-type": "event"}
+    named = {":event-type": kind, ":message-type": "event"}
     head = b"".join(
         b"%c%b\x07%b%b" % (len(name), name.encode(), len(value).to_bytes(2, "big"), value.encode())
         for name, value in named.items()
@@ -301,4 +311,5 @@ _STREAMS = {
     "openai.responses": _responses,
     "gemini.generate": _gemini,
     "gemini.array": _array,
+    "sagemaker.chat": _invocations,
 }

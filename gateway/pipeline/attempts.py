@@ -36,7 +36,7 @@ from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
-from gateway.wire.base import Tap, Way
+from gateway.wire.base import Asked, Tap, Way
 from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -177,12 +177,14 @@ class Attempts:
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
             attempt.shown = credentials.number(source)
         tap = way.tap(
-            call.payload,
-            exchange.usage,
-            withhold_usage=asked.asks_usage,
-            choices=exchange.shape.choices,
-            moment=int(exchange.clock),
-            ident=exchange.id,
+            Asked(
+                call.payload,
+                exchange.usage,
+                asked.asks_usage,
+                exchange.shape.choices,
+                int(exchange.clock),
+                exchange.id,
+            )
         )
         held = call.dialect != "openai.raw"
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.

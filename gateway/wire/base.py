@@ -49,6 +49,18 @@ class Changes(NamedTuple):
     left_out: list[str] | None = None  # takes the names of what is left out of every translated call
 
 
+class Asked(NamedTuple):
+    """What is known of a call when its answer comes. Of so many `choices`: a stream of several is complete when each
+    of them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that name one."""
+
+    payload: Mapping[str, Any]
+    usage: Usage  # the account to be kept
+    withhold_usage: bool = False  # of a stream whose client did not ask for it
+    choices: int = 1
+    moment: int = 0
+    ident: str = ""
+
+
 class Tap(Protocol):
     """Watches an answer go by, keeps its account, and says what may pass.
 
@@ -100,19 +112,8 @@ class Way(Protocol):
         """Whether a stream of this call carries usage without the gateway asking for it."""
         ...
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> Tap:
-        """For an answer to what was `asked`, of so many choices: a stream of several is complete when each of
-        them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that
-        name one."""
+    def tap(self, asked: Asked) -> Tap:
+        """For the answer to what was asked."""
         ...
 
     def refusal(self, status: int, body: bytes) -> bytes:

@@ -10,7 +10,7 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, note_usage, read_object
 from gateway.wire.splice import set_members
@@ -73,17 +73,8 @@ class Chat(Untouched):
         options = payload.get("stream_options")
         return isinstance(options, dict) and options.get("include_usage") is True
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "ChatTap":
-        return ChatTap(usage, withhold_usage, choices)
+    def tap(self, asked: Asked) -> "ChatTap":
+        return ChatTap(asked.usage, asked.withhold_usage, asked.choices)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + render(error) + b"\n\n"

@@ -14,7 +14,7 @@ import orjson
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
-from gateway.wire.base import EVENTS, Changes, Tap
+from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
@@ -95,6 +95,12 @@ class Back(Protocol):
         ...
 
 
+def refusal_across(front: Front, back: Back, status: int, body: bytes) -> bytes:
+    """A provider's error as the client is to see it."""
+    error = back.error(body)
+    return front.refusal(status, str(error["message"]), error)
+
+
 class Crossing:
     """Stands where a dialect stands when the provider does not speak the client's."""
 
@@ -141,21 +147,13 @@ class Crossing:
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> Tap:
-        return CrossingTap(usage, self._front.teller(asked, moment, ident), self._back)
+    def tap(self, asked: Asked) -> Tap:
+        return CrossingTap(
+            asked.usage, self._front.teller(asked.payload, asked.moment, asked.ident), self._back
+        )
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        error = self._back.error(body)
-        return self._front.refusal(status, str(error["message"]), error)
+        return refusal_across(self._front, self._back, status, body)
 
 
 def _renamed(refusal: BadRequest, name: Callable[[str], str]) -> BadRequest:

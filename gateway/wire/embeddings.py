@@ -2,6 +2,7 @@
 
 import re
 import struct
+from abc import ABC, abstractmethod
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,10 +13,11 @@ from gateway.core.exchange import Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import EVENTS, Reading, Untouched
-from gateway.wire.crossing import UNLIKE
+from gateway.wire.base import EVENTS, Asked, Reading, Untouched
+from gateway.wire.crossing import UNLIKE, Back, Front, Json, refusal_across
 from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
+from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 
 MOST_INPUTS = 2048
@@ -44,17 +46,8 @@ class Embeddings(Untouched):
         # An embedding produces no tokens: nothing is reserved for an output.
         return Shape(tokens, 0, 0)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "EmbeddingsTap":
-        return EmbeddingsTap(usage)
+    def tap(self, asked: Asked) -> "EmbeddingsTap":
+        return EmbeddingsTap(asked.usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + render(error) + b"\n\n"
@@ -91,31 +84,44 @@ class EmbeddingsTap:
                 self.failed = True
 
 
-class Across:
-    """What ways across share whose answers are whole: those are parsed, as they are written anew."""
+class Across(ABC):
+    """What ways across share whose answers are whole: those are parsed, as they are written anew. `front` and `back`
+    are the formats whose errors they tell and read."""
 
     crosses = True
     media = EVENTS  # nothing of this is ever streamed
     name: str
+    front: Front = ChatFront()
+    back: Back
+
+    @abstractmethod
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        """The client's answer, of the provider's; notes the usage. Raises BadStream, and what reading a value that is
+        of another kind raises."""
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:
         return True
 
+    def tap(self, asked: Asked) -> "TurnedTap":
+        return TurnedTap(asked, self.turned)
+
+    def refusal(self, status: int, body: bytes) -> bytes:
+        return refusal_across(self.front, self.back, status, body)
+
 
 class TurnedTap(EmbeddingsTap):
-    """`turn` makes the client's answer of the provider's and of what was asked, and notes the usage. Raises
-    BadStream."""
+    """For what `Across.turned` gives."""
 
     __slots__ = ("_asked", "_turn")
 
-    def __init__(self, usage: Usage, asked: Mapping[str, Any], turn: Callable[..., Any]) -> None:
-        super().__init__(usage)
+    def __init__(self, asked: Asked, turn: Callable[[Any, Asked], Json]) -> None:
+        super().__init__(asked.usage)
         self._asked, self._turn = asked, turn
 
     def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
         self.begun = self.finished = True
         try:
-            return orjson.dumps(self._turn(orjson.loads(body), self._asked, self._usage))
+            return orjson.dumps(self._turn(orjson.loads(body), self._asked))
         except (orjson.JSONDecodeError, sse.BadStream, *UNLIKE):
             self.failed = True
             return None
@@ -138,21 +144,26 @@ def check_form(payload: Mapping[str, Any], refusals: Refusals) -> None:
         refusals.add("encoding_format")
 
 
-def told(
-    vectors: list[list[float]], prompt: int | None, asked: Mapping[str, Any], usage: Usage
-) -> dict[str, Any]:
+def vectors_of(found: Any) -> list[list[float]]:
+    """Raises BadStream."""
+    if not isinstance(found, list) or not all(isinstance(values, list) for values in found):
+        raise sse.BadStream("the answer has no embeddings")
+    return found
+
+
+def told(vectors: list[list[float]], prompt: int | None, asked: Asked) -> Json:
     """OpenAI's answer. `prompt` are the tokens that the provider counted, None where it tells nothing."""
-    as_text = asked.get("encoding_format") == "base64"
+    as_text = asked.payload.get("encoding_format") == "base64"
     data = [
         {"object": "embedding", "index": place, "embedding": _base64(values) if as_text else values}
         for place, values in enumerate(vectors)
     ]
     if prompt is None:
-        prompt = estimate(asked["input"])[0]
+        prompt = estimate(asked.payload["input"])[0]
     else:
-        note_usage(usage, {"prompt_tokens": prompt})
+        note_usage(asked.usage, {"prompt_tokens": prompt})
     counts = {"prompt_tokens": prompt, "total_tokens": prompt}
-    return {"object": "list", "data": data, "model": asked["model"], "usage": counts}
+    return {"object": "list", "data": data, "model": asked.payload["model"], "usage": counts}
 
 
 def _base64(values: list[float]) -> str:

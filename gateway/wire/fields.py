@@ -103,6 +103,20 @@ def text(payload: Mapping[str, Any], name: str, where: str = "") -> str:
     return value or ""
 
 
+def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """What a function is called with, empty where absent. Raises BadRequest for what is no JSON object; `where` is the
+    place of `function` in the body, with the dot that follows it."""
+    written = text(function, "arguments", where)
+    try:
+        value = orjson.loads(written) if written else {}
+    except orjson.JSONDecodeError:
+        value = None
+    if not isinstance(value, dict):
+        field = f"{where}arguments"
+        raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+    return value
+
+
 def _unlike(where: str, what: str) -> BadRequest:
     return BadRequest(f"'{where}' must be {what}", code="invalid_type", param=where)
 

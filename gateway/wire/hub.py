@@ -163,12 +163,7 @@ class ChatReader:
         return found
 
     def _piece(self, data: bytes) -> Piece:
-        try:
-            piece = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise sse.BadStream("an event is not valid JSON") from None
-        if not isinstance(piece, dict):
-            raise sse.BadStream("an event is no object")
+        piece = sse.parsed(data)
         if piece.get("error"):
             return {"error": ChatBack().error(data)}
         choices = piece.get("choices")

@@ -1,19 +1,15 @@
 """OpenAI's chat as SageMaker's endpoints take it: which model is asked stands in the path, and the container's stream
 comes in Amazon's frames, cut anywhere."""
 
-from collections.abc import Mapping
-from typing import Any
-
 import orjson
 
 from gateway.core.exchange import Call
-from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.chat import Chat, ChatTap
 from gateway.wire.converse.back import ConverseBack
 from gateway.wire.converse.reader import failed, parsed
-from gateway.wire.crossing import Json
+from gateway.wire.crossing import Json, refusal_across
 from gateway.wire.eventstream import CONTENT_TYPE, Message
 from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.hub import ChatBack, ChatFront, ChatReader
@@ -31,21 +27,11 @@ class Invocations(Chat):
     def write(self, call: Call, changes: Changes) -> bytes:
         return orjson.dumps(_renamed(orjson.loads(super().write(call, changes)), changes))
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> ChatTap:
-        return ChatTap(usage, withhold_usage, choices, Parts())
+    def tap(self, asked: Asked) -> ChatTap:
+        return ChatTap(asked.usage, asked.withhold_usage, asked.choices, Parts())
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        error = InvocationsBack().error(body)
-        return ChatFront().refusal(status, str(error["message"]), error)
+        return refusal_across(ChatFront(), InvocationsBack(), status, body)
 
 
 class InvocationsBack(ChatBack):

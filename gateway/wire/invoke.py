@@ -7,17 +7,16 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-
 
 import binascii
 from base64 import b64decode, b64encode
-from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
 from gateway.core.exchange import Call
-from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.converse.back import ConverseBack
 from gateway.wire.converse.reader import failed, parsed
+from gateway.wire.crossing import refusal_across
 from gateway.wire.eventstream import CONTENT_TYPE, Message
 from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.fields import is_count
@@ -38,20 +37,13 @@ class Invoke(Messages):
     def write(self, call: Call, changes: Changes) -> bytes:
         return orjson.dumps(_body(call, changes))
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> MessagesTap:
-        return MessagesTap(usage, Events())
+    def tap(self, asked: Asked) -> MessagesTap:
+        return MessagesTap(asked.usage, Events())
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return _refusal(status, body)
+        return refusal_across(
+            MessagesFront(), ConverseBack(), status, body
+        )  # all of Bedrock's errors are alike
 
 
 class InvokeCount(CountTokens):
@@ -68,20 +60,13 @@ class InvokeCount(CountTokens):
         whole = {"max_tokens": 1 + (budget if is_count(budget) else 0), **body}
         return orjson.dumps({"input": {"invokeModel": {"body": b64encode(orjson.dumps(whole)).decode()}}})
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "CountTap":
-        return CountTap(usage)
+    def tap(self, asked: Asked) -> "CountTap":
+        return CountTap(asked.usage)
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return _refusal(status, body)
+        return refusal_across(
+            MessagesFront(), ConverseBack(), status, body
+        )  # all of Bedrock's errors are alike
 
 
 class CountTap(MessagesTap):
@@ -139,8 +124,3 @@ def _event(message: Message) -> bytes:
     if not isinstance(kind, str) or not kind.isidentifier():
         raise sse.BadStream("a chunk holds an event without a name")
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), b" ".join(data.splitlines()))
-
-
-def _refusal(status: int, body: bytes) -> bytes:
-    error = ConverseBack().error(body)  # all of Bedrock's errors are alike
-    return MessagesFront().refusal(status, str(error["message"]), error)

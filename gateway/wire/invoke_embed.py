@@ -11,13 +11,10 @@ import orjson
 
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
-from gateway.core.usage import Usage
-from gateway.wire import sse
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.converse.back import ConverseBack
-from gateway.wire.embeddings import Across, TurnedTap, check_form, texts_of, told
+from gateway.wire.embeddings import Across, check_form, texts_of, told, vectors_of
 from gateway.wire.fields import is_count
-from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 
 Json = dict[str, Any]
@@ -29,6 +26,7 @@ class ToTitan(Across):
     """Amazon's Titan takes one text a call."""
 
     name = "bedrock.titan_embed"
+    back = ConverseBack()  # all of Bedrock's errors are alike
 
     def write(self, call: Call, changes: Changes) -> bytes:
         """Raises BadRequest."""
@@ -40,26 +38,16 @@ class ToTitan(Across):
             raise BadRequest(message, code="unsupported_parameter", param="input")
         return orjson.dumps({**_kept(payload, changes), "inputText": texts[0]})
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> TurnedTap:
-        return TurnedTap(usage, asked, _of_titan)
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        return _refusal(status, body)
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        values, prompt = answer["embedding"], answer.get("inputTextTokenCount")
+        return told(vectors_of([values]), prompt if is_count(prompt) else None, asked)
 
 
 class ToCohereOnBedrock(Across):
     """Cohere's models as they are on Bedrock: the model is not named, and no tokens are told."""
 
     name = "bedrock.cohere_embed"
+    back = ConverseBack()
 
     def write(self, call: Call, changes: Changes) -> bytes:
         """What the texts are for must be said, and OpenAI's clients do not: stored are most of them. Raises
@@ -73,46 +61,13 @@ class ToCohereOnBedrock(Across):
             body["output_dimension"] = body.pop("dimensions")
         return orjson.dumps({**body, "texts": texts_of(payload, "Cohere")})
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> TurnedTap:
-        return TurnedTap(usage, asked, _of_cohere)
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        return _refusal(status, body)
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        """Models from the fourth on name the kind of their numbers (bedrock-invoke-f0e653ec29)."""
+        found = answer["embeddings"]
+        return told(vectors_of(found["float"] if isinstance(found, dict) else found), None, asked)
 
 
 def _kept(payload: Mapping[str, Any], changes: Changes) -> Json:
     """What is the model's own affair, as `normalize` or `truncate`."""
     asked = {**changes.params, **payload}
     return {name: value for name, value in asked.items() if name not in _TURNED and value is not None}
-
-
-def _of_titan(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
-    values, prompt = answer["embedding"], answer.get("inputTextTokenCount")
-    return told(_vectors([values]), prompt if is_count(prompt) else None, asked, usage)
-
-
-def _of_cohere(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
-    """Models from the fourth on name the kind of their numbers (bedrock-invoke-f0e653ec29)."""
-    found = answer["embeddings"]
-    return told(_vectors(found["float"] if isinstance(found, dict) else found), None, asked, usage)
-
-
-def _vectors(found: Any) -> list[list[float]]:
-    """Raises BadStream."""
-    if not isinstance(found, list) or not all(isinstance(values, list) for values in found):
-        raise sse.BadStream("the answer has no embeddings")
-    return found
-
-
-def _refusal(status: int, body: bytes) -> bytes:
-    error = ConverseBack().error(body)  # all of Bedrock's errors are alike
-    return ChatFront().refusal(status, str(error["message"]), error)

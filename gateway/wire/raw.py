@@ -11,7 +11,7 @@ from gateway.core.exchange import Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Reading, Untouched
+from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
 
@@ -42,17 +42,8 @@ class Raw(Untouched):
         tools = payload.get("tools")
         return Shape(tokens, cap or 0, 1, 1, len(tools) if isinstance(tools, list) else 0, images)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "RawTap":
-        return RawTap(usage)
+    def tap(self, asked: Asked) -> "RawTap":
+        return RawTap(asked.usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         """Responses' own error event; its `sequence_number` is unknown here, as after any break."""

@@ -10,11 +10,11 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading
+from gateway.wire.base import Asked, Changes, Reading
 from gateway.wire.cohere.words import count
-from gateway.wire.embeddings import Across, Embeddings, EmbeddingsTap, TurnedTap
+from gateway.wire.embeddings import Across, Embeddings, EmbeddingsTap
 from gateway.wire.fields import bound, estimate, note_usage, read_object
-from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals, refused
 
 Json = dict[str, Any]
@@ -49,17 +49,8 @@ class Rerank(Embeddings):
         query, _ = estimate(payload["query"])
         return Shape(estimate(texts)[0] + len(texts) * query, 0, 0)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "RerankTap":
-        return RerankTap(usage)
+    def tap(self, asked: Asked) -> "RerankTap":
+        return RerankTap(asked.usage)
 
 
 class RerankTap(EmbeddingsTap):
@@ -113,6 +104,8 @@ FORMATS: Mapping[str, Format] = {
 class Ranked(Across):
     """Rerank by a server that calls it otherwise."""
 
+    back = ChatBack()
+
     def __init__(self, name: str, form: Format) -> None:
         self.name = name
         self._form = form
@@ -132,36 +125,25 @@ class Ranked(Across):
         said = {"model": changes.model, "query": payload["query"], form.documents: texts, form.shown: False}
         return orjson.dumps(body | said)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> TurnedTap:
-        return TurnedTap(usage, asked, lambda answer, *_: self._told(answer, asked, usage, ident))
-
     def refusal(self, status: int, body: bytes) -> bytes:
-        error = ChatBack().error(body)
-        message = str(error["message"])
-        return orjson.dumps({"message": message, **orjson.loads(ChatFront().refusal(status, message, error))})
+        told = orjson.loads(super().refusal(status, body))
+        return orjson.dumps({"message": told["error"]["message"], **told})
 
-    def _told(self, answer: Any, asked: Mapping[str, Any], usage: Usage, ident: str) -> Json:
-        """Cohere's answer. Raises BadStream."""
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        """Raises BadStream."""
+        payload, usage = asked.payload, asked.usage
         listed = answer.get(self._form.listed) if isinstance(answer, dict) else answer
         if not isinstance(listed, list):
             raise sse.BadStream("the answer lists no documents")
         ranks = [(one["index"], one[self._form.score]) for one in listed]
         ranks.sort(key=lambda rank: -rank[1])
-        shown = asked.get("return_documents") is True
+        shown = payload.get("return_documents") is True
         results = [
-            {"index": index, "relevance_score": score} | (_shown(asked["documents"][index]) if shown else {})
-            for index, score in ranks[: asked.get("top_n")]
+            {"index": index, "relevance_score": score}
+            | (_shown(payload["documents"][index]) if shown else {})
+            for index, score in ranks[: payload.get("top_n")]
         ]
-        found: Json = {"id": ident, "results": results}
+        found: Json = {"id": asked.ident, "results": results}
         if isinstance(answer, dict):
             _note(usage, answer)
         return {**found, "meta": {"tokens": {"input_tokens": usage.prompt}}} if usage.reported else found

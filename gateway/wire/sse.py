@@ -2,6 +2,9 @@
 
 import re
 from collections.abc import Iterator
+from typing import Any
+
+import orjson
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -76,6 +79,17 @@ def data(event: bytes) -> bytes:
     """The data lines of one event, joined as the standard says; b"" for a comment."""
     lines = [line for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join([line[6:] if line.startswith(b"data: ") else line[5:] for line in lines])
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    """The JSON object that an event is. Raises BadStream."""
+    try:
+        event = orjson.loads(data)
+    except orjson.JSONDecodeError:
+        raise BadStream("an event is not valid JSON") from None
+    if not isinstance(event, dict):
+        raise BadStream("an event is no object")
+    return event
 
 
 def is_done(block: bytes) -> bool:

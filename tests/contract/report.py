@@ -17,7 +17,7 @@ from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.providers.registry import PROVIDERS
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
 from gateway.wire.thoughts import unpacked
 from tests.contract import cohere
@@ -96,7 +96,7 @@ def _of_embed(record: Record) -> Iterator[Result]:
         record, front, "request to cohere.embed", *(("equal", "") if same else ("wrong", "it changed"))
     )
     if record["response"]["status"] == 200:
-        told = way.tap(asked, Usage(), withhold_usage=False).whole(answer_of(record))
+        told = way.tap(Asked(asked, Usage())).whole(answer_of(record))
         vectors = [one["embedding"] for one in orjson.loads(told or b"{}").get("data", [])]
         same = vectors == orjson.loads(answer_of(record))["embeddings"]["float"]
         yield Result(
@@ -149,7 +149,7 @@ def _same_answer(record: Record, dialect: str) -> tuple[str, str]:
     asked = record["request"]["body"]
     for chunking in CHUNKINGS if record["streaming"] else CHUNKINGS[:1]:
         choices = asked.get("n") or 1
-        tap = DIALECTS[dialect].tap(asked, Usage(), withhold_usage=False, choices=choices)
+        tap = DIALECTS[dialect].tap(Asked(asked, Usage(), choices=choices))
         if not record["streaming"]:
             out = tap.whole(answer_of(record)) or answer_of(record)
         else:
@@ -183,7 +183,7 @@ def _told(record: Record, front: str, back: str) -> tuple[str, str]:
         {"stream_options": {"include_usage": True}},
     )
     for chunking in CHUNKINGS if record["streaming"] else CHUNKINGS[:1]:
-        tap = between(front, back).tap(asked, Usage(), withhold_usage=False)
+        tap = between(front, back).tap(Asked(asked, Usage()))
         if record["streaming"]:
             out = b"".join([tap.feed(piece) for piece in chunking(record)] + [tap.rest()])
         else:

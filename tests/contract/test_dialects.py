@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.registry import DIALECTS
 from tests.scripted import DONE, FINISH, USAGE, event, word
 
@@ -108,7 +108,7 @@ def test_any_chunking_gives_the_same_bytes_and_the_same_account(
 ) -> None:
     def watched(chunks: list[bytes]) -> tuple[bytes, Usage, bool, bool, str]:
         usage = Usage()
-        tap = DIALECTS[name].tap({}, usage, withhold_usage=withhold)
+        tap = DIALECTS[name].tap(Asked({}, usage, withhold_usage=withhold))
         passed = b"".join([*(tap.feed(chunk) for chunk in chunks), tap.rest()])
         return passed, usage, tap.begun, tap.finished, tap.finish_reason
 

@@ -1,13 +1,11 @@
 """Cohere's answers as chat's: a whole one as a completion, a stream as chunks."""
 
-from collections.abc import Sequence
 from typing import Any
-
-import orjson
 
 from gateway.wire import sse
 from gateway.wire.cohere.words import annotations, chat_usage, finish, logprobs
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.reader import EventReader
 
 
 def completion(answer: Any) -> Json:
@@ -41,29 +39,14 @@ def _whole(call: Json) -> Json:
     return {**call, "type": "function", "function": function}
 
 
-class CohereReader:
+class CohereReader(EventReader):
     """What is said before tools are called (the plan), and the text: both are chat's content."""
 
     def __init__(self) -> None:
-        self._splitter = sse.Splitter()
+        super().__init__()
         self._plan = 0  # characters
         self._calls = 0
         self._given = False  # whether the open call has had its arguments
-        self.finished = False
-
-    def feed(self, chunk: bytes) -> Sequence[Piece]:
-        return self._read(self._splitter.feed(chunk))
-
-    def rest(self) -> Sequence[Piece]:
-        return self._read(self._splitter.rest())
-
-    def _read(self, block: bytes) -> list[Piece]:
-        found: list[Piece] = []
-        for event in sse.events(block):
-            data = sse.data(event).strip()
-            if data and data != b"[DONE]":
-                found += self._pieces(_object(data))
-        return found
 
     def _pieces(self, event: Json) -> list[Piece]:
         delta = event.get("delta") or {}
@@ -135,13 +118,3 @@ def _piece(delta: Json, reason: str | None = None) -> Json:
 
 def _error(message: str, event: Json) -> Piece:
     return {"error": {"message": message, "type": "api_error", "code": event.get("error_type")}}
-
-
-def _object(data: bytes) -> Json:
-    try:
-        event = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise sse.BadStream("an event is not valid JSON") from None
-    if not isinstance(event, dict):
-        raise sse.BadStream("an event is no object")
-    return event

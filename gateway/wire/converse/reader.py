@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import orjson
-
+from gateway.wire import sse
 from gateway.wire.converse.words import EXCEPTIONS, citation, ending, hidden, is_call, thought, usage_of
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.eventstream import Message, Splitter
-from gateway.wire.sse import BadStream
 
 
 class ConverseReader:
@@ -103,13 +101,7 @@ class ConverseReader:
 
 def parsed(payload: bytes) -> Json:
     """An event; some exceptions tell all in their headers. Raises BadStream."""
-    try:
-        event = orjson.loads(payload or b"{}")
-    except orjson.JSONDecodeError:
-        raise BadStream("an event is not valid JSON") from None
-    if not isinstance(event, dict):
-        raise BadStream("an event is no object")
-    return event
+    return sse.parsed(payload or b"{}")
 
 
 def failed(message: Message, event: Json) -> Json:

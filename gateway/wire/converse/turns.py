@@ -3,12 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from gateway.core.failure import BadRequest
 from gateway.wire.converse.words import reasoning
 from gateway.wire.crossing import Json
-from gateway.wire.fields import member, members, text
+from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.media import inline
 from gateway.wire.refusals import Refusals
 
@@ -145,13 +143,6 @@ def _name(filename: str) -> str:
 
 def _use(call: Mapping[str, Any], where: str) -> Json:
     function = member(call, "function", where)
-    arguments = text(function, "arguments", f"{where}function.")
-    try:
-        given = orjson.loads(arguments) if arguments else {}
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        field = f"{where}function.arguments"
-        raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+    given = arguments(function, f"{where}function.")
     named = {"toolUseId": call.get("id") or "", "name": function.get("name") or ""}
     return {"toolUse": {**named, "input": given}}

@@ -8,6 +8,7 @@ import orjson
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
+from gateway.wire.fields import arguments
 from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.words import FORMAT, MADE, thinking
 from gateway.wire.media import inline, kind_of
@@ -216,13 +217,7 @@ class _Conversation:
 
     def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
         function = call.get("function") or {}
-        try:
-            given = orjson.loads(function.get("arguments") or "{}")
-        except orjson.JSONDecodeError:
-            given = None
-        if not isinstance(given, dict):
-            field = f"{where}.function.arguments"
-            raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+        given = arguments(function, f"{where}.function.")
         name, called = function.get("name") or "", call.get("id") or ""
         self._names[called] = name
         made: Json = {"functionCall": {"name": name, "args": given} | _id(called)}

@@ -15,7 +15,7 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.array import ArraySplitter
-from gateway.wire.base import Changes, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import IMAGE_TOKENS, bound, loaded, note_usage, parse_object
 from gateway.wire.gemini.back import CAP
@@ -68,17 +68,8 @@ class Generate(Untouched):
             held[name] = {CAP: cap, **(call.payload.get(name) or {})}
         return set_members(call.body, replace, add) if replace or add else call.body
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "GenerateTap":
-        return GenerateTap(usage, choices, self._is_array)
+    def tap(self, asked: Asked) -> "GenerateTap":
+        return GenerateTap(asked.usage, asked.choices, self._is_array)
 
     def error_event(self, error: GatewayError) -> bytes:
         """What was whole before it passed; a further element of an array, which then ends."""

@@ -8,17 +8,16 @@ import orjson
 
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
-from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Changes, Reading, Untouched
-from gateway.wire.embeddings import Across, EmbeddingsTap, TurnedTap, check_form, texts_of, told
+from gateway.wire.base import Asked, Changes, Reading, Untouched
+from gateway.wire.embeddings import Across, EmbeddingsTap, check_form, texts_of, told
 from gateway.wire.envelope import render
 from gateway.wire.fields import is_count, note_usage, parse_object
 from gateway.wire.gemini.back import GeminiBack
 from gateway.wire.gemini.dialect import estimate
 from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.gemini.words import camel
-from gateway.wire.hub import ChatBack, ChatFront
+from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals
 from gateway.wire.splice import set_members
 
@@ -57,17 +56,8 @@ class Embed(Untouched):
                 replace["requests"] = [{**one, "model": named} for one in requests_of(call.payload)]
         return set_members(call.body, replace, add) if replace or add else call.body
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "EmbedTap":
-        return EmbedTap(usage)
+    def tap(self, asked: Asked) -> "EmbedTap":
+        return EmbedTap(asked.usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: %b\r\n\r\n" % render(error, "gemini")
@@ -97,6 +87,7 @@ class ToGemini(Across):
     """OpenAI's embeddings from a Gemini model."""
 
     name = "gemini.batch_embed"
+    back = GeminiBack()
 
     def write(self, call: Call, changes: Changes) -> bytes:
         check_form(call.payload, Refusals("Gemini", changes.dropped))
@@ -110,27 +101,21 @@ class ToGemini(Across):
         requests = [{"model": named, "content": {"parts": [{"text": text}]}, **more} for text in texts]
         return orjson.dumps({"requests": requests})
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "TurnedTap":
-        return TurnedTap(usage, asked, _as_openai)
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        error = GeminiBack().error(body)
-        return ChatFront().refusal(status, str(error["message"]), error)
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        """Raises BadStream."""
+        listed = _listed(answer, "embeddings")
+        vectors = [one.get("values") if isinstance(one, dict) else None for one in listed]
+        if not all(isinstance(values, list) for values in vectors):
+            raise sse.BadStream("an embedding has no values")
+        prompt = (answer.get("usageMetadata") or {}).get("promptTokenCount")  # most models tell none
+        return told([values or [] for values in vectors], prompt if is_count(prompt) else None, asked)
 
 
 class FromGemini(Across):
     """Gemini's embeddings from a provider that speaks like OpenAI."""
 
     name = "openai.embeddings"
+    front, back = GeminiFront(), ChatBack()
 
     def write(self, call: Call, changes: Changes) -> bytes:
         refusals = Refusals("OpenAI's embeddings", changes.dropped)
@@ -148,42 +133,19 @@ class FromGemini(Across):
         body = {**changes.params, "model": changes.model, "input": texts, "encoding_format": "float"}
         return orjson.dumps(body | ({"dimensions": size} if size is not None else {}))
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "TurnedTap":
-        return TurnedTap(usage, asked, _as_gemini)
-
-    def refusal(self, status: int, body: bytes) -> bytes:
-        error = ChatBack().error(body)
-        return GeminiFront().refusal(status, str(error["message"]), error)
-
-
-def _as_openai(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
-    vectors = [one.get("values") if isinstance(one, dict) else None for one in _listed(answer, "embeddings")]
-    if not all(isinstance(values, list) for values in vectors):
-        raise sse.BadStream("an embedding has no values")
-    prompt = (answer.get("usageMetadata") or {}).get("promptTokenCount")  # most models tell none
-    return told([values or [] for values in vectors], prompt if is_count(prompt) else None, asked, usage)
-
-
-def _as_gemini(answer: Any, asked: Mapping[str, Any], usage: Usage) -> Json:
-    found = [
-        {"values": one.get("embedding") or []} for one in _listed(answer, "data") if isinstance(one, dict)
-    ]
-    note_usage(usage, answer.get("usage"))
-    counts = {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage.reported else {}
-    if "requests" in asked:
-        return {"embeddings": found, **counts}
-    if not found:
-        raise sse.BadStream("the answer has no embedding")
-    return {"embedding": found[0], **counts}
+    def turned(self, answer: Any, asked: Asked) -> Json:
+        """Raises BadStream."""
+        found = [
+            {"values": one.get("embedding") or []} for one in _listed(answer, "data") if isinstance(one, dict)
+        ]
+        usage = asked.usage
+        note_usage(usage, answer.get("usage"))
+        counts = {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage.reported else {}
+        if "requests" in asked.payload:
+            return {"embeddings": found, **counts}
+        if not found:
+            raise sse.BadStream("the answer has no embedding")
+        return {"embedding": found[0], **counts}
 
 
 def _listed(answer: Any, name: str) -> list[Any]:

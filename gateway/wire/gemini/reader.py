@@ -125,12 +125,7 @@ class GeminiReader:
         return [self._piece(data) for event in sse.events(block) if (data := sse.data(event).strip())]
 
     def _piece(self, data: bytes) -> Piece:
-        try:
-            answer = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            raise sse.BadStream("an event is not valid JSON") from None
-        if not isinstance(answer, dict):
-            raise sse.BadStream("an event is no object")
+        answer = sse.parsed(data)
         if isinstance(error := answer.get("error"), dict):
             return {"error": {"message": str(error.get("message", "")), "code": error.get("status")}}
         usage = answer.get("usageMetadata")

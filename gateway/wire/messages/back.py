@@ -9,7 +9,7 @@ from gateway.core.failure import BadRequest
 from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
-from gateway.wire.fields import member, members, text
+from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
 from gateway.wire.refusals import Refusals
@@ -239,14 +239,7 @@ def _source(url: str) -> Json:
 
 def _use(call: Mapping[str, Any], where: str) -> Json:
     function = member(call, "function", where)
-    arguments = text(function, "arguments", f"{where}function.")
-    try:
-        given = orjson.loads(arguments) if arguments else {}
-    except orjson.JSONDecodeError:
-        given = None
-    if not isinstance(given, dict):
-        field = f"{where}function.arguments"
-        raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
+    given = arguments(function, f"{where}function.")
     return {
         "type": "tool_use",
         "id": call.get("id") or "",

@@ -10,7 +10,7 @@ from gateway.core.exchange import Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Reading, Untouched
+from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, is_count, loaded, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
@@ -42,17 +42,8 @@ class Messages(Untouched):
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "MessagesTap":
-        return MessagesTap(usage)
+    def tap(self, asked: Asked) -> "MessagesTap":
+        return MessagesTap(asked.usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"event: error\ndata: " + render(error, "anthropic") + b"\n\n"

@@ -1,38 +1,23 @@
 """Anthropic's stream as chat chunks."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import orjson
 
-from gateway.wire import sse
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.messages.words import FORMAT, chat_usage, finish
+from gateway.wire.reader import EventReader
 
 
-class MessagesReader:
+class MessagesReader(EventReader):
     """Blocks come one after the other; only the kind of the open one and the number of calls are kept."""
 
     def __init__(self) -> None:
-        self._splitter = sse.Splitter()
+        super().__init__()
         self._usage: Json = {}
         self._calls = self._details = 0
         self._kind = ""
         self._given = False  # whether the open call has had its arguments
-        self.finished = False
-
-    def feed(self, chunk: bytes) -> Sequence[Piece]:
-        return self._read(self._splitter.feed(chunk))
-
-    def rest(self) -> Sequence[Piece]:
-        return self._read(self._splitter.rest())
-
-    def _read(self, block: bytes) -> list[Piece]:
-        found: list[Piece] = []
-        for event in sse.events(block):
-            if data := sse.data(event).strip():
-                found += self._pieces(_object(data))
-        return found
 
     def _pieces(self, event: Json) -> list[Piece]:
         match event.get("type"):
@@ -136,13 +121,3 @@ class MessagesReader:
 
 def _piece(delta: Json, reason: str | None = None) -> Json:
     return {"choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}
-
-
-def _object(data: bytes) -> Json:
-    try:
-        event = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise sse.BadStream("an event is not valid JSON") from None
-    if not isinstance(event, dict):
-        raise sse.BadStream("an event is no object")
-    return event

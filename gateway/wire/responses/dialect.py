@@ -10,7 +10,7 @@ from gateway.core.exchange import Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Reading, Untouched
+from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
 from gateway.wire.responses.words import finish
 
@@ -41,17 +41,8 @@ class Responses(Untouched):
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(items) or 1, counted, images)
 
-    def tap(
-        self,
-        asked: Mapping[str, Any],
-        usage: Usage,
-        *,
-        withhold_usage: bool,
-        choices: int = 1,
-        moment: int = 0,
-        ident: str = "",
-    ) -> "ResponsesTap":
-        return ResponsesTap(usage)
+    def tap(self, asked: Asked) -> "ResponsesTap":
+        return ResponsesTap(asked.usage)
 
     def error_event(self, error: GatewayError) -> bytes:
         """The format's own event, and the error as an object, which SDKs look for. How many events went before

@@ -1,41 +1,23 @@
 """Responses' stream as chat chunks."""
 
-from collections.abc import Sequence
 from typing import Any
 
-import orjson
-
-from gateway.wire import sse
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.reader import EventReader
 from gateway.wire.responses.words import chat_usage, finish, unseal
 
 _CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
 _TOLD_BIT_BY_BIT = frozenset({"message", "reasoning", *_CALLS})
 
 
-class ResponsesReader:
+class ResponsesReader(EventReader):
     """What an item says comes bit by bit; of items that chat has no word for, each comes whole at its end."""
 
     def __init__(self) -> None:
-        self._splitter = sse.Splitter()
+        super().__init__()
         self._calls: dict[Any, int] = {}  # the index in chat of the call at a place of the output
         self._given: set[Any] = set()  # places of calls that were given something
         self._thinks = False  # whether the open thought has said something
-        self.finished = False
-
-    def feed(self, chunk: bytes) -> Sequence[Piece]:
-        return self._read(self._splitter.feed(chunk))
-
-    def rest(self) -> Sequence[Piece]:
-        return self._read(self._splitter.rest())
-
-    def _read(self, block: bytes) -> list[Piece]:
-        found: list[Piece] = []
-        for event in sse.events(block):
-            data = sse.data(event).strip()
-            if data and data != b"[DONE]":
-                found += self._pieces(_object(data))
-        return found
 
     def _pieces(self, event: Json) -> list[Piece]:
         match event.get("type"):
@@ -142,13 +124,3 @@ def thought_of(item: Json) -> tuple[str, list[Json]]:
 
 def _piece(delta: Json, reason: str | None = None, logprobs: Json | None = None) -> Json:
     return {"choices": [{"index": 0, "delta": delta, "logprobs": logprobs, "finish_reason": reason}]}
-
-
-def _object(data: bytes) -> Json:
-    try:
-        event = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise sse.BadStream("an event is not valid JSON") from None
-    if not isinstance(event, dict):
-        raise sse.BadStream("an event is no object")
-    return event

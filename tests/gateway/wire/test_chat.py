@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.chat import Chat, ChatTap
 from tests.scripted import CHAT as ANSWER
 from tests.scripted import DONE, FINISH, USAGE, event, word
@@ -25,7 +25,7 @@ def call(body: bytes) -> Call:
 
 def tap(*, withhold: bool = False, choices: int = 1) -> tuple[ChatTap, Usage]:
     usage = Usage()
-    return CHAT.tap({}, usage, withhold_usage=withhold, choices=choices), usage
+    return CHAT.tap(Asked({}, usage, withhold_usage=withhold, choices=choices)), usage
 
 
 # Requests

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes, Tap
+from gateway.wire.base import Asked, Changes, Tap
 from gateway.wire.crossing import Crossing
 from gateway.wire.hub import ChatFront
 from gateway.wire.messages.back import MessagesBack
@@ -28,7 +28,7 @@ def call(stream: bool = False) -> Call:
 
 def tap() -> tuple[Tap, Usage]:
     usage = Usage()
-    return TO_CHAT.tap({}, usage, withhold_usage=False), usage
+    return TO_CHAT.tap(Asked({}, usage)), usage
 
 
 def whole(body: Any) -> tuple[Any, Tap, Usage]:

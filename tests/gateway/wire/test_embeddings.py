@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.embeddings import MOST_INPUTS, Embeddings, EmbeddingsTap
 
 EMBEDDINGS = Embeddings()
@@ -24,7 +24,7 @@ def call(body: bytes) -> Call:
 
 def tap() -> tuple[EmbeddingsTap, Usage]:
     usage = Usage()
-    return EMBEDDINGS.tap({}, usage, withhold_usage=True), usage
+    return EMBEDDINGS.tap(Asked({}, usage, withhold_usage=True)), usage
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.exchange import Call
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.eventstream import CONTENT_TYPE
 from gateway.wire.invocations import Invocations, InvocationsBack
 from gateway.wire.registry import between
@@ -54,7 +54,7 @@ def test_a_chat_call_goes_on_without_the_endpoints_name() -> None:
 @pytest.mark.parametrize("size", [1, 7, 60, 1000])
 def test_a_containers_stream_comes_out_as_it_went_in(size: int) -> None:
     usage = Usage()
-    tap = WAY.tap({}, usage, withhold_usage=False)
+    tap = WAY.tap(Asked({}, usage))
     raw = b"".join(parts(size))
     out = b"".join(tap.feed(raw[at : at + 5]) for at in range(0, len(raw), 5)) + tap.rest()
     assert out == b"".join(WORDS)
@@ -63,13 +63,13 @@ def test_a_containers_stream_comes_out_as_it_went_in(size: int) -> None:
 
 
 def test_usage_that_only_the_gateway_asked_for_is_withheld() -> None:
-    tap = WAY.tap({}, Usage(), withhold_usage=True)
+    tap = WAY.tap(Asked({}, Usage(), withhold_usage=True))
     out = b"".join(map(tap.feed, parts(9))) + tap.rest()
     assert out == b"".join([*WORDS[:2], WORDS[3]])
 
 
 def test_an_exception_ends_the_stream_with_an_error() -> None:
-    tap = WAY.tap({}, Usage(), withhold_usage=False)
+    tap = WAY.tap(Asked({}, Usage()))
     broke = frames.exception("ModelStreamError", b'{"Message":"timed out","ErrorCode":"StreamBroken"}')
     out = tap.feed(part(WORDS[0] + b"data: {") + broke)
     error = {"message": "ModelStreamError: timed out", "type": "api_error", "code": 502}
@@ -85,7 +85,7 @@ def test_clients_of_other_dialects_are_told_the_same() -> None:
     assert (written["messages"], "model" in written, written["max_tokens"]) == (HI, False, 9)
     assert way.media == CONTENT_TYPE
     usage = Usage()
-    tap = way.tap(payload, usage, withhold_usage=False)
+    tap = way.tap(Asked(payload, usage))
     out = b"".join(map(tap.feed, parts(11))) + tap.rest()
     said = [orjson.loads(line[6:]) for line in out.split(b"\n") if line.startswith(b"data: ")]
     assert (

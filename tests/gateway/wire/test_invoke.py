@@ -8,7 +8,7 @@ import pytest
 
 from gateway.core.exchange import Call
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.eventstream import CONTENT_TYPE
 from gateway.wire.invoke import Invoke, InvokeCount
 from gateway.wire.sse import BadStream
@@ -34,7 +34,7 @@ def chunk(raw: bytes) -> bytes:
 
 def fed(*pieces: bytes) -> tuple[bytes, Any, Usage]:
     usage = Usage()
-    tap = WAY.tap({}, usage, withhold_usage=False)
+    tap = WAY.tap(Asked({}, usage))
     return b"".join(map(tap.feed, pieces)) + tap.rest(), tap, usage
 
 
@@ -101,7 +101,7 @@ def test_a_frame_without_an_event_of_anthropics_breaks_the_stream(frame: bytes, 
 def test_a_whole_answer_passes_as_it_is() -> None:
     usage = Usage()
     body = b'{"content":[],"stop_reason":"max_tokens","usage":{"input_tokens":3,"output_tokens":4}}'
-    tap = WAY.tap({}, usage, withhold_usage=False)
+    tap = WAY.tap(Asked({}, usage))
     tap.whole(body)
     assert (usage.prompt, usage.completion, tap.finish_reason) == (3, 4, "length")
 
@@ -127,7 +127,7 @@ def test_what_is_counted_is_a_whole_call() -> None:
 
 
 def test_the_count_is_told_in_anthropics_words() -> None:
-    tap = COUNT.tap({}, Usage(), withhold_usage=False)
+    tap = COUNT.tap(Asked({}, Usage()))
     assert tap.whole(b'{"inputTokens": 18}') == b'{"input_tokens":18}'
     assert (tap.finished, tap.failed) == (True, False)
     for odd in (b"[]", b"{}", b'{"inputTokens": "x"}', b"no"):

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.invoke_embed import ToCohereOnBedrock, ToTitan
 
 TITAN, COHERE = ToTitan(), ToCohereOnBedrock()
@@ -25,7 +25,7 @@ def written(
 
 def told(way: Way, answer: Any, **asked: Any) -> tuple[Any, Usage, bool]:
     usage = Usage()
-    tap = way.tap({"model": "m", "input": "hello you", **asked}, usage, withhold_usage=False)
+    tap = way.tap(Asked({"model": "m", "input": "hello you", **asked}, usage))
     body = tap.whole(orjson.dumps(answer))
     return orjson.loads(body) if body else None, usage, tap.failed
 

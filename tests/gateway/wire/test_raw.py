@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.raw import LOOK, Raw, RawTap
 
 RAW = Raw()
@@ -21,7 +21,7 @@ def call(body: bytes) -> Call:
 
 def tap() -> tuple[RawTap, Usage]:
     usage = Usage()
-    return RAW.tap({}, usage, withhold_usage=False), usage
+    return RAW.tap(Asked({}, usage)), usage
 
 
 def test_the_same_name_and_no_params_leave_the_very_same_bytes() -> None:

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.rerank import FORMATS, Ranked, Rerank
 
 RERANK = Rerank("cohere.rerank")
@@ -48,7 +48,7 @@ def test_the_query_is_read_with_every_document_and_nothing_is_written() -> None:
 
 def noted(answer: Any) -> tuple[Usage, bool]:
     usage = Usage()
-    tap = RERANK.tap(ASKED, usage, withhold_usage=False)
+    tap = RERANK.tap(Asked(ASKED, usage))
     tap.whole(answer if isinstance(answer, bytes) else orjson.dumps(answer))
     assert tap.finished
     return usage, tap.failed
@@ -103,7 +103,7 @@ def test_what_cannot_be_carried_is_refused_by_name() -> None:
 
 def told(way: Ranked, answer: Any, **more: Any) -> tuple[Any, Usage, bool]:
     usage = Usage()
-    tap = way.tap(ASKED | more, usage, withhold_usage=False, ident="i")
+    tap = way.tap(Asked(ASKED | more, usage, ident="i"))
     body = tap.whole(orjson.dumps(answer))
     return orjson.loads(body) if body else None, usage, tap.failed
 

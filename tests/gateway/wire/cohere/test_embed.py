@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.cohere.embed import ToCohere
 
 WAY = ToCohere()
@@ -23,7 +23,7 @@ def written(dropped: list[str] | None = None, params: dict[str, Any] | None = No
 
 def told(answer: Any, **asked: Any) -> tuple[Any, Usage, bool]:
     usage = Usage()
-    tap = WAY.tap({"model": "m", "input": "hello you", **asked}, usage, withhold_usage=False)
+    tap = WAY.tap(Asked({"model": "m", "input": "hello you", **asked}, usage))
     body = tap.whole(orjson.dumps(answer))
     return orjson.loads(body) if body else None, usage, tap.failed
 

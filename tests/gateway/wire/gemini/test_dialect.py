@@ -6,7 +6,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.gemini import dialect
 from gateway.wire.gemini.dialect import CountTokens, Generate
 from gateway.wire.gemini.words import chat_usage
@@ -84,7 +84,7 @@ def done(*indexes: int) -> list[dict[str, Any]]:
 
 
 def test_a_stream_of_several_is_complete_when_each_of_them_is() -> None:
-    tap = SSE.tap({}, Usage(), withhold_usage=False, choices=2)
+    tap = SSE.tap(Asked({}, Usage(), choices=2))
     tap.feed(event(candidates=done(0)))
     assert not tap.finished
     tap.feed(event(candidates=done(1)))
@@ -93,7 +93,7 @@ def test_a_stream_of_several_is_complete_when_each_of_them_is() -> None:
 
 def test_usage_that_comes_after_the_reason_is_noted_at_the_end() -> None:
     usage = Usage()
-    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap = SSE.tap(Asked({}, usage))
     last = event(usageMetadata=COUNTS)
     tap.feed(event(candidates=done(0)) + last)
     assert (usage.reported, tap.rest()) == (False, b"")
@@ -101,34 +101,34 @@ def test_usage_that_comes_after_the_reason_is_noted_at_the_end() -> None:
 
 
 def test_an_event_without_its_blank_line_is_completed_if_it_is_a_whole_one() -> None:
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     whole = event(candidates=done(0))
     assert tap.feed(whole[:-4]) == b""
     assert tap.rest().startswith(whole[:-4])
     assert tap.finished
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     tap.feed(whole[:-2])
     assert (tap.rest(), tap.finished) == (whole[:-2] + b"\n", True)
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     tap.feed(whole[:9])
     assert (tap.rest(), tap.finished) == (b"", False)
 
 
 def test_a_blocked_prompt_is_a_complete_answer() -> None:
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     tap.feed(event(promptFeedback={"blockReason": "SAFETY"}))
     assert (tap.finished, tap.finish_reason) == (True, "content_filter")
 
 
 @pytest.mark.parametrize("told", [b'data: {"error": {"code": 503}}\r\n\r\n', b'data: {\n"error" : {}}\n\n'])
 def test_an_error_inside_a_stream_is_seen(told: bytes) -> None:
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     tap.feed(told)
     assert tap.failed
 
 
 def test_an_error_inside_an_array_is_seen_and_a_text_of_errors_is_none() -> None:
-    tap = ARRAY.tap({}, Usage(), withhold_usage=False)
+    tap = ARRAY.tap(Asked({}, Usage()))
     tap.feed(b'[{"candidates": [{"content": {"parts": [{"text": "\\n{\\"error\\": {"}]}}]}')
     assert (tap.begun, tap.failed) == (True, False)
     tap.feed(b',\r\n{\n  "error": {"code": 503}}')
@@ -137,14 +137,14 @@ def test_an_error_inside_an_array_is_seen_and_a_text_of_errors_is_none() -> None
 
 def test_once_usage_is_told_nothing_is_estimated() -> None:
     usage = Usage()
-    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap = SSE.tap(Asked({}, usage))
     tap.feed(event(candidates=done(0), usageMetadata=COUNTS))
     tap.feed(event(candidates=[{"content": {"parts": [{"text": "more"}]}}]))
     assert usage.completion == 3
 
 
 def test_an_array_that_is_not_closed_is_not_complete() -> None:
-    tap = ARRAY.tap({}, Usage(), withhold_usage=False)
+    tap = ARRAY.tap(Asked({}, Usage()))
     tap.feed(b"[%b" % orjson.dumps({"candidates": done(0)}))
     assert tap.finished
     assert (tap.rest(), tap.finished) == (b"", False)
@@ -152,25 +152,23 @@ def test_an_array_that_is_not_closed_is_not_complete() -> None:
 
 def test_what_cannot_be_read_is_passed_and_not_noted() -> None:
     usage = Usage()
-    tap = ARRAY.tap({}, usage, withhold_usage=False)
+    tap = ARRAY.tap(Asked({}, usage))
     tap.feed(b'[{"finishReason": "STOP", oops}')
     assert (usage.reported, tap.finished) == (False, False)
-    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap = SSE.tap(Asked({}, usage))
     tap.feed(b'data: ["finishReason": "STOP"]\n\n' + event(candidates=["finishReason"], usageMetadata=3))
     assert (usage.reported, tap.finished) == (False, False)
 
 
 def test_a_whole_answer_is_accounted_for_or_estimated() -> None:
     usage = Usage()
-    tap = SSE.tap({}, usage, withhold_usage=False)
+    tap = SSE.tap(Asked({}, usage))
     tap.whole(orjson.dumps({"candidates": [{"finishReason": 2}], "usageMetadata": COUNTS}))
     assert (usage.total, tap.finish_reason, tap.finished, tap.failed) == (10, "length", True, False)
     usage = Usage()
-    SSE.tap({}, usage, withhold_usage=False).whole(
-        b'{"candidates": [{"content": {"parts": [{"text": "hello"}]}}]}'
-    )
+    SSE.tap(Asked({}, usage)).whole(b'{"candidates": [{"content": {"parts": [{"text": "hello"}]}}]}')
     assert (usage.completion, usage.reported) == (2, False)
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     tap.whole(b"<html>")
     assert tap.failed
 
@@ -195,7 +193,7 @@ def test_of_a_long_stream_one_event_alone_is_parsed(monkeypatch: pytest.MonkeyPa
         return orjson.loads(data)
 
     monkeypatch.setattr(dialect, "loaded", loads)
-    tap = SSE.tap({}, Usage(), withhold_usage=False)
+    tap = SSE.tap(Asked({}, Usage()))
     for _ in range(50):
         tap.feed(
             event(candidates=[{"content": {"parts": [{"text": "a"}]}}], usageMetadata={"promptTokenCount": 7})

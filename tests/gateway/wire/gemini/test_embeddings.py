@@ -6,7 +6,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes, Way
+from gateway.wire.base import Asked, Changes, Way
 from gateway.wire.gemini.embeddings import Embed, FromGemini, ToGemini
 
 ONE, SEVERAL = Embed("gemini.embed", "content"), Embed("gemini.batch_embed", "requests")
@@ -23,7 +23,7 @@ def written(way: Way, payload: dict[str, Any], dropped: list[str] | None = None,
 
 def told(way: Way, asked: dict[str, Any], answer: Any) -> tuple[Any, Usage, bool]:
     usage = Usage()
-    tap = way.tap(asked, usage, withhold_usage=False)
+    tap = way.tap(Asked(asked, usage))
     body = tap.whole(answer if isinstance(answer, bytes) else orjson.dumps(answer))
     return orjson.loads(body) if body else None, usage, tap.failed
 
@@ -57,10 +57,10 @@ def test_usage_is_read_where_it_is_told() -> None:
         b"0.25," * 900
     )
     usage = Usage()
-    tap = ONE.tap({}, usage, withhold_usage=False)
+    tap = ONE.tap(Asked({}, usage))
     tap.whole(answer)
     assert (usage.prompt, usage.reported, tap.failed) == (4, True, False)
-    tap = ONE.tap({}, Usage(), withhold_usage=False)
+    tap = ONE.tap(Asked({}, Usage()))
     tap.whole(b"<html>")
     assert tap.failed
     assert ONE.gives_usage({})

@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
 
 MESSAGES = Messages()
@@ -26,7 +26,7 @@ def told(**event: Any) -> bytes:
 
 def tap() -> tuple[MessagesTap, Usage]:
     usage = Usage()
-    return MESSAGES.tap({}, usage, withhold_usage=False), usage
+    return MESSAGES.tap(Asked({}, usage)), usage
 
 
 @pytest.mark.parametrize("body", [b'{"model": "m"}', b'{"model": "m", "messages": "hi"}'])

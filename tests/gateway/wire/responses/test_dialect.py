@@ -8,7 +8,7 @@ import pytest
 from gateway.core.exchange import Call
 from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
-from gateway.wire.base import Changes
+from gateway.wire.base import Asked, Changes
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import ResponsesTap, last_response, unkept
 from tests.scripted import event
@@ -83,7 +83,7 @@ def test_a_call_passes_as_it_is_but_for_its_model_and_what_is_added() -> None:
         b'{"user":"u","model": "o", "input": "i"}'
     )
     assert dialect.gives_usage({})
-    assert isinstance(dialect.tap({}, Usage(), withhold_usage=False), ResponsesTap)
+    assert isinstance(dialect.tap(Asked({}, Usage())), ResponsesTap)
 
 
 def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
+from gateway.wire.base import Asked
 from gateway.wire.registry import between
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of, unseal
@@ -175,9 +176,7 @@ def test_an_error_ends_in_a_failed_response(error: dict[str, Any], code: str) ->
 
 
 def test_a_stream_that_breaks_fails_in_the_order_of_its_events() -> None:
-    tap = between("openai.responses", "openai.chat").tap(
-        {"model": "m"}, Usage(), withhold_usage=False, ident="i"
-    )
+    tap = between("openai.responses", "openai.chat").tap(Asked({"model": "m"}, Usage(), ident="i"))
     begun = tap.feed(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')
     found = events(begun + tap.broken(UpstreamFailed("it broke", Failure.BROKEN)))  # type: ignore[attr-defined]
     assert found[-1]["response"]["error"] == {"code": "server_error", "message": "it broke"}
