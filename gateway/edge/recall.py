@@ -6,16 +6,18 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from gateway.core.exchange import Call, Reply
-from gateway.core.failure import BadRequest, NotFound, WrongMethod
+from gateway.config.snapshot import Lane
+from gateway.core.exchange import Call, Exchange, Reply
+from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, WrongMethod
 from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
 from gateway.edge.reception import Handle, Reception, Visit
-from gateway.edge.responses import RESPONSES, again, only, said_before
+from gateway.edge.responses import RESPONSES, again, only, referred, said_before
 from gateway.pipeline.asking import way_of
 from gateway.state.answers import Answers, Kept
+from gateway.wire.responses.compaction import compacted, is_ours, resource, summing_up
 from gateway.wire.responses.items import listed
-from gateway.wire.responses.words import OURS
+from gateway.wire.responses.words import OURS, responses_usage
 
 _FAMILY = FAMILIES["responses"]
 _JSON = (b"content-type", b"application/json")
@@ -61,7 +63,8 @@ class Recall:
         raise NotFound(f"there is no {visit.scope['path'][:200]!r} here", code="route_not_found")
 
     async def _act(self, visit: Visit, action: str) -> None:
-        """Compacting and counting: a provider's own where the model's first target speaks the format."""
+        """Compacting and counting: a provider's own where the model's first target speaks the format, unless what
+        is to be read was compacted here."""
         check_head(visit.head, self._reception.bounds.body)
         body = await read_body(visit.receive, self._reception.bounds.body)
         if b'"model"' not in body:
@@ -71,29 +74,71 @@ class Recall:
         call = Call(
             "responses", RESPONSES.name, "POST", f"/responses/{action}", body, payload, model, stream=False
         )
-        if not way_of(call, lane.targets[0]).crosses:
+        if not (way_of(call, lane.targets[0]).crosses or is_ours(payload.get("input"))):
             return await self._passing(again(visit, body))
-        if action == "compact":
-            message = (
-                f'"{model[:100]}" is served by a provider that cannot compact; send the whole conversation'
-            )
-            raise BadRequest(message, code="unsupported_endpoint", param="model")
-        previous = payload.get("previous_response_id")
-        past = await said_before(self._answers, previous, visit.caller.team)
+        previous, team = payload.get("previous_response_id"), visit.caller.team
+        past = await said_before(self._answers, previous, team)
         if previous and not past:
             raise NotFound(f"there is no object {str(previous)[:100]!r} here", code="not_found")
-        only(lane, call, crossing=True)
-        asked = {**payload, "input": [*past, *listed(payload.get("input"), visit.id)]}
+        lane = only(lane, call, crossing=True)
+        said, _ = await referred(self._answers, payload.get("input"), team)
+        asked = {**payload, "input": [*past, *listed(said, visit.id)]}
+        if action == "compact":
+            return await self._compact(visit, lane, call, asked)
         counted = RESPONSES.shape(asked, len(body)).input_tokens
         return await self._say(
             visit, {"object": "response.input_tokens", "input_tokens": counted}, estimated=True
         )
+
+    async def _compact(self, visit: Visit, lane: Lane, call: Call, asked: dict[str, Any]) -> None:
+        """Have the model sum up what was said: a call like any other, in limits and usage too."""
+        if call.payload.get("stream"):
+            raise BadRequest("a compaction is not streamed", code="invalid_value", param="stream")
+        if not asked["input"]:
+            raise BadRequest("'input' is missing", code="missing_required_parameter", param="input")
+        call = call._replace(path="/responses", payload=summing_up(asked))
+        exchange = self._reception.exchange(visit, call)
+        exchange.shape = RESPONSES.shape(call.payload, 0)
+
+        async def deliver(reply: Reply) -> None:
+            if reply.status < 300:
+                summary = summary_in(reply.body)
+                usage = usage_told(exchange)
+                output = compacted(asked["input"], summary, exchange.id)
+                reply.body = orjson.dumps(resource(output, usage, int(exchange.clock), exchange.id))
+            await visit.writer.deliver(reply)
+
+        await self._reception.serve(visit, exchange, lane, deliver)
 
     async def _say(self, visit: Visit, told: Any, *, estimated: bool = False) -> None:
         path = visit.scope["path"].removeprefix("/v1")
         call = Call("responses", RESPONSES.name, visit.scope["method"], path, b"", {}, "", stream=False)
         headers = [_JSON, *([(b"x-gateway-estimated", b"input_tokens")] if estimated else [])]
         await self._reception.answer(visit, call, Reply(200, headers, orjson.dumps(told)))
+
+
+def summary_in(body: Any) -> str:
+    """The words of a whole answer. Raises UpstreamFailed where they are none, or not all."""
+    response = orjson.loads(body) if isinstance(body, bytes) else {}
+    parts = [part for item in response.get("output", ()) for part in item.get("content") or ()]
+    summary = "".join(part["text"] for part in parts if part.get("type") == "output_text")
+    if response.get("status") != "completed" or not summary.strip():
+        why = (response.get("incomplete_details") or {}).get("reason") or "it said nothing"
+        message = f"the model did not sum up the conversation to its end ({why}); it is as it was"
+        raise UpstreamFailed(message, Failure.BROKEN)
+    return summary
+
+
+def usage_told(exchange: Exchange) -> dict[str, Any] | None:
+    usage = exchange.usage
+    return responses_usage(
+        {
+            "prompt_tokens": usage.prompt or exchange.shape.input_tokens,
+            "completion_tokens": usage.completion,
+            "prompt_tokens_details": {"cached_tokens": usage.cached},
+            "completion_tokens_details": {"reasoning_tokens": usage.reasoning},
+        }
+    )
 
 
 def page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:

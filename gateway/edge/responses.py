@@ -18,6 +18,7 @@ from gateway.edge.reception import Handle, Reception, Visit
 from gateway.pipeline.asking import way_of
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.registry import DIALECTS
+from gateway.wire.responses.compaction import is_ours
 from gateway.wire.responses.dialect import last_response, unkept
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.words import OURS, answer_of
@@ -71,7 +72,7 @@ class Responses:
         changed: dict[str, Any] = {} if self._answers.keeps else {"store": False}
         past = await said_before(self._answers, previous, team)
         asked, resolved = await referred(self._answers, payload.get("input"), team)
-        if past or resolved:
+        if past or resolved or is_ours(payload.get("input")):
             used = [one for one in used if one.id != previous and one.id not in resolved]
             changed["input"] = [*past, *listed(asked, visit.id)]
             lane = only(lane, call, crossing=True)

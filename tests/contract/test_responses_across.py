@@ -456,5 +456,45 @@ async def test_answers_kept_here_are_listed_counted_and_never_cancelled(tmp_path
         assert counted.json()["object"] == "response.input_tokens"
         assert counted.json()["input_tokens"] > 100
         assert counted.headers["x-gateway-estimated"] == "input_tokens"
-        compact = await client.post("/v1/responses/compact", json={"model": "m", "input": "hi"})
-        assert (compact.status_code, compact.json()["error"]["code"]) == (400, "unsupported_endpoint")
+
+
+async def test_the_sdk_compacts_a_conversation_and_goes_on_with_what_is_left(tmp_path: Path) -> None:
+    """The summary is the model's own, asked for like any call, and the next turn reads it."""
+    async with sdk(tmp_path) as (client, provider, running):
+        provider.script[:] = [
+            answer(completion({"content": "Rome it is."})),
+            answer(completion({"content": "user wants Rome"})),
+        ]
+        first = await client.responses.create(model="m", input="Which city?")
+        short = await client.responses.compact(model="m", input="Thanks", previous_response_id=first.id)
+        asked = provider.asked[-1].json
+        assert [one["role"] for one in asked["messages"]] == ["system", "user"]
+        assert "assistant: Rome it is." in asked["messages"][1]["content"]
+        assert (short.object, short.usage.total_tokens) == ("response.compaction", 10)
+        assert [one.type for one in short.output] == ["message", "message", "compaction"]
+        left: Any = [one.model_dump(exclude_none=True, warnings=False) for one in short.output]
+        await client.responses.create(model="m", input=[*left, {"role": "user", "content": "Go on"}])
+        told = [one["content"] for one in provider.asked[-1].json["messages"]]
+        assert told[:2] == ["Which city?", "Thanks"]
+        assert told[2].endswith("user wants Rome")
+        assert told[3] == "Go on"
+        assert (await running.usage())["total"]["calls"] == 3
+
+
+async def test_a_summary_that_was_cut_off_is_no_compaction(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        for reply in (
+            answer(completion({"content": "half"}, "length")),
+            answer(completion({"content": " "})),
+            stream(word("hel"), FINISH, DONE),
+        ):
+            provider.script[:] = [reply]
+            refused = await client.post("/v1/responses/compact", json={"model": "m", "input": "hi"})
+            assert (refused.status_code, refused.json()["error"]["code"]) == (502, "upstream_error")
+        for body in ({"model": "m"}, {"input": "hi"}, {"model": "m", "input": "hi", "stream": True}):
+            assert (await client.post("/v1/responses/compact", json=body)).status_code in (400, 503)
+        provider.script[:] = [
+            answer({"error": {"message": "too long", "type": "invalid_request_error"}}, 400)
+        ]
+        refused = await client.post("/v1/responses/compact", json={"model": "m", "input": "hi"})
+        assert (refused.status_code, refused.json()["error"]["message"]) == (400, "too long")

@@ -10,12 +10,13 @@ from typing import Any
 from gateway.core.failure import BadRequest
 from gateway.wire.crossing import Json
 from gateway.wire.refusals import Refusals
+from gateway.wire.responses.compaction import PREFACE, summary_of
 from gateway.wire.responses.words import chat_name, item_id, unseal
 
 # Items of tools that a provider runs by itself, and of what it keeps for its clients.
 _ELSEWHERE = frozenset(
     {"file_search_call", "computer_call", "computer_call_output", "web_search_call", "tool_search_call",
-     "tool_search_output", "additional_tools", "compaction", "compaction_trigger", "image_generation_call",
+     "tool_search_output", "additional_tools", "compaction_trigger", "image_generation_call",
      "code_interpreter_call", "local_shell_call", "local_shell_call_output", "shell_call", "shell_call_output",
      "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request",
      "mcp_approval_response", "mcp_call", "item_reference", "program", "program_output"}
@@ -55,6 +56,8 @@ class _Conversation:
                 self._result(item, where)
             case "reasoning":
                 self._thought(item, where)
+            case "compaction":
+                self._summary(item, where)
             case _:
                 self._unknown(kind, where)
 
@@ -138,6 +141,16 @@ class _Conversation:
             details = message.setdefault("reasoning_details", [])
             for detail in unseal(str(sealed), str(item.get("id") or "")):
                 details.append({**detail, "index": len(details)})
+
+    def _summary(self, item: Json, where: str) -> None:
+        summary = summary_of(item)
+        if summary is None:
+            self._refusals.add(
+                where, f"'{where}' (a compaction that only the provider that made it can read)"
+            )
+        else:
+            message = {"role": "user", "content": PREFACE + summary}
+            self._messages.append(self._refusals.stands_for(message, where))
 
     def _unknown(self, kind: Any, where: str) -> None:
         if kind not in _ELSEWHERE:
