@@ -10,7 +10,7 @@ neither the size nor the time of a head, and costs twice as much per call.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import unquote
 
@@ -19,8 +19,10 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.edge.cycle import Cycle, Header, status_line
+from gateway.edge.repeats import Known, known
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
+LEARNS = 4  # heads of a connection that are remembered until one comes again
 MOST_PIPELINED = 16  # requests that may wait for the answers before them
 LAST_CALL = 0.05  # seconds that an idle connection stays when the server ends: a request may be on its way
 
@@ -47,6 +49,7 @@ class Connection(asyncio.Protocol):
         # What follows a request that asks for a close is left unread, not refused.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._peers: dict[str, Any] = {}  # what a scope says of both ends
+        self._rendered: tuple[list[Header], bytes] = ([], b"")
         self._cycles: deque[Cycle] = deque()  # requests not yet answered, pipelined ones too
         self._cycle: Cycle | None = None  # whose body is being read
         self._reads = True
@@ -55,6 +58,8 @@ class Connection(asyncio.Protocol):
         self._head_since = 0.0  # when an incomplete head began to arrive; 0: none is under way
         self._last_data = self._loop.time()
         self._idle_since = 0.0  # the end of the last answer
+        self._known: Known | None = None  # the last head
+        self._learns = LEARNS
         # of the head that is being read
         self._url = b""
         self._headers: list[Header] = []
@@ -72,6 +77,11 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_data = self._loop.time()
+        # Of a request that was answered before its end, what follows is still the body.
+        is_fresh = not (self._cycles or self._head_since) and (not self._cycle or not self._cycle.more_body)
+        if is_fresh and self._known is not None and (again := self._known.again(data)) and not self._ends:
+            self._repeat(*again)
+            return
         if self._head_since or not self._cycles:
             self._head_bytes += len(data)
         try:
@@ -83,6 +93,9 @@ class Connection(asyncio.Protocol):
             return
         if self._head_since and self._head_bytes > MOST_HEAD:
             self._refuse(_TOO_LARGE)
+        elif is_fresh and self._learns and len(self._cycles) == 1 and self._cycles[0].keep_alive:
+            self._learns -= 1
+            self._known = known(data, self._cycles[0].scope) or self._known
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
@@ -155,10 +168,22 @@ class Connection(asyncio.Protocol):
         assert self._cycle is not None
         self._cycle.end_body()
 
+    def _repeat(self, scope: dict[str, Any], body: bytes) -> None:
+        """A request whose head is the last one's."""
+        self._learns = LEARNS
+        cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=True)
+        cycle.take(body)
+        cycle.end_body()
+        self._cycles.append(cycle)
+        self._serve(cycle)
+
     # the cycles' side
 
-    def default_headers(self) -> Iterable[Header]:
-        return self._state.default_headers
+    def default_lines(self) -> bytes:
+        headers = self._state.default_headers
+        if headers is not self._rendered[0]:  # uvicorn makes a list of them each second
+            self._rendered = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
+        return self._rendered[1]
 
     def read_on(self) -> None:
         if not self._reads:

@@ -39,7 +39,9 @@ class Line(Protocol):
     transport: Any  # uvloop's transports are no subclass of asyncio.Transport
     writable: "asyncio.Future[None] | None"  # set while the client does not read
 
-    def default_headers(self) -> Iterable[Header]: ...
+    def default_lines(self) -> bytes:
+        """The server's own header lines."""
+        ...
 
     def read_on(self) -> None: ...
 
@@ -126,8 +128,7 @@ class Cycle:
     def whole(self, status: int, headers: Iterable[Header], body: bytes, lines: bytes = b"") -> None:
         """`headers` say nothing of length and connection."""
         self.started = True
-        parts = [_STATUS_LINES[status]]
-        parts += [b"%b: %b\r\n" % pair for pair in self._line.default_headers()]
+        parts = [_STATUS_LINES[status], self._line.default_lines()]
         parts += [b"%b: %b\r\n" % pair for pair in headers]
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
@@ -139,9 +140,9 @@ class Cycle:
 
     def _start(self, status: int, headers: Iterable[Header], lines: bytes) -> None:
         self.started = True
-        parts = [_STATUS_LINES[status]]
+        parts = [_STATUS_LINES[status], self._line.default_lines()]
         sized = False
-        for name, value in (*self._line.default_headers(), *headers):
+        for name, value in headers:
             parts.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 sized, self._left = True, int(value)

@@ -36,13 +36,14 @@ _SINGLE = frozenset(
 
 
 class Sanity:
-    """Wraps an application; hands it the headers by name in `scope["gateway.head"]`."""
+    """Wraps an application; hands it the headers by name in `scope["gateway.head"]`. Where they are there, the
+    connection has seen this very head before."""
 
     def __init__(self, app: App) -> None:
         self._app = app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        if scope["type"] == "http" and (status := verdict(scope)):
+        if scope["type"] == "http" and "gateway.head" not in scope and (status := verdict(scope)):
             return _refuse(send, status)
         return self._app(scope, receive, send)
 
@@ -53,7 +54,6 @@ def verdict(scope: Scope) -> int:
     head = dict(headers)
     if len(head) != len(headers) and not _repeats_well(headers):
         return 400
-    scope["gateway.head"] = head
     if not _is_good_path(scope["raw_path"]) or not _is_good_host(head.get(b"host", b"")):
         return 400
     if b"transfer-encoding" in head and (
@@ -63,7 +63,10 @@ def verdict(scope: Scope) -> int:
     values = b"".join(head.values())
     if len(headers) > MOST_HEADERS or sum(map(len, head)) + len(values) > MOST_HEAD:
         return 431
-    return 400 if _BAD_VALUE.search(values) else 0
+    if _BAD_VALUE.search(values):
+        return 400
+    scope["gateway.head"] = head
+    return 0
 
 
 # Apps send the same few paths and hosts again and again: a look-up costs a fifth of the match.

@@ -63,6 +63,12 @@ def telling(tell: Callable[[Scope, bytes], bytes]) -> App:
 echo = telling(lambda _, body: body)
 
 
+async def noting_heads(scope: Scope, receive: Receive, send: Send) -> None:
+    """`echo` behind a door that finds every head sane."""
+    scope["gateway.head"] = dict(scope["headers"])
+    await echo(scope, receive, send)
+
+
 async def test_a_scope_says_what_was_asked() -> None:
     seen: list[Scope] = []
 
@@ -359,4 +365,42 @@ async def test_requests_that_wait_for_one_another_are_all_answered_when_the_serv
             heads = [(await answer(reader))[0] for _ in range(2)]
             assert [b"connection: close" in head for head in heads] == [False, True]
             assert await reader.read() == b""
+        writer.close()
+
+
+async def test_what_follows_an_early_answer_is_its_body_and_no_request_even_where_it_looks_like_a_known_one() -> (
+    None
+):
+    asked: list[bytes] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.head"] = dict(scope["headers"])
+        body = (await receive())["body"]
+        asked.append(body)
+        await send({"type": "http.response.start", "status": 200, "headers": [], "body": body})
+
+    small = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
+    async with client(app) as (reader, writer):
+        for _ in range(2):
+            writer.write(small)
+            assert (await answer(reader))[1] == b"hi"
+        writer.write(b"POST /large HTTP/1.1\r\nContent-Length: %d\r\n\r\nbegun" % (5 + len(small)))
+        assert (await answer(reader))[1] == b"begun"
+        writer.write(small)
+        writer.write_eof()
+        assert await reader.read() == b""
+    assert asked == [b"hi", b"hi", b"begun"]
+
+
+async def test_a_server_that_ends_says_so_to_a_client_that_repeats_itself() -> None:
+    request = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
+    async with serving(noting_heads) as (one, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        for ends in (False, False, True):
+            if ends:
+                [connection] = one.server_state.connections
+                connection.shutdown()
+            writer.write(request)
+            assert (b"connection: close" in (await answer(reader))[0]) is ends
+        assert await reader.read() == b""
         writer.close()
