@@ -5,9 +5,7 @@ found again (5 to 8 % of a call). Who asks and what they may is looked up each t
 """
 
 import re
-from typing import NamedTuple
-
-from gateway.edge.asgi import Scope
+from typing import Any, NamedTuple
 
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,9})(?=\r\n)", re.IGNORECASE)
 
@@ -18,10 +16,10 @@ class Known(NamedTuple):
 
     before: bytes
     behind: bytes
-    scope: Scope
-    served: Scope
+    scope: dict[str, Any]
+    served: dict[str, Any]
 
-    def again(self, data: bytes) -> tuple[Scope, bytes] | None:
+    def again(self, data: bytes) -> tuple[dict[str, Any], bytes] | None:
         """Scope and body of a whole request that differs from the one before in its body and the body's length
         alone; None for any other, which is the parser's to read."""
         before, behind, scope, served = self
@@ -44,7 +42,7 @@ class Known(NamedTuple):
         return scope, data[end:]
 
 
-def known(data: bytes, scope: Scope) -> Known | None:
+def known(data: bytes, scope: dict[str, Any]) -> Known | None:
     """The head of a request that was parsed to its end and is not served yet; None where its length is not said in
     the usual way, or more than the request has come."""
     end = data.find(b"\r\n\r\n") + 4

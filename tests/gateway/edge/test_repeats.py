@@ -21,7 +21,7 @@ def request(body: bytes, head: bytes = HEAD) -> bytes:
 
 
 def seen(*, sane: bool = True) -> Known:
-    scope: Scope = {"type": "http", "headers": HEADERS}
+    scope: dict[str, Any] = {"type": "http", "headers": HEADERS}
     found = known(request(b"first"), scope)
     assert found is not None
     if sane:
