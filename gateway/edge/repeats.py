@@ -7,6 +7,8 @@ found again (5 to 8 % of a call). Who asks and what they may is looked up each t
 import re
 from typing import Any, NamedTuple
 
+from gateway.edge.asgi import Scope
+
 _LENGTH = re.compile(rb"\r\ncontent-length: (\d{1,9})(?=\r\n)", re.IGNORECASE)
 
 
@@ -17,7 +19,7 @@ class Known(NamedTuple):
     before: bytes
     behind: bytes
     scope: dict[str, Any]
-    served: dict[str, Any]
+    served: Scope
 
     def again(self, data: bytes) -> tuple[dict[str, Any], bytes] | None:
         """Scope and body of a whole request that differs from the one before in its body and the body's length
@@ -42,7 +44,7 @@ class Known(NamedTuple):
         return scope, data[end:]
 
 
-def known(data: bytes, scope: dict[str, Any]) -> Known | None:
+def known(data: bytes, scope: Scope) -> Known | None:
     """The head of a request that was parsed to its end and is not served yet; None where its length is not said in
     the usual way, or more than the request has come."""
     end = data.find(b"\r\n\r\n") + 4
@@ -50,4 +52,4 @@ def known(data: bytes, scope: dict[str, Any]) -> Known | None:
     if len(lengths) != 1 or len(data) - end != int(lengths[0][1]):
         return None
     start, stop = lengths[0].span(1)
-    return Known(data[:start], data[stop:end], scope.copy(), scope)
+    return Known(data[:start], data[stop:end], dict(scope), scope)

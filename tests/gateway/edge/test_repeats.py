@@ -124,7 +124,7 @@ async def test_a_client_that_never_says_the_same_is_not_remembered_for_long(
 ) -> None:
     looked: list[bytes] = []
 
-    def counting(data: bytes, scope: dict[str, Any]) -> Known | None:
+    def counting(data: bytes, scope: Scope) -> Known | None:
         looked.append(data)
         return known(data, scope)
 
