@@ -171,14 +171,13 @@ class House:
             "responses", Recall(self.reception, self.answers, passing)
         )
         rest = starlette(self.desk, self.identify, self.ready)
-        app: App = Sanity(Door(hot, families, methods, rest))
+        app: App = Door(hot, families, methods, rest)
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
-        if not origins:
-            return app
-        exposed = ["x-request-id", "x-gateway-target", "x-gateway-attempts", "x-gateway-cost", "retry-after"]
-        return CORSMiddleware(
-            app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=exposed
-        )
+        if origins:
+            app = CORSMiddleware(
+                app, allow_origins=origins, allow_methods=["*"], allow_headers=["*"], expose_headers=["*"]
+            )
+        return Sanity(app)
 
     def _families(self, ownership: Ownership) -> dict[str, App]:
         """What passes through, and what never does."""

@@ -19,6 +19,7 @@ LONG = {
 ACROSS = {
     "tests/gateway/app/test_serve.py",
     "tests/gateway/edge/test_attacks.py",
+    "tests/gateway/edge/test_cors.py",
     "tests/gateway/pipeline/test_affinity.py",
     "tests/gateway/wire/gemini/test_round_trip.py",
 }
