@@ -27,6 +27,7 @@ from gateway.edge.reception import Bounds, Reception
 from gateway.edge.reception import Tools as ReceptionTools
 from gateway.edge.responses import Responses
 from gateway.edge.sanity import Sanity
+from gateway.edge.turns import WebSockets
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.attempts import Tools as AttemptTools
 from gateway.pipeline.identify import Identify
@@ -166,9 +167,11 @@ class House:
         }
         passing = Passthrough(self.reception, ownership, FAMILIES["responses"])
         create = Responses(self.reception, ownership, self.answers, passing)
-        hot["POST", "/v1/responses"] = self.reception.route("responses", create)
-        families["responses"] = self.reception.route(
-            "responses", Recall(self.reception, self.answers, passing)
+        made = hot["POST", "/v1/responses"] = self.reception.route("responses", create)
+        recall = Recall(self.reception, self.answers, passing)
+        families["responses"] = self.reception.route("responses", recall)
+        hot["GET", "/v1/responses"] = self.reception.route(
+            "responses", WebSockets(self.reception, made, recall)
         )
         rest = starlette(self.desk, self.identify, self.ready)
         app: App = Door(hot, families, methods, rest)

@@ -2,7 +2,8 @@
 
 The application sees a client leave through `scope["gateway.hangup"]`, a callable it may set: no task has to
 wait on `receive()` for it, for plain calls as for streams. `scope["gateway.task"]` is the task that serves the
-request, `scope["gateway.abort"]` cuts the connection.
+request, `scope["gateway.abort"]` cuts the connection. Where the client asks for another protocol,
+`scope["gateway.upgrade"]` hands the connection over.
 
 It is what uvicorn's server asks of a protocol, and not uvicorn's own: that one cannot tell of hang-ups, bounds
 neither the size nor the time of a head, and costs twice as much per call.
@@ -11,7 +12,7 @@ neither the size nor the time of a head, and costs twice as much per call.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote
 
 import httptools
@@ -28,6 +29,7 @@ LAST_CALL = 0.05  # seconds that an idle connection stays when the server ends: 
 
 _END = b"content-length: 0\r\nconnection: close\r\n\r\n"
 _MALFORMED, _TOO_LARGE = status_line(400) + _END, status_line(431) + _END
+Successor = TypeVar("Successor", bound=asyncio.Protocol)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 
@@ -87,7 +89,9 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            pass  # not taken up: the request is served as the HTTP/1.1 that it is
+            # Served as the HTTP/1.1 that it is, unless the application takes the connection over.
+            if len(self._cycles) == 1:
+                self._cycles[0].scope["gateway.upgrade"] = self.hand_over
         except httptools.HttpParserError:
             self._refuse(_MALFORMED)
             return
@@ -207,6 +211,21 @@ class Connection(asyncio.Protocol):
         self.read_on()
         if self._cycles:
             self._serve(self._cycles[0])
+
+    def hand_over(self, head: bytes, make: Callable[[ServerState], Successor]) -> Successor | None:
+        """Answer with this head and leave all that follows to another protocol; None where the client is gone."""
+        if self.transport.is_closing():
+            return None
+        self._cycles.popleft().complete = True
+        self.read_on()
+        self._state.connections.discard(self)
+        self.transport.write(head)
+        successor = make(self._state)
+        self.transport.set_protocol(successor)
+        successor.connection_made(self.transport)
+        if self.writable is not None:
+            successor.pause_writing()
+        return successor
 
     def _serve(self, cycle: Cycle) -> None:
         task = self._loop.create_task(cycle.run(self._app))

@@ -69,7 +69,9 @@ class Passthrough:
         place = place_of(family, visit.scope["path"])
         check_method(family, place, method)
         if visit.head.get(b"upgrade", b"").lower() == b"websocket":
-            raise BadRequest("WebSockets are not served here; use HTTP", code="websocket_not_supported")
+            raise BadRequest(
+                "WebSockets are served at /v1/responses alone; use HTTP here", code="websocket_not_supported"
+            )
         lists = place.is_collection and method == "GET"
         query = Query(visit.scope["query_string"]) if lists else None
         used = [Reference(place.object_id)] if place.object_id else query.cursors if query else []

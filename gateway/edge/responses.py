@@ -1,6 +1,6 @@
 """POST /v1/responses: as it is where the provider speaks it, else across, with a memory of ours behind it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -13,14 +13,17 @@ from gateway.edge.asgi import Message
 from gateway.edge.body import check_head, read_body
 from gateway.edge.inference import forwarded
 from gateway.edge.noting import noted
-from gateway.edge.ownership import Ownership, held_by, references
+from gateway.edge.ownership import Ownership, Reference, held_by, references
+from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.pipeline.asking import way_of
 from gateway.state.answers import Answers, Kept, NotKept
+from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.compaction import is_ours
 from gateway.wire.responses.dialect import last_response, unkept
 from gateway.wire.responses.items import listed
+from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of
 
 RESPONSES = DIALECTS["openai.responses"]
@@ -49,19 +52,59 @@ class Responses:
         query = visit.scope["query_string"].decode("latin-1")
         path = "/responses" + ("?" + query if query else "")
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
-        lane, call = await self._remembering(visit, visit.snapshot.lane(visit.caller, model), call)
+        lane = visit.snapshot.lane(visit.caller, model)
+        recent: Recent | None = visit.scope.get("gateway.recent")
+        if recent is not None:
+            if payload.get("generate") is False:
+                return await self._warmed(visit, call, recent)
+            call = await self._gone_on(call, recent, visit.caller.team)
+        lane, call = await self._remembering(visit, lane, call)
         exchange = reception.exchange(visit, call)
         exchange.shape = RESPONSES.shape(call.payload, len(body))
 
         async def deliver(reply: Reply) -> None:
             target = exchange.attempts[-1].target
-            if way_of(call, target).crosses:
+            stored = call.payload.get("store") is not False
+            if recent is not None and not stored:
+                reply = remembered(reply, recent, payload, exchange.id)
+            elif way_of(call, target).crosses:
                 reply = await self._kept(reply, exchange, payload.get("input"))
-            elif payload.get("store") is not False:
+            elif stored:
                 reply = await noted(reply, self._ownership, exchange)
             await visit.writer.deliver(reply)
 
         return await reception.serve(visit, exchange, lane, deliver)
+
+    async def _gone_on(self, call: Call, recent: Recent, team: str) -> Call:
+        """The call with what was said before over its connection. Raises BadRequest where it goes on from what nobody
+        here knows."""
+        payload, asked = call.payload, call.payload.get("previous_response_id")
+        items, previous = recent.before(asked)
+        if isinstance(previous, str) and not await said_before(self._answers, previous, team):
+            try:
+                await self._ownership.provider_of([Reference(previous)], team)
+            except NotFound:
+                message = f"Previous response with id {str(asked)[:100]!r} not found."
+                code = "previous_response_not_found"
+                raise BadRequest(message, code=code, param="previous_response_id") from None
+        if not items:
+            return call
+        whole = {
+            **payload,
+            "input": [*items, *listed(payload.get("input"), "")],
+            "previous_response_id": previous,
+        }
+        return call._replace(payload=whole, body=orjson.dumps(whole))
+
+    async def _warmed(self, visit: Visit, call: Call, recent: Recent) -> None:
+        """A turn that asks for no answer: what it says is said before the next. No provider could use it."""
+        asked = {**call.payload, "store": False}
+        teller = ResponsesTeller(asked, int(self._reception.now()), visit.id)
+        told = teller.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}}) + teller.end()
+        response = last_response(told)
+        assert response is not None
+        recent.keep(response, listed(asked.get("input"), visit.id), asked.get("previous_response_id"))
+        await self._reception.answer(visit, call, Reply(200, [(b"content-type", EVENTS)], told))
 
     async def _remembering(self, visit: Visit, lane: Lane, call: Call) -> tuple[Lane, Call]:
         """The targets that can go on from what the call refers to, and the call with what was said before.
@@ -72,7 +115,7 @@ class Responses:
         changed: dict[str, Any] = {} if self._answers.keeps else {"store": False}
         past = await said_before(self._answers, previous, team)
         asked, resolved = await referred(self._answers, payload.get("input"), team)
-        if past or resolved or is_ours(payload.get("input")):
+        if past or resolved or (b'"compaction"' in call.body and is_ours(payload.get("input"))):
             used = [one for one in used if one.id != previous and one.id not in resolved]
             changed["input"] = [*past, *listed(asked, visit.id)]
             lane = only(lane, call, crossing=True)
@@ -112,6 +155,20 @@ class Responses:
             self._reception.log("error", message, request_id=exchange.request_id)
             return False
         return True
+
+
+def remembered(reply: Reply, recent: Recent, asked: Mapping[str, Any], ident: str) -> Reply:
+    """The reply, whose connection remembers its end before the client is told it."""
+
+    async def events(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        async for block in blocks:
+            if (response := last_response(block)) and response.get("status") != "failed":
+                recent.keep(response, listed(asked.get("input"), ident), asked.get("previous_response_id"))
+            yield block
+
+    if not isinstance(reply.body, bytes):
+        reply.body = events(reply.body)
+    return reply
 
 
 async def said_before(answers: Answers, previous: Any, team: str) -> list[dict[str, Any]]:

@@ -277,11 +277,11 @@ async def test_what_is_in_no_row_is_refused(tmp_path: Path, method: str, path: s
         assert (response.status_code, provider.asked) == (status, [])
 
 
-async def test_websockets_are_refused_clearly(tmp_path: Path) -> None:
+async def test_websockets_elsewhere_are_refused_clearly(tmp_path: Path) -> None:
     async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
         async with running.client() as client:
             headers = {"connection": "upgrade", "upgrade": "websocket", "sec-websocket-version": "13"}
-            response = await client.get("/v1/responses", headers=headers)
+            response = await client.get("/v1/files", headers=headers)
         assert (response.status_code, provider.asked) == (400, [])
         assert response.json()["error"]["code"] == "websocket_not_supported"
 

@@ -1,0 +1,198 @@
+"""Responses over a WebSocket: each `response.create` is a call of its own that walks in by the same door as a POST,
+with its own key check, limits, record and usage. Connection and handshake count as one more call in flight.
+"""
+
+import asyncio
+import re
+from collections import deque
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import orjson
+
+from gateway.core.failure import BadRequest, GatewayError, Overloaded
+from gateway.edge.asgi import App, Message, Scope
+from gateway.edge.body import ClientLeft
+from gateway.edge.frames import Frames, refusal
+from gateway.edge.recent import Recent
+from gateway.edge.reception import Handle, Reception, Visit
+from gateway.edge.websocket import GOING_AWAY, POLICY, Socket, is_asked, welcome
+
+MOST_LANES = 16  # that are at work at once
+MOST_WAITING = 16  # turns that wait for those before them
+_LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}", re.ASCII)
+_OF_THE_HANDSHAKE = frozenset(
+    {b"connection", b"upgrade", b"content-length", b"transfer-encoding", b"expect", b"idempotency-key",
+     b"sec-websocket-key", b"sec-websocket-version", b"sec-websocket-extensions", b"sec-websocket-protocol"}
+)  # fmt: skip
+
+
+class Turn(NamedTuple):
+    lane: str
+    previous: str
+    body: bytes
+
+
+class WebSockets:
+    """GET /v1/responses. `app` takes a POST there; what asks for no WebSocket goes on to `otherwise`."""
+
+    def __init__(self, reception: Reception, app: App, otherwise: Handle) -> None:
+        self._reception, self._app, self._otherwise = reception, app, otherwise
+
+    async def __call__(self, visit: Visit) -> None:
+        if not is_asked(visit.head):
+            return await self._otherwise(visit)
+        head = welcome(visit.head, visit.writer.request_id)
+        upgrade = visit.scope.get("gateway.upgrade")
+        if upgrade is None:
+            raise BadRequest("a WebSocket begins with a plain HTTP/1.1 request", code="invalid_request")
+        most = self._reception.bounds.body
+        socket: Socket | None = upgrade(head, lambda state: Socket(state, most))
+        if socket is None:
+            raise ClientLeft
+        talk = socket.talk = Talk(visit, self._app, socket, most)
+        try:
+            await asyncio.shield(socket.gone)
+        except asyncio.CancelledError:  # the process ends; turns are told so by themselves
+            talk.end()
+
+
+class Talk:
+    """What goes on over one WebSocket. Turns of one lane follow one another, lanes go side by side."""
+
+    def __init__(self, visit: Visit, app: App, socket: Socket, most: int) -> None:
+        self._app, self._socket, self._most = app, socket, most
+        self._scope = {**visit.scope, "method": "POST", "gateway.head": _head(visit.head)}
+        self._scope |= {"gateway.recent": Recent(most), "gateway.abort": None}
+        self._loop = asyncio.get_running_loop()
+        self._lanes: dict[str, deque[Turn]] = {}  # those at work, with what waits
+        self._scopes: dict[str, Scope] = {}  # of the turns that are under way
+        self._ends = self._aged = False
+
+    def hear(self, message: bytes) -> None:
+        lane = ""
+        try:
+            event = _event(message)
+            lane = _lane(event)
+            self._put(_turn(event, lane))
+        except GatewayError as error:
+            if not self._socket.reads:
+                return self._socket.close(POLICY, "read what you are told")
+            self._socket.write(refusal(error, lane))
+
+    def _put(self, turn: Turn) -> None:
+        """Raises BadRequest, Overloaded."""
+        if self._ends:
+            raise Overloaded("this connection is about to end; open another one")
+        if (waiting := self._lanes.get(turn.lane)) is None:
+            if len(self._lanes) >= MOST_LANES:
+                message = f"at most {MOST_LANES} responses are made at once over one connection"
+                raise BadRequest(message, code="websocket_stream_limit_reached", param="stream_id")
+            self._lanes[turn.lane] = deque()
+            self._begin(turn)
+            return
+        every = [len(one.body) for lane in self._lanes.values() for one in lane]
+        if len(every) >= MOST_WAITING or sum(every) + len(turn.body) > self._most:
+            message = (
+                f"at most {MOST_WAITING} turns, of {self._most} bytes in all, may wait for those before them"
+            )
+            raise BadRequest(message, code="too_many_turns")
+        waiting.append(turn)
+
+    def _begin(self, turn: Turn) -> None:
+        task = self._loop.create_task(self._run(turn))
+        self._scopes[turn.lane] = {**self._scope, "gateway.task": task}
+        self._socket.tasks.add(task)
+        task.add_done_callback(self._socket.tasks.discard)
+
+    async def _run(self, turn: Turn) -> None:
+        told, scope = False, self._scopes[turn.lane]
+
+        async def receive() -> Message:
+            nonlocal told
+            if told:
+                return {"type": "http.disconnect"}
+            told = True
+            return {"type": "http.request", "body": turn.body, "more_body": False}
+
+        frames = Frames(self._socket, turn.lane)
+        try:
+            await self._app(scope, receive, frames.send)
+            await frames.end()
+        finally:
+            if frames.failed and turn.previous:
+                self._scope["gateway.recent"].forget(turn.previous)
+            self._next(turn.lane)
+
+    def _next(self, lane: str) -> None:
+        del self._scopes[lane]
+        if waiting := self._lanes.get(lane):
+            self._begin(waiting.popleft())
+            return
+        self._lanes.pop(lane, None)
+        if self._ends:
+            self._close_idle()
+
+    def leave(self) -> None:
+        self._ends = True
+        self._lanes.clear()
+        for scope in self._scopes.values():
+            scope.get("gateway.hangup", scope["gateway.task"].cancel)()
+
+    def end(self, *, aged: bool = False) -> None:
+        if not self._ends:
+            self._ends, self._aged = True, aged
+            self._close_idle()
+
+    def _close_idle(self) -> None:
+        if self._lanes:
+            return
+        if self._aged:
+            message = "this connection is an hour old, which is all it may be; open another one"
+            self._socket.write(refusal(BadRequest(message, code="websocket_connection_limit_reached"), ""))
+        self._socket.close(GOING_AWAY, "too old" if self._aged else "the gateway is shutting down")
+
+
+def _head(head: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+    """What the handshake says of every turn. To a provider that is asked by HTTP a beta of this transport means
+    nothing."""
+    kept = {name: value for name, value in head.items() if name not in _OF_THE_HANDSHAKE}
+    if beta := kept.pop(b"openai-beta", b""):
+        others = [one for one in beta.split(b",") if not one.strip().startswith(b"responses_websockets")]
+        kept |= {b"openai-beta": b",".join(others)} if others else {}
+    return kept | {b"content-type": b"application/json", b"accept": b"text/event-stream"}
+
+
+def _event(message: bytes) -> dict[str, Any]:
+    """Raises BadRequest."""
+    try:
+        event = orjson.loads(message)
+    except orjson.JSONDecodeError:
+        raise BadRequest("the message is not valid JSON", code="invalid_json") from None
+    if not isinstance(event, dict):
+        raise BadRequest("the message must be a JSON object", code="invalid_json")
+    return event
+
+
+def _lane(event: dict[str, Any]) -> str:
+    """Raises BadRequest."""
+    lane = event.get("stream_id")
+    if lane is not None and not (isinstance(lane, str) and _LANE.fullmatch(lane)):
+        message = "'stream_id' must be 1 to 256 letters, digits, dots, dashes and underscores"
+        raise BadRequest(message, code="invalid_value", param="stream_id")
+    return lane or ""
+
+
+def _turn(event: dict[str, Any], lane: str) -> Turn:
+    """Raises BadRequest for what is no turn."""
+    if event.get("type") != "response.create":
+        message = f"'type' must be response.create, not {str(event.get('type'))[:64]!r}"
+        raise BadRequest(message, code="invalid_value", param="type")
+    if event.get("background"):
+        message = "'background' is not for WebSockets; POST /v1/responses takes it"
+        raise BadRequest(message, code="unsupported_parameter", param="background")
+    asked = {name: value for name, value in event.items() if name not in ("type", "stream_id")}
+    if asked.get("generate") is not False:
+        asked.pop("generate", None)
+    previous = asked.get("previous_response_id")
+    return Turn(lane, previous if isinstance(previous, str) else "", orjson.dumps({**asked, "stream": True}))
