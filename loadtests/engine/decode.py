@@ -1,112 +1,123 @@
-"""Decoding on models of real shapes: the engine in each type of weights, transformers beside it, and the floor."""
+"""Decoding at every batch, at two levels: the model's step alone, and the engine's loop. The third, over HTTP, is in
+`loop.py`."""
 
 import statistics
-from collections.abc import Callable
-from typing import Any
 
 import torch
 
-from loadtests.engine.bench import Bench, Figures, ratio
-from loadtests.engine.ceilings import ceilings, linears, step_bytes, step_flops
-from loadtests.engine.shapes import ours, theirs
-from loadtests.engine.subjects import Transformers, generate, prompts
-from local_backend.engine import Engine
-from local_backend.options import EngineConfig
+from loadtests.engine.bench import Bench, Figures, Goal, Laps, line, percentile, ratio
+from loadtests.engine.ceilings import ceilings_of, floor_of_step, matrices
+from loadtests.engine.frozen import Frozen
+from loadtests.engine.shapes import ours
+from loadtests.engine.sizes import Decode
+from loadtests.engine.subjects import engine_for, prompts
+from local_backend.model import Decoder
+from local_backend.types import Job, Sampling
 
-_BF16 = torch.bfloat16
-INT8_GOAL = 1.7
-
-
-def same_tokens(bench: Bench) -> Figures:
-    """Before anything is timed: both compute the same function."""
-    bench.tell("the same greedy tokens on a tiny shape ...")
-    asked = prompts(4, 16, 512)
-    mine = generate(Engine(ours("tiny", bench.device, torch.float32), EngineConfig()), asked, 32)
-    peer = Transformers(theirs("tiny", bench.device, torch.float32))
-    equal = {"generate": mine == peer.static(asked, 32), "generate_batch": mine == peer.continuous(asked, 32)}
-    if not all(equal.values()):
-        raise RuntimeError(f"the engine and transformers differ in greedy tokens: {equal}")
-    return {"rows": 4, "tokens": 32, "different_ids": len({token for row in mine for token in row}), **equal}
+_WIDTHS = {"int8": 1, "fp8": 1}  # bytes of a weight
 
 
-def decode(bench: Bench) -> Figures:
-    torch.set_num_threads(bench.threads)
-    shapes = ("Qwen3-0.6B", "Llama-3.1-8B") if bench.on_gpu else ("Qwen3-0.6B",)
-    return {
-        "same_tokens": same_tokens(bench),
-        "ceilings": ceilings(bench, _BF16),
-        "threads": bench.threads,
-        "shapes": {shape: _shape(bench, shape) for shape in shapes},
+def decode(bench: Bench, found: Figures) -> None:
+    sizes = bench.sizes.decode
+    found |= {
+        "ceilings": ceilings_of(bench),
+        "context": sizes.mean_context,
+        "lines": [],
+        "goals": [],
+        "notes": [],
+    }
+    for shape in sizes.shapes:
+        model = ours(shape, bench.device, bench.dtype)
+        for rows in sizes.rows:
+            bench.tell(f"decoding {shape}, {rows} rows ...")
+            _levels(bench, model, shape, rows, found)
+        del model
+        bench.free()
+
+
+def _levels(bench: Bench, model: Decoder, shape: str, rows: int, found: Figures) -> None:
+    sizes = bench.sizes.decode
+    floor = floor_of_step(bench, model.config, rows, sizes.mean_context)
+    work = {
+        "shape": shape,
+        "flops": 2.0 * rows * matrices(model.config),
+        "bytes": matrices(model.config) * bench.dtype.itemsize
+        + model.config.kv_bytes(bench.dtype.itemsize) * rows * sizes.mean_context,
     }
 
+    def tell(level: str, laps: Laps, *, waits: bool) -> None:
+        each = laps.wall if waits or not laps.device else laps.device
+        clocks = {"wall_ms": round(laps.seconds / sizes.new * 1e3, 3)}
+        if laps.device:
+            clocks["device_ms"] = round(statistics.median(laps.device) * 1e3, 3)
+        found["lines"].append(
+            line(
+                f"{shape}, {level}", rows, statistics.median(each), rows * sizes.new / laps.seconds,
+                p99=percentile(each, 0.99), floor=floor,
+            ) | {"level": level, **clocks, **work}
+        )  # fmt: skip
 
-def _shape(bench: Bench, shape: str) -> Figures:
-    batches = (1, 8, 32, 128, 256) if bench.on_gpu else (1,)
-    context, new = (1024, 128) if bench.on_gpu else (32, 12)
-    models = {"bf16": ours(shape, bench.device, _BF16)}
-    if not bench.on_gpu:
-        models["int8"] = ours(shape, bench.device, _BF16, int8=True)
-    peer = Transformers(theirs(shape, bench.device, _BF16))
-    config, rows = models["bf16"].config, []
-    for batch in batches:
-        asked = prompts(batch, context, config.vocab_size)
-        subjects: dict[str, Callable[[], float]] = {
-            name: _timed(bench, model, asked, new) for name, model in models.items()
+    laps = steps_of(bench, model, rows, sizes)
+    tell("steps of the engine", laps, waits=True)
+    wanted = bench.sizes.goals.get((shape, rows))
+    if wanted:
+        reached = round(floor * sizes.new / laps.seconds, 3)
+        found["goals"].append(Goal(f"decoding, {shape}, {rows} rows: share of the floor", wanted, reached))
+    bench.free()
+    frozen = Frozen(model, rows, sizes.mean_context)
+    frozen.step()
+    tell("the model alone", bench.laps(frozen.step, sizes.new), waits=False)
+    if bench.on_gpu and not any("captured" in note for note in found["notes"]):
+        try:
+            replay = bench.captured(frozen.step)
+        except RuntimeError as error:  # whatever a capture does not allow, once for all batches
+            found["notes"].append(f"a step cannot be captured: {error}")
+        else:
+            tell("the model alone, captured", bench.laps(replay, sizes.new), waits=False)
+    del frozen
+    bench.free()
+
+
+def steps_of(bench: Bench, model: Decoder, rows: int, sizes: Decode) -> Laps:
+    """The engine's loop once all prompts have been computed and the first steps are over."""
+    length = sizes.context + sizes.warm + sizes.new + 4
+    engine = engine_for(bench, model, rows, length)
+    sampling = Sampling(temperature=0.0, max_tokens=length - sizes.context, ignore_eos=True)
+    for prompt in prompts(rows, sizes.context, model.config.vocab_size):
+        engine.add(Job(prompt, sampling), lambda *_: None)
+    scheduler = engine.scheduler
+    while scheduler.waiting or any(one.computed < one.prompt for one in scheduler.running):
+        engine.step()
+    for _ in range(sizes.warm):
+        engine.step()
+    laps = bench.laps(engine.step, sizes.new)
+    engine.close()
+    return laps
+
+
+def quantised(bench: Bench, found: Figures) -> None:
+    """Weights of fewer bits beside those of 16, the two in turn. Raises Absent where they are not built."""
+    sizes, kind = bench.sizes.quantised, bench.sizes.quantisation
+    found |= {"context": sizes.mean_context, "lines": [], "goals": []}
+    for shape in sizes.shapes:
+        models = {
+            name: ours(shape, bench.device, torch.bfloat16, quantize)
+            for name, quantize in (("bf16", "none"), (kind, kind))
         }
-        if batch <= (32 if bench.on_gpu else 1):
-            subjects["transformers, static"] = _peer(bench, peer.static, asked, new)
-        if bench.on_gpu:
-            subjects["transformers, generate_batch"] = _peer(bench, peer.continuous, asked, new)
-        seconds = bench.in_turn(subjects)
-        length = context + new // 2
-        row: Figures = {
-            "rows": batch, "context": length, "step_ms": _round(seconds, 1e3),
-            "tokens_per_s": {
-                name: round(batch / statistics.median(runs), 1) for name, runs in seconds.items()
-            },
-            "linears_bf16_ms": round(linears(bench, config, _BF16, batch) * 1e3, 2),
-            "flops": step_flops(config, batch),
-            "bytes": {
-                "bf16": step_bytes(config, 2, batch, length, 2),
-                "int8": step_bytes(config, 1, batch, length, 4),
-            },
-        }  # fmt: skip
-        if "int8" in seconds and batch == 1:
-            name = f"{shape}, int8 over bf16 at one row"
-            row["goals"] = [ratio(name, INT8_GOAL, seconds["bf16"], seconds["int8"])]
-        rows.append(row)
-    return {"parameters": config.parameters, "new": new, "rows": rows}
-
-
-def _timed(bench: Bench, model: Any, asked: list[list[int]], new: int) -> Callable[[], float]:
-    """Seconds per step once all prompts are computed: the median."""
-
-    def act() -> float:
-        engine = Engine(model, EngineConfig(step_tokens=8192 if bench.on_gpu else 512, max_seqs=256))
-        times: list[float] = []
-
-        def step() -> None:
-            scheduler = engine.scheduler
-            decodes = not scheduler.waiting and all(one.computed >= one.prompt for one in scheduler.running)
-            seconds = bench.seconds(engine.step)
-            if decodes:
-                times.append(seconds)
-
-        generate(engine, asked, new, step)
-        return statistics.median(times)
-
-    return act
-
-
-def _peer(bench: Bench, way: Callable[..., Any], asked: list[list[int]], new: int) -> Callable[[], float]:
-    """Seconds per token of a call with `new` tokens, less those of a call with one: the prompt does not count."""
-
-    def act() -> float:
-        first = bench.seconds(lambda: way(asked, 1))
-        return (bench.seconds(lambda: way(asked, new)) - first) / (new - 1)
-
-    return act
-
-
-def _round(seconds: dict[str, list[float]], factor: float) -> Figures:
-    return {name: round(statistics.median(runs) * factor, 3) for name, runs in seconds.items()}
+        config = models["bf16"].config
+        for rows in sizes.rows:
+            seconds = bench.in_turn({
+                name: lambda model=model, rows=rows: statistics.median(steps_of(bench, model, rows, sizes).wall)  # type: ignore[misc]
+                for name, model in models.items()
+            })  # fmt: skip
+            for name, runs in seconds.items():
+                median = statistics.median(runs)
+                width = _WIDTHS.get(name, 2)
+                floor = floor_of_step(bench, config, rows, sizes.mean_context, width) if bench.on_gpu else 0.0
+                found["lines"].append(line(f"{shape}, {name}", rows, median, rows / median, floor=floor))
+            told = f"{shape}, {kind} over bf16 at {rows} rows"
+            found["goals"].append(
+                ratio(told, bench.sizes.goals.get((shape, kind), 1.0), seconds["bf16"], seconds[kind])
+            )
+        del models
+        bench.free()

@@ -1,53 +1,56 @@
-"""The decode section as a roofline: what the device allows at each intensity, and where the steps are."""
+"""Decoding as a roofline: what the device allows at each intensity, and where the steps are."""
 
 from pathlib import Path
 from typing import Any
 
-COLOURS = {"bf16": "#2a9d5c", "int8": "#5f8dd3", "transformers, static": "#9aa0a6"}
-_OTHER = "#c9ccd1"
+COLOURS = {
+    "steps of the engine": "#2a9d5c",
+    "the model alone": "#5f8dd3",
+    "the model alone, captured": "#9aa0a6",
+}
+MARKS = "os^D"
 
 
 def draw(report: dict[str, Any], path: Path) -> None:
-    """Write a PNG; nothing is drawn without a decode section, or where matplotlib is not installed."""
+    """Write a PNG; nothing is drawn before anything was decoded, or where matplotlib is not installed."""
     try:
         import matplotlib
     except ModuleNotFoundError:
         return
-    if "decode" not in report:
+    decode = report.get("decode", {})
+    if not decode.get("lines"):
         return
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    decode = report["decode"]
     figure, axes = pyplot.subplots(figsize=(7.2, 4.4))
     _roof(axes, decode["ceilings"])
+    shapes = list(dict.fromkeys(one["shape"] for one in decode["lines"]))
     named: set[str] = set()
-    for found in decode["shapes"].values():
-        for row in found["rows"]:
-            for name, milliseconds in row["step_ms"].items():
-                intensity = row["flops"] / row["bytes"].get(name, row["bytes"]["bf16"])
-                speed = row["flops"] / milliseconds / 1e9
-                label = None if name in named else name
-                named.add(name)
-                axes.plot(intensity, speed, "o", color=COLOURS.get(name, _OTHER), label=label)
-                axes.annotate(f" {row['rows']}", (intensity, speed), fontsize=8, color="grey")
-    axes.set_title(f"decoding {', '.join(decode['shapes'])}; numbers are rows", fontsize=10)
+    for one in decode["lines"]:
+        intensity, speed = one["flops"] / one["bytes"], one["flops"] / one["ms"] / 1e9
+        name = one["what"]
+        label = None if name in named else name
+        named.add(name)
+        mark = MARKS[shapes.index(one["shape"]) % len(MARKS)]
+        axes.plot(intensity, speed, mark, color=COLOURS[one["level"]], label=label, markersize=5)
+        axes.annotate(f" {one['rows']}", (intensity, speed), fontsize=8, color="grey")
+    axes.set_title("decoding; numbers are rows", fontsize=10)
     axes.set_xlabel("floating-point operations per byte read")
     axes.set_ylabel("TFLOP/s")
     axes.legend(frameon=False, fontsize=8)
     axes.spines[["top", "right"]].set_visible(False)
     machine = decode["machine"]
-    figure.suptitle(
-        f"{decode['when'][:10]}, {machine['device']}, {machine['threads']} threads"
-        f", medians of {decode['rounds']} rounds",
-        fontsize=9, color="grey",
-    )  # fmt: skip
+    told = (
+        f"{decode['when'][:10]}, {machine['device']}, torch {machine['torch']}, {machine['threads']} threads"
+    )
+    figure.suptitle(told, fontsize=9, color="grey")
     figure.tight_layout()
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
 
 
-def _roof(axes: Any, ceilings: dict[str, float]) -> None:
+def _roof(axes: Any, ceilings: dict[str, Any]) -> None:
     memory, product = ceilings["copy_gb_per_s"] / 1000, ceilings["product_tflop_per_s"]
     most = [2.0**power for power in range(-1, 12)]
     axes.loglog(most, [min(one * memory, product) for one in most], color="black", linewidth=1)
@@ -55,6 +58,5 @@ def _roof(axes: Any, ceilings: dict[str, float]) -> None:
         f"copy {ceilings['copy_gb_per_s']:,.0f} GB/s", (most[0], most[0] * memory), fontsize=8, rotation=0,
         va="bottom",
     )  # fmt: skip
-    axes.annotate(
-        f"bf16 product {product:,.2f} TFLOP/s", (most[-1], product), fontsize=8, ha="right", va="bottom"
-    )
+    told = f"{ceilings['product_dtype']} product {product:,.2f} TFLOP/s"
+    axes.annotate(told, (most[-1], product), fontsize=8, ha="right", va="bottom")

@@ -1,122 +1,119 @@
-"""Sections put together: run, kept as JSON, shown as a table, drawn."""
+"""Parts put together: each run within its time, kept as JSON when it is over, shown as a table, drawn. A part that
+fails is told with its reason, and the next one begins."""
 
-import json
 import os
 import platform
-import statistics
-from collections.abc import Callable, Iterator
+import traceback
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
+from rich.box import SIMPLE
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.engine.bench import RESULTS, Bench, Figures, Goal, keep
-from loadtests.engine.cache import memory, turns
-from loadtests.engine.decode import decode
+from loadtests.engine.bench import Absent, Bench, Figures, Goal, OutOfTime, keep
 from loadtests.engine.picture import draw
-from loadtests.engine.stories import stories
 
-SECTIONS: dict[str, Callable[[Bench], Figures]] = {
-    "stories": stories, "decode": decode, "turns": turns, "memory": memory
-}  # fmt: skip
+_TOLD = 400  # characters of a failure
 
 
-def run(device: str, only: list[str], rounds: int, threads: int, *, as_json: bool) -> int:
-    """0: measured; 2: there is no such section or device."""
-    console = Console(stderr=as_json)
-    unknown = [name for name in only if name not in SECTIONS]
-    if unknown or (device == "cuda" and not torch.cuda.is_available()):
-        console.print(
-            f"no section {unknown[0]}: {', '.join(SECTIONS)}" if unknown else "there is no GPU here"
-        )
-        return 2
-    bench = Bench(
-        torch.device(device), rounds, threads or os.cpu_count() or 1,
-        lambda text: console.print(text, style="dim"),
-    )  # fmt: skip
+class Part(NamedTuple):
+    """`act` puts its figures into a dictionary as they come, so that what it had is kept when it fails. `seconds` are
+    the most that it may take."""
+
+    name: str
+    act: Callable[[Bench, Figures], None]
+    seconds: float
+
+
+def measure(bench: Bench, parts: Iterable[Part], path: Path) -> Figures:
+    """All parts, in the order of their worth; the file holds what is known at any time. A section's `state` is done,
+    failed or left out, and its `reason` says why."""
     found: Figures = {}
-    RESULTS.mkdir(exist_ok=True)
-    path = RESULTS / f"engine-{device}-{_now()[:10]}.json"
-    for name in only or SECTIONS:
-        facts = {"when": _now(), "rounds": rounds, "machine": _machine(bench)}
+    for part in parts:
+        bench.tell(f"— {part.name}, {bench.left:.0f} s left")
+        section: Figures = {"when": now(), "rounds": bench.rounds, "machine": machine(bench), "state": "done"}
+        began = bench.left
+        torch.set_num_threads(bench.threads)
         try:
-            found[name] = _plain({**facts, **SECTIONS[name](bench)})
-        except FileNotFoundError as missing:
-            console.print(f"{name}: left out: {missing}")
-            continue
-        draw(keep(path, {name: found[name]}), path.with_suffix(".png"))
-    if as_json:
-        print(json.dumps(found))
-    else:
-        show(found, console)
-    return 0
+            if began <= 0:
+                raise OutOfTime("time")
+            with bench.at_most(part.seconds):
+                part.act(bench, section)
+        except (Absent, OutOfTime) as left_out:
+            section |= {"state": "left out", "reason": str(left_out)}
+        except ModuleNotFoundError as missing:
+            section |= {"state": "left out", "reason": f"{missing.name} is not installed"}
+        except Exception as error:  # the border of a part: the others are worth their time all the same
+            section |= {"state": "failed", "reason": f"{type(error).__name__}: {error}"[:_TOLD]}
+            section["trace"] = traceback.format_exc().splitlines()[-8:]
+        section["seconds"] = round(began - bench.left, 1)
+        if section["state"] != "done":
+            bench.tell(f"{part.name}: {section['state']}: {section['reason']}")
+        found[part.name] = plain(section)
+        bench.free()
+        draw(keep(path, {part.name: found[part.name]}), path.with_suffix(".png"))
+    return found
 
 
 def show(report: Figures, console: Console) -> None:
     for name, section in report.items():
-        rates = Table("rows", "what", "tokens/s", "ms a step", title=name)
-        for row in _rows(section):
-            rates.add_row(*row)
-        if rates.row_count:
-            console.print(rates)
-    goals = Table("goal", "wanted", "reached", "each round", title="goals")
-    for goal in goals_of(report):
-        sign = "" if goal["reached"] >= goal["wanted"] else " (missed)"
+        table = Table(
+            "what", "rows", "ms", "p99", "tokens/s", "of floor", title=name, title_justify="left", box=SIMPLE
+        )
+        for one in section.get("lines", []):
+            share = f"{one['of_floor']:.0%}" if "of_floor" in one else ""
+            p99 = f"{one['p99_ms']:,.2f}" if "p99_ms" in one else ""
+            table.add_row(
+                one["what"], str(one["rows"]), f"{one['ms']:,.2f}", p99, f"{one['tokens_per_s']:,.1f}", share
+            )
+        if table.row_count:
+            console.print(table)
+        for note in section.get("notes", []):
+            console.print(f"{name}: {note}", markup=False)
+        if section["state"] != "done":
+            console.print(f"{name}: {section['state']}: {section['reason']}", markup=False)
+    goals = Table("goal", "wanted", "reached", "each round", title="goals", title_justify="left", box=SIMPLE)
+    for goal in [one for section in report.values() for one in section.get("goals", [])]:
+        sign = "" if goal["held"] else " (missed)"
         told = f"{goal['reached']} {goal['unit']}{sign}"
         goals.add_row(
             goal["name"], f"{goal['wanted']} {goal['unit']}", told, " ".join(map(str, goal["runs"]))
         )
-    console.print(goals)
+    if goals.row_count:
+        console.print(goals)
 
 
-def _rows(section: Figures) -> Iterator[tuple[str, str, str, str]]:
-    for name, runs in section.get("tokens_per_s", {}).items():
-        yield "", name, f"{statistics.median(runs):,.0f}", ""
-    for shape, found in section.get("shapes", {}).items():
-        for row in found["rows"]:
-            for name, per_second in row["tokens_per_s"].items():
-                yield (
-                    str(row["rows"]),
-                    f"{shape}, {name}",
-                    f"{per_second:,.1f}",
-                    f"{row['step_ms'][name]:.2f}",
-                )
-
-
-def goals_of(found: Any) -> list[Figures]:
-    """Wherever in a report they stand."""
-    if isinstance(found, list):
-        return [goal for one in found for goal in goals_of(one)]
-    if not isinstance(found, dict):
-        return []
-    return list(found.get("goals", [])) + [
-        goal for name, one in found.items() if name != "goals" for goal in goals_of(one)
-    ]
-
-
-def _plain(found: Any) -> Any:
+def plain(found: Any) -> Any:
     """Goals as JSON."""
     if isinstance(found, Goal):
-        return asdict(found)
+        return asdict(found) | {"held": found.held}
     if isinstance(found, dict):
-        return {name: _plain(one) for name, one in found.items()}
-    return [_plain(one) for one in found] if isinstance(found, list) else found
+        return {name: plain(one) for name, one in found.items()}
+    return [plain(one) for one in found] if isinstance(found, list) else found
 
 
-def _machine(bench: Bench) -> Figures:
-    import transformers
-
-    device = (
-        torch.cuda.get_device_name(bench.device) if bench.on_gpu else torch.backends.cpu.get_cpu_capability()
-    )
+def machine(bench: Bench) -> Figures:
+    named = torch.backends.cpu.get_cpu_capability()
+    if bench.on_gpu:
+        named = torch.cuda.get_device_name(bench.device)
     return {
-        "device": device, "cores": os.cpu_count(), "threads": bench.threads, "python": platform.python_version(),
-        "torch": torch.__version__, "transformers": transformers.__version__,
+        "device": named, "cores": os.cpu_count(), "threads": bench.threads, "python": platform.python_version(),
+        "torch": torch.__version__, "transformers": _version("transformers"), "triton": _version("triton"),
     }  # fmt: skip
 
 
-def _now() -> str:
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "absent"
+
+
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from loadtests.engine.bench import Absent
 from local_backend.config import ModelConfig
 from local_backend.loader import build
 from local_backend.model import Decoder
@@ -68,13 +69,16 @@ class Random:
         return empty.normal_(0, 0.02, generator=dice)
 
 
-def ours(shape: str, device: torch.device, dtype: torch.dtype, *, int8: bool = False) -> Decoder:
-    return build(config_of(shape), Random(device, dtype), dtype, int8=int8)
+def ours(shape: str, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> Decoder:
+    """Raises Absent for weights of a kind that is not built."""
+    if quantize not in ("none", "int8"):
+        raise Absent(f"weights in {quantize} are not built yet")
+    return build(config_of(shape), Random(device, dtype), dtype, int8=quantize == "int8")
 
 
 def config_of(shape: str) -> ModelConfig:
     with tempfile.TemporaryDirectory() as folder:
-        return ModelConfig.load(_folder(shape, folder))
+        return ModelConfig.load(write(shape, Path(folder)))
 
 
 def theirs(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
@@ -82,7 +86,7 @@ def theirs(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
     import transformers
 
     with tempfile.TemporaryDirectory() as folder:
-        config = transformers.AutoConfig.from_pretrained(_folder(shape, folder))
+        config = transformers.AutoConfig.from_pretrained(write(shape, Path(folder)))
     with torch.device(device):
         model = transformers.AutoModelForCausalLM.from_config(config, dtype=dtype).eval()
     source = Random(device, dtype)
@@ -92,6 +96,7 @@ def theirs(shape: str, device: torch.device, dtype: torch.dtype) -> Any:
     return model.requires_grad_(False)
 
 
-def _folder(shape: str, folder: str) -> Path:
-    (Path(folder) / "config.json").write_text(json.dumps(SHAPES[shape]))
-    return Path(folder)
+def write(shape: str, folder: Path) -> Path:
+    """The folder, with the shape's config.json in it."""
+    (folder / "config.json").write_text(json.dumps(SHAPES[shape]))
+    return folder

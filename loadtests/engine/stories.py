@@ -1,14 +1,15 @@
 """A small real model over HTTP and step by step, beside transformers: where Python and launches are the cost."""
 
 import os
+import statistics
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
 
 from loadtests.engine import http
-from loadtests.engine.bench import Bench, Figures, ratio
-from loadtests.engine.subjects import Tokens, Transformers, generate, prompts
+from loadtests.engine.bench import Absent, Bench, Figures, line, ratio
+from loadtests.engine.subjects import Tokens, Transformers, generate, library, prompts
 from local_backend.engine import Engine
 from local_backend.loader import load
 from local_backend.options import EngineConfig
@@ -18,14 +19,11 @@ FOLDER = SHARED / "models" / "stories260K"
 ROWS, PROMPT, NEW = 32, 16, 128
 
 
-def stories(bench: Bench) -> Figures:
-    """Raises FileNotFoundError where the model is not at hand."""
+def stories(bench: Bench, found: Figures) -> None:
+    """Raises Absent where the model, or transformers, is not at hand."""
     if not FOLDER.exists():
-        raise FileNotFoundError(
-            f"no model at {FOLDER}: set GATEHOUSE_SHARED to the folder that holds models/"
-        )
-    import transformers
-
+        raise Absent(f"no model at {FOLDER}: set GATEHOUSE_SHARED to the folder that holds models/")
+    transformers = library()
     model = load(FOLDER, "float32")
     whole = transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
     peer, asked = Transformers(whole), prompts(ROWS, PROMPT, model.config.vocab_size)
@@ -49,7 +47,7 @@ def stories(bench: Bench) -> Figures:
         return act
 
     with http.server(FOLDER) as port:
-        found = bench.in_turn(
+        rates = bench.in_turn(
             {
                 "HTTP, whole answers": lambda: http.rate(port, asked, NEW, stream=False),
                 "HTTP, streams": lambda: http.rate(port, asked, NEW, stream=True),
@@ -60,20 +58,21 @@ def stories(bench: Bench) -> Figures:
                 "steps, 1 row": steps(1),
             }
         )
-    return {
+    found |= {
         "same_tokens": same, "peer_threads": threads, "rows": ROWS, "prompt": PROMPT, "new": NEW,
-        "tokens_per_s": {name: [round(one) for one in runs] for name, runs in found.items()},
+        "tokens_per_s": {name: [round(one) for one in runs] for name, runs in rates.items()},
+        "lines": [_line(name, statistics.median(runs)) for name, runs in rates.items()],
         "goals": [
-            ratio(
-                f"HTTP ({kind}) over generate_batch", 3, found[f"HTTP, {kind}"],
-                found["transformers, generate_batch"],
-            )
+            ratio(f"HTTP ({kind}) over {peer}", wanted, rates[f"HTTP, {kind}"], rates[f"transformers, {peer}"])
+            for peer, wanted in (("generate_batch", 3), ("static", 1.2))
             for kind in ("whole answers", "streams")
-        ] + [
-            ratio(f"HTTP ({kind}) over static generate", 1.2, found[f"HTTP, {kind}"], found["transformers, static"])
-            for kind in ("whole answers", "streams")
-        ] + [ratio("32 rows over one by one", 5, found["steps, 32 rows"], found["steps, 1 row"])],
+        ] + [ratio("32 rows over one by one", 5, rates["steps, 32 rows"], rates["steps, 1 row"])],
     }  # fmt: skip
+
+
+def _line(name: str, rate: float) -> Figures:
+    rows = {"steps, 8 rows": 8, "steps, 1 row": 1}.get(name, ROWS)
+    return line(name, rows, rows / rate, rate)
 
 
 def _rate(bench: Bench, act: Callable[[], object], rows: int) -> float:

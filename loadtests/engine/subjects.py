@@ -5,7 +5,11 @@ from typing import Any
 
 import torch
 
+from loadtests.engine.bench import Absent, Bench
 from local_backend.engine import Engine
+from local_backend.model import Decoder
+from local_backend.options import EngineConfig
+from local_backend.runner import cache_dtype
 from local_backend.types import Delta, Job, Sampling
 
 Tokens = list[list[int]]
@@ -33,20 +37,43 @@ def generate(engine: Engine, asked: Tokens, new: int, step: Callable[[], None] |
     return out
 
 
+def engine_for(
+    bench: Bench, model: Decoder, rows: int, length: int, *, step_tokens: int = 0, tokens: int = 0
+) -> Engine:
+    """As the device likes it, for `rows` sequences of at most `length` tokens; with a cache for them all, or for so
+    many `tokens`."""
+    config = EngineConfig(
+        step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows, max_len=length,
+        kv_memory=(tokens or 1 << 40) * model.config.kv_bytes(cache_dtype(model).itemsize), overlap=bench.on_gpu,
+    )  # fmt: skip
+    return Engine(model, config)
+
+
+def library() -> Any:
+    """transformers. Raises Absent."""
+    try:
+        import transformers
+    except ModuleNotFoundError:
+        raise Absent("transformers is not installed") from None
+    return transformers
+
+
 class Transformers:
-    """Greedy and as long as asked, by `generate` with a static batch and by `generate_batch`."""
+    """Greedy and as long as asked, by `generate` with a static batch and by `generate_batch`. Raises Absent."""
 
     def __init__(self, model: Any) -> None:
-        import transformers
+        transformers = library()
 
         transformers.logging.set_verbosity_error()
         self._library, self._model = transformers, model
+        self._on_gpu = model.device.type == "cuda"  # where it compiles the step
+        self.ways = {"generate, static": self.static, "generate_batch": self.continuous}
 
     def static(self, asked: Tokens, new: int) -> Tokens:
         ids = torch.tensor(asked, device=self._model.device)
         out = self._model.generate(
             ids, attention_mask=torch.ones_like(ids), do_sample=False, eos_token_id=-1, max_new_tokens=new,
-            cache_implementation="static", pad_token_id=0, disable_compile=ids.device.type == "cpu",
+            cache_implementation="static", pad_token_id=0, disable_compile=not self._on_gpu,
         )  # fmt: skip
         found: Tokens = out[:, ids.shape[1] :].tolist()
         return found
@@ -56,7 +83,7 @@ class Transformers:
         page = 256
         blocks = sum(-(-(len(one) + new) // page) for one in asked) + 8
         how = self._library.ContinuousBatchingConfig(
-            page_size=page, num_blocks=blocks, max_batch_tokens=max(512, len(asked))
+            page_size=page, num_blocks=blocks, max_batch_tokens=8192 if self._on_gpu else max(512, len(asked))
         )
         greedy = self._library.GenerationConfig(
             do_sample=False, max_new_tokens=new, min_new_tokens=new, eos_token_id=-1, pad_token_id=0
