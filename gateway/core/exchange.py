@@ -120,7 +120,14 @@ class Attempt:
 def new_id(clock: float) -> str:
     """An id for a call: 12 hex of the wall clock's milliseconds, 20 that nobody can guess (the idea of UUIDv7).
     Rows that come in order are a tenth of the work for a database's index."""
-    return f"{int(clock * 1000):012x}{os.urandom(10).hex()}"
+    if not _STOCK:
+        raw = os.urandom(1000).hex()
+        _STOCK.extend(raw[at : at + 20] for at in range(0, len(raw), 20))
+    return f"{int(clock * 1000):012x}{_STOCK.pop()}"
+
+
+_STOCK: list[str] = []  # drawn a hundred at a time: each draw is a system call
+os.register_at_fork(after_in_child=_STOCK.clear)
 
 
 @dataclass(slots=True)

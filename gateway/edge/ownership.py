@@ -129,7 +129,7 @@ def references(body: bytes) -> list[Reference]:
 
 def files(body: bytes) -> list[Reference]:
     """The files a chat call uses; of Gemini's those in its own store."""
-    if not any(name in body for name in (b"file_id", b"fileUri", b"file_uri")) and not _ESCAPED.search(body):
+    if b"file" not in body and not (b"\\u00" in body and _ESCAPED.search(body)):
         return []
     ids = [Reference(one) for one in named(body, "file_id")]
     return ids + [

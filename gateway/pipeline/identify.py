@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Protocol
 
 import orjson
@@ -38,7 +39,7 @@ class Identify:
                 "no API key came with this request; send one as 'Authorization: Bearer KEY'",
                 code="missing_api_key",
             )
-        digest = hashlib.sha256(token).hexdigest()
+        digest = _hash(token)
         facts = snapshot.keys.get(digest) or self._issued.find(digest)
         if facts is None or (facts.expires is not None and facts.expires <= self._now()):
             raise Unauthorized("this API key is not valid: unknown, revoked or expired")
@@ -47,6 +48,11 @@ class Identify:
         raw = head.get(b"x-gateway-metadata")
         metadata = parse_metadata(raw) if raw is not None else {}
         return Caller(facts.name, facts.team, metadata.get("user", ""), metadata)
+
+
+@lru_cache(1024)
+def _hash(token: bytes) -> str:
+    return hashlib.sha256(token).hexdigest()
 
 
 def presented(head: Head) -> bytes:

@@ -17,7 +17,7 @@ import orjson
 
 from gateway.core.meters import Meters
 from gateway.usage.event import died
-from gateway.usage.ledger import Ledger
+from gateway.usage.ledger import ROWS, Ledger, unhurried
 
 PAUSE = 0.2  # seconds between looks
 AT_ONCE = 4 << 20  # bytes read of one file at a time
@@ -123,16 +123,17 @@ class Collector:
         """Pair beginnings and ends. A beginning is parsed only if its process dies before its end."""
         begun = dict(file.begun)
         ends: list[Event] = []
-        for line in lines.split(b"\n"):
-            if line[39:53] == b'","e":"begin",':
-                begun[line[7:39]] = line
-            elif line:
-                try:
-                    ends.append(orjson.loads(line))
-                except orjson.JSONDecodeError:  # nothing of ours: somebody wrote into the folder
-                    self._meters.usage_events.add(("ledger", "dropped"))
-                    continue
-                begun.pop(line[7:39], None)
+        for some in unhurried(lines.split(b"\n"), 2 * ROWS):
+            for line in some:
+                if line[39:53] == b'","e":"begin",':
+                    begun[line[7:39]] = line
+                elif line:
+                    try:
+                        ends.append(orjson.loads(line))
+                    except orjson.JSONDecodeError:  # nothing of ours: somebody wrote into the folder
+                        self._meters.usage_events.add(("ledger", "dropped"))
+                        continue
+                    begun.pop(line[7:39], None)
         self._write(ends, self._ledger.absorb)
         file.begun = begun
 
