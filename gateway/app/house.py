@@ -15,6 +15,7 @@ from gateway.config.compile import Ground
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
+from gateway.edge.background import Background
 from gateway.edge.door import Door
 from gateway.edge.endpoints import FAMILIES, NEVER
 from gateway.edge.inference import Inference
@@ -39,6 +40,7 @@ from gateway.state.memory import MemoryAllowance
 from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
+from gateway.state.runs import Runs
 from gateway.state.sql import open_engine
 from gateway.telemetry.house import Telemetry
 from gateway.telemetry.logs import Log
@@ -97,6 +99,8 @@ class House:
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
         self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
+        self.runs = Runs(self.engine, time.time)
+        self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
 
     def jobs(self) -> list[Job]:
@@ -108,6 +112,8 @@ class House:
             self.keys.keep_fresh(),
             self.credentials.run(),
             self.answers.keep_tidy(),
+            self.runs.keep_tidy(),
+            self.background.watch(),
             self.spool.sync(),
             self.log.run(),
             self.telemetry.watch_loop(),
@@ -166,9 +172,9 @@ class House:
             for name, method in METHODS.items()
         }
         passing = Passthrough(self.reception, ownership, FAMILIES["responses"])
-        create = Responses(self.reception, ownership, self.answers, passing)
+        create = Responses(self.reception, ownership, self.background, passing)
         made = hot["POST", "/v1/responses"] = self.reception.route("responses", create)
-        recall = Recall(self.reception, self.answers, passing)
+        recall = Recall(self.reception, self.background, passing)
         families["responses"] = self.reception.route("responses", recall)
         hot["GET", "/v1/responses"] = self.reception.route(
             "responses", WebSockets(self.reception, made, recall)

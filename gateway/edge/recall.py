@@ -1,6 +1,6 @@
 """What lies under /v1/responses: answers that were kept here are found again here, all else passes through."""
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -9,12 +9,15 @@ import orjson
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, WrongMethod
+from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.responses import RESPONSES, again, only, referred, said_before
 from gateway.pipeline.asking import way_of
-from gateway.state.answers import Answers, Kept
+from gateway.pipeline.relay import KEEP_ALIVE
+from gateway.state.answers import Kept
+from gateway.wire.base import EVENTS
 from gateway.wire.responses.compaction import compacted, is_ours, resource, summing_up
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.words import OURS, responses_usage
@@ -27,15 +30,17 @@ MOST_LISTED = 100  # items of a page
 class Recall:
     """`passing` takes what a provider made."""
 
-    def __init__(self, reception: Reception, answers: Answers, passing: Handle) -> None:
-        self._reception, self._answers, self._passing = reception, answers, passing
+    def __init__(self, reception: Reception, background: Background, passing: Handle) -> None:
+        self._reception, self._background, self._passing = reception, background, passing
+        self._answers = background.answers
 
     async def __call__(self, visit: Visit) -> None:
         place, method = place_of(_FAMILY, visit.scope["path"]), visit.scope["method"]
         if place.object_id.startswith(OURS):
             kept = await self._answers.find(place.object_id, visit.caller.team)
             if kept is not None:
-                await self._say(visit, await self._of(kept, place, method, visit))
+                told = await self._of(kept, place, method, visit)
+                await (self._say if isinstance(told, dict) else self._stream)(visit, told)
                 return
         action = len(place.segments) > 1 and not place.object_id and method == "POST"
         await (self._act(visit, place.segments[-1]) if action else self._passing(visit))
@@ -45,22 +50,35 @@ class Recall:
         query = dict(parse_qsl(visit.scope["query_string"].decode("latin-1")))
         match method, place.segments[2:]:
             case "GET", ():
-                if query.get("stream") == "true":
-                    message = "this response was not made in the background: it cannot be streamed again"
-                    raise BadRequest(message, code="invalid_value", param="stream")
-                return orjson.loads(kept.response)
+                streamed = query.get("stream") == "true"
+                return await (self._again(kept, query) if streamed else self._background.state(kept))
             case "DELETE", ():
+                await self._background.forget(kept)
                 await self._answers.forget(kept.id, kept.team)
                 return {"id": kept.id, "object": "response", "deleted": True}
             case "GET", ("input_items",):
                 before = await said_before(self._answers, kept.previous, kept.team) if kept.previous else []
                 return page([*before, *orjson.loads(kept.input)], query)
             case "POST", ("cancel",):
+                if orjson.loads(kept.response).get("background"):
+                    return await self._background.cancel(kept)
                 message = "only responses that run in the background can be cancelled; this one has ended"
                 raise BadRequest(message, code="invalid_request")
             case _, () | ("input_items",) | ("cancel",):
                 raise WrongMethod(f"{visit.scope['path'][:200]} does not take {method}")
         raise NotFound(f"there is no {visit.scope['path'][:200]!r} here", code="route_not_found")
+
+    async def _again(self, kept: Kept, query: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Raises BadRequest where there is nothing to be streamed."""
+        after = query.get("starting_after", "-1")
+        if not after.removeprefix("-").isdecimal() or len(after) > 9:
+            message = "'starting_after' must be the sequence number of an event"
+            raise BadRequest(message, code="invalid_value", param="starting_after")
+        told = await self._background.follow(kept, max(0, int(after) + 1))
+        if told is None:
+            message = "only what was asked for with background and stream can be streamed again"
+            raise BadRequest(message, code="invalid_value", param="stream")
+        return told
 
     async def _act(self, visit: Visit, action: str) -> None:
         """Compacting and counting: a provider's own where the model's first target speaks the format, unless what
@@ -115,6 +133,12 @@ class Recall:
         call = Call("responses", RESPONSES.name, visit.scope["method"], path, b"", {}, "", stream=False)
         headers = [_JSON, *([(b"x-gateway-estimated", b"input_tokens")] if estimated else [])]
         await self._reception.answer(visit, call, Reply(200, headers, orjson.dumps(told)))
+
+    async def _stream(self, visit: Visit, told: AsyncIterator[bytes]) -> None:
+        """Whoever follows may leave: what is followed goes on."""
+        call = Call("responses", RESPONSES.name, "GET", "/responses", b"", {}, "", stream=True)
+        visit.scope["gateway.hangup"] = visit.scope["gateway.task"].cancel
+        await self._reception.answer(visit, call, Reply(200, [(b"content-type", EVENTS)], told, KEEP_ALIVE))
 
 
 def summary_in(body: Any) -> str:

@@ -151,6 +151,8 @@ class Reception:
         """Say what the house itself knows: no provider is asked."""
         exchange = self.exchange(visit, call)
         exchange.status = reply.status
+        if reply.keep_alive:
+            self._streams.add(visit.writer)
         try:
             await visit.writer.deliver(reply)
         finally:

@@ -10,6 +10,7 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
+from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.inference import forwarded
 from gateway.edge.noting import noted
@@ -24,7 +25,7 @@ from gateway.wire.responses.compaction import is_ours
 from gateway.wire.responses.dialect import last_response, unkept
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.teller import ResponsesTeller
-from gateway.wire.responses.words import OURS, answer_of
+from gateway.wire.responses.words import OURS, PENDING, answer_of
 
 RESPONSES = DIALECTS["openai.responses"]
 _FORWARDED = (b"content-type", b"accept")
@@ -33,9 +34,11 @@ _FORWARDED = (b"content-type", b"accept")
 class Responses:
     """`passing` takes calls that name no model: a stored prompt may name it."""
 
-    def __init__(self, reception: Reception, ownership: Ownership, answers: Answers, passing: Handle) -> None:
+    def __init__(
+        self, reception: Reception, ownership: Ownership, background: Background, passing: Handle
+    ) -> None:
         self._reception, self._ownership = reception, ownership
-        self._answers, self._passing = answers, passing
+        self._background, self._answers, self._passing = background, background.answers, passing
 
     async def __call__(self, visit: Visit) -> None:
         reception = self._reception
@@ -59,21 +62,39 @@ class Responses:
                 return await self._warmed(visit, call, recent)
             call = await self._gone_on(call, recent, visit.caller.team)
         lane, call = await self._remembering(visit, lane, call)
-        exchange = reception.exchange(visit, call)
-        exchange.shape = RESPONSES.shape(call.payload, len(body))
+        if payload.get("background"):
+            return await self._without_client(visit, lane, call, payload)
+        return await self._serve(visit, lane, call, payload)
+
+    async def _serve(self, visit: Visit, lane: Lane, call: Call, asked: Mapping[str, Any]) -> None:
+        """`asked` is what the client said itself, without what was said before."""
+        exchange = self._exchange(visit, call)
 
         async def deliver(reply: Reply) -> None:
             target = exchange.attempts[-1].target
             stored = call.payload.get("store") is not False
-            if recent is not None and not stored:
-                reply = remembered(reply, recent, payload, exchange.id)
+            if not stored and (recent := visit.scope.get("gateway.recent")) is not None:
+                reply = remembered(reply, recent, asked, exchange.id)
             elif way_of(call, target).crosses:
-                reply = await self._kept(reply, exchange, payload.get("input"))
+                reply = await self._kept(reply, exchange, asked.get("input"))
             elif stored:
                 reply = await noted(reply, self._ownership, exchange)
             await visit.writer.deliver(reply)
 
-        return await reception.serve(visit, exchange, lane, deliver)
+        return await self._reception.serve(visit, exchange, lane, deliver)
+
+    async def _without_client(self, visit: Visit, lane: Lane, call: Call, asked: Mapping[str, Any]) -> None:
+        """In the background: the provider's, where one speaks the format and so keeps what it makes, else ours."""
+        if any(not way_of(call, target).crosses for target in lane.targets):
+            return await self._serve(visit, only(lane, call, crossing=False), call, asked)
+        call = call._replace(payload={**call.payload, "stream": True}, stream=True)
+        return await self._background.serve(visit, self._exchange(visit, call), lane, asked)
+
+    def _exchange(self, visit: Visit, call: Call) -> Exchange:
+        assert isinstance(call.body, bytes)
+        exchange = self._reception.exchange(visit, call)
+        exchange.shape = RESPONSES.shape(call.payload, len(call.body))
+        return exchange
 
     async def _gone_on(self, call: Call, recent: Recent, team: str) -> Call:
         """The call with what was said before over its connection. Raises BadRequest where it goes on from what nobody
@@ -177,6 +198,9 @@ async def said_before(answers: Answers, previous: Any, team: str) -> list[dict[s
     if not isinstance(previous, str) or not previous.startswith(OURS):
         return []
     turns = await answers.conversation(previous, team)
+    if turns and orjson.loads(turns[-1].response)["status"] in PENDING:
+        message = f"the response {previous[:100]!r} has not ended yet"
+        raise BadRequest(message, code="invalid_value", param="previous_response_id")
     if turns and turns[0].previous:
         message = f"the conversation before {previous[:100]!r} is no longer kept"
         raise NotFound(message, code="not_found", param="previous_response_id")

@@ -73,6 +73,13 @@ class Answers:
                 self._waiting = [one for one in (*rows, *self._waiting) if one is not kept]
                 raise NotKept(type(error).__name__) from error
 
+    async def change(self, id: str, team: str, response: bytes, more: int = 0) -> None:
+        """What is told of an answer now; none where it is gone. `more` bytes belong to it, too. Raises NotKept."""
+        try:
+            await asyncio.to_thread(self._change, id, team, response, more)
+        except SQLAlchemyError as error:
+            raise NotKept(type(error).__name__) from error
+
     async def conversation(self, id: str, team: str) -> list[Kept]:
         """The answer and what it goes on from, the oldest first; none where it is not the team's."""
         return await asyncio.to_thread(self._conversation, id, team)
@@ -111,6 +118,12 @@ class Answers:
         ]
         with self._engine.begin() as connection:
             connection.execute(sql.insert(_ANSWERS), values)
+
+    def _change(self, id: str, team: str, response: bytes, more: int) -> None:
+        size = sql.func.length(_ANSWERS.c.input) + len(response) + more
+        change = sql.update(_ANSWERS).where(_ANSWERS.c.id == id, _mine(team))
+        with self._engine.begin() as connection:
+            connection.execute(change.values(response=response, size=size))
 
     def _read(self, id: str, team: str) -> list[Kept]:
         return self._rows(_mine(team), _ANSWERS.c.id == id)

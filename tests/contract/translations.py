@@ -198,7 +198,7 @@ FEATURES: Mapping[str, list[Feature]] = {
                 "changes an answer only where a context is too long, which the provider then says"),
         Feature("service_tier auto, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
         Feature("user, safety_identifier", {"safety_identifier": "u"}, HINT),
-        Feature("background", {"background": True}),
+        Feature("background", {"background": True}, "the gateway itself goes on with the call"),
         Feature("prompt, conversation", {"prompt": {"id": "pmpt_1"}}),
     ],
 }  # fmt: skip

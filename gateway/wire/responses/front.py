@@ -16,14 +16,15 @@ _TURNED = frozenset(
     {"input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning",
      "max_output_tokens", "include", "top_logprobs", "user", "safety_identifier", "model", "stream", "service_tier"}
 )  # fmt: skip
-# What the gateway itself answers for (`store`, `previous_response_id`, `metadata`); what only says how a call is
-# to be billed, cached or padded; and what changes an answer only where a context is too long for its model,
+# What the gateway itself answers for (`store`, `previous_response_id`, `background`, `metadata`); what only says how a
+# call is to be billed, cached or padded; and what changes an answer only where a context is too long for its model,
 # which the provider's refusal then says.
 _LEFT_OUT = frozenset(
-    {"store", "previous_response_id", "metadata", "stream_options", "prompt_cache_key", "prompt_cache_retention",
-     "prompt_cache_options", "max_tool_calls", "truncation", "context_management", "client_metadata"}
+    {"store", "previous_response_id", "background", "metadata", "stream_options", "prompt_cache_key",
+     "prompt_cache_retention", "prompt_cache_options", "max_tool_calls", "truncation", "context_management",
+     "client_metadata"}
 )  # fmt: skip
-_NOT_CARRIED = ("background", "conversation", "moderation", "prompt")
+_NOT_CARRIED = ("conversation", "moderation", "prompt")
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_output_tokens", "response_format": "text.format", "verbosity": "text.verbosity",

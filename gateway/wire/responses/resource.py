@@ -16,7 +16,7 @@ def resource(asked: Mapping[str, Any], moment: int, ident: str) -> Json:
         "created_at": moment,
         "completed_at": None,
         "status": "in_progress",
-        "background": False,
+        "background": asked.get("background") is True,
         "error": None,
         "incomplete_details": None,
         "instructions": asked.get("instructions"),
@@ -44,6 +44,11 @@ def resource(asked: Mapping[str, Any], moment: int, ident: str) -> Json:
         "metadata": asked.get("metadata") or {},
         **({"user": asked["user"]} if asked.get("user") else {}),
     }
+
+
+def failed(response: Json, message: str, *, throttled: bool = False) -> Json:
+    code = "rate_limit_exceeded" if throttled else "server_error"
+    return {**response, "status": "failed", "error": {"code": code, "message": message}}
 
 
 def _or(asked: Mapping[str, Any], name: str, usual: Any) -> Any:

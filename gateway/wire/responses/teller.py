@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
-from gateway.wire.responses.resource import resource
+from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
 
@@ -63,10 +63,8 @@ class ResponsesTeller:
         return [self._event(name, response=self._response) for name in told]
 
     def _fail(self, error: Mapping[str, Any]) -> bytes:
-        code = "rate_limit_exceeded" if error.get("type") == "rate_limit_error" else "server_error"
-        self._response |= {
-            "status": "failed", "error": {"code": code, "message": str(error.get("message") or "")}
-        }  # fmt: skip
+        throttled = error.get("type") == "rate_limit_error"
+        self._response = failed(self._response, str(error.get("message") or ""), throttled=throttled)
         return self._event("response.failed", response=self._response)
 
     def _choice(self, choice: Json) -> list[bytes]:

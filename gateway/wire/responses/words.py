@@ -8,6 +8,7 @@ import orjson
 
 OURS = "resp_gh"  # begins the ids of answers made here; OpenAI's go on in hex, which knows neither g nor h
 SEALED = "gh1."  # begins `encrypted_content` that was made here: chat's `reasoning_details`, or a summary
+PENDING = ("queued", "in_progress")  # states of a response that has not ended
 FOREIGN = "openai-responses-v1"  # of thoughts that a provider of Responses encrypted, as OpenRouter names it
 _PREFIXES = {"message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc",
              "function_call_output": "fco", "custom_tool_call_output": "ctco"}  # fmt: skip

@@ -103,3 +103,22 @@ async def test_a_database_that_takes_nothing_is_told_and_nothing_piles_up(engine
     await answers.keep(turn("r1"))
     assert await answers.find("r1", "a") == turn("r1")
     assert (answers.keeps, opened(engine, days=0).keeps) == (True, False)
+
+
+async def test_what_is_told_of_an_answer_may_change(engine: sql.Engine) -> None:
+    answers = opened(engine, size=200)
+    for ident in ("r1", "r2"):
+        await answers.keep(turn(ident))
+    await answers.change("r1", "b", b"stolen")
+    await answers.change("r1", "a", b"changed", more=10)
+    await answers.change("gone", "a", b"x")
+    found = await answers.find("r1", "a")
+    assert found is not None
+    assert found.response == b"changed"
+    await answers.change("r2", "a", b"larger", more=500)
+    answers.sweep()
+    assert await answers.find("r2", "a") is None, "what belongs to it counts in its size"
+    with engine.begin() as connection:
+        connection.execute(sql.text("DROP TABLE answers"))
+    with pytest.raises(NotKept):
+        await answers.change("r1", "a", b"lost")

@@ -69,7 +69,6 @@ def test_what_chat_has_no_use_for_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("payload", "param"),
     [
-        ({"background": True}, "background"),
         ({"conversation": "conv_1"}, "conversation"),
         ({"moderation": {"model": "m"}}, "moderation"),
         ({"prompt": {"id": "p"}}, "prompt"),
