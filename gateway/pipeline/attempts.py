@@ -28,7 +28,7 @@ from gateway.core.usage import Usage
 from gateway.pipeline.asking import Course, Put, crossed, streams
 from gateway.pipeline.head import request_id, reset_seconds
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_error, of_events, retry_after_seconds
+from gateway.pipeline.setback import Setback, of_error, of_events, of_said, retry_after_seconds
 from gateway.policy.base import Dice
 from gateway.policy.capabilities import able
 from gateway.providers.registry import PROVIDERS, serves
@@ -37,6 +37,7 @@ from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
 from gateway.wire.base import Asked, Tap, Way
+from gateway.wire.crossing import CrossingTap
 from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -256,9 +257,7 @@ class Attempts:
                 answered.first.append(block)
             if tap.failed:
                 answer.close()
-                provider = PROVIDERS[answered.target.kind]
-                said = provider.mask(answered.target.facts, b"".join(answered.first))
-                return of_events(said, provider.classify)
+                return _began_with_an_error(answered, tap)
             if not chunk and not tap.begun:
                 raise BadAnswer(f"{answered.target.name}: the stream ended before its first event")
         return answered
@@ -307,6 +306,13 @@ def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool)
         # Who says when is believed: another target is asked meanwhile, or the call waits that long.
         return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
     return dice() * float(min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries))
+
+
+def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:
+    provider, facts = PROVIDERS[answered.target.kind], answered.target.facts
+    if isinstance(tap, CrossingTap):
+        return of_said(tap.error, provider.classify, lambda status: provider.mask(facts, tap.refusal(status)))
+    return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
 
 
 def _last_word(setback: Setback, attempt: Attempt) -> Answered:

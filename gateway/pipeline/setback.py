@@ -1,9 +1,10 @@
 """What went wrong at one target, as far as the next step cares."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -20,7 +21,26 @@ from gateway.upstream.failures import (
 )
 from gateway.wire import sse
 
+Classify = Callable[[int, bytes], Failure]
+
 _JSON = (b"content-type", b"application/json")
+
+# What OpenAI, Anthropic and Google call a kind of error, and its status.
+_STATUSES = {
+    **dict.fromkeys(("invalid_request_error", "invalid_prompt", "context_length_exceeded"), 400),
+    **dict.fromkeys(("INVALID_ARGUMENT", "FAILED_PRECONDITION", "OUT_OF_RANGE"), 400),
+    **dict.fromkeys(("authentication_error", "invalid_api_key", "UNAUTHENTICATED"), 401),
+    "billing_error": 402,
+    **dict.fromkeys(("permission_error", "PERMISSION_DENIED"), 403),
+    **dict.fromkeys(("not_found_error", "model_not_found", "NOT_FOUND"), 404),
+    "request_too_large": 413,
+    **dict.fromkeys(
+        ("rate_limit_error", "rate_limit_exceeded", "insufficient_quota", "RESOURCE_EXHAUSTED"), 429
+    ),
+    **dict.fromkeys(("api_error", "server_error", "INTERNAL"), 500),
+    **dict.fromkeys(("overloaded_error", "UNAVAILABLE"), 503),
+    **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED"), 504),
+}
 
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
@@ -51,22 +71,57 @@ def of_error(error: UpstreamError) -> Setback:
     return Setback(Failure.BROKEN, str(error))
 
 
-def of_events(events: bytes, classify: Callable[[int, bytes], Failure]) -> Setback:
-    """The setback that a stream amounts to which began with an error: nothing has gone to the client yet, so that
-    it may still be a status. Groq and OpenRouter say which (groq-chat_completions-8e947bc80e); else the provider is
-    broken."""
+def of_events(events: bytes, classify: Classify) -> Setback:
+    """The setback that a stream in the client's own dialect amounts to which began with an error, credentials masked:
+    nothing has gone to the client yet, so that it may still be a status."""
     for data in map(sse.data, sse.events(events)):
         try:
             said = orjson.loads(data)
         except orjson.JSONDecodeError:
             continue
-        error = said.get("error") if isinstance(said, dict) else None
-        named = [error.get(name) for name in ("status_code", "code")] if isinstance(error, dict) else []
-        for status in named:
-            if isinstance(status, int) and 400 <= status < 600:
-                failure = classify(status, data)
-                return Setback(failure, "the stream began with an error", status, [_JSON], data)
+        if isinstance(said, dict) and (error := _error_in(said)):
+            return of_said(error, classify, partial(_as_it_came, said))
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
+
+
+def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int], bytes]) -> Setback:
+    """The same of an error that is known as OpenAI's error object; `refusal` gives the body of an answer with this
+    status. Some say which status it would have been (groq-chat_completions-8e947bc80e), most say what kind it is; of
+    all others the provider is broken."""
+    status = _status_of(error) or 502
+    body = refusal(status)
+    return Setback(classify(status, body), "the stream began with an error", status, [_JSON], body)
+
+
+def _as_it_came(said: Mapping[str, Any], _: int) -> bytes:
+    """The body of an answer out of an event that holds all of it but for the status."""
+    return orjson.dumps(said if "error" in said else {"error": _error_in(said)})
+
+
+def _error_in(said: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The error object of an event, wherever its dialect keeps it; empty for an event that tells of none."""
+    error = said.get("error")
+    if isinstance(error, str):
+        return {"message": error}
+    if isinstance(error, dict):
+        return error
+    response = said.get("response")
+    if isinstance(response, dict) and isinstance(response.get("error"), dict):
+        return {"type": None, "param": None, **response["error"]}
+    if said.get("type") == "error":
+        return {"type": None, **{name: said.get(name) for name in ("message", "param", "code")}}
+    return {}
+
+
+def _status_of(error: Mapping[str, Any]) -> int:
+    """0 where the error does not say."""
+    for name in ("status_code", "code", "status", "type"):
+        said = error.get(name)
+        if isinstance(said, int) and 400 <= said < 600:
+            return said
+        if isinstance(said, str) and said in _STATUSES:
+            return _STATUSES[said]
+    return 0
 
 
 def retry_after_seconds(answer: Answer, body: bytes, now: float) -> float | None:

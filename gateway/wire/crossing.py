@@ -148,9 +148,8 @@ class Crossing:
         return True
 
     def tap(self, asked: Asked) -> Tap:
-        return CrossingTap(
-            asked.usage, self._front.teller(asked.payload, asked.moment, asked.ident), self._back
-        )
+        teller = self._front.teller(asked.payload, asked.moment, asked.ident)
+        return CrossingTap(asked.usage, self._front, teller, self._back)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return refusal_across(self._front, self._back, status, body)
@@ -168,12 +167,15 @@ def _renamed(refusal: BadRequest, name: Callable[[str], str]) -> BadRequest:
 class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
-    __slots__ = ("_back", "_reader", "_teller", "_usage", "begun", "failed", "finish_reason", "finished")
+    __slots__ = (
+        "_back", "_front", "_reader", "_teller", "_usage", "begun", "error", "failed", "finish_reason", "finished",
+    )  # fmt: skip
 
-    def __init__(self, usage: Usage, teller: Teller, back: Back) -> None:
-        self._usage, self._teller, self._back = usage, teller, back
+    def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back) -> None:
+        self._usage, self._front, self._teller, self._back = usage, front, teller, back
         self._reader = back.reader()
         self.begun = self.finished = self.failed = False
+        self.error: Json = {}  # OpenAI's error object of a stream that failed
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -211,12 +213,16 @@ class CrossingTap:
             {"error": {"message": error.message, "type": error.type, "code": error.code}}
         )
 
+    def refusal(self, status: int) -> bytes:
+        """The error of a stream that began with one, as an answer with this status."""
+        return self._front.refusal(status, str(self.error.get("message") or ""), self.error)
+
     def _turn(self, pieces: Iterable[Piece]) -> bytes:
         out = []
         for piece in pieces:
             self.begun = True
             if "error" in piece:
-                self.failed = True
+                self.failed, self.error = True, piece["error"]
             else:
                 self._note(piece)
             out.append(self._teller.write(piece))

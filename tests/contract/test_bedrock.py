@@ -250,8 +250,19 @@ async def test_an_exception_in_a_stream_is_told_and_before_the_first_event_is_a_
         provider.script[:] = [replayed(record, begins)]
         came = await client.post("/v1/messages", json=CHAT | {"stream": True})
         assert error_of(came.text)["type"] == "rate_limit_error"
+        for path, named in (("chat/completions", "rate_limit_error"), ("messages", "rate_limit_error")):
+            provider.script[:] = [replayed(record, [threw])]
+            came = await client.post(f"/v1/{path}", json=CHAT | {"stream": True})
+            assert (came.status_code, came.json()["error"]["type"]) == (429, named)
+            assert came.json()["error"]["message"].endswith("Too many requests, please wait.")
         provider.script[:] = [replayed(record, [threw])]
-        came = await client.post("/v1/chat/completions", json=CHAT | {"stream": True})
+        came = await client.post(
+            "/v1beta/models/smart:streamGenerateContent?alt=sse",
+            json={"contents": [{"parts": [{"text": "hi"}]}]},
+        )
+        assert (came.status_code, came.json()["error"]["status"]) == (429, "RESOURCE_EXHAUSTED")
+        provider.script[:] = [replayed(record, [threw])]
+        came = await client.post("/v1/responses", json={"model": "smart", "input": "hi", "stream": True})
         assert (came.status_code, came.json()["error"]["type"]) == (429, "rate_limit_error")
 
 

@@ -221,7 +221,7 @@ async def test_all_that_chat_providers_said_is_told(
             provider.script[:] = [replayed(record, chunking(record))]
             came = await client.post("/v1/responses", json=ASKS | {"stream": record["streaming"]})
             if b"event: error" in answer_of(record):  # at once, or after the first event
-                assert came.status_code == 502 or "event: response.failed" in came.text
+                assert came.status_code in (400, 502) or "event: response.failed" in came.text
                 continue
             assert came.status_code == 200, (record["id"], came.text)
             response = of_events(came.text) if record["streaming"] else came.json()

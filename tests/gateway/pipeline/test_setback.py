@@ -33,9 +33,46 @@ def test_an_error_that_says_its_status_is_that_answer(error: object, status: int
 
 
 @pytest.mark.parametrize(
-    "said", [event(error={"message": "down", "code": "x"}), event(error="a text"), b'data: {"error": {\n\n']
+    ("said", "status", "failure"),
+    [
+        ({"error": {"type": "overloaded_error", "message": "later"}}, 503, Failure.OVERLOADED),
+        ({"error": {"type": "rate_limit_error", "message": "slower"}}, 429, Failure.THROTTLED),
+        ({"error": {"status": "INVALID_ARGUMENT", "message": "what?"}}, 400, Failure.REJECTED),
+        ({"error": {"code": "server_error", "message": "sorry"}}, 500, Failure.BROKEN),
+        ({"error": {"message": "down", "code": "x"}}, 502, Failure.BROKEN),
+        ({"error": "a text"}, 502, Failure.BROKEN),
+    ],
 )
-def test_one_that_says_none_is_a_broken_provider(said: bytes) -> None:
+def test_one_that_says_its_kind_has_the_status_of_that_kind(said: Any, status: int, failure: Failure) -> None:
+    came = of_events(SAID + event(**said), classify)
+    assert (came.failure, came.status, orjson.loads(came.body)) == (failure, status, said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {
+            "type": "error",
+            "code": "rate_limit_exceeded",
+            "message": "slower",
+            "param": None,
+            "sequence_number": 1,
+        },
+        {
+            "type": "response.failed",
+            "response": {"error": {"code": "rate_limit_exceeded", "message": "slower"}, "status": "failed"},
+        },
+    ],
+)
+def test_an_event_of_responses_becomes_the_body_of_an_answer(said: Any) -> None:
+    came = of_events(event(**said), classify)
+    assert (came.failure, came.status) == (Failure.THROTTLED, 429)
+    told = {"type": None, "param": None, "code": "rate_limit_exceeded", "message": "slower"}
+    assert orjson.loads(came.body) == {"error": told}
+
+
+@pytest.mark.parametrize("said", [b'data: {"error": {\n\n', b"data: [1]\n\n", b'data: {"error": 1}\n\n'])
+def test_what_cannot_be_read_is_a_broken_provider(said: bytes) -> None:
     came = of_events(SAID + said, classify)
     assert (came.failure, came.status, came.body) == (Failure.BROKEN, 502, b"")
 
