@@ -66,6 +66,13 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
     parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
     parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
+    parser.add_argument(
+        "--speculate",
+        type=_drafts,
+        default=0,
+        metavar="N",
+        help="tokens guessed ahead, up to 64, where a text repeats what it said before; by default none",
+    )
     parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait; past it a 503")
     parser.add_argument(
         "--kv-memory",
@@ -93,6 +100,12 @@ def _size(text: str) -> int | float:
         if digits.isdigit() and (unit or digits == text):
             return int(digits) * factor
     raise argparse.ArgumentTypeError("write a size such as 512MiB or 2GiB, or a share such as 0.5")
+
+
+def _drafts(text: str) -> int:
+    if not text.isdecimal() or int(text) > 64:
+        raise argparse.ArgumentTypeError("write a number from 0 (off) to 64, such as 8")
+    return int(text)
 
 
 async def _serve(args: argparse.Namespace, folder: Path) -> None:
@@ -129,7 +142,9 @@ def _temperature(folder: Path) -> float:
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:
-    config = EngineConfig(max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len)
+    config = EngineConfig(
+        max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, speculate=args.speculate
+    )
     return Setup(str(folder), args.dtype, args.quantize, args.threads, args.kv_memory, config)
 
 

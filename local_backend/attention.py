@@ -82,7 +82,7 @@ class Batch:
             table = sequence.table
             slots += [table[at // size] * size + at % size for at in range(start, start + count)]
             self.ends[index] = len(ids) - 1
-            if start + count > sequence.known:
+            if start >= sequence.known:
                 self.unknown.append((len(ids) - 1, sequence.id))
         self.ids, self.positions, self._slots = (
             torch.tensor(column, device=self._device) for column in (ids, positions, slots)

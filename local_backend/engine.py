@@ -1,10 +1,13 @@
 """The loop: plan, launch, settle. `step()` can be called alone, in tests and benchmarks."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
-from itertools import count
+from itertools import count, groupby
+
+import numpy as np
+import numpy.typing as npt
 
 from local_backend.blocks import BlockPool
 from local_backend.embedder import Embedder, Embeddings
@@ -19,6 +22,7 @@ from local_backend.types import (
     Compile,
     Deliver,
     Delta,
+    Draw,
     Finish,
     Grammar,
     Job,
@@ -101,6 +105,8 @@ class Engine:
             self._embeddings.step(self._end)
         if self._compiling:
             self._take_grammars()
+        if self._config.speculate:
+            self._settle_flight()  # how many drafts were drawn decides what comes next
         plan = self.scheduler.plan()
         flight = self._runner.launch(plan, draw=not plan.late) if plan.pieces else None
         self._settle_flight()
@@ -149,9 +155,7 @@ class Engine:
             if piece.sequence.running:
                 self.scheduler.publish(piece.sequence)
         for index, (draw, token) in enumerate(zip(flight.plan.draws, ids, strict=True)):
-            if draw.sequence.finish is None:
-                draw.sequence.tokens[draw.position] = token
-                draw.sequence.pending -= 1
+            if self.scheduler.settle(draw, token):
                 self._extend(draw.sequence, token, logprobs.get(index))
 
     def _extend(self, sequence: Sequence, token: int, logprob: Logprob | None) -> None:
@@ -231,6 +235,7 @@ class Engine:
         metrics.blocks_used, metrics.blocks = self.pool.used, self.pool.count - 1
         metrics.preemptions = scheduler.preemptions
         metrics.hit_tokens, metrics.asked_tokens = scheduler.hit_tokens, scheduler.asked_tokens
+        metrics.drafts, metrics.drafts_drawn = scheduler.drafts, scheduler.drafts_drawn
 
 
 def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
@@ -245,8 +250,25 @@ def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
 
 def _masks(plan: Plan) -> Masks:
     """What the grammars of a step's draws allow."""
-    return {
-        index: draw.sequence.grammar.mask()
-        for index, draw in enumerate(plan.draws)
-        if draw.sequence.grammar is not None and draw.sequence.finish is None
-    }
+    masks: dict[int, npt.NDArray[np.int32]] = {}
+    for sequence, draws in groupby(enumerate(plan.draws), lambda one: one[1].sequence):
+        if sequence.grammar is not None and sequence.finish is None:
+            masks.update(_in_turn(sequence.grammar, draws))
+    return masks
+
+
+def _in_turn(
+    grammar: Grammar, draws: Iterable[tuple[int, Draw]]
+) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
+    """At each draw, as if the drafts before it had been drawn; up to the first that must not be."""
+    accepted = 0
+    for index, draw in draws:
+        mask = grammar.mask()
+        yield index, mask
+        if draw.draft is None or not mask[draw.draft // 32] >> draw.draft % 32 & 1:
+            break
+        accepted += grammar.accept(draw.draft)
+        if grammar.over:
+            break
+    if accepted:
+        grammar.rollback(accepted)

@@ -35,6 +35,8 @@ class Metrics:
     asked_tokens: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
+    drafts: int = 0
+    drafts_drawn: int = 0
     aborts: int = 0
     steps: int = 0
     step_seconds: float = 0.0
@@ -66,6 +68,20 @@ class Metrics:
         )
         _one(lines, "backend_prompt_tokens_total", "counter", "Prompt tokens computed.", self.tokens_in)
         _one(lines, "backend_generation_tokens_total", "counter", "Tokens generated.", self.tokens_out)
+        _one(
+            lines,
+            "backend_speculation_proposed_total",
+            "counter",
+            "Draft tokens tried.",
+            self.drafts,
+        )
+        _one(
+            lines,
+            "backend_speculation_accepted_total",
+            "counter",
+            "Draft tokens that were drawn.",
+            self.drafts_drawn,
+        )
         _one(lines, "backend_aborts_total", "counter", "Requests whose client left.", self.aborts)
         _one(lines, "backend_steps_total", "counter", "Steps of the engine.", self.steps)
         _one(lines, "backend_step_seconds_total", "counter", "Seconds spent in steps.", self.step_seconds)

@@ -16,6 +16,7 @@ class EngineConfig:
     max_len: int | None = None  # of prompt and answer together; the model's own bound by default
     kv_memory: int = 1 << 30
     overlap: bool = False  # plan a step while the one before it is computed
+    speculate: int = 0  # drafts tried at most in one step of a sequence; 0: none
 
 
 @dataclass(slots=True, frozen=True)

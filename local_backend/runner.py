@@ -99,7 +99,8 @@ class Runner:
         flight.fill_in()
         hidden = self._model(batch.ids, batch.positions, batch.attend)
         if plan.draws:
-            flight.logits = self._model.logits(hidden[[batch.ends[draw.piece] for draw in plan.draws]])
+            rows = [batch.ends[draw.piece] - plan.behind(draw) for draw in plan.draws]
+            flight.logits = self._model.logits(hidden[rows])
 
     @torch.inference_mode()
     def _draw(self, flight: Flight, masks: Masks | None) -> None:

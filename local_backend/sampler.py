@@ -4,6 +4,7 @@ Order: logit_bias, penalties, min_tokens, grammar, temperature, top-k, top-p, mi
 nothing of a kind are not touched by it.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -75,7 +76,7 @@ class Sampler:
         self._penalise(logits, draws)
         banned = [
             (index, token)
-            for index, (_, sequence, position) in enumerate(draws)
+            for index, (_, sequence, position, _) in enumerate(draws)
             if position - sequence.prompt < sequence.sampling.min_tokens
             for token in (*self._eos, *sequence.sampling.stop_ids)
         ]
@@ -89,21 +90,19 @@ class Sampler:
     def _penalise(self, logits: Tensor, draws: list[Draw]) -> None:
         """Repetition divides what was seen in prompt and answer (Keskar et al., 2019); the others subtract for
         what the answer holds, as OpenAI defines them."""
-        for index, (_, sequence, _) in enumerate(draws):
+        for index, (_, sequence, position, _) in enumerate(draws):
             asked = sequence.sampling
             if not asked.penalised:
                 continue
-            row = logits[index]
+            row, counts = logits[index], Counter(sequence.counts)
+            counts.update(sequence.tokens[sequence.known : position])  # the drafts that it builds on
             if asked.repetition_penalty != 1.0:
-                seen = self._tensor(list({*sequence.tokens[: sequence.prompt], *sequence.counts}))
+                seen = self._tensor(list({*sequence.tokens[: sequence.prompt], *counts}))
                 values, penalty = row[seen], asked.repetition_penalty
                 row[seen] = torch.where(values > 0, values / penalty, values * penalty)
-            if sequence.counts:
-                ids, counts = (
-                    self._tensor(list(sequence.counts)),
-                    self._tensor(list(sequence.counts.values())),
-                )
-                row[ids] -= asked.presence_penalty + asked.frequency_penalty * counts
+            if counts:
+                ids, times = self._tensor(list(counts)), self._tensor(list(counts.values()))
+                row[ids] -= asked.presence_penalty + asked.frequency_penalty * times
 
     def _ids(self, logits: Tensor, draws: list[Draw]) -> Tensor:
         ids = logits.argmax(-1)

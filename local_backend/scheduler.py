@@ -2,13 +2,16 @@
 its budget on closing the gap. Chunked prompts, prefix hits, decoding and drafts all follow from it.
 
 A plan counts as done when it is made: the next one can be made before the draws of this one are known, each of
-which a stand-in (0) holds the place of.
+which a stand-in (0) holds the place of. Drafts are stand-ins too, and better guesses: a step computes them, draws at
+each, and keeps those that were drawn indeed. With them a step is settled before the next is planned.
 """
 
 import heapq
 from bisect import insort
+from collections.abc import Collection
 
 from local_backend.blocks import BlockPool, chain, root
+from local_backend.ngram import Lookup
 from local_backend.options import EngineConfig
 from local_backend.types import Draw, Full, Piece, Plan, Sequence
 
@@ -25,6 +28,8 @@ class Scheduler:
         self.preemptions = 0
         self.hit_tokens = 0
         self.asked_tokens = 0
+        self.drafts = 0
+        self.drafts_drawn = 0
 
     @property
     def waiting(self) -> int:
@@ -46,9 +51,11 @@ class Scheduler:
         plan, most, before = Plan(), self._config.step_tokens, self.preemptions
         for sequence in list(self.running):
             count = min(_gap(sequence), most - plan.tokens)
-            # it may have made room for an older one
-            if sequence.running and count and self._clear(plan, sequence, count):
-                self._take(plan, sequence, count)
+            if not sequence.running or not count:  # it may have made room for an older one
+                continue
+            drafts = self._draft(sequence, most - plan.tokens - count)
+            if self._clear(plan, sequence, count + len(drafts)):
+                self._take(plan, sequence, count, drafts)
         crowded = self.preemptions > before
         while not crowded and self._waiting and plan.tokens < most:
             sequence = self._waiting[0][-1]
@@ -57,6 +64,21 @@ class Scheduler:
             ):
                 break
         return plan
+
+    def settle(self, draw: Draw, token: int) -> bool:
+        """The token drawn takes its stand-in's place. False, and nothing is done, where nobody waits for it: the
+        sequence has ended, or a draft before it was not drawn."""
+        sequence, position = draw.sequence, draw.position
+        if sequence.finish is not None or position >= len(sequence.tokens):
+            return False
+        if draw.draft is not None and draw.draft != token:
+            self._cut(sequence, position + 1)
+        sequence.tokens[position] = token
+        sequence.pending -= 1
+        if draw.draft == token:
+            self.drafts_drawn += 1
+            self.publish(sequence)
+        return True
 
     def publish(self, sequence: Sequence) -> None:
         """Its draws are settled: what is full can be found by others from now on."""
@@ -104,8 +126,13 @@ class Scheduler:
         self._take(plan, sequence, count)
         return True
 
-    def _take(self, plan: Plan, sequence: Sequence, count: int) -> None:
-        """Plan the next `count` tokens, and the draw where they are the last."""
+    def _take(self, plan: Plan, sequence: Sequence, count: int, drafts: Collection[int] = ()) -> None:
+        """Plan the next `count` tokens, and the draw where they are the last; drafts after that, and as many draws."""
+        for at, draft in enumerate(drafts, len(sequence.tokens)):
+            plan.draws.append(Draw(len(plan.pieces), sequence, at, draft))
+        sequence.tokens += drafts
+        sequence.pending += len(drafts)
+        count += len(drafts)
         plan.pieces.append(Piece(sequence, sequence.computed, count))
         plan.tokens += count
         sequence.computed += count
@@ -114,6 +141,29 @@ class Scheduler:
                 plan.draws.append(Draw(len(plan.pieces) - 1, one, len(one.tokens)))
                 one.tokens.append(0)
                 one.pending += 1
+
+    def _draft(self, sequence: Sequence, room: int) -> list[int]:
+        """What it may say next, once its answer has begun: nothing past its end, no more than its even share of a
+        step, and nothing where a neighbour could miss the block."""
+        length, share = len(sequence.tokens), self._config.step_tokens // len(self.running) - 1
+        most = min(self._config.speculate, share, room, sequence.limit - length - 1)
+        begun = length > sequence.prompt and length - sequence.computed == 1
+        blocks = len(self.running) - (-most // self._config.block_size)
+        if most <= 0 or not begun or sequence.pending or blocks > self.pool.free:
+            return []
+        sequence.lookup = sequence.lookup or Lookup()
+        drafts = sequence.lookup.draft(sequence.tokens, most)
+        self.drafts += len(drafts)
+        return drafts
+
+    def _cut(self, sequence: Sequence, length: int) -> None:
+        """Forget the drafts that follow: their stand-ins, what was computed of them, the blocks that it was to fill."""
+        sequence.pending -= len(sequence.tokens) - length
+        del sequence.tokens[length:]
+        sequence.computed = min(sequence.computed, length - 1)
+        used = -(-length // self._config.block_size)
+        self.pool.give_back(sequence.table[used:])
+        del sequence.table[used:]
 
     def _fork(self, sequence: Sequence) -> list[Sequence]:
         """The choices that waited for this prompt: they share its blocks, or wait on for a place of their own."""

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from local_backend.ngram import Lookup
+
 if TYPE_CHECKING:  # the server's process does without
     import numpy as np
     import numpy.typing as npt
@@ -59,6 +61,9 @@ class Grammar(Protocol):
     def accept(self, token: int) -> bool:
         """Go on by one drawn token, the end of the text included; False: the grammar does not allow it."""
 
+    def rollback(self, count: int) -> None:
+        """Take back the last tokens: drafts that may not be drawn."""
+
 
 # From a `Sampling.grammar` to its state at the first token. Called off the engine's loop, once per choice; what
 # it raises ends the choice with Finish.ERROR: the server has compiled the same text before.
@@ -112,7 +117,8 @@ Deliver = Callable[[int, Delta], None]
 
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """One choice of one request. The last `pending` tokens are stand-ins: their draws are still on the way.
+    """One choice of one request. The last `pending` tokens are stand-ins, drafts among them: their draws are still on
+    the way.
     `computed` tokens have their keys and values in `table`'s blocks, or will have when the step in flight ends."""
 
     id: int
@@ -135,6 +141,7 @@ class Sequence:
     finish: Finish | None = None
     grammar: Grammar | None = None
     counts: dict[int, int] = field(default_factory=dict)  # of generated ids, kept where a penalty asks
+    lookup: Lookup | None = None  # made with its first draft
     first_token: float = 0.0
     last_token: float = 0.0
 
@@ -158,11 +165,13 @@ class Piece(NamedTuple):
 
 
 class Draw(NamedTuple):
-    """A token to be drawn: `sequence`'s at `position`, from where the step's piece number `piece` ends."""
+    """A token to be drawn: `sequence`'s at `position`, from the token before it, in the step's piece number `piece`.
+    `draft`: what the rest of the piece takes it for; where something else is drawn, the later draws are void."""
 
     piece: int
     sequence: Sequence
     position: int
+    draft: int | None = None
 
 
 @dataclass(slots=True)
@@ -177,6 +186,11 @@ class Plan:
     @property
     def late(self) -> bool:
         return any(draw.sequence.sampling.late for draw in self.draws)
+
+    def behind(self, draw: Draw) -> int:
+        """How many tokens before the end of its piece it is drawn from: 0 but for drafts."""
+        _, start, size = self.pieces[draw.piece]
+        return start + size - draw.position
 
 
 class BadJob(Exception):

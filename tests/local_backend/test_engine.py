@@ -212,6 +212,9 @@ class EveryThird:
         self._place = (self._place + 1) % 3
         return token % 3 == (self._place - 1) % 3
 
+    def rollback(self, count: int) -> None:
+        self._place = (self._place - count) % 3
+
 
 def test_a_grammar_that_does_not_compile_ends_its_choices_alone(model: Decoder) -> None:
     def compile(text: str) -> EveryThird:

@@ -28,14 +28,12 @@ def sequence(number: int, tokens: list[int], answer: int = 4, priority: int = 0)
 def settle(scheduler: Scheduler, plan: Plan, dice: random.Random) -> list[Sequence]:
     """Draw as the engine would; those that reached their end."""
     ended = []
-    for _, one, position in plan.draws:
-        if one.finish is None:
-            one.tokens[position] = dice.randrange(3)
-            one.pending -= 1
-            if one.known >= one.limit or dice.random() < 0.02:
-                one.finish = Finish.STOP
-                scheduler.finish(one)
-                ended.append(one)
+    for draw in plan.draws:
+        one = draw.sequence
+        if scheduler.settle(draw, dice.randrange(3)) and (one.known >= one.limit or dice.random() < 0.02):
+            one.finish = Finish.STOP
+            scheduler.finish(one)
+            ended.append(one)
     for piece in plan.pieces:
         if piece.sequence.running:
             scheduler.publish(piece.sequence)
@@ -45,8 +43,8 @@ def settle(scheduler: Scheduler, plan: Plan, dice: random.Random) -> list[Sequen
 class Written:
     """What each place of each block holds, as a device would write it: the tokens up to there."""
 
-    def __init__(self, count: int, size: int) -> None:
-        self.size = size
+    def __init__(self, count: int, size: int, overlaps: bool) -> None:
+        self.size, self.overlaps = size, overlaps  # then stand-ins are written, and known later
         self.places: list[list[tuple[int, ...] | None]] = [[None] * size for _ in range(count)]
 
     def run(self, plan: Plan) -> None:
@@ -56,18 +54,22 @@ class Written:
             for at in range(start + count):
                 block, place = one.table[at // self.size], at % self.size
                 if at >= start:
-                    self.places[block][place] = (one.id, at)
-                else:
-                    assert self.places[block][place] is not None, "read before it was written"
+                    self.places[block][place] = tuple(one.tokens[: at + 1])
+                elif at < one.known:
+                    held = self.places[block][place]
+                    assert held is not None, "read before it was written"
+                    assert self.overlaps or held == tuple(one.tokens[: at + 1]), "another text's"
 
 
-@pytest.mark.parametrize("depth", [0, 1], ids=["one by one", "overlapping"])
-def test_ten_thousand_random_steps_keep_every_promise(depth: int) -> None:
+@pytest.mark.parametrize(
+    ("depth", "drafts"), [(0, 0), (1, 0), (0, 5)], ids=["one by one", "overlapping", "drafting"]
+)
+def test_ten_thousand_random_steps_keep_every_promise(depth: int, drafts: int) -> None:
     dice = random.Random(42)
-    config = EngineConfig(block_size=4, step_tokens=24, max_seqs=6, max_waiting=100)
+    config = EngineConfig(block_size=4, step_tokens=24, max_seqs=6, max_waiting=100, speculate=drafts)
     pool = BlockPool(24, config.block_size)
     scheduler = Scheduler(config, pool)
-    device = Written(24, config.block_size)
+    device = Written(24, config.block_size, bool(depth))
     flights: deque[Plan] = deque()
     everyone: list[Sequence] = []
     ended = 0
@@ -87,6 +89,7 @@ def test_ten_thousand_random_steps_keep_every_promise(depth: int) -> None:
             everyone += made
         plan = scheduler.plan()
         device.run(plan)
+        assert all(len(one.tokens) <= one.limit for one in scheduler.running), "nothing past its end"
         flights.append(plan)
         assert sum(piece.size for piece in plan.pieces) == plan.tokens <= config.step_tokens
         assert len(scheduler.running) <= config.max_seqs
@@ -103,6 +106,8 @@ def test_ten_thousand_random_steps_keep_every_promise(depth: int) -> None:
     assert scheduler.preemptions > 10
     assert scheduler.hit_tokens > 100
     assert ended > 1000
+    assert scheduler.drafts >= scheduler.drafts_drawn
+    assert (scheduler.drafts_drawn > 1000) == bool(drafts)
     for _ in range(2000):  # nobody is left behind once nothing new comes
         flights.append(scheduler.plan())
         settle(scheduler, flights.popleft(), dice)
