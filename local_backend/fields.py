@@ -16,7 +16,7 @@ HONOURED = frozenset(
 )  # fmt: skip
 CHAT = HONOURED | {
     "messages", "max_completion_tokens", "top_logprobs", "add_generation_prompt", "continue_final_message",
-    "chat_template_kwargs", "tools", "tool_choice", "parallel_tool_calls", "response_format",
+    "chat_template_kwargs", "reasoning_effort", "tools", "tool_choice", "parallel_tool_calls", "response_format",
 }  # fmt: skip
 TEXT = HONOURED | {"prompt", "echo"}
 EMBEDDING = frozenset({"model", "input", "encoding_format", "dimensions"})
@@ -31,12 +31,9 @@ HARMLESS = frozenset(
 # clients send them.
 REFUSED: dict[str, tuple[Any, ...]] = {
     "functions": ([],), "function_call": ("none",), "audio": (), "modalities": (["text"],), "suffix": ("",),
-    "best_of": (1,), "web_search_options": (), "reasoning_effort": (),
+    "best_of": (1,), "web_search_options": (),
 }  # fmt: skip
-REMEDY = {
-    "functions": "tools", "function_call": "tool_choice", "best_of": "n",
-    "reasoning_effort": "chat_template_kwargs",
-}  # fmt: skip
+REMEDY = {"functions": "tools", "function_call": "tool_choice", "best_of": "n"}
 
 
 class Refused(Exception):

@@ -4,9 +4,11 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from local_backend import trial
 from local_backend.constraint import alone, constraint, of_schema
+from local_backend.effort import arguments_of
 from local_backend.fields import Refused
 from local_backend.formats import FORMATS, Unwritable
 from local_backend.template import BadConversation, ChatTemplate
@@ -14,7 +16,7 @@ from local_backend.template import load as load_template
 from local_backend.tokenizer import Tokenizer
 from local_backend.trial import Trial
 from local_backend.voice import Stance, Voice
-from local_backend.wire import Request
+from local_backend.wire import Rendering, Request
 
 
 @dataclass(slots=True, frozen=True)
@@ -86,16 +88,31 @@ class Preparation:
             )
         self._check_tools(request, self._template.source)
         rendering = request.rendering
+        effort = self._effort(rendering, self._template)
         try:
             return self._template.render(
                 request.messages,
                 tools=request.tools.told if request.tools else None,
                 add_generation_prompt=rendering.add_generation_prompt,
                 continue_final_message=rendering.continue_final_message,
+                **effort,
                 **rendering.arguments,
             )
         except BadConversation as error:
             raise _refusal("messages", str(error)) from None
+
+    def _effort(self, rendering: Rendering, template: ChatTemplate) -> dict[str, Any]:
+        """What the template is told of it. Raises Refused where nothing would tell the model."""
+        name = "reasoning_effort"
+        if not rendering.effort:
+            return {}
+        found = arguments_of(rendering.effort, template.variables)
+        if taken := found.keys() & rendering.arguments.keys():
+            raise _refusal(name, f"'{name}' excludes 'chat_template_kwargs.{min(taken)}'")
+        if not found and (rendering.effort != "none" or self.voice.marks is not None):
+            why = "this model's chat template has no way to say how much is thought"
+            raise _refusal(name, f"'{name}' cannot be kept: {why}; leave it out", "unsupported_parameter")
+        return found
 
     def _check_token(self, name: str, tokens: Iterable[int]) -> None:
         for token in tokens:

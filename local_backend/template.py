@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Template, TemplateError
+from jinja2 import Template, TemplateError, meta
 
 from local_backend.config import UnusableModel
 from local_backend.sandbox import Meter, Sandbox, meter
@@ -22,7 +22,8 @@ class BadConversation(ValueError):
 
 
 class ChatTemplate:
-    """`sources` by name: `default`, and perhaps `tool_use` for calls with tools."""
+    """`sources` by name: `default`, and perhaps `tool_use` for calls with tools. `variables`: what they read of a
+    call."""
 
     def __init__(
         self,
@@ -37,6 +38,8 @@ class ChatTemplate:
         environment.globals["strftime_now"] = lambda pattern: now().strftime(pattern)
         try:
             self._templates = {name: environment.from_string(source) for name, source in named.items()}
+            trees = map(environment.parse, named.values())
+            self.variables = frozenset[str]().union(*map(meta.find_undeclared_variables, trees))
         except TemplateError as error:
             raise UnusableModel(f"the chat template cannot be read: {error}") from None
         self._specials = specials

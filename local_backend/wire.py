@@ -6,6 +6,7 @@ from typing import Any
 
 from local_backend.asked import read_form, read_tools
 from local_backend.constraint import Form
+from local_backend.effort import EFFORTS
 from local_backend.fields import CHAT, EMBEDDING, TEXT, Fields, Refused, ids, number, payload_of
 from local_backend.tools import Tools
 from local_backend.types import Sampling
@@ -17,11 +18,13 @@ MOST_ALTERNATIVES = 20
 
 @dataclass(slots=True, frozen=True)
 class Rendering:
-    """How messages become a prompt. `arguments` are the template's own."""
+    """How messages become a prompt. `arguments` are the template's own; `effort` of EFFORTS, empty where none is
+    asked for."""
 
     add_generation_prompt: bool = True
     continue_final_message: bool = False
     arguments: dict[str, Any] = field(default_factory=dict)
+    effort: str = ""
 
 
 @dataclass(slots=True, frozen=True)
@@ -171,7 +174,10 @@ def _rendering(fields: Fields) -> Rendering:
     adds = fields.flag("add_generation_prompt", default=not continues)
     if adds and continues:
         raise _invalid("continue_final_message", "excludes 'add_generation_prompt'")
-    return Rendering(adds, continues, arguments)
+    effort = fields.text("reasoning_effort")
+    if effort and effort not in EFFORTS:
+        raise _invalid("reasoning_effort", f"must be one of {', '.join(EFFORTS)}")
+    return Rendering(adds, continues, arguments, effort)
 
 
 def _messages(fields: Fields) -> list[dict[str, Any]]:
