@@ -72,14 +72,19 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     own = {one.name: getattr(fields, one.name) for one in dataclasses.fields(adapter.spec)}
     engine = _engine(bench, paper, name, own) if fields.type == "local" else None
     spec, facts = adapter.spec(**own), None
-    if not bench.ground.everything_on and not adapter.enabled(spec):
+    is_on = bench.ground.everything_on or adapter.enabled(spec)
+    if not is_on:
         bench.warnings.append(f'provider "{name}" is off: its api_key is empty')
-    else:
-        try:
-            facts = adapter.facts(spec)
-        except ValueError as error:
-            field, _, message = str(error).partition(": ")
+    try:
+        facts = adapter.facts(spec)
+    except ValueError as error:
+        field, _, message = str(error).partition(": ")
+        if is_on or own.get(
+            field
+        ):  # what is missing may come with the key; what is wrong is wrong without it
             bench.note(paper, (*path, *field.split(".", 1)), message)
+    if not is_on:
+        facts = None
     source = adapter.source(facts) if facts is not None else None
     keys = own.get("api_key") or []
     secrets = tuple([keys] if isinstance(keys, str) else keys)
@@ -150,9 +155,11 @@ def _target(
     if not bench.check_name(paper, (*path, "provider"), "provider", spec.provider, found):
         return None
     party = found[spec.provider]
+    asked = spec.model or ("" if is_glob(model) else model)
+    if asked and (why := PROVIDERS[party.kind].misnamed(asked)):
+        bench.note(paper, (*path, "model") if spec.model else path, f'"{asked}" is {why}')
     if party.facts is None:
         return None
-    asked = spec.model or ("" if is_glob(model) else model)
     return Target(
         f"{spec.provider}/{asked or '*'}",
         spec.provider,

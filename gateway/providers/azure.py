@@ -4,11 +4,11 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import quote
 
 from gateway.core.credential import Source
 from gateway.core.exchange import Call, Target
 from gateway.providers.compatible import (
+    IN_PATH,
     Compatible,
     Place,
     header_value,
@@ -54,6 +54,7 @@ class AzurePlace(Place):
 @dataclass(slots=True, frozen=True)
 class Azure(Compatible):
     spec: type[Any] = AzureEndpoint
+    names: re.Pattern[str] | None = IN_PATH
 
     def enabled(self, spec: Any) -> bool:
         """Without a key at all it is Entra's tokens that are shown; one that is given but empty is off."""
@@ -94,8 +95,8 @@ class Azure(Compatible):
         place: AzurePlace = target.facts
         # Compatible is named outright: zero-argument super() breaks in slotted dataclasses before 3.14.
         path = Compatible.path(self, target, call, spoken)
-        if place.by_deployment and (model := target.asked(call.model)) and _DEPLOYED.match(path):
-            path = f"/deployments/{quote(model, safe='')}{path}"
+        if place.by_deployment and target.asked(call.model) and _DEPLOYED.match(path):
+            path = f"/deployments/{self.named(target, call)}{path}"
         if not place.query:
             return path
         return f"{path}{'&' if '?' in path else '?'}{place.query}"

@@ -40,6 +40,10 @@ class Provider(Protocol):
         """The frozen view that calls need, made once per policy load. Raises ValueError naming the field."""
         ...
 
+    def misnamed(self, model: str) -> str:
+        """Why this can be no model of the provider's; "" for one that may be."""
+        ...
+
     def enabled(self, spec: Any) -> bool:
         """Whether this provider can be used; one whose key is empty is off."""
         ...

@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 from gateway.core.address import Origin, WireRequest
 from gateway.core.credential import Source
 from gateway.core.exchange import Call, Headers, Target
-from gateway.core.failure import Failure
+from gateway.core.failure import BadRequest, Failure
 from gateway.providers.base import failure_from_status
 from gateway.wire.base import PLAIN, Quirks
 from gateway.wire.rerank import FORMATS, RERANK_DIALECTS
@@ -31,6 +31,8 @@ _PATHS = {
 _ACCOUNT = re.compile(rb"\b((?:org|proj)[-_])[A-Za-z0-9]{8,}")
 # A 429 that no waiting mends: the account is out of money, as a 402 is elsewhere.
 _SPENT = re.compile(rb'"(?:type|code)"\s*:\s*"(?:insufficient_quota|credit_balance_exhausted)"')
+# Names that go into a path: nothing in them may end it, or climb out of it once a proxy has decoded it.
+IN_PATH = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._@:/-]{0,2047}")
 _JSON = ((b"content-type", b"application/json"),)
 _PORTS = {"http": 80, "https": 443}
 _FORBIDDEN_HEADERS = frozenset(
@@ -88,6 +90,10 @@ class Compatible:
     credential: bytes = b"authorization: Bearer "
     bad_key: bytes = b""  # what a 400 says that means a 401
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
+    names: re.Pattern[str] | None = None  # of its models, where they stand in paths
+    no_name: str = (
+        "no name of a model there: it stands in a path, which takes letters, digits and ._@:/- alone"
+    )
 
     def speaks(self, dialect: str, model: str, facts: Place | None = None) -> str:
         responses = self.responses if facts is None else facts.responses
@@ -98,6 +104,16 @@ class Compatible:
         spoken = dialect if dialect in self.dialects or dialect == self.rerank else self.native
         only = responses == "only" and spoken == "openai.chat" and dialect not in _EMBED
         return "openai.responses" if only else spoken
+
+    def misnamed(self, model: str) -> str:
+        return "" if self.names is None or self.names.fullmatch(model) else self.no_name
+
+    def named(self, target: Target, call: Call) -> str:
+        """The model as it stands in a path. Raises BadRequest for one that cannot."""
+        model = target.asked(call.model)
+        if why := self.misnamed(model):
+            raise BadRequest(why, code="invalid_value", param="model")
+        return quote(model, safe="@")
 
     def enabled(self, spec: Endpoint) -> bool:
         keys = keys_of(spec.api_key)

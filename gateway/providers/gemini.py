@@ -1,10 +1,10 @@
 """Google's Gemini API: the model and what is wanted of it stand in the path."""
 
+import re
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from gateway.core.exchange import Call, Target
-from gateway.providers.compatible import Compatible
+from gateway.providers.compatible import IN_PATH, Compatible
 
 # What a translated call asks for; a stream of its events is asked for by name and query.
 _METHODS = {"gemini.generate": "generateContent", "gemini.batch_embed": "batchEmbedContents"}
@@ -12,8 +12,10 @@ _METHODS = {"gemini.generate": "generateContent", "gemini.batch_embed": "batchEm
 
 @dataclass(slots=True, frozen=True)
 class Gemini(Compatible):
+    names: re.Pattern[str] | None = IN_PATH
+
     def path(self, target: Target, call: Call, spoken: str) -> str:
-        return f"/models/{quote(target.asked(call.model), safe='@')}:{method(call, spoken)}"
+        return f"/models/{self.named(target, call)}:{method(call, spoken)}"
 
 
 def method(call: Call, spoken: str) -> str:

@@ -3,17 +3,14 @@
 import re
 from dataclasses import dataclass, field
 from typing import Any, Literal
-from urllib.parse import quote
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest
 from gateway.providers.aws.service import Region, Service
 from gateway.providers.compatible import keys_of
 from gateway.wire.converse.back import OWN
 from gateway.wire.converse.words import is_claude
 
-# Ids, inference profiles and ARNs (InvokeModel's reference, modelId). The name goes into a path: nothing in it may
-# end that, or climb out of it once a proxy has decoded it.
+# Ids, inference profiles and ARNs (InvokeModel's reference, modelId).
 _MODEL = re.compile(r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._:/-]{0,2047}")
 # What stands before an id in an inference profile's. Tokens are counted for models alone, not for profiles
 # (bedrock-count_tokens-f78d161703).
@@ -55,6 +52,10 @@ class Bedrock(Service):
     native: str = "bedrock.converse"
     host: str = "bedrock-runtime"
     signs: str = "bedrock"
+    names: re.Pattern[str] | None = _MODEL
+    no_name: str = (
+        "no model of Bedrock's; name an id, an inference profile or an ARN (letters, digits and ._:/-)"
+    )
 
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         """Counted is by InvokeModel's words whichever way messages go."""
@@ -79,7 +80,7 @@ class Bedrock(Service):
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
         """Raises BadRequest for a model that Bedrock could not have."""
-        model = _named(target.asked(call.model))
+        model = self.named(target, call)
         if spoken == "bedrock.count_tokens":
             return f"/model/{_PROFILE.sub('', model)}/count-tokens"
         whole, streamed = _OPERATIONS[spoken]
@@ -94,13 +95,3 @@ def _way(spec: AwsEndpoint) -> str:
             f"messages: invoke has no place for {own[0]} of params; write converse, or leave one out"
         )
     return "converse" if own else spec.messages
-
-
-def _named(model: str) -> str:
-    """As it stands in a path."""
-    if not _MODEL.fullmatch(model):
-        message = (
-            "no model of Bedrock's; name an id, an inference profile or an ARN (letters, digits and ._:/-)"
-        )
-        raise BadRequest(message, code="invalid_value", param="model")
-    return quote(model, safe="")

@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import BadRequest
 from gateway.providers.aws.service import Region, Service
 
 # The name goes into a path. Source: InvokeEndpoint's reference, EndpointName.
@@ -32,6 +31,8 @@ class SageMaker(Service):
     native: str = "sagemaker.chat"
     host: str = "runtime.sagemaker"
     signs: str = "sagemaker"
+    names: re.Pattern[str] | None = _NAME
+    no_name: str = "no endpoint of SageMaker's; a name is at most 63 letters, digits and hyphens"
 
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         return self.native
@@ -41,8 +42,4 @@ class SageMaker(Service):
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
         """Raises BadRequest for a name that no endpoint has."""
-        name = target.asked(call.model)
-        if not _NAME.fullmatch(name):
-            message = "no endpoint of SageMaker's; a name is at most 63 letters, digits and hyphens"
-            raise BadRequest(message, code="invalid_value", param="model")
-        return f"/endpoints/{name}/invocations{'-response-stream' if call.stream else ''}"
+        return f"/endpoints/{self.named(target, call)}/invocations{'-response-stream' if call.stream else ''}"

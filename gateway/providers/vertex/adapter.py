@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-from urllib.parse import quote
 
 import orjson
 
@@ -71,7 +70,7 @@ class Vertex(Gemini):
         return facts.source
 
     def path(self, target: Target, call: Call, spoken: str) -> str:
-        model = quote(target.asked(call.model), safe="@")
+        model = self.named(target, call)
         if spoken == "anthropic.count_tokens":
             return "/anthropic/models/count-tokens:rawPredict"
         if spoken == "anthropic.messages":

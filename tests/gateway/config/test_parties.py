@@ -73,6 +73,26 @@ def test_a_provider_that_is_off_takes_its_targets_with_it_and_warns() -> None:
     assert on.tables.secrets == ["sk-something"]
 
 
+def test_what_is_wrong_at_a_provider_that_is_off_is_told_and_what_is_missing_is_not() -> None:
+    wrong = 'kind: providers\nproviders: {a: {type: openai, api_key: "", base_url: "ftp://x"}}\n'
+    assert told(wrong) == ['a.yaml:2:54: base_url: must look like "https://host/v1"']
+    assert not snapshot(
+        'kind: providers\nproviders: {a: {type: snowflake, api_key: "", account: ""}}\n'
+    ).tables.secrets
+
+
+def test_a_model_that_its_provider_could_not_have_is_told_where_it_is_named() -> None:
+    at_bedrock = "kind: providers\nproviders: {b: {type: bedrock, region: eu-west-1, api_key: x}}\n---\n"
+    text = (
+        at_bedrock
+        + "kind: models\nmodels:\n  a: {targets: [{provider: b, model: 'x y'}]}\n  'c d': {targets: [{provider: b}]}\n"
+    )
+    named, passed = told(text)
+    assert "targets[0].model: " in named
+    assert '"x y" is no model of Bedrock\'s' in named
+    assert '"c d" is no model of Bedrock\'s' in passed
+
+
 def test_in_tests_every_provider_is_on() -> None:
     found = snapshot(models("  b: {targets: [{provider: openai}]}"), everything_on=True)
     assert found.listed("all") == ["b"]

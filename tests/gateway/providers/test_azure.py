@@ -12,7 +12,7 @@ AZURE = Azure()
 HOST = "https://acme.openai.azure.com"
 
 
-def line(path: str = "/chat/completions", model: str = "my gpt", **spec: Any) -> str:
+def line(path: str = "/chat/completions", model: str = "my-gpt", **spec: Any) -> str:
     """The request line of a call, without its method and version."""
     facts = AZURE.facts(AzureEndpoint(**{"endpoint": HOST, "api_key": "k", **spec}))
     target = Target("a/m", "a", "azure", "openai.chat", "", facts)
@@ -25,7 +25,7 @@ def line(path: str = "/chat/completions", model: str = "my gpt", **spec: Any) ->
     ("spec", "path", "asked"),
     [
         ({"api_version": "2024-10-21"}, "/chat/completions",
-         "/openai/deployments/my%20gpt/chat/completions?api-version=2024-10-21"),
+         "/openai/deployments/my-gpt/chat/completions?api-version=2024-10-21"),
         ({"api_version": "2024-10-21"}, "/files?limit=1", "/openai/files?limit=1&api-version=2024-10-21"),
         ({}, "/chat/completions", "/openai/v1/chat/completions"),
         ({"endpoint": "https://acme.services.ai.azure.com/models", "api_version": "2024-05-01-preview"},

@@ -1,7 +1,7 @@
 import pytest
 
 from gateway.core.exchange import Call, Target
-from gateway.core.failure import Failure
+from gateway.core.failure import BadRequest, Failure
 from gateway.providers.registry import PROVIDERS
 
 GEMINI = PROVIDERS["gemini"]
@@ -21,9 +21,31 @@ def test_the_model_of_the_target_stands_in_the_path() -> None:
         "POST /v1beta/models/gemini-3-pro:streamGenerateContent?trace=a:b HTTP/1.1"
     )
     assert line(CHAT, "gemini.generate") == "POST /v1beta/models/gemini-3-pro:generateContent HTTP/1.1"
-    streamed = line(CHAT._replace(stream=True), "gemini.generate", "a/b c\r\n")
-    assert streamed == "POST /v1beta/models/a%2Fb%20c%0D%0A:streamGenerateContent?alt=sse HTTP/1.1"
+    streamed = line(CHAT._replace(stream=True), "gemini.generate", "a/b@1:c")
+    assert streamed == "POST /v1beta/models/a%2Fb@1%3Ac:streamGenerateContent?alt=sse HTTP/1.1"
     assert line(CHAT, "gemini.batch_embed").endswith(":batchEmbedContents HTTP/1.1")
+
+
+NAMED_IN_PATHS = ("gemini", "vertex", "azure", "bedrock", "sagemaker")
+
+
+@pytest.mark.parametrize("kind", NAMED_IN_PATHS)
+@pytest.mark.parametrize(
+    "name", ["", "a b", "a\r\nx: 1", "a?b", "a#b", "..", "a/../b", "%2e%2e", "/a", "a" * 3000, "ä"]
+)
+def test_a_name_that_would_not_stay_in_its_place_in_a_path_is_no_name(kind: str, name: str) -> None:
+    assert PROVIDERS[kind].misnamed(name)
+
+
+@pytest.mark.parametrize("kind", PROVIDERS.keys())
+def test_what_models_are_called_is_a_name(kind: str) -> None:
+    assert PROVIDERS[kind].misnamed("gpt-5") == ""
+
+
+def test_a_call_for_such_a_name_is_refused_by_its_field() -> None:
+    with pytest.raises(BadRequest, match="it stands in a path") as caught:
+        line(CHAT, "gemini.generate", "a/../b")
+    assert caught.value.param == "model"
 
 
 @pytest.mark.parametrize(
