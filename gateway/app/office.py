@@ -103,9 +103,8 @@ class Office:
         await self._stop([engine for engine in self._children if engine not in wanted])
         loop = asyncio.get_running_loop()
         for engine in wanted - set(self._children):
-            child = Child(
-                engine_command(engine.model, engine.socket), engine.socket, self._house.upstream, self._log
-            )
+            command = engine_command(engine.model, engine.socket, engine.flags)
+            child = Child(command, engine.socket, self._house.upstream, self._log)
             self._children[engine] = (child, loop.create_task(child.run()))
 
     async def _stop(self, engines: list[Engine]) -> None:

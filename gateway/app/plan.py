@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -72,10 +72,11 @@ def _close(path: Path, mode: int) -> None:
         path.chmod(mode)
 
 
-def engine_command(model: str, socket: str) -> list[str]:
+def engine_command(model: str, socket: str, flags: Sequence[str] = ()) -> list[str]:
     """How the local engine is started: a program of its own that ends when its standard input does."""
     return [
         sys.executable, "-m", "local_backend",
         "--model", model, "--listen", f"unix:{socket}", "--exit-with-stdin",
         "--drain-timeout", "4",  # less than a child's GRACE
+        *flags,
     ]  # fmt: skip

@@ -104,7 +104,7 @@ def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engin
         message = f"its socket would be {socket}, too long a path; set GATEWAY_DATA_DIR to a shorter one"
         bench.note(paper, path, message)
     own["address"] = f"unix:{socket}"
-    return Engine(name, own["model"], socket)
+    return Engine(name, own["model"], socket, PROVIDERS["local"].spec(**own).flags)
 
 
 def models(bench: Bench, found: Mapping[str, Party]) -> dict[str, Model]:

@@ -1,7 +1,7 @@
 """The policy documents as pydantic models: what may stand where. `compile` checks what refers to what."""
 
 import dataclasses
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
@@ -59,10 +59,15 @@ def provider_model(kind: str) -> type[ProviderFields]:
     own: dict[str, Any] = {"type": (Literal[kind], ...)}
     for one in dataclasses.fields(PROVIDERS[kind].spec):
         if one.default_factory is not dataclasses.MISSING:
-            own[one.name] = (one.type, Field(default_factory=one.default_factory))
+            own[one.name] = (_typed(one.type), Field(default_factory=one.default_factory))
         else:
-            own[one.name] = (one.type, ... if one.default is dataclasses.MISSING else one.default)
+            own[one.name] = (_typed(one.type), ... if one.default is dataclasses.MISSING else one.default)
     return create_model(f"Provider_{kind.replace('.', '_')}", __base__=ProviderFields, **own)
+
+
+def _typed(kind: Any) -> Any:
+    """Numbers and flags may be filled in, as text may."""
+    return kind if kind is str or str in get_args(kind) else Annotated[kind, Plain]
 
 
 PROVIDER_MODELS = {kind: provider_model(kind) for kind in PROVIDERS}

@@ -56,6 +56,7 @@ class Engine:
     provider: str
     model: str
     socket: str
+    flags: tuple[str, ...] = ()
 
 
 @dataclass(slots=True, frozen=True)

@@ -107,6 +107,15 @@ def test_an_engine_named_by_its_model_is_to_be_started_on_a_socket_of_the_data_f
     assert attached.facts.origin.path == "/run/lab.sock"
 
 
+def test_the_flags_of_an_engine_may_be_filled_in() -> None:
+    text = "kind: providers\nproviders: {a: {type: local, model: m, download: '${D}', max_len: '${N}'}}"
+    found = compile_texts(
+        {"a.yaml": text}, Ground(Path("/data")), Variables({"D": "true", "N": "512"}, Path("/"))
+    )
+    [engine] = found.tables.engines
+    assert engine.flags == ("--download", "--max-len", "512")
+
+
 def test_an_engine_is_started_or_attached_to_not_both_and_not_neither() -> None:
     both = "kind: providers\nproviders:\n  a: {type: local, model: m, address: 'unix:/x'}\n  b: {type: local}"
     first, second = told(both)

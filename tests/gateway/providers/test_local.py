@@ -1,9 +1,12 @@
 """The engine: a socket of its own, or an address to attach to."""
 
+from typing import Any, get_args, get_type_hints
+
 import pytest
 
 from gateway.core.address import Origin
-from gateway.providers.local import Engine, Local
+from gateway.providers.local import FLAGS, Engine, Local
+from local_backend.__main__ import _parser
 
 LOCAL = Local()
 
@@ -38,3 +41,36 @@ def test_an_engine_needs_no_key() -> None:
 
 def test_headers_stay_out_of_what_is_printed() -> None:
     assert "secret" not in repr(Engine(headers={"x-token": "secret"}))
+
+
+def test_flags_travel_by_the_engines_own_names() -> None:
+    spec = Engine(model="a/b", address="unix:/s", download=True, quantize="int8", max_len=99, kv_memory=0.5)
+    assert spec.flags == (
+        "--download", "--quantize", "int8", "--max-len", "99", "--kv-memory", "0.5"
+    )  # fmt: skip
+    assert Engine(model="m", download=False).flags == ()
+
+
+def test_the_engine_knows_every_flag_and_word_of_one() -> None:
+    kinds = get_type_hints(Engine)
+    for name in FLAGS:
+        words = [one for kind in get_args(kinds[name]) for one in get_args(kind)]
+        others: dict[str, list[Any]] = {"download": [True], "kv_memory": ["2GiB", 1.0]}
+        for value in words or others.get(name, [1]):
+            flags = Engine(model="m", **{name: value}).flags
+            assert getattr(_parser().parse_args(["--model", "m", *flags]), name) is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("max_len", 0), ("max_seqs", 0), ("speculate", 65), ("threads", -1),
+     ("kv_memory", "2GB"), ("kv_memory", 2.0), ("kv_memory", 0.0)],
+)  # fmt: skip
+def test_a_flag_that_the_engine_would_not_take_is_named(name: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: "):
+        LOCAL.facts(Engine(model="m", address="unix:/s", **{name: value}))
+
+
+def test_an_engine_elsewhere_has_its_own_flags() -> None:
+    with pytest.raises(ValueError, match=r"^quantize: is for an engine that the gateway starts"):
+        LOCAL.facts(Engine(address="http://gpu", quantize="int8"))
