@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from local_backend.families import LLAMA, SUPPORTED, Family, family_of
+from local_backend.families import ENCODERS, LLAMA, SUPPORTED, Family, family_of
 from local_backend.rope import UNSCALED, Scaling, scaling_of
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -108,7 +108,8 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
     name = str((raw.get("architectures") or ["none"])[0])
     family = family_of(name)
     if family is None:
-        raise UnusableModel(f"the architecture {name} is not supported; {', '.join(SUPPORTED)} are")
+        known = ", ".join([*SUPPORTED, *ENCODERS])
+        raise UnusableModel(f"the architecture {name} is not supported; {known} are")
     # A null in the file stands against a default: Gemma 2 without soft caps says so.
     raw = {key: value for key, value in {**family.defaults, **raw}.items() if value is not None}
     _refuse(raw)

@@ -48,7 +48,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
         self.words = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.places = nn.Embedding(config.positions, config.hidden_size)
+        self.places = nn.Embedding(config.first + config.positions, config.hidden_size)
         self.kinds = nn.Embedding(config.kinds, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
@@ -58,7 +58,8 @@ class Encoder(nn.Module):
         lengths = torch.tensor([len(one) for one in texts], device=device)
         ids = pad_sequence([torch.tensor(one, device=device) for one in texts], batch_first=True)
         at = torch.arange(ids.shape[1], device=device)
-        x = self.norm(self.words(ids).float() + self.places(at).float() + self.kinds.weight[0].float())
+        places = self.places(at + self.config.first).float()
+        x = self.norm(self.words(ids).float() + places + self.kinds.weight[0].float())
         there = at < lengths[:, None]
         mask = None if bool(there.all()) else there[:, None, None]
         for layer in self.layers:

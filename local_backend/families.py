@@ -99,6 +99,8 @@ FAMILIES = {
     ),
 }
 SUPPORTED = tuple(f"{name}ForCausalLM" for name in FAMILIES)
+# Whether positions begin behind the padding's id, as RoBERTa's do (Liu et al., 2019; so do XLM-R, E5 and BGE-M3).
+ENCODERS = {"BertModel": False, "RobertaModel": True, "XLMRobertaModel": True}
 
 
 def family_of(architecture: str) -> Family | None:

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers", reason="transformers is not i
 
 from tokenizers import Tokenizer, models, pre_tokenizers, processors  # noqa: E402
 
-from local_backend.config import UnusableModel  # noqa: E402
+from local_backend.config import ModelConfig, UnusableModel  # noqa: E402
 from local_backend.embedder import Embedder  # noqa: E402
 from local_backend.encoder import load_encoder  # noqa: E402
 from local_backend.encoder_config import EncoderConfig  # noqa: E402
@@ -62,13 +62,13 @@ def write_pooling(folder: Path, how: str, *, normalize: bool = True, most: int |
         (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": most}))
 
 
-def write_encoder(folder: Path, **asked: Any) -> Any:
+def write_encoder(folder: Path, family: str = "Bert", **asked: Any) -> Any:
     torch.manual_seed(3)
-    config = transformers.BertConfig(
+    config = getattr(transformers, f"{family}Config")(
         **{"vocab_size": 96, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 3,
            "num_attention_heads": 4, "max_position_embeddings": 64, **asked}
     )  # fmt: skip
-    model = transformers.BertModel(config).eval()
+    model = getattr(transformers, f"{family}Model")(config).eval()
     with torch.no_grad():
         for weight in model.parameters():
             weight.add_(torch.randn_like(weight) * (0.15 if weight.dim() > 1 else 0.3))
@@ -125,6 +125,24 @@ def test_a_decoder_embeds_as_transformers_does(
     found = Embedder(load(tmp_path, "float32"), pooling)(INPUTS)
     wanted = expected(theirs.model, INPUTS, pooling)
     torch.testing.assert_close(torch.tensor(found), wanted, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("family", ["Roberta", "XLMRoberta"])
+def test_positions_may_begin_behind_the_padding(family: str, tmp_path: Path) -> None:
+    theirs = write_encoder(tmp_path, family, pad_token_id=3, type_vocab_size=1, layer_norm_eps=1e-5)
+    write_pooling(tmp_path, "cls")
+    pooling = Pooling("cls", normalize=True)
+    embedder = Embedder(load_encoder(tmp_path, torch.float32), pooling)
+    assert embedder.max_len == 60, "of 64 places four are the padding's"
+    inputs = [*INPUTS, [5 + at for at in range(60)]]
+    wanted = expected(theirs, inputs, pooling)
+    torch.testing.assert_close(torch.tensor(embedder(inputs)), wanted, atol=1e-4, rtol=1e-4)
+
+
+def test_an_encoder_of_another_kind_is_refused_with_a_list_of_those_that_are_known(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": ["MPNetModel"]}))
+    with pytest.raises(UnusableModel, match=r"MPNetModel is not supported; .*BertModel.*XLMRobertaModel"):
+        ModelConfig.load(tmp_path)
 
 
 def test_an_int8_encoder_is_nearly_the_same(tmp_path: Path) -> None:
