@@ -17,6 +17,13 @@ class Told(NamedTuple):
     body: bytes
 
 
+class Command(NamedTuple):
+    """A program of the machine's owner, with its arguments in one line. One that ends well is a 200 with what it wrote;
+    0 else."""
+
+    line: str
+
+
 class Credential(NamedTuple):
     """`value` is the source's own affair; `seconds` is how long it is good for, None for ever."""
 
@@ -28,8 +35,9 @@ class Unobtainable(Exception):
     """There is no credential to be had; the message says why and how to mend it, and holds no secret."""
 
 
-# Yields a request or the path of a file, is sent what came of it, returns the credential.
-Steps = Generator[WireRequest | Path, Told, Credential]
+Step = WireRequest | Path | Command
+# Yields what is to be asked, read or run, is sent what came of it, returns the credential.
+Steps = Generator[Step, Told, Credential]
 
 
 class Source(Protocol):

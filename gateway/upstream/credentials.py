@@ -5,13 +5,15 @@ done, or after all renewals since have failed, waits; and all that do wait for t
 """
 
 import asyncio
+import shlex
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Credential, Source, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Source, Told, Unobtainable
 from gateway.core.meters import Meters
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import NoCredential, UpstreamError
@@ -23,6 +25,7 @@ SPENT = 0.8  # the share of a credential's time after which it is renewed
 FRESH = 10.0  # seconds in which a credential that is refused is not renewed again: it is not its age
 SOONEST = 1.0  # seconds between renewals, whatever time a credential is said to have
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0  # seconds before the next try, doubled while tries fail
+RUNS = 60  # seconds that a program may take
 LARGEST = 1 << 20  # bytes of a token endpoint's answer
 _TIMING = Timing(connect=2.0, first_byte=10.0, idle=10.0)
 
@@ -156,7 +159,10 @@ class Credentials:
             except StopIteration as end:
                 credential: Credential = end.value
                 return credential
-            told = await (asyncio.to_thread(_read, asked) if isinstance(asked, Path) else self._ask(asked))
+            if isinstance(asked, Path):
+                told = await asyncio.to_thread(_read, asked)
+            else:
+                told = await (self._ask(asked) if isinstance(asked, WireRequest) else _run(asked))
 
     async def _ask(self, wire: WireRequest) -> Told:
         assert isinstance(wire.body, bytes)
@@ -168,6 +174,26 @@ class Credentials:
                 answer.close()
         except UpstreamError as error:
             return Told(0, str(error).encode())
+
+
+async def _run(command: Command) -> Told:
+    """What a program writes; of what it says beside that nothing, for it may be a secret."""
+    try:
+        words = shlex.split(command.line)
+        process = await asyncio.create_subprocess_exec(*words, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
+    except (OSError, ValueError, TypeError) as error:
+        return Told(0, f"it cannot be run ({error})".encode())
+    try:
+        async with asyncio.timeout(RUNS):
+            said, _ = await process.communicate()
+    except TimeoutError:
+        return Told(0, b"it has not ended within %d s" % RUNS)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    ended = process.returncode
+    return Told(200, said) if ended == 0 else Told(0, f"it ended with {ended}".encode())
 
 
 def _read(path: Path) -> Told:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Credential, Source, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Source, Told, Unobtainable
 from gateway.core.meters import Meters
 from gateway.upstream import credentials as room
 from gateway.upstream.client import Upstream
@@ -59,6 +59,23 @@ class Ready:
 
     def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
         return b"x-key: %b at %d\r\n" % (value.encode(), now)
+
+
+@dataclass(frozen=True)
+class Program:
+    """Has its credential written by a program."""
+
+    line: str
+    name = "program"
+
+    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[Command, Told, Credential]:
+        told = yield Command(self.line)
+        if told.status != 200:
+            raise Unobtainable(told.body.decode())
+        return Credential(told.body.decode().strip())
+
+    def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
+        return f"x-key: {value}\r\n".encode()
 
 
 def token(text: str, seconds: float = 3600) -> Act:
@@ -216,3 +233,27 @@ async def test_what_cannot_be_had_says_why(tmp_path: Path) -> None:
             await kept.wait(Endpoint(1, str(tmp_path / "nowhere")), CALL)
         with pytest.raises(NoCredential, match="it answered 0"):
             await kept.wait(Endpoint(1), CALL)
+
+
+async def test_a_program_is_run_without_a_shell_and_what_it_complains_of_is_kept_back() -> None:
+    async with keeping(run=False) as (kept, told, _):
+        ready = await kept.wait(Program("echo 'a  b' $HOME"), CALL)
+        assert ready.head.endswith(b"x-key: a  b $HOME\r\n")
+        for line, why in (
+            ("sh -c 'echo secret >&2; exit 3'", "it ended with 3"),
+            ("/no/such/program", "it cannot be run"),
+            ("'", "it cannot be run"),
+            ("", "it cannot be run"),
+        ):
+            with pytest.raises(NoCredential, match=why):
+                await kept.wait(Program(line), CALL)
+    assert not any("secret" in text for text in told)
+
+
+async def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(room, "RUNS", 0.2)
+    marks = tmp_path / "pid"
+    async with keeping(run=False) as (kept, _, _):
+        with pytest.raises(NoCredential, match="it has not ended"):
+            await kept.wait(Program(f"sh -c 'echo $$ > {marks}; exec sleep 60'"), CALL)
+    assert not (Path("/proc") / marks.read_text().strip()).exists()

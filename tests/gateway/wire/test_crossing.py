@@ -9,7 +9,7 @@ from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes, Tap
-from gateway.wire.crossing import Crossing
+from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.hub import ChatFront
 from gateway.wire.messages.back import MessagesBack
 from gateway.wire.registry import between
@@ -55,6 +55,17 @@ def test_there_is_no_way_between_formats_of_different_purpose() -> None:
     with pytest.raises(BadRequest, match="cannot be translated") as caught:
         between("openai.embeddings", "anthropic.messages")
     assert caught.value.code == "unsupported_endpoint"
+
+
+def test_a_stream_that_begins_with_an_error_may_still_be_an_answer() -> None:
+    watched = TO_CHAT.tap(Asked({}, Usage()))
+    assert isinstance(watched, CrossingTap)
+    watched.feed(event(error={"message": "slow down", "code": "rate_limit_exceeded"}))
+    assert watched.failed
+    assert orjson.loads(watched.refusal(429)) == {
+        "type": "error",
+        "error": {"type": "rate_limit_error", "message": "slow down"},
+    }
 
 
 def test_a_whole_answer_is_told_and_counted() -> None:

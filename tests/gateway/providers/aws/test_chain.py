@@ -1,12 +1,13 @@
 """Where keys to AWS come from, in the order of Amazon's own SDKs."""
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Credential, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Told, Unobtainable
 from gateway.providers.aws.chain import REREAD, AwsChain
 from gateway.providers.aws.sigv4 import Keys
 
@@ -30,6 +31,7 @@ class World:
     def __init__(self, files: dict[str, str] | None = None, *answers: Told) -> None:
         self.files, self.answers = files or {}, list(answers)
         self.asked: list[WireRequest] = []
+        self.run: list[str] = []
 
     def obtain(self, environ: dict[str, str] | None = None, source: AwsChain = CHAIN) -> Credential:
         steps = source.obtain(NOW, {"HOME": "/home/a", **(environ or {})})
@@ -44,7 +46,10 @@ class World:
                 text = self.files.get(str(step))
                 told = NO_FILE if text is None else Told(200, text.encode())
             else:
-                self.asked.append(step)
+                if isinstance(step, Command):
+                    self.run.append(step.line)
+                else:
+                    self.asked.append(step)
                 told = self.answers.pop(0) if self.answers else NO_ANSWER
 
     @property
@@ -152,11 +157,92 @@ def test_a_profile_may_exchange_a_web_identity() -> None:
     assert world.asked[0].origin == Origin("http", "sts.test", 81)
 
 
-def test_ways_to_keys_that_are_not_gone_are_told() -> None:
-    with pytest.raises(
-        Unobtainable, match="profile 'default' has sso_session, which the gateway does not run"
-    ):
-        World({CONFIG: "[default]\nsso_session = corp\n"}).obtain()
+SSO = """
+[profile dev]
+sso_session = corp
+sso_account_id = 123456789012
+sso_role_name = Reader Role
+[sso-session corp]
+sso_region = eu-west-1
+sso_start_url = https://corp.awsapps.com/start
+[profile old]
+sso_start_url = https://corp.awsapps.com/start
+sso_region = eu-west-1
+sso_account_id = 1
+sso_role_name = R
+[profile torn]
+sso_session = corp
+"""
+CACHE = "/home/a/.aws/sso/cache/"  # files by the SHA-1 of the session's name or of the address
+PORTAL = (
+    b'{"roleCredentials":{"accessKeyId":"AKI","secretAccessKey":"s","sessionToken":"t",'
+    b'"expiration":1764068400000}}'
+)
+
+
+def cached(of: str, ends: str = "2025-11-25T10:30:00Z") -> dict[str, str]:
+    name = hashlib.sha1(of.encode(), usedforsecurity=False).hexdigest()
+    return {f"{CACHE}{name}.json": f'{{"accessToken":"signed-on","expiresAt":"{ends}"}}'}
+
+
+@pytest.mark.parametrize(("profile", "of"), [("dev", "corp"), ("old", "https://corp.awsapps.com/start")])
+def test_who_has_signed_on_gets_the_keys_of_a_role(profile: str, of: str) -> None:
+    world = World({CONFIG: SSO, **cached(of)}, Told(200, PORTAL))
+    assert world.obtain({"AWS_PROFILE": profile}) == HOUR
+    [asked] = world.asked
+    assert asked.origin == Origin("https", "portal.sso.eu-west-1.amazonaws.com", 443)
+    assert b"x-amz-sso_bearer_token: signed-on\r\n" in asked.head
+    role = {"dev": "role_name=Reader+Role&account_id=123456789012", "old": "role_name=R&account_id=1"}[
+        profile
+    ]
+    assert world.lines == [f"GET /federation/credentials?{role}"]
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        cached("corp", "2025-11-25T09:59:00Z"),
+        cached("corp", "2025-11-25T09:59:00UTC"),
+        cached("corp", "?"),
+    ],
+)
+def test_a_sign_on_that_has_ended_is_told_with_what_to_run(files: dict[str, str]) -> None:
+    with pytest.raises(Unobtainable, match="its sign-on has ended; run aws sso login --profile dev"):
+        World({CONFIG: SSO, **files}).obtain({"AWS_PROFILE": "dev"})
+
+
+def test_what_a_sign_on_lacks_and_what_the_portal_refuses_is_told() -> None:
+    with pytest.raises(Unobtainable, match="profile 'torn': sso_account_id is missing"):
+        World({CONFIG: SSO}).obtain({"AWS_PROFILE": "torn"})
+    with pytest.raises(Unobtainable, match="no keys of profile 'dev', role Reader Role: status 403"):
+        World({CONFIG: SSO, **cached("corp")}, Told(403, b"{}")).obtain({"AWS_PROFILE": "dev"})
+
+
+def test_a_process_writes_keys() -> None:
+    told = JSON.replace(b'"Token"', b'"SessionToken"').replace(b"{", b'{"Version":1,', 1)
+    world = World({CONFIG: "[default]\ncredential_process = /bin/keys --of 'a b'\n"}, Told(200, told))
+    assert world.obtain() == HOUR
+    assert world.run == ["/bin/keys --of 'a b'"]
+    lasting = b'{"Version":1,"AccessKeyId":"AKI","SecretAccessKey":"s"}'
+    world = World({CONFIG: "[default]\ncredential_process = x\n"}, Told(200, lasting))
+    assert world.obtain() == Credential(Keys("AKI", "s"))
+
+
+@pytest.mark.parametrize(
+    ("told", "why"),
+    [
+        (Told(0, b"it ended with 1"), "it ended with 1"),
+        (Told(200, JSON), "version 1"),
+        (Told(200, b"?"), "version 1"),
+    ],
+)
+def test_a_process_that_gives_none_is_told(told: Told, why: str) -> None:
+    with pytest.raises(Unobtainable, match=f"whose credential_process was run: .*{why}"):
+        World({CONFIG: "[default]\ncredential_process = x\n"}, told).obtain()
+
+
+def test_a_file_that_cannot_be_read_is_told_and_a_profile_may_only_name_a_region() -> None:
     with pytest.raises(Unobtainable, match="shared config file of AWS cannot be read"):
         World({CONFIG: "x"}).obtain()
     container = {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1/v1"}

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Credential, Told, Unobtainable
+from gateway.core.credential import Credential, Step, Told, Unobtainable
 from gateway.providers.vertex.tokens import GoogleToken, service_account
 from tests.gateway.providers.vertex.accounts import account, claims, curve
 
@@ -13,9 +13,7 @@ TOKEN = Told(200, b'{"access_token": "t", "expires_in": 3599, "token_type": "Bea
 GIVEN = Credential(b"authorization: Bearer t\r\n", 3599.0)
 
 
-def obtained(
-    source: GoogleToken, environ: dict[str, str], *told: Told
-) -> tuple[Credential, list[WireRequest | Path]]:
+def obtained(source: GoogleToken, environ: dict[str, str], *told: Told) -> tuple[Credential, list[Step]]:
     steps, asked = source.obtain(1e9, environ), []
     answer = None
     for one in [*told, None]:
@@ -27,7 +25,7 @@ def obtained(
     raise AssertionError("asks for more")
 
 
-def of(request: WireRequest | Path) -> tuple[str, dict[str, list[str]]]:
+def of(request: Step) -> tuple[str, dict[str, list[str]]]:
     assert isinstance(request, WireRequest)
     assert isinstance(request.body, bytes)
     line = request.head.split(b"\r\n")[0].decode()
