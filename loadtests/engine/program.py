@@ -16,6 +16,7 @@ from loadtests.engine.peers import peers, same
 from loadtests.engine.prompts import mixed, prefill
 from loadtests.engine.report import Part, measure, now, show
 from loadtests.engine.sizes import CPU, GPU
+from loadtests.engine.speculation import speculation
 from loadtests.engine.turns import turns
 
 
@@ -31,6 +32,7 @@ def parts() -> list[Part]:
         Part("peers", peers, 150),
         Part("turns", turns, 30),
         Part("stories", _stories, 150),
+        Part("speculation", speculation, 180),
     ]
 
 

@@ -1,31 +1,27 @@
 """A small real model over HTTP and step by step, beside transformers: where Python and launches are the cost."""
 
-import os
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
 
 from loadtests.engine import http
 from loadtests.engine.bench import Absent, Bench, Figures, line, ratio
-from loadtests.engine.subjects import Tokens, Transformers, generate, library, prompts
+from loadtests.engine.subjects import STORIES, Tokens, Transformers, generate, library, prompts
 from local_backend.engine import Engine
 from local_backend.loader import load
 from local_backend.options import EngineConfig
 
-SHARED = Path(os.environ.get("GATEHOUSE_SHARED") or Path(__file__).parents[3] / "shared")
-FOLDER = SHARED / "models" / "stories260K"
 ROWS, PROMPT, NEW = 32, 16, 128
 
 
 def stories(bench: Bench, found: Figures) -> None:
     """Raises Absent where the model, or transformers, is not at hand."""
-    if not FOLDER.exists():
-        raise Absent(f"no model at {FOLDER}: set GATEHOUSE_SHARED to the folder that holds models/")
+    if not STORIES.exists():
+        raise Absent(f"no model at {STORIES}: set GATEHOUSE_SHARED to the folder that holds models/")
     transformers = library()
-    model = load(FOLDER, "float32")
-    whole = transformers.AutoModelForCausalLM.from_pretrained(FOLDER, dtype=torch.float32).eval()
+    model = load(STORIES, "float32")
+    whole = transformers.AutoModelForCausalLM.from_pretrained(STORIES, dtype=torch.float32).eval()
     peer, asked = Transformers(whole), prompts(ROWS, PROMPT, model.config.vocab_size)
     torch.set_num_threads(1)
     same = _same(Engine(model, EngineConfig()), peer, asked)
@@ -46,7 +42,7 @@ def stories(bench: Bench, found: Figures) -> None:
 
         return act
 
-    with http.server(FOLDER) as port:
+    with http.server(STORIES) as port:
         rates = bench.in_turn(
             {
                 "HTTP, whole answers": lambda: http.rate(port, asked, NEW, stream=False),

@@ -1,6 +1,8 @@
 """The two that are measured: our engine, step by step, and transformers, in both of its ways to generate."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,6 +14,8 @@ from local_backend.options import EngineConfig
 from local_backend.runner import cache_dtype
 from local_backend.types import Delta, Job, Sampling
 
+SHARED = Path(os.environ.get("GATEHOUSE_SHARED") or Path(__file__).parents[3] / "shared")
+STORIES = SHARED / "models" / "stories260K"
 Tokens = list[list[int]]
 
 
@@ -22,10 +26,16 @@ def prompts(count: int, length: int, vocabulary: int, seed: int = 0) -> Tokens:
     return found
 
 
-def generate(engine: Engine, asked: Tokens, new: int, step: Callable[[], None] | None = None) -> Tokens:
-    """Greedy, past every end of text, all at once; `step` stands in for the engine's own."""
+def generate(
+    engine: Engine,
+    asked: Tokens,
+    new: int,
+    step: Callable[[], None] | None = None,
+    temperature: float = 0.0,
+) -> Tokens:
+    """Greedy unless told, past every end of text, all at once; `step` stands in for the engine's own."""
     out: Tokens = [[] for _ in asked]
-    sampling = Sampling(temperature=0.0, max_tokens=new, ignore_eos=True)
+    sampling = Sampling(temperature=temperature, max_tokens=new, ignore_eos=True)
     for index, prompt in enumerate(asked):
 
         def deliver(_: int, delta: Delta, index: int = index) -> None:
