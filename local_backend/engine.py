@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from local_backend.blocks import BlockPool
 from local_backend.embedder import Embedder, Embeddings
-from local_backend.metrics import Metrics
+from local_backend.metrics import Laps, Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.runner import Flight, Runner, cache_dtype
@@ -100,21 +100,28 @@ class Engine:
     def step(self) -> None:
         """Launch what there is to compute; then read back the step before it, or this one where steps do not
         overlap. Draws that must know the ones before them are made after those have been read back."""
-        began = self._clock()
+        began, lap = self._clock(), Laps(self._clock, self.metrics.phases)
         if self._embeddings:
             self._embeddings.step(self._end)
+            lap("embed")
         if self._compiling:
             self._take_grammars()
         if self._config.speculate:
             self._settle_flight()  # how many drafts were drawn decides what comes next
+            lap("settle")
         plan = self.scheduler.plan()
+        lap("plan")
         flight = self._runner.launch(plan, draw=not plan.late) if plan.pieces else None
+        lap("launch")
         self._settle_flight()
+        lap("settle")
         if flight and plan.late:
             self._runner.draw(flight, _masks(plan))
+            lap("draw")
         self._flight = flight
         if not self._config.overlap:
             self._settle_flight()
+            lap("settle")
         if flight:
             self._count(plan, self._clock() - began)
 

@@ -1,7 +1,7 @@
 """The engine's numbers, counted in plain integers and rendered as Prometheus text when asked."""
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 FIRST_TOKEN = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
@@ -24,6 +24,18 @@ class Histogram:
         self.sum += value
 
 
+class Laps:
+    """Tells the seconds since the last lap apart by what they were spent on."""
+
+    def __init__(self, clock: Callable[[], float], phases: dict[str, float]) -> None:
+        self._clock, self._phases, self._last = clock, phases, clock()
+
+    def __call__(self, phase: str) -> None:
+        now = self._clock()
+        self._phases[phase] = self._phases.get(phase, 0.0) + now - self._last
+        self._last = now
+
+
 @dataclass(slots=True)
 class Metrics:
     running: int = 0
@@ -40,6 +52,7 @@ class Metrics:
     aborts: int = 0
     steps: int = 0
     step_seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)  # seconds of steps, by what they were spent on
     finished: dict[str, int] = field(default_factory=dict)
     first_token: Histogram = field(default_factory=lambda: Histogram(FIRST_TOKEN))
     between: Histogram = field(default_factory=lambda: Histogram(BETWEEN))
@@ -50,6 +63,8 @@ class Metrics:
         lines: list[str] = []
         _one(lines, "backend_running", "gauge", "Requests being decoded.", self.running)
         _one(lines, "backend_waiting", "gauge", "Requests that wait for room.", self.waiting)
+        _one(lines, "backend_kv_blocks", "gauge", "KV blocks there are.", self.blocks)
+        _one(lines, "backend_kv_blocks_used", "gauge", "KV blocks in use.", self.blocks_used)
         _one(lines, "backend_kv_cache_usage_ratio", "gauge", "Share of the KV blocks in use.", ratio)
         _one(lines, "backend_preemptions_total", "counter", "Requests put back to wait.", self.preemptions)
         _one(
@@ -85,6 +100,13 @@ class Metrics:
         _one(lines, "backend_aborts_total", "counter", "Requests whose client left.", self.aborts)
         _one(lines, "backend_steps_total", "counter", "Steps of the engine.", self.steps)
         _one(lines, "backend_step_seconds_total", "counter", "Seconds spent in steps.", self.step_seconds)
+        _labelled(
+            lines,
+            "backend_step_phase_seconds_total",
+            "Seconds spent in steps, by phase.",
+            "phase",
+            self.phases,
+        )
         _one(
             lines, "backend_restarts_total", "counter", "Engine processes that had to be replaced.", restarts
         )
@@ -97,6 +119,11 @@ class Metrics:
 
 def _one(lines: list[str], name: str, kind: str, help: str, value: float) -> None:
     lines += [f"# HELP {name} {help}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+
+
+def _labelled(lines: list[str], name: str, help: str, label: str, values: Mapping[str, float]) -> None:
+    lines += [f"# HELP {name} {help}", f"# TYPE {name} counter"]
+    lines += [f'{name}{{{label}="{one}"}} {value:g}' for one, value in sorted(values.items())]
 
 
 def _histogram(lines: list[str], name: str, help: str, found: Histogram) -> None:

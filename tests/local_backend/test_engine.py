@@ -3,6 +3,7 @@
 import hashlib
 import json
 from concurrent.futures import wait
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -339,3 +340,17 @@ def test_real_weights_tell_their_published_story() -> None:
     assert len(text.split()) == 119
     whole = "30b2ffb07967932a88bfdf5e23b517a6f4cfcf7231db9e537360d3c12a4e4d10"
     assert hashlib.sha256(text.encode()).hexdigest() == whole, text
+
+
+def test_metrics_tell_what_steps_are_spent_on(model: Decoder) -> None:
+    ticks = count()
+    engine = Engine(model, EngineConfig(), clock=lambda: float(next(ticks)))
+    generate(engine, PROMPTS[:1])
+    assert set(engine.metrics.phases) == {"plan", "launch", "settle"}
+    generate(engine, PROMPTS[1:2], presence_penalty=1.0)
+    assert set(engine.metrics.phases) == {"plan", "launch", "settle", "draw"}, "what waits for the last token"
+    told = engine.metrics.render().decode()
+    for phase, seconds in engine.metrics.phases.items():
+        assert f'backend_step_phase_seconds_total{{phase="{phase}"}} {seconds:g}\n' in told
+    assert f"backend_kv_blocks {engine.pool.count - 1}\n" in told
+    assert "backend_kv_blocks_used 0\n" in told
