@@ -60,8 +60,8 @@ class Preparation:
         return self._prepare(request).prompts
 
     def _prepare(self, request: Request) -> Prepared:
-        self._check_token("logit_bias", (token for token, _ in request.sampling.logit_bias))
-        self._check_token("stop_token_ids", request.sampling.stop_ids)
+        self.check_token("logit_bias", (token for token, _ in request.sampling.logit_bias))
+        self.check_token("stop_token_ids", request.sampling.stop_ids)
         if request.chat:
             text = self._render(request)
             prompts = [self.tokenizer.encode(text, special=False)]
@@ -114,7 +114,8 @@ class Preparation:
             raise _refusal(name, f"'{name}' cannot be kept: {why}; leave it out", "unsupported_parameter")
         return found
 
-    def _check_token(self, name: str, tokens: Iterable[int]) -> None:
+    def check_token(self, name: str, tokens: Iterable[int]) -> None:
+        """Raises Refused."""
         for token in tokens:
             if self.tokenizer.fast.id_to_token(token) is None:
                 raise _refusal(name, f"there is no token {token} in this model's vocabulary")

@@ -11,12 +11,12 @@ import orjson
 from local_backend.asgi import TROUBLE, Left, Receive, Route, Scope, Send, answer, body_of, refusal
 from local_backend.client import EngineClient
 from local_backend.embedding import Embedding
-from local_backend.fields import Refused, ids, payload_of
+from local_backend.fields import Refused, payload_of
 from local_backend.generation import Generation
 from local_backend.pooling import Pooling
 from local_backend.preparation import Preparation
 from local_backend.types import EngineGone, Full
-from local_backend.wire import read, read_embedding
+from local_backend.wire import read, read_embedding, read_tokens
 
 _PLAIN = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 
@@ -124,17 +124,16 @@ class Server:
     async def _tokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
         longest = self._longest()
         body = await body_of(receive)
-        payload = payload_of(body)
-        chat = "messages" in payload
-        if not chat:
-            body = orjson.dumps({"prompt": payload.get("prompt", "")})
-        request = read(body, chat=chat, default_tokens=1)
-        tokens = (await asyncio.to_thread(self._preparation.ids, request))[0]
+        request = read(body, chat="messages" in payload_of(body), default_tokens=16)
+        tokens, *others = await asyncio.to_thread(self._preparation.ids, request)
+        if others:
+            raise Refused("'prompt' must be one text here", param="prompt", code="invalid_value")
         found = {"tokens": tokens, "count": len(tokens), "max_model_len": longest}
         await answer(send, 200, orjson.dumps(found))
 
     async def _detokenize(self, scope: Scope, receive: Receive, send: Send) -> None:
-        tokens = ids(payload_of(await body_of(receive)).get("tokens"), "tokens")
+        tokens = read_tokens(await body_of(receive))
+        self._preparation.check_token("tokens", tokens)
         await answer(send, 200, orjson.dumps({"prompt": self._preparation.tokenizer.decode(tokens)}))
 
     async def _health(self, scope: Scope, receive: Receive, send: Send) -> None:

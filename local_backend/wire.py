@@ -95,6 +95,14 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
     )
 
 
+def read_tokens(body: bytes) -> list[int]:
+    """What is to be a text again. Raises Refused that names the field."""
+    fields = Fields(payload_of(body), frozenset({"model", "tokens"}))
+    if fields.payload.get("tokens") is None:
+        raise _invalid("tokens", "must be a list of token ids")
+    return fields.ids("tokens")
+
+
 def _sampling(fields: Fields, default_tokens: int, temperature: float, chat: bool) -> Sampling:
     seed = fields.whole("seed", -(2**63), 2**63)
     cap = fields.whole("max_completion_tokens", 1, 2**31) if chat else None

@@ -258,6 +258,24 @@ def test_tokenize_and_detokenize_are_inverse(client: httpx.Client) -> None:
     assert client.post("/detokenize", json={"tokens": ids}).json()["prompt"] == "Grüße, Gatehouse!"
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/tokenize", {"promt": "x"}, "promt"),
+        ("/tokenize", {}, "prompt"),
+        ("/tokenize", {"prompt": ["x", "y"]}, "prompt"),
+        ("/detokenize", {}, "tokens"),
+        ("/detokenize", {"tokens": [5, 99999]}, "tokens"),
+        ("/detokenize", {"tokens": [5], "skip_special_tokens": False}, "skip_special_tokens"),
+    ],
+)
+def test_what_would_be_left_out_of_tokens_is_named(
+    client: httpx.Client, path: str, body: dict[str, Any], param: str
+) -> None:
+    answer = client.post(path, json=body)
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, param)
+
+
 def test_an_unknown_route_is_a_404_in_openais_shape(client: httpx.Client) -> None:
     response = client.get("/nothing")
     assert response.status_code == 404
