@@ -20,6 +20,7 @@ from gateway.providers.compatible import (
 from gateway.providers.gemini import Gemini
 from gateway.providers.local import Local
 from gateway.providers.tei import Tei
+from gateway.providers.triton import Triton
 from gateway.providers.vertex.adapter import Vertex
 from gateway.wire.base import Quirks
 from gateway.wire.registry import leads
@@ -124,7 +125,7 @@ PROVIDERS: dict[str, Provider] = {
     "tgi": Compatible(),
     # docs, "Rerank": "Cohere compatible".
     "together": Compatible("https://api.together.ai/v1", needs_key=True, dialects=RANKING_DIALECTS),
-    "triton": Compatible("http://127.0.0.1:9000/v1"),  # its OpenAI-compatible frontend
+    "triton": Triton("http://127.0.0.1:9000/v1"),
     "vertex": Vertex(),
     # Thoughts go back as `reasoning`; by the older name they are lost in silence (vllm-project/vllm#38488).
     "vllm": Compatible(

@@ -26,6 +26,7 @@ from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
 from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
+from gateway.wire.triton import ENGINES, ToTriton
 
 DIALECTS: dict[str, Dialect] = {
     dialect.name: dialect
@@ -84,13 +85,16 @@ _FRAMED: dict[tuple[str, str], Way] = {
 _RERANKS: dict[tuple[str, str], Way] = {
     (front, back): Ranked(back, form) for front in RERANK_DIALECTS for back, form in FORMATS.items()
 }
+_COMPLETIONS: dict[tuple[str, str], Way] = {
+    ("openai.completions", name): ToTriton(name, engine) for name, engine in ENGINES.items()
+}
 _CROSSINGS: dict[tuple[str, str], Way] = {
     (front, back): Crossing(back, FRONTS[front], BACKS[back], _MEDIA.get(back, EVENTS))
     for front in FRONTS
     for back in BACKS
     if front != back
 }
-_WAYS = _CROSSINGS | _EMBEDDINGS | _FRAMED | _RERANKS
+_WAYS = _CROSSINGS | _COMPLETIONS | _EMBEDDINGS | _FRAMED | _RERANKS
 
 
 def leads(front: str, back: str) -> bool:
