@@ -494,6 +494,12 @@ ENGINE = Section(
                 Query("max(backend_kv_cache_usage_ratio)", "KV cache in use"),
             ),
         ),
+        Panel(
+            "Steps",
+            "Seconds per second that steps spend on planning, computing (launch), drawing and reading back (settle).",
+            "none",
+            (Query(rate("backend_step_phase_seconds_total", by="phase"), "{{phase}}"),),
+        ),
     ),
 )
 

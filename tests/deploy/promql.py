@@ -12,6 +12,7 @@ from local_backend.metrics import Metrics
 from tests.shared import ROOT
 
 FOLDER = ROOT / "deploy/prometheus"
+_LABELLED = re.compile(r"(\w+)\{(\w+)=")
 _METRIC = re.compile(r"\b(?:gateway|backend)_[a-z0-9_]+")
 _LABELS = re.compile(r"\bby \(([^)]*)\)|\{([^}]*)\}")
 OF_PROMETHEUS = {"job", "instance"}
@@ -38,10 +39,12 @@ def labels(query: str) -> set[str]:
 def known() -> dict[str, set[str]]:
     """Every series name that gateway and engine can give, with its labels."""
     names = dict(_of_the_gateway())
-    for line in Metrics().render().decode().splitlines():
+    for line in Metrics(phases={"plan": 0.0}).render().decode().splitlines():
         name, _, rest = line.removeprefix("# TYPE ").partition(" ")
         if line.startswith("# TYPE "):
             names |= dict(_series(name, rest == "histogram", set()))
+        elif found := _LABELLED.match(line):
+            names[found[1]] |= {found[2]}
     return names
 
 
