@@ -85,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
     )
     parser.add_argument(
+        "--tensor-parallel",
+        type=_ranks,
+        default=1,
+        metavar="N",
+        help="processes that compute the model together, each with its share of heads and columns",
+    )
+    parser.add_argument(
         "--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="for calls in flight, at the end"
     )
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input is closed")
@@ -105,6 +112,12 @@ def _size(text: str) -> int | float:
 def _drafts(text: str) -> int:
     if not text.isdecimal() or int(text) > 64:
         raise argparse.ArgumentTypeError("write a number from 0 (off) to 64, such as 8")
+    return int(text)
+
+
+def _ranks(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError("write a number from 1 (this process alone) to 64, such as 2")
     return int(text)
 
 
@@ -145,7 +158,8 @@ def _setup(args: argparse.Namespace, folder: Path) -> Setup:
     config = EngineConfig(
         max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, speculate=args.speculate
     )
-    return Setup(str(folder), args.dtype, args.quantize, args.threads, args.kv_memory, config)
+    ranks = args.tensor_parallel
+    return Setup(str(folder), args.dtype, args.quantize, args.threads, ranks, args.kv_memory, config)
 
 
 def _log(line: str) -> None:

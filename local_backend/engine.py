@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import replace
 from itertools import count, groupby
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -32,13 +33,16 @@ from local_backend.types import (
     check_tokens,
 )  # fmt: skip
 
+if TYPE_CHECKING:
+    from local_backend.team import Team
+
 _PATIENCE = 0.02  # seconds that an idle step waits for a grammar, before it looks for other work
 
 
 class Engine:
     """Owned by one thread: whoever calls `step` also calls `add` and `abort`."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what an engine is made of
         self,
         model: Decoder,
         config: EngineConfig,
@@ -46,6 +50,7 @@ class Engine:
         clock: Callable[[], float] = time.perf_counter,
         compile: Compile | None = None,
         embedder: Embedder | None = None,
+        team: "Team | None" = None,
     ) -> None:
         shape = model.config
         blocks, self.max_len = _sizes(model, config)
@@ -54,7 +59,7 @@ class Engine:
         self.metrics = metrics or Metrics()
         self._config, self._clock, self._eos = config, clock, frozenset(shape.eos)
         self._vocabulary = shape.vocab_size
-        self._runner = Runner(model, config, blocks)
+        self._runner = Runner(model, config, blocks, team)
         self._flight: Flight | None = None
         self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
         self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None

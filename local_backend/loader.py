@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.layers import Dense, Int8, Int8Embedding, Norm
-from local_backend.model import Decoder
+from local_backend.model import Decoder, Join
+from local_backend.share import ALONE, Share
 from local_backend.weights import Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -23,41 +24,65 @@ class Source(Protocol):
 
     def __contains__(self, name: str) -> bool: ...
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
-        """Raises UnusableModel for one that is not there or is shaped otherwise."""
+    def read(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...] | None = None) -> Tensor:
+        """All of it, or what `cut` says of its dimensions. Raises UnusableModel for one that is not there or is shaped
+        otherwise."""
+
+
+class Part(NamedTuple):
+    """A module of theirs, how many rows it has, and which of them are this rank's (None: all)."""
+
+    name: str
+    rows: int
+    mine: slice | None = None
 
 
 class Place(NamedTuple):
     """A module of ours and the modules of theirs that it is made of, one below the other: `whole` where a file
-    has them fused already, `parts` with their numbers of rows where not."""
+    has them fused already, `parts` where not. `inputs`: how many columns they have, and which are this rank's. What
+    all ranks' answers add up to has its bias added once, where it is `biased`."""
 
     ours: str
-    parts: tuple[tuple[str, int], ...]
+    parts: tuple[Part, ...]
     whole: str = ""
+    inputs: tuple[int, slice] | None = None
+    biased: bool = True
 
 
-def load(folder: Path, dtype: str = "auto", quantize: str = "none") -> Decoder:
-    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none or int8. Raises UnusableModel."""
+def load(
+    folder: Path, dtype: str = "auto", quantize: str = "none", share: Share = ALONE, join: Join | None = None
+) -> Decoder:
+    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none or int8. Of a model that is dealt out this
+    rank's `share`, whose answers `join` adds up. Raises UnusableModel."""
     config = ModelConfig.load(folder)
     with Weights(folder) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
-        model = build(config, weights, kind, int8=quantize == "int8")
+        model = build(config, weights, kind, int8=quantize == "int8", share=share, join=join)
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same
         weights.check_all_read(*_DERIVED, *spare)
     return model
 
 
-def build(config: ModelConfig, source: Source, dtype: torch.dtype, *, int8: bool = False) -> Decoder:
+def build(
+    config: ModelConfig,
+    source: Source,
+    dtype: torch.dtype,
+    *,
+    int8: bool = False,
+    share: Share = ALONE,
+    join: Join | None = None,
+) -> Decoder:
     """A decoder of the source's tensors, on the device on which they are. Raises UnusableModel."""
     with torch.device("meta"):
-        model = Decoder(config)
+        model = Decoder(share.of(config), join)
     with torch.no_grad():
-        for place in places(config):
+        for place in places(config, share):
             _fill(model, place, source, dtype, int8)
     return model.to(model.embed.weight.device).eval().requires_grad_(False)
 
 
-def places(config: ModelConfig) -> Iterator[Place]:
+def places(config: ModelConfig, share: Share = ALONE) -> Iterator[Place]:
+    """Of the whole model's `config`, as this rank has them."""
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     hidden, inner = config.hidden_size, config.intermediate_size
     norms = {
@@ -70,28 +95,35 @@ def places(config: ModelConfig) -> Iterator[Place]:
             "mlp_after": "post_feedforward_layernorm",
         },
     }[config.family.norms]
-    yield Place("embed", (("model.embed_tokens", config.vocab_size),))
+    yield Place("embed", (Part("model.embed_tokens", config.vocab_size),))
+    first = share.rank == 0
+
+    def dealt(name: str, rows: int, unit: int = 1) -> Part:
+        return Part(name, rows, None if share == ALONE else share.cut(rows, unit))
+
+    def joined(ours: str, name: str, columns: int, unit: int = 1) -> Place:
+        inputs = None if share == ALONE else (columns, share.cut(columns, unit))
+        return Place(ours, (Part(name, hidden),), inputs=inputs, biased=first)
+
     for number in range(config.layers):
         ours, theirs = f"layers.{number}.", f"model.layers.{number}."
         attention, mlp = theirs + "self_attn.", theirs + "mlp."
-        qkv = ((f"{attention}q_proj", queries), (f"{attention}k_proj", keys), (f"{attention}v_proj", keys))
+        sizes = (("q_proj", queries), ("k_proj", keys), ("v_proj", keys))
+        qkv = tuple(dealt(attention + name, rows, config.head_dim) for name, rows in sizes)
         yield Place(f"{ours}attention.qkv", qkv, f"{attention}qkv_proj")
-        yield Place(f"{ours}attention.out", ((f"{attention}o_proj", hidden),))
-        gate_up = ((f"{mlp}gate_proj", inner), (f"{mlp}up_proj", inner))
+        yield joined(f"{ours}attention.out", f"{attention}o_proj", queries, config.head_dim)
+        gate_up = (dealt(f"{mlp}gate_proj", inner), dealt(f"{mlp}up_proj", inner))
         yield Place(f"{ours}mlp.gate_up", gate_up, f"{mlp}gate_up_proj")
-        yield Place(f"{ours}mlp.down", ((f"{mlp}down_proj", hidden),))
+        yield joined(f"{ours}mlp.down", f"{mlp}down_proj", inner)
         for mine, name in norms.items():
-            yield Place(ours + mine, ((theirs + name, hidden),))
+            yield Place(ours + mine, (Part(theirs + name, hidden),))
         if config.family.qk_norm:
             whole = config.family.qk_norm == "all"
-            yield Place(
-                f"{ours}attention.q_norm", ((f"{attention}q_norm", queries if whole else config.head_dim),)
-            )
-            yield Place(
-                f"{ours}attention.k_norm", ((f"{attention}k_norm", keys if whole else config.head_dim),)
-            )
-    yield Place("norm", (("model.norm", hidden),))
-    yield Place("head", (("model.embed_tokens" if config.tied else "lm_head", config.vocab_size),))
+            for name, rows in (("q_norm", queries), ("k_norm", keys)):
+                part = Part(attention + name, rows if whole else config.head_dim)
+                yield Place(f"{ours}attention.{name}", (part,))
+    yield Place("norm", (Part("model.norm", hidden),))
+    yield Place("head", (Part("model.embed_tokens" if config.tied else "lm_head", config.vocab_size),))
 
 
 def export(model: Decoder) -> dict[str, Tensor]:
@@ -102,9 +134,9 @@ def export(model: Decoder) -> dict[str, Tensor]:
         for kind, value in module.named_parameters(recurse=False):
             added = isinstance(module, Norm) and model.config.family.norm_plus_one
             parts = torch.split(
-                value.detach() - added if added else value.detach(), [rows for _, rows in place.parts]
+                value.detach() - added if added else value.detach(), [part.rows for part in place.parts]
             )
-            names = [f"{name}.{kind}" for name, _ in place.parts]
+            names = [f"{part.name}.{kind}" for part in place.parts]
             found.update({name: part.clone() for name, part in zip(names, parts, strict=True)})
     return found
 
@@ -116,6 +148,8 @@ def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int
         for kind, parameter in module.named_parameters(recurse=False)
     }
     weight, bias = read["weight"], read.get("bias")
+    if bias is not None and not place.biased:
+        bias = torch.zeros_like(bias)
     if isinstance(module, Norm):
         weight = weight.float() + model.config.family.norm_plus_one
         module.weight = nn.Parameter(weight, requires_grad=False)
@@ -133,10 +167,24 @@ def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int
 
 def _read(weights: Source, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:
     """One tensor for a module of ours, out of one of theirs or of several."""
-    if place.whole and f"{place.whole}.{kind}" in weights:
-        return weights.read(f"{place.whole}.{kind}", shape)
-    parts = [weights.read(f"{name}.{kind}", (rows, *shape[1:])) for name, rows in place.parts]
-    return torch.cat(parts) if len(parts) > 1 else parts[0]
+    is_weight = kind == "weight"
+    tail = (place.inputs[0],) if place.inputs and is_weight else shape[1:]
+    columns = (place.inputs[1],) if place.inputs and is_weight else ()
+    whole, above = f"{place.whole}.{kind}", 0
+    fused = bool(place.whole) and whole in weights
+    total = sum(part.rows for part in place.parts)
+    read = []
+    for name, rows, mine in place.parts:
+        mine = mine or slice(0, rows)
+        if fused:
+            read.append(
+                weights.read(whole, (total, *tail), (slice(above + mine.start, above + mine.stop), *columns))
+            )
+        else:
+            cut = (mine, *columns) if columns or mine != slice(0, rows) else None
+            read.append(weights.read(f"{name}.{kind}", (rows, *tail), cut))
+        above += rows
+    return torch.cat(read) if len(read) > 1 else read[0]
 
 
 def _kind(asked: str, config: ModelConfig, stored: torch.dtype) -> torch.dtype:

@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
+import torch
+
 from local_backend import machine, sizing
-from local_backend.config import ModelConfig
+from local_backend.config import ModelConfig, UnusableModel
 from local_backend.embedder import Embedder
 from local_backend.encoder import load_encoder
 from local_backend.encoder_config import is_encoder
@@ -14,6 +16,8 @@ from local_backend.loader import DTYPES, load
 from local_backend.options import Setup
 from local_backend.pooling import pooling_of
 from local_backend.runner import cache_dtype
+from local_backend.share import Share
+from local_backend.team import Team
 from local_backend.trial import compiler_of
 
 
@@ -22,15 +26,23 @@ def engine_of(setup: Setup) -> Engine | EncoderEngine:
     folder = Path(setup.folder)
     pooling = pooling_of(folder)
     if is_encoder(folder):
+        if setup.ranks > 1:
+            raise UnusableModel(f"{folder}: an encoder is served by one rank; leave --tensor-parallel out")
         kind = DTYPES.get(setup.dtype, DTYPES["float32"])  # encoders are small: auto is fp32
         encoder = load_encoder(folder, kind, int8=setup.quantize == "int8")
         assert pooling is not None, "load_encoder refuses such a folder"
         return EncoderEngine(Embedder(encoder, pooling), setup.config)
     shape = ModelConfig.load(folder)
     sizing.check_weights(shape, setup, sizing.stored_bytes(folder), machine.available_memory())
-    model = load(folder, setup.dtype, setup.quantize)
-    token = shape.kv_bytes(cache_dtype(model).itemsize)
+    share = Share(0, setup.ranks)
+    share.of(shape)  # what cannot be dealt out is told before others are started
+    team = Team(setup, torch.device("cpu")) if setup.ranks > 1 else None
+    model = load(folder, setup.dtype, setup.quantize, share, team.join if team else None)
+    if team:
+        team.meet()  # the weights of all are loaded: what is left is left for their caches
+    token = setup.ranks * model.config.kv_bytes(cache_dtype(model).itemsize)
     memory = sizing.kv_memory(shape, setup, token, machine.available_memory())
-    config = replace(setup.config, kv_memory=memory)
-    embedder = Embedder(model, pooling) if pooling else None
-    return Engine(model, config, compile=compiler_of(folder), embedder=embedder)
+    config = replace(setup.config, kv_memory=memory // setup.ranks)
+    # A prompt to be embedded goes by no plan that followers hear of.
+    embedder = Embedder(model, pooling) if pooling and not team else None
+    return Engine(model, config, compile=compiler_of(folder), embedder=embedder, team=team)

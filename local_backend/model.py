@@ -13,12 +13,14 @@ from local_backend.layers import Dense, Heads, Norm, Rotary, add_norm, gated
 # (layer, its queries, keys and values) -> [tokens, heads, head_dim]
 Attend = Callable[[int, Heads], Tensor]
 Turn = tuple[Tensor, Tensor]
+# Adds up, in place, what all ranks of a model that is dealt out have of one answer.
+Join = Callable[[Tensor], Tensor]
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig, number: int) -> None:
+    def __init__(self, config: ModelConfig, number: int, join: Join | None) -> None:
         super().__init__()
-        self._config, self._number = config, number
+        self._config, self._number, self._join = config, number, join
         queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
         self.qkv = Dense(config.hidden_size, queries + 2 * keys, bias=config.qkv_bias)
         self.out = Dense(queries, config.hidden_size, bias=config.out_bias)
@@ -34,25 +36,26 @@ class Attention(nn.Module):
         norms = (self.q_norm, self.k_norm) if config.family.qk_norm else None
         heads = Heads(rows, config.heads, config.kv_heads, norms, config.family.qk_norm == "all", turn)
         found: Tensor = self.out(attend(self._number, heads).reshape(x.shape[0], -1))
-        return found
+        return found if self._join is None else self._join(found)
 
 
 class Mlp(nn.Module):
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, join: Join | None) -> None:
         super().__init__()
+        self._join = join
         self.gate_up = Dense(config.hidden_size, 2 * config.intermediate_size, bias=config.mlp_bias)
         self.down = Dense(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
         self._gelu = config.activation == "gelu_tanh"
 
     def forward(self, x: Tensor) -> Tensor:
         found: Tensor = self.down(gated(self.gate_up(x), self._gelu))
-        return found
+        return found if self._join is None else self._join(found)
 
 
 class Layer(nn.Module):
     """Norms stand before a block, after it, or on both sides; the ones that a family lacks do nothing."""
 
-    def __init__(self, config: ModelConfig, number: int) -> None:
+    def __init__(self, config: ModelConfig, number: int, join: Join | None) -> None:
         super().__init__()
         before = config.family.norms != "after"
         after = config.family.norms != "before"
@@ -62,7 +65,7 @@ class Layer(nn.Module):
 
         self.input_norm, self.mlp_norm = norm(before), norm(before)
         self.attention_after, self.mlp_after = norm(after), norm(after)
-        self.attention, self.mlp = Attention(config, number), Mlp(config)
+        self.attention, self.mlp = Attention(config, number, join), Mlp(config, join)
         self._scale = config.residual_scale
 
     def forward(
@@ -79,13 +82,13 @@ class Layer(nn.Module):
 class Decoder(nn.Module):
     """Token ids and positions [tokens] -> hidden states fp32 [tokens, hidden_size]; `logits` for the rows that
     need them. Weights may be of fewer bits; what flows between the layers is fp32, and what kernels hand on within a
-    layer has the weights' type."""
+    layer has the weights' type. Of a model that is dealt out `config` is one rank's share."""
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: ModelConfig, join: Join | None = None) -> None:
         super().__init__()
         self.config = config
         self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Layer(config, number) for number in range(config.layers))
+        self.layers = nn.ModuleList(Layer(config, number, join) for number in range(config.layers))
         self.norm = Norm(config.hidden_size, config.rms_eps)
         self.head = Dense(config.hidden_size, config.vocab_size, bias=False)
         if config.tied:

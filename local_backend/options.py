@@ -21,12 +21,14 @@ class EngineConfig:
 
 @dataclass(slots=True, frozen=True)
 class Setup:
-    """What an engine is made of: the first word to its process. `threads` 0: as many as suit the model.
+    """What an engine is made of: the first word to its process. `threads` 0: as many as suit the model. `ranks`:
+    processes that compute it together, each with its share.
     `kv_memory`: bytes, or a share of the memory that is left beside the weights; it sets that of `config`."""
 
     folder: str
     dtype: str = "auto"
     quantize: str = "none"
     threads: int = 0
+    ranks: int = 1
     kv_memory: int | float = KV_SHARE
     config: EngineConfig = field(default_factory=EngineConfig)

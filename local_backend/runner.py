@@ -3,6 +3,7 @@ in which they were launched, in a thread of their own where the loop is to go on
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.sampler import Drawn, Masks, Sampler
 from local_backend.types import Logprob, Plan
+
+if TYPE_CHECKING:
+    from local_backend.team import Team
 
 _CACHED = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}
 
@@ -24,6 +28,9 @@ class Flight:
         self.logits: Tensor | None = None
         self.drawn: Drawn | None = None
         self.done: Future[None] | None = None
+        self.told: list[
+            tuple[list[int], int, int]
+        ] = []  # to followers: of each piece its table, start and size
         if batch.unknown:
             assert before is not None
             places = {draw.sequence.id: index for index, draw in enumerate(before.plan.draws)}
@@ -49,19 +56,23 @@ class Flight:
 
 
 class Runner:
-    def __init__(self, model: Decoder, config: EngineConfig, blocks: int) -> None:
+    def __init__(self, model: Decoder, config: EngineConfig, blocks: int, team: "Team | None" = None) -> None:
         shape = model.config
-        self._model = model
+        self._model, self._team = model, team
         device = model.embed.weight.device
         self._cache = Cache(shape, blocks, config.block_size, cache_dtype(model), device)
         self._sampler = Sampler(shape.vocab_size, shape.eos, device)
         self._thread = ThreadPoolExecutor(1, "steps") if config.overlap else None
         self._last: Flight | None = None
+        if team is not None:
+            team.tell("cache", blocks, config.block_size)
 
     def launch(self, plan: Plan, draw: bool) -> Flight:
         """Compute a plan, and draw, unless that is to wait for `draw`. Sequences are read now, not later."""
         flight = Flight(plan, Batch(plan.pieces, self._cache), self._last)
         self._last = flight
+        if self._team is not None:  # as tables are now: they change while the step is computed
+            flight.told = [(list(one.table), start, size) for one, start, size in plan.pieces]
 
         def work() -> None:
             self._compute(flight)
@@ -77,6 +88,8 @@ class Runner:
     def close(self) -> None:
         if self._thread is not None:
             self._thread.shutdown()
+        if self._team is not None:
+            self._team.close()
 
     def _do(self, flight: Flight, work: Callable[[], None]) -> None:
         if self._thread is None:
@@ -97,6 +110,9 @@ class Runner:
         if plan.copies:
             self._cache.copy(plan.copies)
         flight.fill_in()
+        if self._team is not None:
+            self._team.tell("step", plan.copies, flight.told)
+            self._team.same(batch.ids)
         hidden = self._model(batch.ids, batch.positions, batch.attend)
         if plan.draws:
             rows = [batch.ends[draw.piece] - plan.behind(draw) for draw in plan.draws]

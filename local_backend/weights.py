@@ -34,15 +34,19 @@ class Weights:
     def __contains__(self, name: str) -> bool:
         return name in self._shard_of
 
-    def read(self, name: str, shape: tuple[int, ...] | None = None) -> Tensor:
+    def read(
+        self, name: str, shape: tuple[int, ...] | None = None, cut: tuple[slice, ...] | None = None
+    ) -> Tensor:
+        """All of a tensor, or what `cut` says of its dimensions, which alone is read then."""
         if name not in self._shard_of:
             raise UnusableModel(f"{self.folder}: the weights lack {name}")
         self._read.add(name)
-        found: Tensor = self._shard_of[name].get_tensor(name)
-        if shape is not None and tuple(found.shape) != shape:
+        shard = self._shard_of[name]
+        if shape is not None and (stored := tuple(shard.get_slice(name).get_shape())) != shape:
             raise UnusableModel(
-                f"{self.folder}: {name} has the shape {tuple(found.shape)} where config.json asks for {shape}"
+                f"{self.folder}: {name} has the shape {stored} where config.json asks for {shape}"
             )
+        found: Tensor = shard.get_tensor(name) if cut is None else shard.get_slice(name)[cut]
         return found
 
     def check_all_read(self, *beside: str) -> None:

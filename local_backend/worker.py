@@ -151,7 +151,7 @@ def build(setup: Setup) -> "Engine | EncoderEngine":
         raise UnusableModel(f"{error.name} is not installed; pip install 'gatehouse[local]'") from None
     # Small models lose more by handing work around than they win by sharing it.
     small = stored_bytes(Path(setup.folder)) < SMALL_FILE
-    torch.set_num_threads(setup.threads or (1 if small else machine.cores()))
+    torch.set_num_threads(setup.threads or (1 if small else max(1, machine.cores() // setup.ranks)))
     return engine_of(setup)
 
 

@@ -26,6 +26,7 @@ class Engine:
     max_seqs: int | None = None
     max_waiting: int | None = None
     speculate: int | None = None
+    tensor_parallel: int | None = None
     threads: int | None = None
     kv_memory: str | float | None = None  # a size, or a share of the memory that the weights leave
 
@@ -39,8 +40,8 @@ class Engine:
         return tuple(found)
 
 
-_LEAST = {"max_len": 1, "max_seqs": 1, "max_waiting": 0, "speculate": 0, "threads": 0}
-_MOST = {"speculate": 64}
+_LEAST = {"max_len": 1, "max_seqs": 1, "max_waiting": 0, "speculate": 0, "tensor_parallel": 1, "threads": 0}
+_MOST = {"speculate": 64, "tensor_parallel": 64}
 FLAGS = ("download", "dtype", "quantize", "tool_format", *_LEAST, "kv_memory")
 
 

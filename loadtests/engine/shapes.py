@@ -61,12 +61,12 @@ class Random:
     def __contains__(self, name: str) -> bool:
         return False  # nothing is stored fused
 
-    def read(self, name: str, shape: tuple[int, ...]) -> Tensor:
+    def read(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...] | None = None) -> Tensor:
         if len(shape) == 1:
-            return torch.ones(shape, device=self._device, dtype=self._dtype)
+            return torch.ones(shape, device=self._device, dtype=self._dtype)[cut or ...]
         dice = torch.Generator(self._device).manual_seed(zlib.crc32(name.encode()))
         empty = torch.empty(shape, device=self._device, dtype=self._dtype)
-        return empty.normal_(0, 0.02, generator=dice)
+        return empty.normal_(0, 0.02, generator=dice)[cut or ...]
 
 
 def ours(shape: str, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> Decoder:
