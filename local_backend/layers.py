@@ -11,6 +11,8 @@ from torch.nn import functional
 from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
+SLICE = 4096  # rows of a matrix that are quantised at once
+
 
 class Norm(nn.Module):
     """Root-mean-square norm over the last dimension (Zhang and Sennrich, 2019), in fp32."""
@@ -76,7 +78,7 @@ class Int8(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """`weight` [outputs, inputs] in any float type."""
         super().__init__()
-        whole, scale = quantise(weight)
+        whole, scale = _by_slices(weight)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
         self._laid_out = whole.device.type == "cpu" and torch._C._has_mkldnn
         if self._laid_out:
@@ -108,7 +110,7 @@ class Int8Embedding(nn.Module):
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
-        whole, scale = quantise(weight)
+        whole, scale = _by_slices(weight)
         self.register_buffer("weight", whole, persistent=False)
         self.register_buffer("scale", scale, persistent=False)
 
@@ -188,6 +190,15 @@ def rotate(x: Tensor, turn: tuple[Tensor, Tensor]) -> Tensor:
     if size < x.shape[-1]:
         return torch.cat([rotate(x[..., :size], turn), x[..., size:]], dim=-1)
     return (x * cos + x.roll(size // 2, -1) * sin).to(x.dtype)
+
+
+def _by_slices(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of a matrix that may be large: on a small machine its copies in fp32 would not fit beside it."""
+    whole = torch.empty(weight.shape, dtype=torch.int8, device=weight.device)
+    scale = torch.empty(len(weight), 1, device=weight.device)
+    for at in range(0, len(weight), SLICE):
+        whole[at : at + SLICE], scale[at : at + SLICE] = quantise(weight[at : at + SLICE])
+    return whole, scale
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

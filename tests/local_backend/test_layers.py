@@ -4,6 +4,7 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
+from local_backend import layers  # noqa: E402
 from local_backend.layers import Int8, Int8Embedding, quantise  # noqa: E402
 
 
@@ -18,6 +19,13 @@ def test_int8_is_the_product_of_whole_numbers_written_out() -> None:
     torch.testing.assert_close(layer(x), expected, rtol=1e-4, atol=1e-3)
     exact = x @ weight.T + bias
     assert ((layer(x) - exact).norm(dim=1) / exact.norm(dim=1)).max() < 0.03
+
+
+def test_a_large_matrix_is_quantised_slice_by_slice_to_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    weight, ids = torch.randn(50, 64, dtype=torch.bfloat16), torch.arange(50)
+    at_once = Int8Embedding(weight)(ids)
+    monkeypatch.setattr(layers, "SLICE", 16)
+    assert torch.equal(Int8Embedding(weight)(ids), at_once)
 
 
 def test_an_int8_row_depends_on_no_other() -> None:
