@@ -1,5 +1,5 @@
-"""A small box: how a 0.6B-shaped int8 model with random weights starts and answers, and what memory its processes take
-for themselves: `python -m loadtests.edge` (pages of the file of weights, which the kernel may drop, are not counted)."""
+"""A small box: how a 0.6B-shaped int8 model with random weights starts and answers, and what memory its processes have
+for themselves: `python -m loadtests.edge` (pages of the file of weights, which the kernel may drop, do not count)."""
 
 import shutil
 import subprocess
