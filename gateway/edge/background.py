@@ -16,7 +16,7 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import BadRequest, GatewayError, NotFound, Overloaded
 from gateway.edge.reception import Reception, Visit
-from gateway.edge.run import Run, failure
+from gateway.edge.run import Run, ending
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.state.runs import Runs
@@ -223,7 +223,7 @@ class Background:
                 break
             await asyncio.sleep(LOOK)
         if response.get("error") == failed({}, _LOST)["error"]:
-            yield failure(response, since)
+            yield ending(response, since)
 
     async def _again(self, kept: Kept) -> Kept:
         found = await self.answers.find(kept.id, kept.team)

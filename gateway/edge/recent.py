@@ -14,11 +14,18 @@ class Turn(NamedTuple):
     items: bytes
 
 
-class Recent:
-    """By the id of the response. Of more than `most` bytes the oldest are forgotten."""
+class Room:
+    """How many bytes all connections of a process may remember, and do."""
 
     def __init__(self, most: int) -> None:
-        self._most, self._size = most, 0
+        self.most, self.used = most, 0
+
+
+class Recent:
+    """By the id of the response. Of more than `most` bytes, or than there is room for, the oldest are forgotten."""
+
+    def __init__(self, most: int, room: Room) -> None:
+        self._most, self._size, self._room = most, 0, room
         self._turns: dict[str, Turn] = {}
 
     def keep(self, response: dict[str, Any], asked: list[Any], previous: str | None) -> None:
@@ -26,8 +33,8 @@ class Recent:
         if not response["id"].startswith(OURS):
             told = [bare for item in told if (bare := _bare(item))]
         turn = self._turns[response["id"]] = Turn(previous, orjson.dumps([*asked, *told]))
-        self._size += len(turn.items)
-        while self._size > self._most:
+        self._take(len(turn.items))
+        while self._turns and (self._size > self._most or self._room.used > self._room.most):
             self.forget(next(iter(self._turns)))
 
     def before(self, id: Any) -> tuple[list[Any], Any]:
@@ -41,7 +48,15 @@ class Recent:
 
     def forget(self, id: str) -> None:
         if turn := self._turns.pop(id, None):
-            self._size -= len(turn.items)
+            self._take(-len(turn.items))
+
+    def clear(self) -> None:
+        self._turns.clear()
+        self._take(-self._size)
+
+    def _take(self, size: int) -> None:
+        self._size += size
+        self._room.used += size
 
 
 def _bare(item: dict[str, Any]) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Run:
         self.response = {**self.response, "status": "in_progress"}
         self.turned.set()
         if isinstance(reply.body, bytes):
-            self.response = loaded(reply.body)
+            self._end_as(loaded(reply.body))
             return
         async for block in reply.body:
             self.response = last_response(block) or self.response
@@ -106,7 +106,7 @@ class Run:
     def _end_as(self, response: Json) -> None:
         self.response = response
         if self.streams:
-            self.events.append(failure(response, len(self.events)))
+            self.events.append(ending(response, len(self.events)))
             self._tell()
 
     def _tell(self) -> None:
@@ -114,7 +114,9 @@ class Run:
         news.set()
 
 
-def failure(response: Json, number: int) -> bytes:
-    """The event that ends a stream whose end nobody else told."""
-    told = {"type": "response.failed", "sequence_number": number, "response": response}
-    return b"event: response.failed\ndata: %b\n\n" % orjson.dumps(told)
+def ending(response: Json, number: int) -> bytes:
+    """The last event of a response that was told in no stream, or not to its end."""
+    status = response["status"]
+    name = f"response.{'failed' if status == 'cancelled' else status}"
+    told = {"type": name, "sequence_number": number, "response": response}
+    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(told))

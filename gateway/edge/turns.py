@@ -4,7 +4,7 @@ with its own key check, limits, record and usage. Connection and handshake count
 
 import asyncio
 import re
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -14,10 +14,13 @@ from gateway.core.failure import BadRequest, GatewayError, Overloaded
 from gateway.edge.asgi import App, Message, Scope
 from gateway.edge.body import ClientLeft
 from gateway.edge.frames import Frames, refusal
-from gateway.edge.recent import Recent
+from gateway.edge.recent import Recent, Room
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.websocket import GOING_AWAY, POLICY, Socket, is_asked, welcome
 
+# Of the calls that may be in flight, open connections may be so many, and those of one team so many of them.
+SHARE, SHARE_OF_TEAM = 1 / 2, 1 / 4
+REMEMBERED = 16  # conversations of the largest size that all connections together may remember
 MOST_LANES = 16  # that are at work at once
 MOST_WAITING = 16  # turns that wait for those before them
 _LANE = re.compile(r"[A-Za-z0-9_.-]{1,256}", re.ASCII)
@@ -38,6 +41,8 @@ class WebSockets:
 
     def __init__(self, reception: Reception, app: App, otherwise: Handle) -> None:
         self._reception, self._app, self._otherwise = reception, app, otherwise
+        self._open: Counter[str] = Counter()
+        self._room = Room(REMEMBERED * reception.bounds.body)
 
     async def __call__(self, visit: Visit) -> None:
         if not is_asked(visit.head):
@@ -46,24 +51,38 @@ class WebSockets:
         upgrade = visit.scope.get("gateway.upgrade")
         if upgrade is None:
             raise BadRequest("a WebSocket begins with a plain HTTP/1.1 request", code="invalid_request")
-        most = self._reception.bounds.body
-        socket: Socket | None = upgrade(head, lambda state: Socket(state, most))
+        team, bounds = visit.caller.team, self._reception.bounds
+        if (
+            self._open.total() >= bounds.in_flight * SHARE
+            or self._open[team] >= bounds.in_flight * SHARE_OF_TEAM
+        ):
+            raise Overloaded("as many WebSockets are open as may be; close one, or use HTTP")
+        socket: Socket | None = upgrade(head, lambda state: Socket(state, bounds.body))
         if socket is None:
             raise ClientLeft
-        talk = socket.talk = Talk(visit, self._app, socket, most)
+        recent = Recent(bounds.body, self._room)
+        talk = socket.talk = Talk({**visit.scope, "gateway.recent": recent}, self._app, socket, bounds.body)
+        self._open[team] += 1
         try:
             await asyncio.shield(socket.gone)
         except asyncio.CancelledError:  # the process ends; turns are told so by themselves
             talk.end()
+        finally:
+            self._open[team] -= 1
+            recent.clear()
 
 
 class Talk:
     """What goes on over one WebSocket. Turns of one lane follow one another, lanes go side by side."""
 
-    def __init__(self, visit: Visit, app: App, socket: Socket, most: int) -> None:
+    def __init__(self, scope: Scope, app: App, socket: Socket, most: int) -> None:
         self._app, self._socket, self._most = app, socket, most
-        self._scope = {**visit.scope, "method": "POST", "gateway.head": _head(visit.head)}
-        self._scope |= {"gateway.recent": Recent(most), "gateway.abort": None}
+        self._scope = {
+            **scope,
+            "method": "POST",
+            "gateway.head": _head(scope["gateway.head"]),
+            "gateway.abort": None,
+        }
         self._loop = asyncio.get_running_loop()
         self._lanes: dict[str, deque[Turn]] = {}  # those at work, with what waits
         self._scopes: dict[str, Scope] = {}  # of the turns that are under way

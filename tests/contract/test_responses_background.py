@@ -254,3 +254,12 @@ async def test_the_sdk_follows_with_its_own_words(tmp_path: Path) -> None:
             event async for event in await client.responses.retrieve(ident, stream=True, starting_after=2)
         ]
         assert [one.type for one in after] == [one.type for one in seen[3:]]
+
+
+async def test_an_answer_that_was_no_stream_is_told_in_one_event(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        provider.script[:] = [answer(completion({"content": "whole"}))]
+        told = test_messages.events((await client.post("/v1/responses", json={**ASKS, "stream": True})).text)
+        assert [one["type"] for one in told] == ["response.completed"]
+        again = await client.get(f"/v1/responses/{told[0]['response']['id']}?stream=true")
+        assert test_messages.events(again.text) == told

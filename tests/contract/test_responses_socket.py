@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from gateway.edge.recent import Recent, Room
 from tests.contract.test_responses_across import before
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import DONE, FINISH, USAGE, Asked, Provider, answer, hang, stream, word
@@ -382,3 +383,36 @@ async def test_the_key_is_asked_for_at_the_handshake(tmp_path: Path) -> None:
         assert refused.value.response.status_code == 401
         async with running.client() as client:
             assert (await client.get("/v1/responses")).status_code != 200
+
+
+async def test_connections_leave_room_for_calls_and_for_other_teams(tmp_path: Path) -> None:
+    async with before(tmp_path, max_in_flight=8) as (running, _), AsyncExitStack() as stack:
+        ours = [await stack.enter_async_context(socket(running)) for _ in range(2)]
+        with pytest.raises(InvalidStatus) as refused:
+            await stack.enter_async_context(socket(running))
+        assert refused.value.response.status_code == 503
+        await stack.enter_async_context(socket(running, authorization="Bearer sk-poor"))
+        await ours[0].close()
+        while running.house.reception.in_flight > 2:
+            await asyncio.sleep(0.002)
+        await stack.enter_async_context(socket(running))
+
+
+async def test_of_more_than_there_is_room_for_the_oldest_is_forgotten(tmp_path: Path) -> None:
+    async with before(tmp_path, max_body=2000) as (running, provider), socket(running) as one:
+        provider.script[:] = [HELLO]
+        first, second = [(await turn(one, input=word * 900))[-1]["response"]["id"] for word in "ab"]
+        (forgotten,) = await turn(one, input="more", previous_response_id=first)
+        assert forgotten["error"]["code"] == "previous_response_not_found"
+        assert said((await turn(one, input="more", previous_response_id=second))[-1]["response"]) == "hello"
+
+
+def test_what_connections_remember_together_is_bounded_and_given_back() -> None:
+    room = Room(1000)
+    first, second = Recent(1000, room), Recent(1000, room)
+    response = {"id": "resp_1", "output": [{"type": "message", "text": "x" * 600}]}
+    first.keep(response, [], None)
+    second.keep(response, [], None)
+    assert (first.before("resp_1")[1], second.before("resp_1")[1]) == (None, "resp_1")
+    first.clear()
+    assert room.used == 0
