@@ -17,7 +17,7 @@ from gateway.edge.asgi import App
 from gateway.edge.sanity import Sanity
 from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
-from gateway.telemetry.prometheus import render
+from gateway.telemetry.prometheus import of_engines, render
 from gateway.upstream.child import Child
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
@@ -117,10 +117,9 @@ class Office:
         house: Any = self._house
         metrics: list[Metric] = house.meters.all()
         text = render(metrics, merge(metrics, await self._staff.counts()))
-        for engine, (child, _) in self._children.items():
-            if child.state == "ready":
-                text += await _engine_metrics(house.upstream, engine)
-        return text
+        engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]
+        told = {engine.provider: await _engine_metrics(house.upstream, engine) for engine in engines}
+        return text + of_engines(told)
 
 
 async def _engine_metrics(upstream: Upstream, engine: Engine) -> bytes:

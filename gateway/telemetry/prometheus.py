@@ -23,6 +23,29 @@ def render(metrics: Iterable[Metric], tables: Mapping[str, Mapping[Labels, Any]]
     return ("\n".join(lines) + "\n").encode()
 
 
+def of_engines(texts: Mapping[str, bytes]) -> bytes:
+    """What several engines of one kind say of themselves, by the names of their providers, as one text: each metric is
+    told once, and each of its samples says whose it is."""
+    families: dict[str, dict[str, None]] = {}  # the lines of each metric, in their order and once
+    for provider, text in texts.items():
+        family, name = "", f'provider="{provider.translate(_ESCAPES)}"'
+        for line in text.decode("utf-8", "replace").splitlines():
+            if line.startswith("# "):
+                family = line.split(" ", 3)[2]
+            families.setdefault(family, {})[line if line.startswith("#") else _named(line, name)] = None
+    lines = [line for family in families.values() for line in family if line]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _named(sample: str, label: str) -> str:
+    """A sample with one more label before its others."""
+    name, brace, rest = sample.partition("{")
+    if brace:
+        return f"{name}{{{label},{rest}"
+    name, _, value = sample.partition(" ")
+    return f"{name}{{{label}}} {value}" if value else ""
+
+
 def _histogram(metric: Histogram, labels: Labels, row: list[float]) -> list[str]:
     lines, seen = [], 0.0
     for bound, count in zip([*metric.bounds, "+Inf"], row[:-1], strict=True):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.core.meters import Meters
 from gateway.core.tally import Counter, Gauge, Histogram, merge, snapshot
-from gateway.telemetry.prometheus import CONTENT_TYPE, render
+from gateway.telemetry.prometheus import CONTENT_TYPE, of_engines, render
 from tests.gateway.telemetry.scrape import Scrape
 
 
@@ -103,3 +103,39 @@ def test_a_metric_without_series_is_still_described() -> None:
 
 def test_the_type_says_which_version_of_the_format_this_is() -> None:
     assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+ENGINE = b"""# HELP backend_running Requests being decoded.
+# TYPE backend_running gauge
+backend_running 2
+# HELP backend_ttft_seconds Time to the first token.
+# TYPE backend_ttft_seconds histogram
+backend_ttft_seconds_bucket{le="0.1"} 1
+backend_ttft_seconds_bucket{le="+Inf"} 3
+backend_ttft_seconds_sum 0.5
+backend_ttft_seconds_count 3
+"""
+
+
+def test_several_engines_tell_each_metric_once_and_whose_each_sample_is() -> None:
+    text = of_engines(
+        {"small": ENGINE, 'a "b"': ENGINE.replace(b"running 2", b"running 5"), "gone": b""}
+    ).decode()
+    assert text.count("# HELP backend_running") == text.count("# TYPE backend_ttft_seconds") == 1
+    found = Scrape(text)
+    assert found.value("backend_running", provider="small") == 2
+    assert found.value("backend_running", provider='a "b"') == 5
+    assert found.value("backend_ttft_seconds_bucket", provider="small", le="+Inf") == 3
+    lines = text.splitlines()
+    assert [line.split("{")[0] for line in lines[2:4]] == ["backend_running"] * 2, (
+        "samples of one metric stand together"
+    )
+    if shutil.which("promtool") is not None:
+        checked = subprocess.run(
+            ["promtool", "check", "metrics"], input=text, text=True, timeout=60, check=False
+        )
+        assert checked.returncode == 0
+
+
+def test_no_engine_tells_nothing() -> None:
+    assert of_engines({}) == of_engines({"gone": b""}) == b""
