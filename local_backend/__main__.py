@@ -56,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of weights and cache; auto: as stored, small models in float32",
     )
     parser.add_argument(
-        "--quantize", choices=["none", "int8"], default="none", help="weights, while they are loaded"
+        "--quantize", choices=["none", "int8", "fp8"], default="none", help="weights, while they are loaded"
     )
     parser.add_argument(
         "--tool-format",

@@ -10,6 +10,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from local_backend.config import UnusableModel
 from local_backend.encoder_config import EncoderConfig
+from local_backend.fp8 import Fp8
 from local_backend.layers import Dense, Int8
 from local_backend.weights import Weights
 
@@ -67,8 +68,8 @@ class Encoder(nn.Module):
         return [states[: len(one)] for states, one in zip(x, texts, strict=True)]
 
 
-def load_encoder(folder: Path, dtype: torch.dtype, *, int8: bool = False) -> Encoder:
-    """Raises UnusableModel."""
+def load_encoder(folder: Path, dtype: torch.dtype, quantize: str = "none") -> Encoder:
+    """`quantize` none, int8 or fp8: the linear layers. Raises UnusableModel."""
     with torch.device("meta"):
         model = Encoder(EncoderConfig.load(folder))
     with Weights(folder) as weights, torch.no_grad():
@@ -80,8 +81,9 @@ def load_encoder(folder: Path, dtype: torch.dtype, *, int8: bool = False) -> Enc
                 for kind, _ in module.named_parameters(recurse=False)
             }
             _check(module, read, folder, theirs[0])
-            if int8 and isinstance(module, Dense):
-                model.set_submodule(ours, Int8(read["weight"], read["bias"]))
+            if quantize != "none" and isinstance(module, Dense):
+                made = Int8 if quantize == "int8" else Fp8.of
+                model.set_submodule(ours, made(read["weight"], read["bias"]))
                 continue
             for kind, value in read.items():
                 setattr(module, kind, nn.Parameter(value, requires_grad=False))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from local_backend.config import ModelConfig, UnusableModel
+from local_backend.fp8 import Fp8, Fp8Embedding, by_rows
 from local_backend.layers import Dense, Int8, Int8Embedding, Norm
 from local_backend.model import Decoder, Join
 from local_backend.share import ALONE, Share
@@ -52,12 +53,12 @@ class Place(NamedTuple):
 def load(
     folder: Path, dtype: str = "auto", quantize: str = "none", share: Share = ALONE, join: Join | None = None
 ) -> Decoder:
-    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none or int8. Of a model that is dealt out this
-    rank's `share`, whose answers `join` adds up. Raises UnusableModel."""
+    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none, int8 or fp8. Of a model that is dealt
+    out this rank's `share`, whose answers `join` adds up. Raises UnusableModel."""
     config = ModelConfig.load(folder)
     with Weights(folder) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
-        model = build(config, weights, kind, int8=quantize == "int8", share=share, join=join)
+        model = build(config, weights, kind, quantize, share=share, join=join)
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same
         weights.check_all_read(*_DERIVED, *spare)
     return model
@@ -67,8 +68,8 @@ def build(
     config: ModelConfig,
     source: Source,
     dtype: torch.dtype,
+    quantize: str = "none",
     *,
-    int8: bool = False,
     share: Share = ALONE,
     join: Join | None = None,
 ) -> Decoder:
@@ -77,7 +78,7 @@ def build(
         model = Decoder(share.of(config), join)
     with torch.no_grad():
         for place in places(config, share):
-            _fill(model, place, source, dtype, int8)
+            _fill(model, place, source, dtype, quantize)
     return model.to(model.embed.weight.device).eval().requires_grad_(False)
 
 
@@ -141,7 +142,7 @@ def export(model: Decoder) -> dict[str, Tensor]:
     return found
 
 
-def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int8: bool) -> None:
+def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, quantize: str) -> None:
     module = model.get_submodule(place.ours)
     read = {
         kind: _read(weights, place, kind, tuple(parameter.shape))
@@ -153,9 +154,9 @@ def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int
     if isinstance(module, Norm):
         weight = weight.float() + model.config.family.norm_plus_one
         module.weight = nn.Parameter(weight, requires_grad=False)
-    elif int8:
-        new = Int8(weight, bias) if isinstance(module, Dense) else Int8Embedding(weight)
-        model.set_submodule(place.ours, new)
+    elif quantize != "none":
+        made = _quantised(model, place, weight, bias, dtype, quantize)
+        model.set_submodule(place.ours, made)
     elif place.ours == "head" and model.config.tied:
         module.weight = model.embed.weight
     else:
@@ -163,6 +164,17 @@ def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, int
         module.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
         if bias is not None:
             module.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
+
+
+def _quantised(
+    model: Decoder, place: Place, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, quantize: str
+) -> nn.Module:
+    linear = isinstance(model.get_submodule(place.ours), Dense)
+    if quantize == "int8":
+        return Int8(weight, bias) if linear else Int8Embedding(weight)
+    if place.ours == "head" and isinstance(table := model.embed, Fp8Embedding) and model.config.tied:
+        return Fp8(table.weight, table.scale, bias)
+    return Fp8.of(weight, bias) if linear else Fp8Embedding(*by_rows(weight), dtype)
 
 
 def _read(weights: Source, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:

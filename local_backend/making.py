@@ -29,7 +29,7 @@ def engine_of(setup: Setup) -> Engine | EncoderEngine:
         if setup.ranks > 1:
             raise UnusableModel(f"{folder}: an encoder is served by one rank; leave --tensor-parallel out")
         kind = DTYPES.get(setup.dtype, DTYPES["float32"])  # encoders are small: auto is fp32
-        encoder = load_encoder(folder, kind, int8=setup.quantize == "int8")
+        encoder = load_encoder(folder, kind, setup.quantize)
         assert pooling is not None, "load_encoder refuses such a folder"
         return EncoderEngine(Embedder(encoder, pooling), setup.config)
     shape = ModelConfig.load(folder)

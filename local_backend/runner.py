@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from local_backend.attention import Batch, Cache
+from local_backend.fp8 import Fp8Embedding
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.sampler import Drawn, Masks, Sampler
@@ -126,5 +127,6 @@ class Runner:
 
 
 def cache_dtype(model: Decoder) -> torch.dtype:
-    """As the weights are, so are keys and values; fp32 beside int8 weights."""
-    return _CACHED.get(model.embed.weight.dtype, torch.float32)
+    """As the weights are, so are keys and values; fp32 beside int8 weights, and beside fp8 what was asked for."""
+    embed = model.embed
+    return _CACHED.get(embed.kind if isinstance(embed, Fp8Embedding) else embed.weight.dtype, torch.float32)

@@ -16,7 +16,7 @@ def stored_bytes(folder: Path) -> int:
 def check_weights(shape: ModelConfig, setup: Setup, stored: int, available: int) -> None:
     """`stored` and `available` in bytes: of the files, and of memory. Raises UnusableModel: better told now than
     by a process that is killed in the middle."""
-    width = 1 if setup.quantize == "int8" else WIDTHS.get(setup.dtype, 0)
+    width = 1 if setup.quantize != "none" else WIDTHS.get(setup.dtype, 0)
     needed = shape.parameters * width or stored
     if needed > available:
         smaller = "a smaller model" if width == 1 else "--quantize int8 or a smaller model"

@@ -20,7 +20,7 @@ class Engine:
     params: dict[str, Any] = field(default_factory=dict)
     download: bool | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
-    quantize: Literal["none", "int8"] | None = None
+    quantize: Literal["none", "int8", "fp8"] | None = None
     tool_format: Literal["hermes", "llama3", "mistral", "mistral-named", "qwen3-coder"] | None = None
     max_len: int | None = None
     max_seqs: int | None = None

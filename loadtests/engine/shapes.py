@@ -71,9 +71,9 @@ class Random:
 
 def ours(shape: str, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> Decoder:
     """Raises Absent for weights of a kind that is not built."""
-    if quantize not in ("none", "int8"):
+    if quantize not in ("none", "int8", "fp8"):
         raise Absent(f"weights in {quantize} are not built yet")
-    return build(config_of(shape), Random(device, dtype), dtype, int8=quantize == "int8")
+    return build(config_of(shape), Random(device, dtype), dtype, quantize)
 
 
 def config_of(shape: str) -> ModelConfig:

@@ -145,11 +145,12 @@ def test_an_encoder_of_another_kind_is_refused_with_a_list_of_those_that_are_kno
         ModelConfig.load(tmp_path)
 
 
-def test_an_int8_encoder_is_nearly_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quantize", ["int8", "fp8"])
+def test_an_encoder_of_fewer_bits_is_nearly_the_same(quantize: str, tmp_path: Path) -> None:
     theirs = write_encoder(tmp_path)
     write_pooling(tmp_path, "mean")
     pooling = Pooling("mean", normalize=True)
-    found = torch.tensor(Embedder(load_encoder(tmp_path, torch.float32, int8=True), pooling)(INPUTS))
+    found = torch.tensor(Embedder(load_encoder(tmp_path, torch.float32, quantize), pooling)(INPUTS))
     assert ((found * expected(theirs, INPUTS, pooling)).sum(1) > 0.99).all()
 
 

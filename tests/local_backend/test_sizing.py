@@ -23,6 +23,7 @@ TOKEN = SHAPE.kv_bytes(4)
         (replace(SETUP, dtype="float32"), SHAPE.parameters * 4),
         (replace(SETUP, dtype="bfloat16"), SHAPE.parameters * 2),
         (replace(SETUP, dtype="bfloat16", quantize="int8"), SHAPE.parameters),
+        (replace(SETUP, quantize="fp8"), SHAPE.parameters),
     ],
 )
 def test_weights_fit_to_the_byte_or_are_refused(setup: Setup, needed: int) -> None:

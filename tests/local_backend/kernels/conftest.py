@@ -13,6 +13,7 @@ INSTALLED = find_spec("torch") is not None and find_spec("triton") is not None
 
 def _interpret() -> None:
     os.environ["TRITON_INTERPRET"] = "1"
+    from triton import language
     from triton.runtime import interpreter
 
     plain = interpreter._patch_lang_tensor
@@ -23,6 +24,15 @@ def _interpret() -> None:
         scope.set_attr(tensor, "__index__", lambda self: self.handle.data.item())
 
     interpreter._patch_lang_tensor = mended
+    convert = interpreter._convert_float
+
+    def rounded(data: Any, given: Any, wanted: Any, mode: Any) -> Any:
+        """Triton 3.6 loses the carry where it rounds to fp8 (7.9 becomes 4) and cuts off its smallest numbers."""
+        if wanted != language.float8e4nv:
+            return convert(data, given, wanted, mode)
+        return torch.from_numpy(data.astype("float32")).to(torch.float8_e4m3fn).view(torch.uint8).numpy()
+
+    interpreter._convert_float = rounded
 
 
 if INSTALLED:

@@ -14,7 +14,7 @@ pytest.importorskip(
     "triton", reason="triton is not installed: it is made for Linux on x86-64, see requirements/dev.in"
 )
 
-FP32, HALF, INT, LONG = "*fp32", "*bf16", "*i32", "*i64"
+FP32, HALF, FP8, INT, LONG = "*fp32", "*bf16", "*fp8e4nv", "*i32", "*i64"
 SHARED = 101_376  # bytes of one multiprocessor that a program may have on the smaller cards of compute capability 8.6
 
 
@@ -25,9 +25,11 @@ def compile_all() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from local_backend.kernels import attention, fused, sampling
+    from local_backend.kernels import attention, fp8, fused, sampling
 
-    def compile(kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4) -> None:
+    def compile(
+        kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4, stages: int = 2
+    ) -> None:
         floats = {"scale", "softcap", "eps"}
         signature = {
             name: "constexpr" if name in sizes else pointers.get(name, "fp32" if name in floats else "i32")
@@ -36,7 +38,7 @@ def compile_all() -> None:
         made = triton.compile(
             ASTSource(kernel, signature, sizes),
             target=GPUTarget("cuda", 90, 32),
-            options={"num_warps": warps, "num_stages": 2},
+            options={"num_warps": warps, "num_stages": stages},
         )
         assert made.asm["cubin"]
         assert made.metadata.shared <= SHARED, f"{kernel}: {made.metadata.shared}"
@@ -68,6 +70,11 @@ def compile_all() -> None:
     }
     sizes = {"QUERIES": 32, "KV": 8, "SIZE": 80, "DIMS": 128, "TURNED": 40, "NORMED": True, "HEADS": 8}
     compile(fused._turn, {**tensors, "keys": HALF, "values": HALF}, sizes)
+
+    compile(fp8._by_rows, {"x": HALF, "out": FP8, "scale": FP32}, {"ACROSS": 1024})
+    tensors = {"x": FP8, "step": FP32, "weight": FP8, "scale": FP32, "bias": FP32, "out": HALF}
+    sizes = {"BIASED": True, "ACROSS": fp8.ACROSS, "DEEP": fp8.DEEP, "ROWS": fp8.ROWS}
+    compile(fp8._product, tensors, sizes, fp8.WARPS, fp8.STAGES)
 
     asked = {"logits": FP32, "least": FP32, "temperature": FP32, "keys": LONG, "values": FP32, "ids": LONG}
     compile(sampling._best, asked, {"CHUNK": 4096}, 8)

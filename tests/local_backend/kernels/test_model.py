@@ -9,10 +9,13 @@ pytest.importorskip(
     "triton", reason="triton is not installed: it is made for Linux on x86-64, see requirements/dev.in"
 )
 
+from torch import Tensor  # noqa: E402
+
 from local_backend import kernels  # noqa: E402
 from local_backend.config import ModelConfig  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
 from local_backend.families import FAMILIES  # noqa: E402
+from local_backend.loader import build, export  # noqa: E402
 from local_backend.model import Decoder  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.types import Job, Sampling  # noqa: E402
@@ -65,6 +68,30 @@ def test_the_same_is_said_through_kernels(
     expected = generate(model(**shape), PROMPTS, config)
     monkeypatch.setattr(kernels, "wanted", True)
     assert generate(model(**shape).to(device), PROMPTS, config) == expected
+
+
+class Made:
+    """A model's own weights, to be kept otherwise."""
+
+    def __init__(self, made: Decoder, device: str) -> None:
+        self._tensors = {name: one.to(device) for name, one in export(made).items()}
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._tensors
+
+    def read(self, name: str, shape: tuple[int, ...], cut: tuple[slice, ...] | None = None) -> Tensor:
+        return self._tensors[name][cut or ...]
+
+
+def test_fp8_weights_say_the_same_through_kernels(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, prompts = model(), PROMPTS[1:]
+    config = EngineConfig(step_tokens=20)  # some steps have few rows, one has many
+    monkeypatch.setattr(kernels, "wanted", False)
+    made = build(plain.config, Made(plain, "cpu"), torch.float32, "fp8")
+    expected = generate(made, prompts, config, max_tokens=2)
+    monkeypatch.setattr(kernels, "wanted", True)
+    made = build(plain.config, Made(plain, device), torch.float32, "fp8")
+    assert generate(made, prompts, config, max_tokens=2) == expected
 
 
 def test_seeded_draws_are_the_same_through_kernels_and_overlapping(

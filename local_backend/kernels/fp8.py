@@ -1,0 +1,83 @@
+"""Products of fp8 weights with a few rows, where time is what it takes to read the weights: they are read as they are
+and widened in registers. Every product of two fp8 numbers is exact in the sums' fp32, and they are added in one order
+however many rows there are."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+# Estimates, not yet measured: outputs of a program, inputs read at once, and how many such reads are on their way.
+ACROSS, DEEP, STAGES, WARPS = 32, 256, 4, 2
+ROWS = 16  # a product takes no less
+_TOP = tl.constexpr(448.0)
+
+
+def by_rows(x: Tensor) -> tuple[Tensor, Tensor]:
+    """x [rows, columns] as e4m3, and the scale of each row, fp32 [rows]."""
+    rows, columns = x.shape
+    out, scale = (
+        torch.empty(x.shape, dtype=torch.float8_e4m3fn, device=x.device),
+        x.new_empty(rows, dtype=torch.float32),
+    )
+    _by_rows[(rows,)](x, out, scale, columns, x.stride(0), ACROSS=1024, num_warps=4)
+    return out, scale
+
+
+def product(
+    rows: Tensor, step: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """rows e4m3 [rows, inputs] of scales `step` times weight e4m3 [outputs, inputs] of scales `scale`: [rows, outputs].
+    16 rows at most."""
+    outputs, inputs = weight.shape
+    out = torch.empty(len(rows), outputs, dtype=dtype, device=rows.device)
+    _product[(triton.cdiv(outputs, ACROSS),)](
+        rows, step, weight, scale, scale if bias is None else bias, out, len(rows), outputs, inputs,
+        BIASED=bias is not None, ACROSS=ACROSS, DEEP=DEEP, ROWS=ROWS, num_warps=WARPS, num_stages=STAGES,
+    )  # fmt: skip
+    return out
+
+
+@triton.jit
+def _by_rows(x, out, scale, columns, x_row, ACROSS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
+    most = tl.full([ACROSS], 1e-30, tl.float32)
+    for begin in range(0, columns, ACROSS):
+        at = begin + tl.arange(0, ACROSS)
+        found = tl.load(x + row * x_row + at, mask=at < columns, other=0.0).to(tl.float32)
+        most = tl.maximum(most, tl.abs(found))
+    step = tl.max(most, 0) / _TOP
+    tl.store(scale + row, step)
+    for begin in range(0, columns, ACROSS):
+        at = begin + tl.arange(0, ACROSS)
+        found = tl.load(x + row * x_row + at, mask=at < columns, other=0.0).to(tl.float32)
+        tl.store(out + row * columns + at, (found / step).to(tl.float8e4nv), mask=at < columns)
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _product(
+    x, step, weight, scale, bias, out, rows, outputs, inputs,
+    BIASED: tl.constexpr, ACROSS: tl.constexpr, DEEP: tl.constexpr, ROWS: tl.constexpr,
+):  # fmt: skip
+    at = tl.program_id(0) * ACROSS + tl.arange(0, ACROSS)
+    row = tl.arange(0, ROWS)
+    real, asked = at < outputs, row < rows
+    total = tl.zeros([ACROSS, ROWS], tl.float32)
+    for begin in range(0, inputs, DEEP):
+        deep = begin + tl.arange(0, DEEP)
+        there = deep < inputs
+        w = tl.load(
+            weight + at[:, None].to(tl.int64) * inputs + deep[None, :],
+            mask=real[:, None] & there[None, :],
+            other=0.0,
+        )
+        v = tl.load(
+            x + row[None, :] * inputs + deep[:, None], mask=asked[None, :] & there[:, None], other=0.0
+        )
+        total = tl.dot(w.to(tl.float16), v.to(tl.float16), total)  # fp16 holds all numbers of e4m3
+    total = total * tl.load(scale + at, mask=real, other=0.0)[:, None]
+    total = total * tl.load(step + row, mask=asked, other=0.0)[None, :]
+    if BIASED:
+        total += tl.load(bias + at, mask=real, other=0.0).to(tl.float32)[:, None]
+    to = out + row[None, :] * outputs + at[:, None]
+    tl.store(to, total.to(out.dtype.element_ty), mask=real[:, None] & asked[None, :])
