@@ -15,7 +15,7 @@ from local_backend.encoder_config import EncoderConfig, is_encoder
 from local_backend.formats import FORMATS
 from local_backend.front import Front, listen
 from local_backend.hub import find
-from local_backend.options import KV_SHARE, EngineConfig, Setup
+from local_backend.options import GPU_KV_SHARE, KV_SHARE, EngineConfig, Setup
 from local_backend.pooling import pooling_of
 from local_backend.preparation import Preparation
 from local_backend.server import Server
@@ -48,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
         "--download", action="store_true", help="what is missing of a model of the hub, first"
     )
     parser.add_argument("--listen", default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
-    parser.add_argument("--device", choices=["auto", "cpu"], default="auto", help="GPUs are not built yet")
+    parser.add_argument(
+        "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
+    )
     parser.add_argument(
         "--dtype",
         choices=["auto", "float32", "bfloat16", "float16"],
@@ -65,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
     parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
-    parser.add_argument("--max-seqs", type=int, default=64, help="requests decoded at once")
+    parser.add_argument("--max-seqs", type=int, help="requests decoded at once; by default 64, on a GPU 256")
     parser.add_argument(
         "--speculate",
         type=_drafts,
@@ -77,9 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--kv-memory",
         type=_size,
-        default=KV_SHARE,
         metavar="SIZE|SHARE",
-        help="such as 2GiB, or 0.5 of the memory that the weights leave; by default %(default)s",
+        help=f"such as 2GiB, or 0.5 of what the weights leave; by default {KV_SHARE}, on a GPU {GPU_KV_SHARE}",
     )
     parser.add_argument(
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
@@ -155,11 +156,17 @@ def _temperature(folder: Path) -> float:
 
 
 def _setup(args: argparse.Namespace, folder: Path) -> Setup:
-    config = EngineConfig(
-        max_seqs=args.max_seqs, max_waiting=args.max_waiting, max_len=args.max_len, speculate=args.speculate
+    return Setup(
+        str(folder),
+        dtype=args.dtype,
+        quantize=args.quantize,
+        threads=args.threads,
+        ranks=args.tensor_parallel,
+        kv_memory=args.kv_memory,
+        config=EngineConfig(max_waiting=args.max_waiting, max_len=args.max_len, speculate=args.speculate),
+        device=args.device,
+        max_seqs=args.max_seqs,
     )
-    ranks = args.tensor_parallel
-    return Setup(str(folder), args.dtype, args.quantize, args.threads, ranks, args.kv_memory, config)
 
 
 def _log(line: str) -> None:

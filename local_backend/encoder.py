@@ -68,11 +68,13 @@ class Encoder(nn.Module):
         return [states[: len(one)] for states, one in zip(x, texts, strict=True)]
 
 
-def load_encoder(folder: Path, dtype: torch.dtype, quantize: str = "none") -> Encoder:
+def load_encoder(
+    folder: Path, dtype: torch.dtype, quantize: str = "none", device: torch.device | str = "cpu"
+) -> Encoder:
     """`quantize` none, int8 or fp8: the linear layers. Raises UnusableModel."""
     with torch.device("meta"):
         model = Encoder(EncoderConfig.load(folder))
-    with Weights(folder) as weights, torch.no_grad():
+    with Weights(folder, device) as weights, torch.no_grad():
         for ours, theirs in _places(model.config.layers):
             module = model.get_submodule(ours)
             kept = torch.float32 if isinstance(module, nn.LayerNorm) else dtype

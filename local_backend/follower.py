@@ -12,7 +12,7 @@ from typing import NamedTuple, cast
 
 import torch
 
-from local_backend import frames, machine
+from local_backend import devices, frames, machine
 from local_backend.attention import Batch, Cache
 from local_backend.loader import load
 from local_backend.model import Decoder
@@ -43,8 +43,9 @@ def follow(inbox: "queue.SimpleQueue[frames.Message]") -> None:
     _, raw, number, store = inbox.get()
     setup = frames.setup_of(raw)
     torch.set_num_threads(setup.threads or max(1, machine.cores() // setup.ranks))
-    rank = Rank(Share(number, setup.ranks), Path(store), torch.device("cpu"))
-    model = load(Path(setup.folder), setup.dtype, setup.quantize, rank.share, rank.join)
+    device = devices.take(setup.device, setup.ranks, number)
+    rank = Rank(Share(number, setup.ranks), Path(store), device)
+    model = load(Path(setup.folder), setup.dtype, setup.quantize, rank.share, rank.join, device)
     rank.meet()
     _, blocks, block_size = inbox.get()
     cache = Cache(model.config, blocks, block_size, cache_dtype(model), model.embed.weight.device)

@@ -81,6 +81,8 @@ class Int8(nn.Module):
         whole, scale = _by_slices(weight)
         self.bias = None if bias is None else nn.Parameter(bias.float(), requires_grad=False)
         self._laid_out = whole.device.type == "cpu" and torch._C._has_mkldnn
+        if not self._laid_out:
+            whole = functional.pad(whole, (0, 0, 0, -len(whole) % 8))
         if self._laid_out:
             whole = torch.ops.onednn.qlinear_prepack(whole, None)
             self._zeros = torch.zeros(len(weight), dtype=torch.int64)
@@ -99,7 +101,10 @@ class Int8(nn.Module):
         return found
 
     def _plain(self, whole: Tensor) -> Tensor:
-        return torch._int_mm(whole, self.weight.T).float().mul_(self.scale)
+        """As the product on a GPU wants it: more than 16 rows, and outputs by eights."""
+        rows, outputs = len(whole), len(self.scale)
+        whole = functional.pad(whole, (0, 0, 0, max(0, 17 - rows)))
+        return torch._int_mm(whole, self.weight.T)[:rows, :outputs].float().mul_(self.scale)
 
 
 class Int8Embedding(nn.Module):

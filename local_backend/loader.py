@@ -51,12 +51,17 @@ class Place(NamedTuple):
 
 
 def load(
-    folder: Path, dtype: str = "auto", quantize: str = "none", share: Share = ALONE, join: Join | None = None
+    folder: Path,
+    dtype: str = "auto",
+    quantize: str = "none",
+    share: Share = ALONE,
+    join: Join | None = None,
+    device: torch.device | str = "cpu",
 ) -> Decoder:
     """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none, int8 or fp8. Of a model that is dealt
     out this rank's `share`, whose answers `join` adds up. Raises UnusableModel."""
     config = ModelConfig.load(folder)
-    with Weights(folder) as weights:
+    with Weights(folder, device) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
         model = build(config, weights, kind, quantize, share=share, join=join)
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
-from local_backend import machine, sizing
+from local_backend import devices, sizing
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.embedder import Embedder
 from local_backend.encoder import load_encoder
@@ -23,25 +21,26 @@ from local_backend.trial import compiler_of
 
 def engine_of(setup: Setup) -> Engine | EncoderEngine:
     """Its weights are loaded, and its cache takes of the memory what `setup` says. Raises UnusableModel."""
-    folder = Path(setup.folder)
+    device = devices.take(setup.device, setup.ranks)
+    setup, folder = setup.suited(gpu=device.type == "cuda"), Path(setup.folder)
     pooling = pooling_of(folder)
     if is_encoder(folder):
         if setup.ranks > 1:
             raise UnusableModel(f"{folder}: an encoder is served by one rank; leave --tensor-parallel out")
         kind = DTYPES.get(setup.dtype, DTYPES["float32"])  # encoders are small: auto is fp32
-        encoder = load_encoder(folder, kind, setup.quantize)
+        encoder = load_encoder(folder, kind, setup.quantize, device)
         assert pooling is not None, "load_encoder refuses such a folder"
         return EncoderEngine(Embedder(encoder, pooling), setup.config)
     shape = ModelConfig.load(folder)
-    sizing.check_weights(shape, setup, sizing.stored_bytes(folder), machine.available_memory())
+    sizing.check_weights(shape, setup, sizing.stored_bytes(folder), devices.available_memory(device))
     share = Share(0, setup.ranks)
     share.of(shape)  # what cannot be dealt out is told before others are started
-    team = Team(setup, torch.device("cpu")) if setup.ranks > 1 else None
-    model = load(folder, setup.dtype, setup.quantize, share, team.join if team else None)
+    team = Team(setup, device) if setup.ranks > 1 else None
+    model = load(folder, setup.dtype, setup.quantize, share, team.join if team else None, device)
     if team:
         team.meet()  # the weights of all are loaded: what is left is left for their caches
     token = setup.ranks * model.config.kv_bytes(cache_dtype(model).itemsize)
-    memory = sizing.kv_memory(shape, setup, token, machine.available_memory())
+    memory = sizing.kv_memory(shape, setup, token, devices.available_memory(device))
     config = replace(setup.config, kv_memory=memory // setup.ranks)
     # A prompt to be embedded goes by no plan that followers hear of.
     embedder = Embedder(model, pooling) if pooling and not team else None

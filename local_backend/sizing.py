@@ -30,6 +30,7 @@ def kv_memory(shape: ModelConfig, setup: Setup, token: int, available: int) -> i
     """Bytes for the cache, `token` for each token, once the weights are loaded. Raises UnusableModel where it could
     not hold the length that is asked for, or a single block."""
     asked, config = setup.kv_memory, setup.config
+    assert asked is not None, "the setup is suited to its device"
     if isinstance(asked, int) and asked > available:
         raise UnusableModel(
             f"--kv-memory asks for {_shown(asked)} and {_shown(available)} are available beside the weights;"

@@ -4,6 +4,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -13,8 +14,9 @@ from local_backend.config import UnusableModel, read_json
 class Weights:
     """Read by name, each when asked. Raises UnusableModel that names the file or the tensor at fault."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+        """`device`: where what is read is put."""
+        self.folder, self._device = folder, device
         self._shard_of: dict[str, Any] = {}
         self._read: set[str] = set()
         self._open = ExitStack()
@@ -47,7 +49,7 @@ class Weights:
                 f"{self.folder}: {name} has the shape {stored} where config.json asks for {shape}"
             )
         found: Tensor = shard.get_tensor(name) if cut is None else shard.get_slice(name)[cut]
-        return found
+        return found.to(self._device)
 
     def check_all_read(self, *beside: str) -> None:
         """A tensor that nobody asked for is part of a model we do not compute; `beside`: endings of names that

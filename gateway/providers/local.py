@@ -19,6 +19,7 @@ class Engine:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
     download: bool | None = None
+    device: Literal["auto", "cpu", "cuda"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     quantize: Literal["none", "int8", "fp8"] | None = None
     tool_format: Literal["hermes", "llama3", "mistral", "mistral-named", "qwen3-coder"] | None = None
@@ -42,7 +43,7 @@ class Engine:
 
 _LEAST = {"max_len": 1, "max_seqs": 1, "max_waiting": 0, "speculate": 0, "tensor_parallel": 1, "threads": 0}
 _MOST = {"speculate": 64, "tensor_parallel": 64}
-FLAGS = ("download", "dtype", "quantize", "tool_format", *_LEAST, "kv_memory")
+FLAGS = ("download", "device", "dtype", "quantize", "tool_format", *_LEAST, "kv_memory")
 
 
 @dataclass(slots=True, frozen=True)

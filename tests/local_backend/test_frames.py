@@ -66,7 +66,8 @@ def test_an_impossible_token_has_a_logarithm_of_minus_infinity() -> None:
 
 
 def test_a_setup_and_the_metrics_come_out_as_they_went_in() -> None:
-    setup = Setup("/models/x", "bfloat16", "int8", 3, 2, 0.5, EngineConfig(max_len=77, kv_memory=2**33))
+    config = EngineConfig(max_len=77, kv_memory=2**33)
+    setup = Setup("/models/x", "bfloat16", "int8", 3, 2, 0.5, config, "cuda", 9)
     metrics = Metrics(running=3, finished={"stop": 4})
     metrics.between.observe(0.01)
     assert frames.setup_of(across(setup)[0]) == setup

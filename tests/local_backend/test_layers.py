@@ -36,6 +36,17 @@ def test_an_int8_row_depends_on_no_other() -> None:
         assert torch.equal(layer(x[row : row + 1])[0], together[row])
 
 
+def test_a_product_that_nobody_lays_out_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU, which takes outputs by eights and no few rows."""
+    torch.manual_seed(3)
+    weight, bias, x = torch.randn(50, 64), torch.randn(50), torch.randn(20, 64)
+    laid_out = Int8(weight, bias)
+    monkeypatch.setattr(torch._C, "_has_mkldnn", False)
+    plain = Int8(weight, bias)
+    for rows in (1, 20):
+        torch.testing.assert_close(plain(x[:rows]), laid_out(x[:rows]))
+
+
 def test_a_table_of_int8_is_read_back_nearly() -> None:
     weight = torch.randn(10, 64)
     found = Int8Embedding(weight)(torch.tensor([3, 7]))

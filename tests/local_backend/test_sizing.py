@@ -12,7 +12,7 @@ from local_backend.sizing import check_weights, kv_memory
 
 MIB = 1 << 20
 SHAPE = ModelConfig.load(BUNDLED)
-SETUP = Setup("/models/m")
+SETUP = Setup("/models/m").suited(gpu=False)
 TOKEN = SHAPE.kv_bytes(4)
 
 

@@ -44,9 +44,9 @@ def test_headers_stay_out_of_what_is_printed() -> None:
 
 
 def test_flags_travel_by_the_engines_own_names() -> None:
-    spec = Engine(model="a/b", address="unix:/s", download=True, quantize="int8", max_len=99, kv_memory=0.5)
+    spec = Engine(model="a/b", download=True, device="cuda", quantize="int8", max_len=99, kv_memory=0.5)
     assert spec.flags == (
-        "--download", "--quantize", "int8", "--max-len", "99", "--kv-memory", "0.5"
+        "--download", "--device", "cuda", "--quantize", "int8", "--max-len", "99", "--kv-memory", "0.5"
     )  # fmt: skip
     assert Engine(model="m", download=False).flags == ()
 

@@ -1,0 +1,43 @@
+"""On what a model is computed, and what memory there is: this machine's processor, or a GPU of NVIDIA's."""
+
+import torch
+
+from local_backend import machine
+from local_backend.config import UnusableModel
+
+LEAST = (8, 0)  # compute capability: the first with products of bf16, which the kernels are made for
+
+
+def take(asked: str, ranks: int = 1, rank: int = 0) -> torch.device:
+    """cpu, cuda, or auto for a GPU where one serves; each of several ranks has one of its own, which becomes torch's
+    current one. Raises UnusableModel where the GPUs that are asked for are not there."""
+    why = _unfit(ranks, rank) if asked != "cpu" else "it is not asked for"
+    if why and asked == "cuda":
+        raise UnusableModel(f"--device cuda: {why}; take --device cpu, or leave it out")
+    if why:
+        return torch.device("cpu")
+    device = torch.device("cuda", rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def available_memory(device: torch.device) -> int:
+    """Bytes that are left for weights and cache."""
+    if device.type == "cpu":
+        return machine.available_memory()
+    free, _ = torch.cuda.mem_get_info(device)
+    return free
+
+
+def _unfit(ranks: int, rank: int) -> str:
+    """Why no GPU serves this rank; empty where one does."""
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if not torch.cuda.is_available():
+        return "torch finds no GPU, or no driver that fits it"
+    if ranks > (count := torch.cuda.device_count()):
+        return f"{ranks} ranks ask for a GPU each, and there {'is' if count == 1 else 'are'} {count}"
+    found = torch.cuda.get_device_capability(rank)
+    if found < LEAST:
+        return f"the GPU has compute capability {found[0]}.{found[1]}, and {LEAST[0]}.{LEAST[1]} is needed"
+    return ""
