@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from local_backend.families import ENCODERS, LLAMA, SUPPORTED, Family, family_of
 from local_backend.rope import UNSCALED, Scaling, scaling_of
+from local_backend.stored import Stored, stored_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
@@ -55,6 +56,7 @@ class ModelConfig:
     attention_softcap: float = 0.0
     logit_softcap: float = 0.0
     logit_divisor: float = 1.0
+    stored: Stored | None = None  # matrices of fewer bits, as the folder has them
 
     @classmethod
     def load(cls, folder: Path) -> "ModelConfig":
@@ -160,16 +162,12 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
         attention_softcap=float(raw.get("attn_logit_softcapping", 0.0)),
         logit_softcap=float(raw.get("final_logit_softcapping", 0.0)),
         logit_divisor=float(raw.get("logits_scaling", 1.0)),
+        stored=stored_of(raw),
     )
 
 
 def _refuse(raw: Mapping[str, Any]) -> None:
     """What would be computed wrongly is said before it is loaded."""
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown")
-        raise UnusableModel(
-            f"weights quantised by {method} are not supported; take the model they were made of"
-        )
     if raw.get("use_bidirectional_attention"):
         raise UnusableModel("attention in both directions is not supported in decoders")
 

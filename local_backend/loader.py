@@ -7,8 +7,10 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor, nn
 
+from local_backend.checkpoint import UNUSED, Grouped, Matrix, Scaled, dense, is_there, joined, read_matrix
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.fp8 import Fp8, Fp8Embedding, by_rows
+from local_backend.int4 import Int4, unit_of
 from local_backend.layers import Dense, Int8, Int8Embedding, Norm
 from local_backend.model import Decoder, Join
 from local_backend.share import ALONE, Share
@@ -58,14 +60,15 @@ def load(
     join: Join | None = None,
     device: torch.device | str = "cpu",
 ) -> Decoder:
-    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none, int8 or fp8. Of a model that is dealt
-    out this rank's `share`, whose answers `join` adds up. Raises UnusableModel."""
+    """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none, int8 or fp8; by none, what is stored in
+    fewer bits is kept so. Of a model that is dealt out this rank's `share`, whose answers `join` adds up. Raises
+    UnusableModel."""
     config = ModelConfig.load(folder)
     with Weights(folder, device) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
         model = build(config, weights, kind, quantize, share=share, join=join)
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same
-        weights.check_all_read(*_DERIVED, *spare)
+        weights.check_all_read(*_DERIVED, *spare, *(UNUSED if config.stored else ()))
     return model
 
 
@@ -147,39 +150,54 @@ def export(model: Decoder) -> dict[str, Tensor]:
     return found
 
 
-def _fill(model: Decoder, place: Place, weights: Source, dtype: torch.dtype, quantize: str) -> None:
+def _fill(model: Decoder, place: Place, source: Source, dtype: torch.dtype, quantize: str) -> None:
     module = model.get_submodule(place.ours)
-    read = {
-        kind: _read(weights, place, kind, tuple(parameter.shape))
-        for kind, parameter in module.named_parameters(recurse=False)
-    }
-    weight, bias = read["weight"], read.get("bias")
+    shapes = {kind: tuple(one.shape) for kind, one in module.named_parameters(recurse=False)}
+    weight = _matrix(model.config, source, place, shapes["weight"])
+    bias = _read(source, place, "bias", shapes["bias"]) if "bias" in shapes else None
     if bias is not None and not place.biased:
         bias = torch.zeros_like(bias)
     if isinstance(module, Norm):
-        weight = weight.float() + model.config.family.norm_plus_one
-        module.weight = nn.Parameter(weight, requires_grad=False)
-    elif quantize != "none":
-        made = _quantised(model, place, weight, bias, dtype, quantize)
+        module.weight = nn.Parameter(
+            dense(weight).float() + model.config.family.norm_plus_one, requires_grad=False
+        )
+    elif (made := _of_fewer_bits(model, place, weight, bias, dtype, quantize)) is not None:
         model.set_submodule(place.ours, made)
     elif place.ours == "head" and model.config.tied:
         module.weight = model.embed.weight
     else:
         assert isinstance(module, Dense | nn.Embedding)
-        module.weight = nn.Parameter(weight.to(dtype), requires_grad=False)
+        module.weight = nn.Parameter(dense(weight).to(dtype), requires_grad=False)
         if bias is not None:
             module.bias = nn.Parameter(bias.to(dtype), requires_grad=False)
 
 
-def _quantised(
-    model: Decoder, place: Place, weight: Tensor, bias: Tensor | None, dtype: torch.dtype, quantize: str
-) -> nn.Module:
+def _of_fewer_bits(
+    model: Decoder, place: Place, weight: Matrix, bias: Tensor | None, dtype: torch.dtype, quantize: str
+) -> nn.Module | None:
+    """What is to stand in the place; None: the module that stands there, with weights of `dtype`."""
     linear = isinstance(model.get_submodule(place.ours), Dense)
     if quantize == "int8":
-        return Int8(weight, bias) if linear else Int8Embedding(weight)
-    if place.ours == "head" and isinstance(table := model.embed, Fp8Embedding) and model.config.tied:
-        return Fp8(table.weight, table.scale, bias)
-    return Fp8.of(weight, bias) if linear else Fp8Embedding(*by_rows(weight), dtype)
+        return Int8(dense(weight), bias) if linear else Int8Embedding(dense(weight))
+    if isinstance(weight, Scaled):
+        return Fp8(weight.weight, weight.scale, bias)
+    if quantize == "fp8":
+        if place.ours == "head" and isinstance(table := model.embed, Fp8Embedding) and model.config.tied:
+            return Fp8(table.weight, table.scale, bias)
+        return Fp8.of(dense(weight), bias) if linear else Fp8Embedding(*by_rows(dense(weight)), dtype)
+    return Int4(weight, bias, dtype) if isinstance(weight, Grouped) and unit_of(weight) else None
+
+
+def _matrix(config: ModelConfig, source: Source, place: Place, shape: tuple[int, ...]) -> Matrix:
+    if config.stored is None or len(shape) == 1:
+        return _read(source, place, "weight", shape)
+    assert isinstance(source, Weights), "only a folder has matrices stored so"
+    columns, mine = place.inputs or (shape[1], slice(0, shape[1]))
+    fused = bool(place.whole) and is_there(source, place.whole)
+    return joined([
+        read_matrix(source, config.stored, name, (rows, columns), (cut, mine))
+        for name, rows, cut in _parts(place, fused)
+    ])  # fmt: skip
 
 
 def _read(weights: Source, place: Place, kind: str, shape: tuple[int, ...]) -> Tensor:
@@ -187,21 +205,24 @@ def _read(weights: Source, place: Place, kind: str, shape: tuple[int, ...]) -> T
     is_weight = kind == "weight"
     tail = (place.inputs[0],) if place.inputs and is_weight else shape[1:]
     columns = (place.inputs[1],) if place.inputs and is_weight else ()
-    whole, above = f"{place.whole}.{kind}", 0
-    fused = bool(place.whole) and whole in weights
-    total = sum(part.rows for part in place.parts)
+    fused = bool(place.whole) and f"{place.whole}.{kind}" in weights
     read = []
+    for name, rows, mine in _parts(place, fused):
+        cut = (mine, *columns) if columns or mine != slice(0, rows) else None
+        read.append(weights.read(f"{name}.{kind}", (rows, *tail), cut))
+    return torch.cat(read) if len(read) > 1 else read[0]
+
+
+def _parts(place: Place, fused: bool) -> Iterator[tuple[str, int, slice]]:
+    """Modules of theirs: the name, the rows there are, and those of them that are meant."""
+    total, above = sum(part.rows for part in place.parts), 0
     for name, rows, mine in place.parts:
         mine = mine or slice(0, rows)
         if fused:
-            read.append(
-                weights.read(whole, (total, *tail), (slice(above + mine.start, above + mine.stop), *columns))
-            )
+            yield place.whole, total, slice(above + mine.start, above + mine.stop)
         else:
-            cut = (mine, *columns) if columns or mine != slice(0, rows) else None
-            read.append(weights.read(f"{name}.{kind}", (rows, *tail), cut))
+            yield name, rows, mine
         above += rows
-    return torch.cat(read) if len(read) > 1 else read[0]
 
 
 def _kind(asked: str, config: ModelConfig, stored: torch.dtype) -> torch.dtype:

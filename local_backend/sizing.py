@@ -16,14 +16,24 @@ def stored_bytes(folder: Path) -> int:
 def check_weights(shape: ModelConfig, setup: Setup, stored: int, available: int) -> None:
     """`stored` and `available` in bytes: of the files, and of memory. Raises UnusableModel: better told now than
     by a process that is killed in the middle."""
-    width = 1 if setup.quantize != "none" else WIDTHS.get(setup.dtype, 0)
+    width = _width(shape, setup)
     needed = shape.parameters * width or stored
     if needed > available:
-        smaller = "a smaller model" if width == 1 else "--quantize int8 or a smaller model"
+        small = width == 1 or (shape.stored is not None and shape.stored.kept)
+        smaller = "a smaller model" if small else "--quantize int8 or a smaller model"
         raise UnusableModel(
             f"{setup.folder}: the weights take about {_shown(needed)} and {_shown(available)} of memory are"
             f" available; take {smaller}, or give this process more"
         )
+
+
+def _width(shape: ModelConfig, setup: Setup) -> int:
+    """Bytes of a weight; 0: as they are stored."""
+    if setup.quantize != "none":
+        return 1
+    if shape.stored is not None:
+        return 0 if shape.stored.kept else WIDTHS.get(setup.dtype, 2)
+    return WIDTHS.get(setup.dtype, 0)
 
 
 def kv_memory(shape: ModelConfig, setup: Setup, token: int, available: int) -> int:

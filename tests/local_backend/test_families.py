@@ -161,7 +161,7 @@ def test_a_surplus_or_missing_tensor_is_named(tmp_path: Path) -> None:
     [
         ({"architectures": ["MambaForCausalLM"]}, "Qwen3ForCausalLM"),
         ({"hidden_act": "relu"}, "relu"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "gptq"),
+        ({"quantization_config": {"quant_method": "bitsandbytes"}}, "bitsandbytes are not supported; fp8"),
         ({"rope_scaling": {"rope_type": "dynamic", "factor": 2}}, "dynamic"),
         ({"num_key_value_heads": 3}, "3 key-value heads"),
         ({"hidden_size": None}, "lacks hidden_size"),

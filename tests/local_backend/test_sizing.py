@@ -9,10 +9,13 @@ from local_backend.__main__ import _parser, _size
 from local_backend.config import BUNDLED, ModelConfig, UnusableModel
 from local_backend.options import KV_SHARE, EngineConfig, Setup
 from local_backend.sizing import check_weights, kv_memory
+from local_backend.stored import Stored
 
 MIB = 1 << 20
 SHAPE = ModelConfig.load(BUNDLED)
 SETUP = Setup("/models/m").suited(gpu=False)
+KEPT = replace(SHAPE, stored=Stored("gptq"))
+WIDENED = replace(SHAPE, stored=Stored("fp8", kept=False, block=(128, 128)))
 TOKEN = SHAPE.kv_bytes(4)
 
 
@@ -31,6 +34,23 @@ def test_weights_fit_to_the_byte_or_are_refused(setup: Setup, needed: int) -> No
     with pytest.raises(UnusableModel, match=r"MiB of memory are available; take .*smaller model") as refused:
         check_weights(SHAPE, setup, 7 * MIB, needed - 1)
     assert ("--quantize int8" in str(refused.value)) == (setup.quantize == "none")
+
+
+@pytest.mark.parametrize(
+    ("shape", "setup", "needed", "told"),
+    [
+        (KEPT, replace(SETUP, dtype="float32"), 7 * MIB, "take a smaller model"),
+        (KEPT, replace(SETUP, quantize="int8"), SHAPE.parameters, "take a smaller model"),
+        (WIDENED, SETUP, SHAPE.parameters * 2, "take --quantize int8 or a smaller model"),
+        (WIDENED, replace(SETUP, quantize="fp8"), SHAPE.parameters, "take a smaller model"),
+    ],
+)
+def test_weights_stored_in_fewer_bits_count_as_they_will_be_kept(
+    shape: ModelConfig, setup: Setup, needed: int, told: str
+) -> None:
+    check_weights(shape, setup, 7 * MIB, needed)
+    with pytest.raises(UnusableModel, match=told):
+        check_weights(shape, setup, 7 * MIB, needed - 1)
 
 
 def test_the_cache_has_its_bytes_or_its_share_of_what_is_left() -> None:
