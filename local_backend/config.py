@@ -78,11 +78,15 @@ class ModelConfig:
         return 2 * self.layers * self.kv_heads * self.head_dim * itemsize
 
     @property
+    def tables(self) -> int:
+        """Weights of the table that ids are looked up in, and of the one that gives logits."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied else 2)
+
+    @property
     def parameters(self) -> int:
         """Weights of the matrices, roughly: what they cost in memory and time."""
         attention = self.hidden_size * self.head_dim * 2 * (self.heads + self.kv_heads)
-        tables = self.vocab_size * self.hidden_size * (1 if self.tied else 2)
-        return tables + self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
+        return self.tables + self.layers * (attention + 3 * self.hidden_size * self.intermediate_size)
 
 
 def folder_of(model: str) -> Path:

@@ -63,6 +63,8 @@ class Engine:
         self._flight: Flight | None = None
         self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
         self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None
+        dealt_out = "a model that is dealt out to several ranks makes none; leave --tensor-parallel out"
+        self._no_embeddings = dealt_out if team else "this model makes no embeddings"
         self._embeddings = Embeddings(embedder, config.step_tokens, self.metrics) if embedder else None
         self._numbers = count()
 
@@ -141,7 +143,7 @@ class Engine:
 
     def _embed(self, sequence: Sequence) -> None:
         if self._embeddings is None:
-            raise BadJob("this model makes no embeddings")
+            raise BadJob(self._no_embeddings)
         self._embeddings.add(sequence)
 
     def _schedule(self, sequences: list[Sequence]) -> None:

@@ -14,11 +14,12 @@ import torch
 
 from local_backend import devices, frames, machine
 from local_backend.attention import Batch, Cache
+from local_backend.config import UnusableModel
 from local_backend.loader import load
 from local_backend.model import Decoder
 from local_backend.runner import cache_dtype
 from local_backend.share import Share
-from local_backend.team import Rank
+from local_backend.team import UNUSABLE, Rank
 from local_backend.types import Piece, Sequence
 
 
@@ -47,6 +48,7 @@ def follow(inbox: "queue.SimpleQueue[frames.Message]") -> None:
     rank = Rank(Share(number, setup.ranks), Path(store), device)
     model = load(Path(setup.folder), setup.dtype, setup.quantize, rank.share, rank.join, device)
     rank.meet()
+    rank.least(devices.available_memory(device))
     _, blocks, block_size = inbox.get()
     cache = Cache(model.config, blocks, block_size, cache_dtype(model), model.embed.weight.device)
     while True:
@@ -83,7 +85,10 @@ def main() -> None:
         os._exit(0)
 
     threading.Thread(target=read, name="line", daemon=True).start()
-    follow(inbox)
+    try:
+        follow(inbox)
+    except UnusableModel:
+        sys.exit(UNUSABLE)
 
 
 if __name__ == "__main__":

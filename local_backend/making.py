@@ -32,16 +32,20 @@ def engine_of(setup: Setup) -> Engine | EncoderEngine:
         assert pooling is not None, "load_encoder refuses such a folder"
         return EncoderEngine(Embedder(encoder, pooling), setup.config)
     shape = ModelConfig.load(folder)
-    sizing.check_weights(shape, setup, sizing.stored_bytes(folder), devices.available_memory(device))
+    # Ranks on a processor share its memory; of GPUs each has its own.
+    together = 1 if device.type == "cuda" else setup.ranks
+    stored = sizing.stored_bytes(folder)
+    sizing.check_weights(shape, setup, stored, devices.available_memory(device), together)
     share = Share(0, setup.ranks)
     share.of(shape)  # what cannot be dealt out is told before others are started
     team = Team(setup, device) if setup.ranks > 1 else None
     model = load(folder, setup.dtype, setup.quantize, share, team.join if team else None, device)
     if team:
         team.meet()  # the weights of all are loaded: what is left is left for their caches
-    token = setup.ranks * model.config.kv_bytes(cache_dtype(model).itemsize)
-    memory = sizing.kv_memory(shape, setup, token, devices.available_memory(device))
-    config = replace(setup.config, kv_memory=memory // setup.ranks)
+    available = devices.available_memory(device)
+    token = together * model.config.kv_bytes(cache_dtype(model).itemsize)
+    memory = sizing.kv_memory(shape, setup, token, team.least(available) if team else available)
+    config = replace(setup.config, kv_memory=memory // together)
     # A prompt to be embedded goes by no plan that followers hear of.
     embedder = Embedder(model, pooling) if pooling and not team else None
     return Engine(model, config, compile=compiler_of(folder), embedder=embedder, team=team)

@@ -13,11 +13,13 @@ def stored_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.glob("*.safetensors"))
 
 
-def check_weights(shape: ModelConfig, setup: Setup, stored: int, available: int) -> None:
-    """`stored` and `available` in bytes: of the files, and of memory. Raises UnusableModel: better told now than
-    by a process that is killed in the middle."""
+def check_weights(shape: ModelConfig, setup: Setup, stored: int, available: int, together: int = 1) -> None:
+    """`stored` and `available` in bytes: of the files, and of memory, which so many ranks have `together`. Raises
+    UnusableModel: better told now than by a process that is killed in the middle."""
     width = _width(shape, setup)
-    needed = shape.parameters * width or stored
+    tables = shape.tables  # which each rank has whole
+    of_a_rank = tables + (shape.parameters - tables) // setup.ranks
+    needed = (shape.parameters * width or stored) * of_a_rank * together // shape.parameters
     if needed > available:
         small = width == 1 or (shape.stored is not None and shape.stored.kept)
         smaller = "a smaller model" if small else "--quantize int8 or a smaller model"

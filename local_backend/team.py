@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
@@ -23,9 +24,10 @@ from local_backend import frames
 from local_backend.options import Setup
 from local_backend.share import Share
 
-PATIENCE = timedelta(
-    minutes=10
-)  # for ranks that load their weights; a step waits as long for one that is stuck
+# For ranks that load their weights; a step waits as long for one that is stuck.
+PATIENCE = timedelta(minutes=10)
+# How a follower ends that cannot take its share. Its leader has the same folder, and GRACE seconds to say why.
+UNUSABLE, GRACE = 3, 10.0
 _LOOPBACK = "lo0" if sys.platform == "darwin" else "lo"
 
 
@@ -33,7 +35,7 @@ class Rank:
     """One of several processes, known to the others. `store` is a file that all of them can write."""
 
     def __init__(self, share: Share, store: Path, device: torch.device) -> None:
-        self.share = share
+        self.share, self._device = share, device
         if device.type == "cpu":
             os.environ.setdefault("GLOO_SOCKET_IFNAME", _LOOPBACK)  # all of them are on this machine
         distributed.init_process_group(
@@ -53,6 +55,12 @@ class Rank:
     def meet(self) -> None:
         """Wait until all ranks are here."""
         distributed.barrier()
+
+    def least(self, value: int) -> int:
+        """The smallest that a rank has."""
+        found = torch.tensor(value, device=self._device)
+        distributed.all_reduce(found, distributed.ReduceOp.MIN)
+        return int(found)
 
     def leave(self) -> None:
         distributed.destroy_process_group()
@@ -77,6 +85,11 @@ class Team(Rank):
             self._lines.append(mine)
         super().__init__(Share(0, setup.ranks), store, device)
 
+    def meet(self) -> None:
+        """All have found one another by then: the store has served."""
+        super().meet()
+        self._folder.cleanup()
+
     def tell(self, kind: str, *words: Any) -> None:
         frame = frames.pack(kind, *words)
         for line in self._lines:
@@ -88,11 +101,12 @@ class Team(Rank):
         for line in self._lines:
             line.close()
         self.leave()
-        self._folder.cleanup()
 
     def _watch(self, process: "subprocess.Popen[bytes]", rank: int) -> None:
         """What is computed waits for every rank: without one of them there is no going on."""
         ended = process.wait()
+        if ended == UNUSABLE:
+            time.sleep(GRACE)
         if not self._closing:
             sys.stderr.write(f"rank {rank} of the engine has ended ({ended})\n")
             os._exit(1)

@@ -53,6 +53,15 @@ def test_weights_stored_in_fewer_bits_count_as_they_will_be_kept(
         check_weights(shape, setup, 7 * MIB, needed - 1)
 
 
+@pytest.mark.parametrize("together", [1, 2])
+def test_each_rank_has_the_tables_whole_and_its_share_of_the_rest(together: int) -> None:
+    setup = replace(SETUP, dtype="float32", ranks=2)
+    needed = 4 * together * (SHAPE.tables + (SHAPE.parameters - SHAPE.tables) // 2)
+    check_weights(SHAPE, setup, 0, needed, together)
+    with pytest.raises(UnusableModel):
+        check_weights(SHAPE, setup, 0, needed - 1, together)
+
+
 def test_the_cache_has_its_bytes_or_its_share_of_what_is_left() -> None:
     assert kv_memory(SHAPE, replace(SETUP, kv_memory=64 * MIB), TOKEN, 100 * MIB) == 64 * MIB
     assert kv_memory(SHAPE, replace(SETUP, kv_memory=0.9), TOKEN, 100 * MIB) == 90 * MIB
