@@ -49,8 +49,14 @@ class Scheduler:
     def plan(self) -> Plan:
         """Running first, then those that wait: nobody before an equal that came earlier."""
         plan, most, before = Plan(), self._config.step_tokens, self.preemptions
+        decoding = sum(_gap(one) == 1 for one in self.running)
         for sequence in list(self.running):
-            count = min(_gap(sequence), most - plan.tokens)
+            gap, room = _gap(sequence), most - plan.tokens
+            if gap == 1:
+                decoding -= 1
+            elif room > 1:  # a long prompt leaves each answer behind it its token
+                room = max(1, room - decoding)
+            count = min(gap, room)
             if not sequence.running or not count:  # it may have made room for an older one
                 continue
             drafts = self._draft(sequence, most - plan.tokens - count)

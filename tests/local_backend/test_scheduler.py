@@ -142,6 +142,22 @@ def test_decodes_go_on_while_a_long_prompt_is_computed_in_pieces() -> None:
     assert [(piece.sequence.id, piece.start, piece.size) for piece in plan.pieces] == [(0, 1, 1), (1, 0, 7)]
 
 
+def test_answers_go_on_while_a_long_prompt_that_goes_before_them_is_computed() -> None:
+    scheduler = Scheduler(EngineConfig(step_tokens=8, block_size=4, max_seqs=8), BlockPool(64, 4))
+    dice, answers = random.Random(1), [sequence(number, [1, 2], answer=40) for number in range(3)]
+    for one in answers:
+        scheduler.add(one)
+    settle(scheduler, scheduler.plan(), dice)
+    urgent = sequence(9, [1] * 50, priority=-1)
+    scheduler.add(urgent)
+    while urgent.computed < 50:
+        plan = scheduler.plan()
+        computed = {piece.sequence.id: piece.size for piece in plan.pieces}
+        assert all(computed[one.id] == 1 for one in answers if one.finish is None)
+        assert plan.tokens <= 8
+        settle(scheduler, plan, dice)
+
+
 def test_choices_share_their_prompt_and_copy_its_last_block_when_they_write() -> None:
     scheduler = Scheduler(EngineConfig(block_size=4), pool := BlockPool(20, 4))
     first, second = sequence(0, [1] * 6), sequence(1, [1] * 6)
