@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import select
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,6 +11,7 @@ import orjson
 
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FLUSH = 0.5  # seconds
+SLOW = 1.0  # seconds in which a sink must take a piece; else the rest waits for the next look
 BUFFER = 4 << 20  # bytes that wait for a sink that does not take them; more is dropped and counted
 
 
@@ -76,15 +78,26 @@ class Log:
             self._is_running = False
 
     def flush(self) -> None:
+        """Write what is queued, as far as the sink takes it: a pipe that nobody reads must not keep the process."""
         lines, self._lines, self._size = self._lines, [], 0
         if not lines:
             return
+        data = memoryview(b"".join(lines))
         try:
-            data = b"".join(lines)
-            while data:
-                data = data[os.write(self._fd, data) :]
+            while data and self._takes():
+                data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
         except OSError:
             self.dropped += len(lines)
+            return
+        if data:
+            self._lines.insert(0, bytes(data))
+            self._size += len(data)
+
+    def _takes(self) -> bool:
+        """Whether a piece of PIPE_BUF bytes can be written without waiting, now or in a moment."""
+        sink = select.poll()
+        sink.register(self._fd, select.POLLOUT)
+        return bool(sink.poll(SLOW * 1000))
 
 
 class Bridge(logging.Handler):

@@ -239,3 +239,23 @@ async def test_a_quiet_level_writes_no_calls(tmp_path: Path, capfd: pytest.Captu
             await running.chat()
             await running.chat(model="unheard-of")
     assert capfd.readouterr().err == ""
+
+
+def test_a_pipe_that_nobody_reads_is_left_alone_and_what_it_did_not_take_comes_later(
+    sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logs, "SLOW", 0.01)
+    log = Log("info", lambda: NOW, sink.fd)
+    for number in range(2000):
+        log.event(b"call", b'{"number":%d,"more":"%b"}\n' % (number, b"x" * 100))
+    log.flush()  # returns, though the pipe holds 64 KiB
+    log.event(b"call", b'{"number":2000}\n')
+    seen: list[int] = []
+    while len(seen) < 2001:
+        read = b""
+        while not read.endswith(b"\n"):
+            read += os.read(sink.out, 1 << 20)
+            log.flush()
+        seen += [json.loads(line)["number"] for line in read.splitlines()]
+    assert seen == list(range(2001))
+    assert log.dropped == 0
