@@ -12,7 +12,7 @@ from gateway.providers.aws.chain import AwsChain, domain
 from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
 
 # In an ARN, and in what SageMaker says of a model that failed.
-_ACCOUNT = re.compile(rb"(\barn:aws[\w-]*:[\w-]*:[\w-]*:|\bin account )\d{12}\b")
+_ACCOUNT = re.compile(rb"(\barn:aws[\w-]*:[\w-]*:[\w-]*:|\baccount\W{1,8})\d{12}\b", re.IGNORECASE)
 
 
 @dataclass(slots=True, frozen=True)

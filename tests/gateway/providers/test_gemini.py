@@ -58,3 +58,21 @@ def test_a_call_for_such_a_name_is_refused_by_its_field() -> None:
 )
 def test_a_bad_key_is_ours_though_it_is_a_400(status: int, body: bytes, failure: Failure) -> None:
     assert GEMINI.classify(status, body) is failure
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b"Publisher Model `projects/acme-prod-4711/locations/eu/x` was not found.",
+         b"Publisher Model `projects/***/locations/eu/x` was not found."),
+        (b"not enabled in project 123456789012. Enable it at https://x/?project=acme-prod then",
+         b"not enabled in project ***. Enable it at https://x/?project=*** then"),
+        (b"consumer 'projects/123456789012', in domain:google.com:acme",
+         b"consumer 'projects/***', in domain:google.com:acme"),
+        (b"this project is suspended; projects like yours", b"this project is suspended; projects like yours"),
+    ],
+)  # fmt: skip
+def test_googles_projects_are_not_told(said: bytes, told: bytes) -> None:
+    facts = GEMINI.facts(GEMINI.spec(api_key="k" * 8))
+    assert GEMINI.mask(facts, said) == told
+    assert PROVIDERS["vertex"].mask(facts, said) == told

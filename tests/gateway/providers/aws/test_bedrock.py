@@ -124,3 +124,5 @@ def test_the_account_in_an_arn_is_not_told() -> None:
     said = b"bedrock-key: arn:aws:bedrock:eu-central-1:123456789012:x, arn:aws-cn:iam::123456789012:role/y"
     told = b"***: arn:aws:bedrock:eu-central-1:***:x, arn:aws-cn:iam::***:role/y"
     assert Bedrock().mask(facts, said) == told
+    said = b'Account 123456789012 is throttled ("account": "123456789012"), order 123456789012'
+    assert Bedrock().mask(facts, said) == b'Account *** is throttled ("account": "***"), order 123456789012'
