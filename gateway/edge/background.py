@@ -22,6 +22,7 @@ from gateway.state.answers import Answers, Kept, NotKept
 from gateway.state.runs import Runs
 from gateway.wire import sse
 from gateway.wire.base import EVENTS
+from gateway.wire.crossing import UNLIKE
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.resource import failed
 from gateway.wire.responses.words import PENDING
@@ -115,10 +116,16 @@ class Background:
         return True
 
     async def _keep(self, run: Run, asked: Mapping[str, Any]) -> None:
-        """Every worker knows of the run. Raises NotKept."""
-        run.describe()
+        """Every worker knows of the run. Raises NotKept, BadRequest."""
+        try:
+            run.describe()
+            items = orjson.dumps(listed(asked.get("input"), run.exchange.id))
+        except UNLIKE:  # the corridor, which says which field, has not come so far yet
+            raise BadRequest(
+                "a value of this call is not of the kind its API takes; check the kinds of its fields",
+                code="invalid_value",
+            ) from None
         await self._book.begin(run.id, streams=run.streams)
-        items = orjson.dumps(listed(asked.get("input"), run.exchange.id))
         previous, shown = asked.get("previous_response_id"), run.response
         await self.answers.keep(Kept(run.id, run.team, previous, items, orjson.dumps(shown)))
         run.shown = shown["status"]

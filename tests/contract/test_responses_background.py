@@ -12,6 +12,7 @@ from openai import BadRequestError
 from sqlalchemy import text
 
 from gateway.edge import background
+from gateway.state.memory import MemoryAllowance
 from tests.contract import test_messages
 from tests.contract.test_responses_across import before, completion, sdk
 from tests.running import Running, gateway
@@ -263,3 +264,24 @@ async def test_an_answer_that_was_no_stream_is_told_in_one_event(tmp_path: Path)
         assert [one["type"] for one in told] == ["response.completed"]
         again = await client.get(f"/v1/responses/{told[0]['response']['id']}?stream=true")
         assert test_messages.events(again.text) == told
+
+
+@pytest.mark.parametrize(
+    "odd", [{"tools": 5}, {"input": [5]}, {"text": "x"}, {"reasoning": 1}, {"tools": ["x"]}]
+)
+async def test_a_value_of_no_known_kind_is_the_callers_fault_however_long_limits_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]
+) -> None:
+    decided = asyncio.Event()
+
+    async def patient(self: MemoryAllowance, claims: Any, hold: float) -> Any:
+        await decided.wait()
+        return self.take(claims)
+
+    monkeypatch.setattr(background, "QUICK", 0.01)
+    monkeypatch.setattr(MemoryAllowance, "reserve", patient)
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        came = await client.post("/v1/responses", json={**ASKS, **odd})
+        decided.set()
+    assert came.status_code == 400, came.text
+    assert not provider.asked
