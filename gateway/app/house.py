@@ -41,7 +41,7 @@ from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
-from gateway.state.sql import open_engine
+from gateway.state.sql import keep_tidy, open_engine
 from gateway.telemetry.house import Telemetry
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
@@ -111,8 +111,7 @@ class House:
             self.desk.watch(),
             self.keys.keep_fresh(),
             self.credentials.run(),
-            self.answers.keep_tidy(),
-            self.runs.keep_tidy(),
+            keep_tidy(self.answers.sweep, self.runs.sweep),
             self.background.watch(),
             self.spool.sync(),
             self.log.run(),

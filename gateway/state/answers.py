@@ -3,7 +3,6 @@ where the provider behind a model keeps none. Conversations are chains of rows, 
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import NamedTuple
 
 import sqlalchemy as sql
@@ -13,7 +12,6 @@ from gateway.state.sql import ensure
 
 MOST_TURNS = 1000  # of one conversation
 DAY = 86400.0  # seconds
-SWEEP = 600.0  # seconds between looks for what is too old or too much
 
 _METADATA = sql.MetaData()
 _ANSWERS = sql.Table(
@@ -90,13 +88,6 @@ class Answers:
 
     async def forget(self, id: str, team: str) -> None:
         await asyncio.to_thread(self._delete, id, team)
-
-    async def keep_tidy(self) -> None:
-        """Runs until cancelled. While SQL is away, nothing is removed."""
-        while True:
-            with suppress(SQLAlchemyError):
-                await asyncio.to_thread(self.sweep)
-            await asyncio.sleep(SWEEP)
 
     def sweep(self) -> None:
         """Remove what is too old, then the oldest of what is too much."""

@@ -3,7 +3,6 @@ told so far. Any worker can read it; the answer itself lies with the other answe
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from typing import NamedTuple
 
 import sqlalchemy as sql
@@ -13,7 +12,6 @@ from gateway.state.answers import NotKept
 from gateway.state.sql import ensure
 
 LOST_AFTER = 60.0  # seconds without a sign of life after which the process of a run is taken for dead
-SWEEP = 600.0  # seconds between looks for what no answer belongs to any more
 
 _METADATA = sql.MetaData()
 _RUNS = sql.Table(
@@ -75,13 +73,6 @@ class Runs:
     async def told(self, id: str, since: int) -> list[tuple[int, bytes]]:
         """Pieces that hold events from number `since` on, in their order, each with the number of its first."""
         return await asyncio.to_thread(self._told, id, since)
-
-    async def keep_tidy(self) -> None:
-        """Runs until cancelled. While SQL is away, nothing is removed."""
-        while True:
-            with suppress(SQLAlchemyError):
-                await asyncio.to_thread(self.sweep)
-            await asyncio.sleep(SWEEP)
 
     def sweep(self) -> None:
         """Remove what no answer belongs to any more."""

@@ -1,10 +1,16 @@
 """The one way to open a database: SQLite in the data folder by default, whatever SQLAlchemy speaks else."""
 
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
+
+SWEEP = 600.0  # seconds between looks for what is kept too long
 
 
 def open_engine(url: str) -> Engine:
@@ -27,3 +33,12 @@ def ensure(engine: Engine, tables: MetaData) -> None:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+async def keep_tidy(*sweeps: Callable[[], None]) -> None:
+    """Let each remove what need not be kept; runs until cancelled. While SQL is away, nothing is removed."""
+    while True:
+        for sweep in sweeps:
+            with suppress(SQLAlchemyError):
+                await asyncio.to_thread(sweep)
+        await asyncio.sleep(SWEEP)

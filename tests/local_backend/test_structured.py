@@ -205,15 +205,22 @@ models: {{smart: {{targets: [{{provider: local, model: bundled}}]}}}}
 
 async def test_all_of_it_works_through_the_gateway(behind: Running) -> None:
     async with openai.AsyncOpenAI(api_key=KEY, base_url=f"{behind.url}/v1") as client:
-        answer = await client.chat.completions.parse(model="smart", messages=MESSAGES, response_format=Order)
+        answer = await client.chat.completions.parse(
+            model="smart", messages=MESSAGES, response_format=Order, logprobs=True, top_logprobs=2
+        )
         assert isinstance(answer.choices[0].message.parsed, Order)
+        scored = answer.choices[0].logprobs
+        assert scored and scored.content and {len(token.top_logprobs) for token in scored.content} == {2}
+        assert "".join(token.token for token in scored.content) == answer.choices[0].message.content
         async with client.chat.completions.stream(
-            model="smart", messages=MESSAGES, tools=[TOOL, NOW], max_tokens=400,
+            model="smart", messages=MESSAGES, tools=[TOOL, NOW], max_tokens=400, logprobs=True,
             tool_choice={"type": "function", "function": {"name": "order"}},
         ) as stream:  # fmt: skip
             async for _ in stream:
                 pass
-            (call,) = (await stream.get_final_completion()).choices[0].message.tool_calls or []
+            choice = (await stream.get_final_completion()).choices[0]
+        (call,) = choice.message.tool_calls or []
+        assert choice.logprobs and choice.logprobs.content
         Order.model_validate_json(call.function.arguments)
         with pytest.raises(openai.BadRequestError) as refused:
             await client.chat.completions.create(

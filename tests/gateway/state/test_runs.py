@@ -9,7 +9,7 @@ import sqlalchemy as sql
 
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.state.runs import LOST_AFTER, Runs
-from gateway.state.sql import open_engine
+from gateway.state.sql import keep_tidy, open_engine
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ async def test_what_no_answer_belongs_to_is_swept_away(engine: sql.Engine) -> No
     runs.sweep()
     assert await runs.look("r2") is not None, "its answer may be on its way"
     clock.now += LOST_AFTER + 1
-    tidying = asyncio.ensure_future(runs.keep_tidy())
+    tidying = asyncio.ensure_future(keep_tidy(runs.sweep))
     async with asyncio.timeout(10):
         while await runs.look("r2") is not None:
             await asyncio.sleep(0.002)
