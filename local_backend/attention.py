@@ -6,44 +6,20 @@ prompts go one by one, and a table whose blocks are one run of ids is read where
 into the query length, or the keys expanded without a copy: 6 to 11 times faster than `enable_gqa`.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from local_backend.config import ModelConfig
+from local_backend.cache import Cache, Kept
+from local_backend.devices import send
 from local_backend.kernels import ready
 from local_backend.layers import Heads
 from local_backend.types import Piece
 
-# Bytes of one sequence's keys in one layer up to which decodes are gathered together: an estimate.
-SHORT = 1 << 18
 # Queries of a piece up to which kernels split its keys: then there are too few tiles to fill a GPU. An estimate.
 FEW = 16
-
-
-class Cache:
-    """Keys and values of all blocks: [layers, 2, blocks, block_size, kv_heads, head_dim]."""
-
-    def __init__(
-        self,
-        config: ModelConfig,
-        blocks: int,
-        block_size: int,
-        dtype: torch.dtype,
-        device: torch.device | str = "cpu",
-    ) -> None:
-        self.config, self.block_size = config, block_size
-        shape = config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim
-        self.blocks = torch.zeros(shape, dtype=dtype, device=device)
-        row = config.kv_heads * config.head_dim * dtype.itemsize
-        self.short = SHORT // row  # tokens
-
-    def copy(self, pairs: list[tuple[int, int]]) -> None:
-        """Whole blocks (from, to): a table that was shared is about to be written to."""
-        source, target = torch.tensor(pairs, device=self.blocks.device).T
-        self.blocks[:, :, target] = self.blocks[:, :, source]
 
 
 class Look(NamedTuple):
@@ -65,11 +41,9 @@ class Batch:
     sequence id) of tokens whose draw is still on the way."""
 
     def __init__(self, pieces: list[Piece], cache: Cache) -> None:
-        self._cache, size, self._device = cache, cache.block_size, cache.blocks.device
-        by_kernels = ready(self._device)
-        short = [_is_few(piece) if by_kernels else _is_short(piece, cache) for piece in pieces]
-        order = sorted(range(len(pieces)), key=lambda index: not short[index])
-        sorted_pieces = [pieces[index] for index in order]
+        size, device = cache.block_size, cache.device
+        first = [_goes_first(piece, cache) for piece in pieces]
+        order = sorted(range(len(pieces)), key=lambda index: not first[index])
         ids: list[int] = []
         positions: list[int] = []
         slots: list[int] = []
@@ -84,23 +58,51 @@ class Batch:
             self.ends[index] = len(ids) - 1
             if start >= sequence.known:
                 self.unknown.append((len(ids) - 1, sequence.id))
-        self.ids, self.positions, self._slots = (
-            torch.tensor(column, device=self._device) for column in (ids, positions, slots)
-        )
+        self.ids, self.positions = send(ids, device), send(positions, device)
         # Worked out now: tables change while the step is computed.
-        self._paged = Paged(sorted_pieces, sum(short), cache) if by_kernels else None
-        self._looks = {} if by_kernels else self._look_at(sorted_pieces, sum(short) if sum(short) > 1 else 0)
+        self._way = _way([pieces[index] for index in order], sum(first), cache, send(slots, device))
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
         """Store the new keys and values, then answer the queries: [tokens, heads, head_dim]."""
-        keys, values = self._cache.blocks[layer]
-        window = self._cache.config.window(layer)
-        if self._paged is not None:
-            return self._paged.answer(heads.store(keys, values, self._slots), keys, values, window)
+        return self._way.attend(layer, heads)
+
+
+class Way(Protocol):
+    """How a step's queries meet keys and values."""
+
+    def attend(self, layer: int, heads: Heads) -> Tensor: ...
+
+
+def _way(pieces: list[Piece], first: int, cache: Cache, slots: Tensor) -> Way:
+    if not ready(cache.device):
+        return Gathered(pieces, first, cache, slots)
+    from local_backend import paged  # needs Triton
+
+    return paged.of_pieces(pieces, first, cache, slots)
+
+
+def _goes_first(piece: Piece, cache: Cache) -> bool:
+    """Pieces that are answered together lie side by side. For kernels by its own size alone, so that a piece's sums are
+    the same whoever shares the step."""
+    if ready(cache.device):
+        return piece.size <= FEW
+    return piece.size == 1 and piece.start < cache.short
+
+
+class Gathered:
+    """Without kernels: what is seen is gathered, or read where it lies."""
+
+    def __init__(self, pieces: list[Piece], short: int, cache: Cache, slots: Tensor) -> None:
+        """The first `short` are decodes with short contexts."""
+        self._cache, self._slots, self._device = cache, slots, cache.device
+        self._looks = self._look_at(pieces, short if short > 1 else 0)
+
+    def attend(self, layer: int, heads: Heads) -> Tensor:
+        keys, values = self._cache.layer(layer)
         q, k, v = heads.parts()
-        keys.flatten(0, 1).index_copy_(0, self._slots, k.to(keys.dtype))
-        values.flatten(0, 1).index_copy_(0, self._slots, v.to(values.dtype))
-        looks = self._looks[window]
+        keys.put(self._slots, k)
+        values.put(self._slots, v)
+        looks = self._looks[self._cache.config.window(layer)]
         if len(looks) == 1:
             return self._answer(looks[0], q, keys, values)
         out = torch.empty_like(q)
@@ -127,7 +129,7 @@ class Batch:
             first += piece.size
         return looks
 
-    def _answer(self, look: Look, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def _answer(self, look: Look, q: Tensor, keys: Kept, values: Kept) -> Tensor:
         """q [rows, heads, head_dim] of the look's rows."""
         rows, heads, size = q.shape
         k, v = _seen(look, keys), _seen(look, values)  # [sequences, keys, kv_heads, head_dim]
@@ -159,48 +161,6 @@ class Batch:
         if mask is not None:
             scores += mask
         return scores.softmax(-1) @ v.float()
-
-
-class Paged:
-    """A step as kernels see it: first its pieces of few queries, whose keys are split, then the others."""
-
-    def __init__(self, pieces: list[Piece], few: int, cache: Cache) -> None:
-        from local_backend.kernels import attention  # needs Triton
-
-        config, self._attend = cache.config, attention.attend
-        self._scale = config.attention_scale or config.head_dim**-0.5
-        self._softcap = config.attention_softcap
-        self._shares: list[tuple[slice, attention.Rows, dict[int, attention.Work]]] = []
-        group, first = config.heads // config.kv_heads, 0
-        for share, are_few in ((pieces[:few], True), (pieces[few:], False)):
-            if not share:
-                continue
-            sizes = [piece.size for piece in share]
-            lengths = [piece.start + piece.size for piece in share]
-            tables = [piece.sequence.table for piece in share]
-            rows = attention.rows_of(tables, sizes, lengths, cache.blocks.device)
-            tiles = attention.tiles_for(group, config.head_dim, are_few)
-            works = {
-                window: attention.work_of(rows, sizes, lengths, window, group, tiles)
-                for window in {0, *config.windows}
-            }
-            self._shares.append((slice(first, first + sum(sizes)), rows, works))
-            first += sum(sizes)
-
-    def answer(self, q: Tensor, keys: Tensor, values: Tensor, window: int) -> Tensor:
-        out = torch.empty_like(q)
-        for at, rows, works in self._shares:
-            self._attend(q[at], keys, values, out[at], rows, works[window], self._scale, self._softcap)
-        return out
-
-
-def _is_few(piece: Piece) -> bool:
-    """By its own size alone, so that its sums are the same whoever shares the step."""
-    return piece.size <= FEW
-
-
-def _is_short(piece: Piece, cache: Cache) -> bool:
-    return piece.size == 1 and piece.start < cache.short
 
 
 def _together(pieces: list[Piece], size: int, window: int, device: torch.device) -> Look:
@@ -249,11 +209,11 @@ def _mask(queries: Tensor, keys: Tensor, window: int) -> Tensor:
     return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, -torch.inf)
 
 
-def _seen(look: Look, blocks: Tensor) -> Tensor:
-    """Keys or values [sequences, keys, kv_heads, head_dim] out of [blocks, block_size, kv_heads, head_dim]."""
+def _seen(look: Look, kept: Kept) -> Tensor:
+    """Keys or values [sequences, keys, kv_heads, head_dim]."""
     if isinstance(look.keys, slice):
-        return blocks.flatten(0, 1)[look.keys].unsqueeze(0)
-    found = blocks.index_select(0, look.keys.flatten())
+        return kept.run(look.keys).unsqueeze(0)
+    found = kept.of(look.keys.flatten())
     if look.cut is None:
-        return found.view(len(look.keys), -1, *blocks.shape[2:])
+        return found.view(len(look.keys), -1, *found.shape[2:])
     return found.flatten(0, 1)[look.cut].unsqueeze(0)

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from local_backend.attention import Batch, Cache
+from local_backend.attention import Batch
+from local_backend.cache import Cache
 from local_backend.encoder import Encoder
 from local_backend.encoder_config import EncoderConfig
 from local_backend.metrics import Metrics

@@ -11,11 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from local_backend.blocks import BlockPool
+from local_backend.cache import cache_dtype, token_bytes
 from local_backend.embedder import Embedder, Embeddings
 from local_backend.metrics import Laps, Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.runner import Flight, Runner, cache_dtype
+from local_backend.runner import Flight, Runner
 from local_backend.sampler import Masks
 from local_backend.scheduler import Scheduler
 from local_backend.types import (
@@ -59,7 +60,7 @@ class Engine:
         self.metrics = metrics or Metrics()
         self._config, self._clock, self._eos = config, clock, frozenset(shape.eos)
         self._vocabulary = shape.vocab_size
-        self._runner = Runner(model, config, blocks, team)
+        self._runner = Runner(model, config, blocks, self.max_len, team)
         self._flight: Flight | None = None
         self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
         self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None
@@ -150,6 +151,10 @@ class Engine:
         """The first computes the prompt; the others wait for it."""
         first, *first.forks = sequences
         self.scheduler.add(first)
+
+    def warm(self, tell: Callable[[str], None]) -> None:
+        """Prepare what would make the first callers wait; `tell` hears how far it has come."""
+        self._runner.warm(tell)
 
     def close(self) -> None:
         self._runner.close()
@@ -256,7 +261,7 @@ def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
     """Blocks that fit the memory given, as many as can be of use; and the longest sequence they hold."""
     shape = model.config
     longest = min(config.max_len or shape.max_positions, shape.max_positions)
-    token = shape.kv_bytes(cache_dtype(model).itemsize)
+    token = token_bytes(shape, cache_dtype(model, config.kv_cache_dtype))
     wanted = config.max_seqs * -(-longest // config.block_size) + 1
     blocks = max(2, min(config.kv_memory // (token * config.block_size), wanted))
     return blocks, min(longest, (blocks - 1) * config.block_size)

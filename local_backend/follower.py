@@ -13,11 +13,11 @@ from typing import NamedTuple, cast
 import torch
 
 from local_backend import devices, frames, machine
-from local_backend.attention import Batch, Cache
+from local_backend.attention import Batch
+from local_backend.cache import Cache, cache_dtype
 from local_backend.config import UnusableModel
 from local_backend.loader import load
 from local_backend.model import Decoder
-from local_backend.runner import cache_dtype
 from local_backend.share import Share
 from local_backend.team import UNUSABLE, Rank
 from local_backend.types import Piece, Sequence
@@ -49,8 +49,8 @@ def follow(inbox: "queue.SimpleQueue[frames.Message]") -> None:
     model = load(Path(setup.folder), setup.dtype, setup.quantize, rank.share, rank.join, device)
     rank.meet()
     rank.least(devices.available_memory(device))
-    _, blocks, block_size = inbox.get()
-    cache = Cache(model.config, blocks, block_size, cache_dtype(model), model.embed.weight.device)
+    _, blocks, block_size, kind = inbox.get()
+    cache = Cache(model.config, blocks, block_size, cache_dtype(model, kind), model.embed.weight.device)
     while True:
         _, copies, pieces = inbox.get()
         compute(model, cache, rank, copies, pieces)

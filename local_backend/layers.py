@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from local_backend.cache import Kept
 from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
@@ -167,9 +168,8 @@ class Heads(NamedTuple):
         q, k = qk.split_with_sizes(sizes, 1)
         return q, k, v
 
-    def store(self, keys: Tensor, values: Tensor, slots: Tensor) -> Tensor:
-        """By kernels: store what is ready in a layer's cache [blocks, block_size, kv_heads, head_dim], one of `slots`
-        [tokens] each; give the queries."""
+    def store(self, keys: Kept, values: Kept, slots: Tensor) -> Tensor:
+        """By kernels: store what is ready in a layer's cache, one of `slots` [tokens] each; give the queries."""
         from local_backend.kernels import fused
 
         norms, rows = None, self.rows

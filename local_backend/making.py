@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from local_backend import devices, sizing
+from local_backend.cache import cache_dtype, token_bytes
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.embedder import Embedder
 from local_backend.encoder import load_encoder
@@ -13,7 +14,6 @@ from local_backend.engine import Engine
 from local_backend.loader import DTYPES, load
 from local_backend.options import Setup
 from local_backend.pooling import pooling_of
-from local_backend.runner import cache_dtype
 from local_backend.share import Share
 from local_backend.team import Team
 from local_backend.trial import compiler_of
@@ -43,7 +43,7 @@ def engine_of(setup: Setup) -> Engine | EncoderEngine:
     if team:
         team.meet()  # the weights of all are loaded: what is left is left for their caches
     available = devices.available_memory(device)
-    token = together * model.config.kv_bytes(cache_dtype(model).itemsize)
+    token = together * token_bytes(model.config, cache_dtype(model, setup.config.kv_cache_dtype))
     memory = sizing.kv_memory(shape, setup, token, team.least(available) if team else available)
     config = replace(setup.config, kv_memory=memory // together)
     # A prompt to be embedded goes by no plan that followers hear of.

@@ -1,5 +1,5 @@
 """The device's side of the loop: weights, cache and sampler. Steps are computed one after the other in the order
-in which they were launched, in a thread of their own where the loop is to go on meanwhile."""
+in which they were launched: by a GPU while the loop goes on, on a processor in a thread where it is to."""
 
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -8,75 +8,99 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from local_backend.attention import Batch, Cache
-from local_backend.fp8 import Fp8Embedding
+from local_backend.attention import Batch
+from local_backend.cache import Cache, cache_dtype
+from local_backend.devices import send
+from local_backend.kernels import ready
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.sampler import Drawn, Masks, Sampler
 from local_backend.types import Logprob, Plan
 
 if TYPE_CHECKING:
+    from local_backend.graphs import Graphs
     from local_backend.team import Team
 
-_CACHED = {torch.bfloat16: torch.bfloat16, torch.float16: torch.float16}
+Act = Callable[[], None]
 
 
 class Flight:
-    """A step on its way. Its stand-ins are what `before`, the step ahead of it, draws."""
+    """A step on its way. `rows`: where in `drawn` what is drawn for each of the plan's draws stands; `logits`: theirs,
+    until they are drawn from."""
 
-    def __init__(self, plan: Plan, batch: Batch, before: "Flight | None") -> None:
-        self.plan, self.batch = plan, batch
+    def __init__(self, plan: Plan) -> None:
+        self.plan, self.rows = plan, list(range(len(plan.draws)))
         self.logits: Tensor | None = None
         self.drawn: Drawn | None = None
         self.done: Future[None] | None = None
-        self.told: list[
-            tuple[list[int], int, int]
-        ] = []  # to followers: of each piece its table, start and size
-        if batch.unknown:
-            assert before is not None
-            places = {draw.sequence.id: index for index, draw in enumerate(before.plan.draws)}
-            rows = [(row, places[number]) for row, number in batch.unknown]
-            self._rows, self._draws = torch.tensor(rows, device=batch.ids.device).T
-            self._before: Flight | None = before
+        self._home: Drawn | None = None
+        self._landed: torch.cuda.Event | None = None
 
-    def fill_in(self) -> None:
-        """Put the draws of the step ahead where their stand-ins are."""
-        if self.batch.unknown:
-            assert self._before is not None
-            assert self._before.drawn is not None
-            self.batch.ids[self._rows] = self._before.drawn.ids[self._draws]
-            self._before = None
+    def sources(self) -> dict[int, int]:
+        """Where in `drawn` the next token of a sequence stands, by its id."""
+        return {draw.sequence.id: row for draw, row in zip(self.plan.draws, self.rows, strict=True)}
+
+    def land(self, drawn: Drawn) -> None:
+        """What it draws is known to the device, and on its way home."""
+        self.drawn, self._home = drawn, drawn.sent_home()
+
+    def mark(self, device: torch.device) -> None:
+        """All there is to do for it has been launched."""
+        if device.type == "cuda":
+            self._landed = self._landed or torch.cuda.Event()  # type: ignore[no-untyped-call]
+            self._landed.record()
 
     def wait(self) -> tuple[list[int], dict[int, Logprob]]:
         """The ids drawn, in the order of the plan's draws, and logprobs where asked."""
         if self.done is not None:
             self.done.result()
-        if self.drawn is None:
+        if self._landed is not None:
+            self._landed.synchronize()
+        if self._home is None:
             return [], {}
-        return self.drawn.ids.tolist(), self.drawn.logprobs(self.plan.draws)
+        ids = self._home.ids.tolist()
+        return [ids[row] for row in self.rows], self._home.logprobs(self.plan.draws)
 
 
 class Runner:
-    def __init__(self, model: Decoder, config: EngineConfig, blocks: int, team: "Team | None" = None) -> None:
+    def __init__(
+        self, model: Decoder, config: EngineConfig, blocks: int, max_len: int, team: "Team | None" = None
+    ) -> None:
         shape = model.config
         self._model, self._team = model, team
-        device = model.embed.weight.device
-        self._cache = Cache(shape, blocks, config.block_size, cache_dtype(model), device)
+        self._device = device = model.embed.weight.device
+        dtype = cache_dtype(model, config.kv_cache_dtype)
+        self._cache = Cache(shape, blocks, config.block_size, dtype, device)
         self._sampler = Sampler(shape.vocab_size, shape.eos, device)
-        self._thread = ThreadPoolExecutor(1, "steps") if config.overlap else None
+        # A GPU goes on by itself.
+        self._thread = ThreadPoolExecutor(1, "steps") if config.overlap and device.type == "cpu" else None
         self._last: Flight | None = None
+        alone = team is None and not config.enforce_eager
+        self._graphs = _graphs(model, self._cache, config.max_seqs, max_len) if alone else None
         if team is not None:
-            team.tell("cache", blocks, config.block_size)
+            team.tell("cache", blocks, config.block_size, config.kv_cache_dtype)
+
+    @torch.inference_mode()
+    def warm(self, tell: Callable[[str], None]) -> None:
+        """Prepare what takes its time, before anybody waits for it."""
+        if self._graphs is None or self._device.type == "cpu":
+            return
+        try:
+            self._graphs.warm(tell)
+        except RuntimeError as error:  # of a driver, or for want of memory: slower, but it serves
+            tell(f"steps cannot be captured, and are launched one operation at a time: {error}")
+            self._graphs = None
 
     def launch(self, plan: Plan, draw: bool) -> Flight:
         """Compute a plan, and draw, unless that is to wait for `draw`. Sequences are read now, not later."""
-        flight = Flight(plan, Batch(plan.pieces, self._cache), self._last)
+        flight, before = Flight(plan), self._last
         self._last = flight
-        if self._team is not None:  # as tables are now: they change while the step is computed
-            flight.told = [(list(one.table), start, size) for one, start, size in plan.pieces]
+        by_graph = self._graphs is not None and self._graphs.fit(plan)
+        prepare = self._graphs.prepared if self._graphs and by_graph else self._prepared
+        compute = prepare(flight, before)
 
         def work() -> None:
-            self._compute(flight)
+            compute()
             if draw:
                 self._draw(flight, None)
 
@@ -92,41 +116,56 @@ class Runner:
         if self._team is not None:
             self._team.close()
 
-    def _do(self, flight: Flight, work: Callable[[], None]) -> None:
-        if self._thread is None:
-            work()
-            return
+    def _do(self, flight: Flight, work: Act) -> None:
         before = flight.done
 
+        @torch.inference_mode()
         def run() -> None:
             if before is not None:
                 before.result()  # raises what went wrong there
             work()
+            flight.mark(self._device)
 
-        flight.done = self._thread.submit(run)
+        if self._thread is None:
+            run()
+        else:
+            flight.done = self._thread.submit(run)
 
-    @torch.inference_mode()
-    def _compute(self, flight: Flight) -> None:
-        plan, batch = flight.plan, flight.batch
-        if plan.copies:
-            self._cache.copy(plan.copies)
-        flight.fill_in()
-        if self._team is not None:
-            self._team.tell("step", plan.copies, flight.told)
-            self._team.same(batch.ids)
-        hidden = self._model(batch.ids, batch.positions, batch.attend)
-        if plan.draws:
-            rows = [batch.ends[draw.piece] - plan.behind(draw) for draw in plan.draws]
-            flight.logits = self._model.logits(hidden[rows])
+    def _prepared(self, flight: Flight, before: Flight | None) -> Act:
+        """What is to be done for a step of any kind."""
+        plan, batch = flight.plan, Batch(flight.plan.pieces, self._cache)
+        ends = [batch.ends[draw.piece] - plan.behind(draw) for draw in plan.draws]
+        sources = before.sources() if batch.unknown and before else {}
+        # As tables are now: they change while the step is computed.
+        told = [(list(one.table), start, size) for one, start, size in plan.pieces] if self._team else []
 
-    @torch.inference_mode()
+        def act() -> None:
+            if plan.copies:
+                self._cache.copy(plan.copies)
+            if batch.unknown:  # the draws of the step ahead take the places of their stand-ins
+                assert before is not None
+                assert before.drawn is not None
+                rows = send([row for row, _ in batch.unknown], self._device)
+                drawn = send([sources[number] for _, number in batch.unknown], self._device)
+                batch.ids[rows] = before.drawn.ids[drawn]
+            if self._team is not None:
+                self._team.tell("step", plan.copies, told)
+                self._team.same(batch.ids)
+            hidden = self._model(batch.ids, batch.positions, batch.attend)
+            if ends:
+                flight.logits = self._model.logits(hidden[send(ends, self._device)])
+
+        return act
+
     def _draw(self, flight: Flight, masks: Masks | None) -> None:
         if flight.logits is not None:
-            flight.drawn = self._sampler(flight.logits, flight.plan.draws, masks)
+            flight.land(self._sampler(flight.logits, flight.plan.draws, masks))
             flight.logits = None
 
 
-def cache_dtype(model: Decoder) -> torch.dtype:
-    """As the weights are, so are keys and values; fp32 beside int8 weights, and beside fp8 what was asked for."""
-    embed = model.embed
-    return _CACHED.get(embed.kind if isinstance(embed, Fp8Embedding) else embed.weight.dtype, torch.float32)
+def _graphs(model: Decoder, cache: Cache, max_seqs: int, max_len: int) -> "Graphs | None":
+    if not ready(cache.device):
+        return None
+    from local_backend.graphs import Graphs  # needs Triton
+
+    return Graphs(model, cache, max_seqs, max_len)

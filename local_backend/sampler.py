@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from local_backend.devices import send
 from local_backend.kernels import ready
 from local_backend.types import Draw, Logprob
 
@@ -21,6 +22,7 @@ _GAMMA, _FIRST, _SECOND = (
     value - (1 << 64) for value in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
 _LIKELY = 256  # ids looked at first for top-p: a whole sort of a large vocabulary costs ten times as much
+CHUNK = 4096  # ids that kernels read at once
 Masks = Mapping[int, npt.NDArray[np.int32]]  # index of a draw -> which ids its grammar allows, a bit each
 
 
@@ -31,8 +33,16 @@ class Drawn(NamedTuple):
     asked: list[int]
     scores: tuple[Tensor, Tensor, Tensor] | None
 
+    def sent_home(self) -> "Drawn":
+        """On its way to the processor's memory."""
+        ids = self.ids.to("cpu", non_blocking=True)
+        if self.scores is None:
+            return Drawn(ids, self.asked, None)
+        drawn, values, likeliest = (one.to("cpu", non_blocking=True) for one in self.scores)
+        return Drawn(ids, self.asked, (drawn, values, likeliest))
+
     def logprobs(self, draws: list[Draw]) -> dict[int, Logprob]:
-        """Index of a draw -> what it asked for. Waits for the device."""
+        """Index of a draw -> what it asked for. Waits for the device, where it is not at home yet."""
         if self.scores is None:
             return {}
         drawn, values, ids = (one.tolist() for one in self.scores)
@@ -47,14 +57,14 @@ class Sampler:
     """For one vocabulary; `eos` is what min_tokens keeps from being drawn."""
 
     def __init__(self, vocabulary: int, eos: tuple[int, ...], device: torch.device | str = "cpu") -> None:
-        self._eos, self._device = eos, device
+        self._eos, self._device = eos, torch.device(device)
         self._counters = torch.arange(1, vocabulary + 1, device=device) * _GAMMA
 
     def __call__(self, logits: Tensor, draws: list[Draw], masks: Masks | None = None) -> Drawn:
         """One id per draw from its row of fp32 logits [draws, vocabulary], which are used up."""
         samplings = [draw.sequence.sampling for draw in draws]
         asked = [index for index, one in enumerate(samplings) if one.logprobs is not None]
-        raw = logits[asked].log_softmax(-1) if asked else None
+        raw = logits[at := self._tensor(asked)].log_softmax(-1) if asked else None
         if any(one.edits for one in samplings):
             self._edit(logits, draws, masks or {})
         ids = by_kernels(logits, draws) if ready(logits.device) else self._ids(logits, draws)
@@ -62,7 +72,7 @@ class Sampler:
             return Drawn(ids, [], None)
         most = max(max(samplings[index].logprobs or 0 for index in asked), 1)
         best = raw.topk(min(most, raw.shape[-1]))
-        return Drawn(ids, asked, (raw.gather(1, ids[asked, None])[:, 0], best.values, best.indices))
+        return Drawn(ids, asked, (raw.gather(1, ids[at][:, None])[:, 0], best.values, best.indices))
 
     def _edit(self, logits: Tensor, draws: list[Draw], masks: Masks) -> None:
         biases = [
@@ -85,7 +95,7 @@ class Sampler:
             logits[rows.long(), tokens.long()] = -torch.inf
         for index, mask in masks.items():
             allowed = np.unpackbits(mask.view(np.uint8), bitorder="little")[: logits.shape[-1]]
-            logits[index].masked_fill_(torch.from_numpy(allowed).to(self._device) == 0, -torch.inf)
+            logits[index].masked_fill_(send(allowed, self._device) == 0, -torch.inf)
 
     def _penalise(self, logits: Tensor, draws: list[Draw]) -> None:
         """Repetition divides what was seen in prompt and answer (Keskar et al., 2019); the others subtract for
@@ -128,7 +138,7 @@ class Sampler:
     def _noise(self, draws: list[Draw]) -> Tensor:
         """Gumbel noise [draws, vocabulary]: the largest of logit + noise is a draw from the softmax. A counter-based
         generator: each number is a function of (seed, choice, position, token id) alone."""
-        z = self._counters + self._tensor([_key(draw) for draw in draws])[:, None]
+        z = self._counters + self._tensor([key_of(draw) for draw in draws])[:, None]
         z ^= (z >> 30) & ((1 << 34) - 1)  # the mask: >> repeats the sign
         z *= _FIRST
         z ^= (z >> 27) & ((1 << 37) - 1)
@@ -139,23 +149,23 @@ class Sampler:
         return uniform.log_().neg_().log_().neg_()
 
     def _tensor(self, values: list[int] | list[float]) -> Tensor:
-        return torch.tensor(values, device=self._device)
+        return send(values, self._device)
 
     def _columns(self, rows: Sequence[tuple[float, ...]]) -> list[Tensor]:
         return [self._tensor(list(column)) for column in zip(*rows, strict=True)]
 
 
-def by_kernels(logits: Tensor, draws: list[Draw], chunk: int = 4096) -> Tensor:
+def by_kernels(logits: Tensor, draws: list[Draw], chunk: int = CHUNK) -> Tensor:
     """The same by kernels, which read `chunk` ids at once: draws with all that they ask, greedy ones among them."""
     from local_backend.kernels import sampling  # needs Triton
 
     def column(kind: torch.dtype, values: list[float] | list[int]) -> Tensor:
-        return torch.tensor(values, dtype=kind, device=logits.device)
+        return send(values, logits.device, kind)
 
     asked = [draw.sequence.sampling for draw in draws]
     wanted = sampling.Asked(
         column(torch.float32, [one.temperature for one in asked]),
-        column(torch.int64, [_key(draw) for draw in draws]),
+        column(torch.int64, [key_of(draw) for draw in draws]),
         column(torch.int32, [one.top_k for one in asked]),
         column(torch.float32, [one.top_p for one in asked]),
         column(torch.float32, [one.min_p for one in asked]),
@@ -183,8 +193,8 @@ def _keep_top_p(rows: Tensor, top_p: Tensor) -> Tensor:
     return rows.masked_fill(probabilities < ordered.gather(1, last), -torch.inf)
 
 
-def _key(draw: Draw) -> int:
-    """64 well mixed bits, as a signed integer."""
+def key_of(draw: Draw) -> int:
+    """Of its noise: 64 well mixed bits, as a signed integer."""
     sampling, z = draw.sequence.sampling, 0
     for part in (sampling.seed, sampling.choice, draw.position):
         z = (z + part + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF

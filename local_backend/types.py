@@ -48,6 +48,11 @@ class Sampling:
         """Whether the logits are changed before the draw."""
         return self.late or bool(self.logit_bias) or self.min_tokens > 0
 
+    @property
+    def special(self) -> bool:
+        """Whether logits are needed for more than the draw."""
+        return self.edits or self.logprobs is not None
+
 
 class Grammar(Protocol):
     """What one choice may still say: the state of a grammar between its tokens. `over`: nothing but the end."""

@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 
 from loadtests.engine.subjects import prompts
-from local_backend.attention import Batch, Cache
+from local_backend.attention import Batch
+from local_backend.cache import Cache, cache_dtype
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.runner import cache_dtype
 from local_backend.types import Piece, Sampling, Sequence
 
 
@@ -18,7 +18,9 @@ class Frozen:
         config, size, device = model.config, EngineConfig().block_size, model.embed.weight.device
         each = context // size + 1
         cache = Cache(config, 1 + rows * each, size, cache_dtype(model), device)
-        cache.blocks.normal_()
+        for number in range(config.layers):
+            for kept in cache.layer(number):
+                kept.rows.normal_()
         pieces = []
         for number, (token,) in enumerate(prompts(rows, 1, config.vocab_size)):
             first = 1 + number * each

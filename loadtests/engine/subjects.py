@@ -8,10 +8,10 @@ from typing import Any
 import torch
 
 from loadtests.engine.bench import Absent, Bench
+from local_backend.cache import cache_dtype, token_bytes
 from local_backend.engine import Engine
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.runner import cache_dtype
 from local_backend.types import Delta, Job, Sampling
 
 SHARED = Path(os.environ.get("GATEHOUSE_SHARED") or Path(__file__).parents[3] / "shared")
@@ -54,7 +54,7 @@ def engine_for(
     many `tokens`."""
     config = EngineConfig(
         step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows, max_len=length,
-        kv_memory=(tokens or 1 << 40) * model.config.kv_bytes(cache_dtype(model).itemsize), overlap=bench.on_gpu,
+        kv_memory=(tokens or 1 << 40) * token_bytes(model.config, cache_dtype(model)), overlap=bench.on_gpu,
     )  # fmt: skip
     return Engine(model, config)
 

@@ -16,6 +16,9 @@ import triton.language as tl
 from torch import Tensor
 from triton.knobs import runtime
 
+from local_backend.cache import Kept
+from local_backend.devices import send
+
 Counts = npt.NDArray[np.int64]
 _JOINED = 16  # splits read at once
 _LOG2E = tl.constexpr(1.4426950408889634)
@@ -61,15 +64,12 @@ def tiles_for(group: int, head_dim: int, few: bool) -> Tiles:
     return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 8)
 
 
-def rows_of(
-    tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device | str
-) -> Rows:
+def rows_of(tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device) -> Rows:
     longest = max(map(len, tables))
     padded = [table + [0] * (longest - len(table)) for table in tables]
     starts = np.concatenate([[0], np.cumsum(sizes)])
     owners = np.repeat(np.arange(len(sizes)), sizes)
-    found = (torch.from_numpy(np.asarray(one, np.int32)) for one in (padded, starts, lengths, owners))
-    return Rows(*(one.to(device, non_blocking=True) for one in found))
+    return Rows(*(send(np.asarray(one, np.int32), device) for one in (padded, starts, lengths, owners)))
 
 
 def work_of(rows: Rows, sizes: list[int], lengths: list[int], window: int, group: int, tiles: Tiles) -> Work:
@@ -84,31 +84,46 @@ def work_of(rows: Rows, sizes: list[int], lengths: list[int], window: int, group
     number = np.arange(len(row)) - np.repeat(np.cumsum(across * splits) - across * splits, across * splits)
     tile = across[row] - 1 - number // splits[row]  # the last has most keys to see, and begins first
     items = np.stack([row, tile * queries, first[row] + number % splits[row]], 1).astype(np.int32)
-    return Work(tiles, window, torch.from_numpy(items).to(rows.tables.device), int(splits.max()))
+    return Work(tiles, window, send(items, rows.tables.device), int(splits.max()))
+
+
+def work_of_decodes(rows: Rows, most: int, window: int, tiles: Tiles) -> Work:
+    """The same for rows of one query each, where only the device knows how long they are: `most` splits of a row at
+    most, what is more than it has being nothing to do."""
+    lengths, split = rows.lengths, tiles.split
+    first = (lengths - window).clamp(min=0) // split if window else torch.zeros_like(lengths)
+    most = min(most, window // split + 2) if window else most
+    number = torch.arange(most, dtype=torch.int32, device=lengths.device)
+    split_of = first[:, None] + number
+    row = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)[:, None].expand_as(split_of)
+    row = row.masked_fill(split_of * split >= lengths[:, None], -1)
+    return Work(tiles, window, torch.stack([row, torch.zeros_like(row), split_of], -1).flatten(0, 1), most)
 
 
 def attend(
     q: Tensor,
-    keys: Tensor,
-    values: Tensor,
+    keys: Kept,
+    values: Kept,
     out: Tensor,
     rows: Rows,
     work: Work,
     scale: float,
     softcap: float = 0.0,
 ) -> None:
-    """Answer q [queries, heads, head_dim] from one layer's cache [blocks, block_size, kv_heads, head_dim] into `out`,
-    all of them contiguous."""
+    """Answer q [queries, heads, head_dim] from one layer's cache into `out`, all of them contiguous."""
     queries, heads, size = q.shape
-    _, block, kv, _ = keys.shape
+    _, block, kv, _ = keys.rows.shape
     tiles, split = work.tiles, work.most > 1
     parts = q.new_empty((queries, heads, work.most, size) if split else (1,), dtype=torch.float32)
     marks = q.new_empty((queries, heads, work.most, 2) if split else (1,), dtype=torch.float32)
     dims = max(16, triton.next_power_of_2(size))  # a product takes no less
+    scaled = keys.scales is not None
+    key_scales, value_scales = (one.rows if one.scales is None else one.scales for one in (keys, values))
     _mix[(len(work.items), kv)](
-        q, keys, values, out, parts, marks, rows.tables, rows.starts, rows.lengths, work.items,
-        rows.tables.shape[1], work.most, scale, softcap, KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block,
-        LINES=tiles.lines, KEYS=tiles.keys, SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0,
+        q, keys.rows, values.rows, key_scales, value_scales, out, parts, marks,
+        rows.tables, rows.starts, rows.lengths, work.items, rows.tables.shape[1], work.most, scale, softcap,
+        KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block, LINES=tiles.lines,
+        KEYS=tiles.keys, SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0, SCALED=scaled,
         PRODUCT=_product(q.dtype), num_warps=tiles.warps, num_stages=2,
     )  # fmt: skip
     if split:
@@ -125,10 +140,11 @@ def _product(dtype: torch.dtype) -> tl.dtype:
 
 @triton.jit(do_not_specialize=["width", "most"])
 def _mix(
-    q, keys, values, out, parts, marks, tables, starts, lengths, items, width, most, scale, softcap,
+    q, keys, values, key_scales, value_scales, out, parts, marks, tables, starts, lengths, items, width, most, scale,
+    softcap,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
     LINES: tl.constexpr, KEYS: tl.constexpr, SPLIT: tl.constexpr, JOINED: tl.constexpr, WINDOW: tl.constexpr,
-    CAPPED: tl.constexpr, PRODUCT: tl.constexpr,
+    CAPPED: tl.constexpr, SCALED: tl.constexpr, PRODUCT: tl.constexpr,
 ):  # fmt: skip
     item, head = tl.program_id(0), tl.program_id(1)
     row = tl.load(items + item * 3)
@@ -166,14 +182,15 @@ def _mix(
         spots = start + tl.arange(0, KEYS)
         there = (spots < high) & (spots >= least)
         block = tl.load(tables + row.to(tl.int64) * width + spots // BLOCK, mask=there, other=0)
-        spot = ((block.to(tl.int64) * BLOCK + spots % BLOCK) * KV + head) * SIZE
+        own = (block.to(tl.int64) * BLOCK + spots % BLOCK) * KV + head
+        spot = own * SIZE
         k = tl.load(keys + spot[None, :] + dims[:, None], mask=real[:, None] & there[None, :], other=0.0).to(
             PRODUCT
         )
         scores = tl.dot(asking, k, input_precision="ieee") * scale
+        scores = _scaled(scores, key_scales + own, there, SCALED)
         if CAPPED:
-            # tanh by way of exp2, for Triton has none
-            scores = softcap - 2.0 * softcap / (tl.exp2(scores * (2.0 * _LOG2E / softcap)) + 1.0)
+            scores = softcap * _tanh(scores / softcap)
         seen = there[None, :] & (spots[None, :] <= at[:, None])
         if WINDOW > 0:
             seen = seen & (spots[None, :] > at[:, None] - WINDOW)
@@ -183,6 +200,7 @@ def _mix(
         weights = tl.exp2(scores - level[:, None])
         fade = tl.exp2(best - level)
         total = total * fade + tl.sum(weights, 1)
+        weights = _scaled(weights, value_scales + own, there, SCALED)
         v = tl.load(
             values + spot[:, None] + dims[None, :], mask=there[:, None] & real[None, :], other=0.0
         ).to(PRODUCT)
@@ -199,6 +217,20 @@ def _mix(
     else:
         answer = mixed / tl.where(asked, total, 1.0)[:, None]
         tl.store(out + line[:, None] * SIZE + dims[None, :], answer.to(out.dtype.element_ty), mask=held)
+
+
+@triton.jit
+def _scaled(x, scales, there, SCALED: tl.constexpr):
+    """x [lines, keys] times what the keys, or values, are kept in units of."""
+    if SCALED:
+        x = x * tl.load(scales, mask=there, other=0.0)[None, :]
+    return x
+
+
+@triton.jit
+def _tanh(x):
+    """By way of exp2, for Triton has none."""
+    return 1.0 - 2.0 / (tl.exp2(x * (2.0 * _LOG2E)) + 1.0)
 
 
 @triton.jit(do_not_specialize=["most"])

@@ -6,6 +6,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from local_backend.cache import Kept
+
+_TOP = tl.constexpr(448.0)  # the largest number of e4m3
 _HEADS = 8  # of one token that a program turns: an estimate, not yet measured
 
 
@@ -37,12 +40,12 @@ def turn_and_store(
     heads: int,
     norms: tuple[Tensor, Tensor, float] | None,
     turn: tuple[Tensor, Tensor] | None,
-    keys: Tensor,
-    values: Tensor,
+    keys: Kept,
+    values: Kept,
     slots: Tensor,
 ) -> Tensor:
     """Norm and turn queries and keys of rows [tokens, heads + 2 * kv_heads, size]; store keys and values in one
-    layer's cache [blocks, block_size, kv_heads, size] at `slots` [tokens], of which those below 0 are nowhere; give
+    layer's cache at `slots` [tokens], of which those below 0 are nowhere; give
     the queries. `norms`: weights of the queries' and the keys' norms, and their epsilon; `turn`: cos and signed sin
     [tokens, 1, turned], of the first dimensions."""
     tokens, all_heads, size = rows.shape
@@ -50,8 +53,10 @@ def turn_and_store(
     q_norm, k_norm, eps = norms or (rows, rows, 0.0)  # not read where there are none
     cos, sin = turn or (rows, rows)
     turned = cos.shape[-1] if turn else 0
+    key_scales, value_scales = (one.rows if one.scales is None else one.scales for one in (keys, values))
     _turn[(tokens, triton.cdiv(all_heads, _HEADS))](
-        rows, q, q_norm, k_norm, eps, cos, sin, keys, values, slots, QUERIES=heads, KV=(all_heads - heads) // 2,
+        rows, q, q_norm, k_norm, eps, cos, sin, keys.rows, values.rows, key_scales, value_scales, slots,
+        QUERIES=heads, KV=(all_heads - heads) // 2, SCALED=keys.scales is not None,
         SIZE=size, DIMS=triton.next_power_of_2(size), TURNED=turned, NORMED=norms is not None, HEADS=_HEADS,
     )  # fmt: skip
     return q
@@ -102,9 +107,9 @@ def _gated(rows, out, size, GELU: tl.constexpr, ACROSS: tl.constexpr):
 
 @triton.jit
 def _turn(
-    rows, q, q_norm, k_norm, eps, cos, sin, keys, values, slots,
+    rows, q, q_norm, k_norm, eps, cos, sin, keys, values, key_scales, value_scales, slots,
     QUERIES: tl.constexpr, KV: tl.constexpr, SIZE: tl.constexpr, DIMS: tl.constexpr, TURNED: tl.constexpr,
-    NORMED: tl.constexpr, HEADS: tl.constexpr,
+    NORMED: tl.constexpr, SCALED: tl.constexpr, HEADS: tl.constexpr,
 ):  # fmt: skip
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
@@ -133,8 +138,14 @@ def _turn(
     tl.store(to_q, found.to(q.dtype.element_ty), mask=real & asks[:, None])
     slot = tl.load(slots + token).to(tl.int64)
     kept = real & (slot >= 0)
-    to_keys = keys + slot * KV * SIZE + (head - QUERIES)[:, None] * SIZE + dims[None, :]
     is_key = (asks == 0) & (is_value == 0)
+    if SCALED:
+        step = tl.maximum(tl.max(tl.abs(found), 1), 1e-30) / _TOP
+        found = found / step[:, None]
+        to_scale = slot * KV + head - QUERIES
+        tl.store(key_scales + to_scale, step, mask=is_key & (slot >= 0))
+        tl.store(value_scales + to_scale - KV, step, mask=is_value & (head < QUERIES + 2 * KV) & (slot >= 0))
+    to_keys = keys + slot * KV * SIZE + (head - QUERIES)[:, None] * SIZE + dims[None, :]
     tl.store(to_keys, found.to(keys.dtype.element_ty), mask=kept & is_key[:, None])
     to_values = values + slot * KV * SIZE + (head - QUERIES - KV)[:, None] * SIZE + dims[None, :]
     tl.store(to_values, found.to(values.dtype.element_ty), mask=kept & is_value[:, None])

@@ -101,7 +101,7 @@ def _thresholds(logits, least, temperature, top_k, top_p, min_p, size, CHUNK: tl
     row = tl.program_id(0)
     warmth = tl.load(temperature + row)
     k, p, share = tl.load(top_k + row), tl.load(top_p + row), tl.load(min_p + row)
-    if warmth > 0:
+    if (warmth > 0) & ((k > 0) | (p < 1.0) | (share > 0)):
         best = tl.full([], -float("inf"), tl.float32)
         for start in range(0, size, CHUNK):
             found = _scaled(logits, row, start + tl.arange(0, CHUNK), size, warmth)

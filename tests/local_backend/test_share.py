@@ -9,7 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
-from local_backend.attention import Batch, Cache  # noqa: E402
+from local_backend.attention import Batch  # noqa: E402
+from local_backend.cache import Cache  # noqa: E402
 from local_backend.config import ModelConfig, UnusableModel  # noqa: E402
 from local_backend.loader import load  # noqa: E402
 from local_backend.model import Join  # noqa: E402

@@ -12,6 +12,7 @@ pytest.importorskip(
 
 from torch import Tensor  # noqa: E402
 
+from local_backend.cache import Kept  # noqa: E402
 from local_backend.kernels.attention import Tiles, attend, rows_of, tiles_for, work_of  # noqa: E402
 
 WHOLE, SPLIT = Tiles(16, 16, 0, 4), Tiles(16, 16, 32, 4)
@@ -32,8 +33,8 @@ class Case(NamedTuple):
 
 class Filled(NamedTuple):
     q: Tensor
-    keys: Tensor
-    values: Tensor
+    keys: Kept
+    values: Kept
     tables: list[list[int]]
     expected: Tensor
 
@@ -56,7 +57,9 @@ def fill(case: Case, device: str, seed: int = 1) -> Filled:
         queries.append(q)
         answers.append(written_out(case, q.float(), k.float(), v.float()))
     keys, values = cache.to(device)
-    return Filled(torch.cat(queries).to(device), keys, values, tables, torch.cat(answers).to(device))
+    return Filled(
+        torch.cat(queries).to(device), Kept(keys), Kept(values), tables, torch.cat(answers).to(device)
+    )
 
 
 def written_out(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -142,7 +145,7 @@ def test_a_row_alone_is_the_same_bits_as_in_a_batch(tiles: Tiles, device: str) -
 def test_padding_is_neither_read_nor_written(tiles: Tiles, device: str) -> None:
     case = Case([(1, 70), (2, 35)], kv=1)
     filled = fill(case, device)
-    rows = rows_of(filled.tables, [1, 2], [70, 35], device)
+    rows = rows_of(filled.tables, [1, 2], [70, 35], filled.q.device)
     work = work_of(rows, [1, 2], [70, 35], 0, case.group, tiles)
     nobody = torch.full((2, 3), -1, dtype=torch.int32, device=device)
     rows = rows._replace(owners=torch.cat([rows.owners, nobody[0]]))

@@ -43,14 +43,19 @@ def compile_all() -> None:
         assert made.asm["cubin"]
         assert made.metadata.shared <= SHARED, f"{kernel}: {made.metadata.shared}"
 
+    def kept(scaled: bool) -> dict[str, str]:
+        cached = dict.fromkeys(("keys", "values"), FP8 if scaled else HALF)
+        return cached | dict.fromkeys(("key_scales", "value_scales"), FP32 if scaled else HALF)
+
     rows = {"tables": INT, "starts": INT, "lengths": INT, "items": INT, "owners": INT}
     parts = {"parts": FP32, "marks": FP32, "out": HALF}
     for size, group, window, few in ((128, 4, 0, True), (80, 7, 4096, False), (256, 2, 1024, True)):
         tiles = attention.tiles_for(group, size, few)
         shape = {"SIZE": size, "DIMS": triton.next_power_of_2(size), "SPLIT": tiles.split, "WINDOW": window}
         more = {"KV": 8, "GROUP": group, "BLOCK": 32, "LINES": tiles.lines, "KEYS": tiles.keys, "JOINED": few}
-        flags = {"CAPPED": size == 256, "PRODUCT": language.bfloat16}
-        tensors = {"q": HALF, "keys": HALF, "values": HALF, **rows, **parts}
+        scaled = size != 80
+        flags = {"CAPPED": size == 256, "SCALED": scaled, "PRODUCT": language.bfloat16}
+        tensors = {"q": HALF, **kept(scaled), **rows, **parts}
         compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps)
     shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16}
     compile(attention._join, {**rows, **parts}, shape)
@@ -69,7 +74,8 @@ def compile_all() -> None:
         "slots": LONG,
     }
     sizes = {"QUERIES": 32, "KV": 8, "SIZE": 80, "DIMS": 128, "TURNED": 40, "NORMED": True, "HEADS": 8}
-    compile(fused._turn, {**tensors, "keys": HALF, "values": HALF}, sizes)
+    for scaled in (False, True):
+        compile(fused._turn, {**tensors, **kept(scaled)}, {**sizes, "SCALED": scaled})
 
     compile(fp8._by_rows, {"x": HALF, "out": FP8, "scale": FP32}, {"ACROSS": 1024})
     tensors = {"x": FP8, "step": FP32, "weight": FP8, "scale": FP32, "bias": FP32, "out": HALF}
