@@ -83,6 +83,20 @@ def _parser() -> argparse.ArgumentParser:
         help=f"such as 2GiB, or 0.5 of what the weights leave; by default {KV_SHARE}, on a GPU {GPU_KV_SHARE}",
     )
     parser.add_argument(
+        "--kv-cache-dtype",
+        choices=["auto", "fp8"],
+        default="auto",
+        help="of keys and values; auto: as the weights, fp8: half of it, less exact",
+    )
+    parser.add_argument(
+        "--deterministic",
+        action="store_true",
+        help="the same text whoever shares the batch, down to the last bit; slower, and of a GPU",
+    )
+    parser.add_argument(
+        "--enforce-eager", action="store_true", help="on a GPU: no CUDA graphs, which start in less time"
+    )
+    parser.add_argument(
         "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
     )
     parser.add_argument(
@@ -163,7 +177,14 @@ def _setup(args: argparse.Namespace, folder: Path) -> Setup:
         threads=args.threads,
         ranks=args.tensor_parallel,
         kv_memory=args.kv_memory,
-        config=EngineConfig(max_waiting=args.max_waiting, max_len=args.max_len, speculate=args.speculate),
+        config=EngineConfig(
+            max_waiting=args.max_waiting,
+            max_len=args.max_len,
+            kv_cache_dtype=args.kv_cache_dtype,
+            deterministic=args.deterministic,
+            enforce_eager=args.enforce_eager,
+            speculate=args.speculate,
+        ),
         device=args.device,
         max_seqs=args.max_seqs,
     )

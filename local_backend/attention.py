@@ -83,9 +83,9 @@ def _way(pieces: list[Piece], first: int, cache: Cache, slots: Tensor) -> Way:
 
 def _goes_first(piece: Piece, cache: Cache) -> bool:
     """Pieces that are answered together lie side by side. For kernels by its own size alone, so that a piece's sums are
-    the same whoever shares the step."""
+    the same whoever shares the step; but how it is cut into pieces may depend on them."""
     if ready(cache.device):
-        return piece.size <= FEW
+        return piece.size <= FEW and not cache.steady
     return piece.size == 1 and piece.start < cache.short
 
 

@@ -1,16 +1,13 @@
 """Keys and values of all sequences, in blocks: as the weights are, or in fp8 with a scale for each head of a token."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from local_backend import fp8
 from local_backend.config import ModelConfig
 from local_backend.devices import send
-
-if TYPE_CHECKING:
-    from local_backend.model import Decoder
 
 # Bytes of one sequence's keys in one layer up to which decodes are gathered together: an estimate.
 SHORT = 1 << 18
@@ -46,8 +43,14 @@ class Kept(NamedTuple):
         return _widened(rows, self.scales.index_select(0, blocks))
 
 
+def scales_of(keys: Kept, values: Kept) -> tuple[Tensor, Tensor] | None:
+    """As kernels take them."""
+    return None if keys.scales is None or values.scales is None else (keys.scales, values.scales)
+
+
 class Cache:
-    """[layers, 2, blocks, block_size, kv_heads, head_dim]."""
+    """[layers, 2, blocks, block_size, kv_heads, head_dim]. `steady`: kernels answer queries in one way, however
+    many there are."""
 
     def __init__(
         self,
@@ -56,8 +59,11 @@ class Cache:
         block_size: int,
         dtype: torch.dtype,
         device: torch.device | str = "cpu",
+        *,
+        steady: bool = False,
     ) -> None:
         self.config, self.block_size, self.device = config, block_size, torch.device(device)
+        self.steady = steady
         shape = config.layers, 2, blocks, block_size, config.kv_heads, config.head_dim
         self._rows = torch.zeros(shape, dtype=dtype, device=device)
         self._scales = torch.zeros(shape[:-1], device=device) if dtype is fp8.E4M3 else None
@@ -79,11 +85,11 @@ class Cache:
                 all_blocks[:, :, target] = all_blocks[:, :, source]
 
 
-def cache_dtype(model: "Decoder", asked: str = "auto") -> torch.dtype:
-    """fp8 where it is asked for. Else as the weights are; fp32 beside int8 weights, and beside fp8 what they are read
-    as."""
-    embed = model.embed
+def cache_dtype(embed: nn.Module, asked: str = "auto") -> torch.dtype:
+    """fp8 where it is asked for. Else as the weights are, of which `embed` are some; fp32 beside int8 ones, and beside
+    fp8 ones what they are read as."""
     kind = embed.kind if isinstance(embed, fp8.Fp8Embedding) else embed.weight.dtype
+    assert isinstance(kind, torch.dtype)
     return fp8.E4M3 if asked == "fp8" else _CACHED.get(kind, torch.float32)
 
 

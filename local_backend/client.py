@@ -21,6 +21,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.1, 30.0  # seconds before a restart, doubled whil
 HEALTHY = 60.0  # seconds of service after which the pause is short again
 GRACE = 5.0  # seconds that an engine without a line may take to end
 
+LOADING = "the model is being loaded"
 State = Literal["loading", "ready", "restarting", "unusable", "closed"]
 
 
@@ -67,7 +68,7 @@ class EngineClient:
     def __init__(self, setup: Setup, log: Callable[[str], None], start: Start = spawn) -> None:
         self._setup, self._log, self._start = setup, log, start
         self.state: State = "loading"
-        self.reason = "the model is being loaded"
+        self.reason = LOADING
         self.restarts = 0
         self.max_len = 0
         self.metrics = Metrics()
@@ -175,6 +176,9 @@ class EngineClient:
                 self._ponged.set()
             case ["refused", call, why, seconds]:
                 self._refuse(call, BadJob(why) if seconds is None else Full(why, seconds))
+            case ["loading", how_far]:
+                self._be("loading", f"{LOADING}: {how_far}")
+                self._log(how_far)
             case ["ready", max_len]:
                 self.max_len = max_len
                 self._be("ready", "")

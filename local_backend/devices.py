@@ -7,8 +7,10 @@ from torch import Tensor
 
 from local_backend import machine
 from local_backend.config import UnusableModel
+from local_backend.options import Setup
 
 LEAST = (8, 0)  # compute capability: the first with products of bf16, which the kernels are made for
+FP8 = (8, 9)  # the first that knows such numbers
 
 
 def take(asked: str, ranks: int = 1, rank: int = 0) -> torch.device:
@@ -30,6 +32,27 @@ def available_memory(device: torch.device) -> int:
         return machine.available_memory()
     free, _ = torch.cuda.mem_get_info(device)
     return free
+
+
+def check(setup: Setup, device: torch.device) -> None:
+    """Raises UnusableModel for what is asked for and this device has not."""
+    config = setup.config
+    if device.type == "cuda" and config.kv_cache_dtype == "fp8":
+        found = torch.cuda.get_device_capability(device)
+        if found < FP8:
+            raise UnusableModel(
+                f"--kv-cache-dtype fp8: the GPU has compute capability {found[0]}.{found[1]}, and {FP8[0]}.{FP8[1]} is"
+                " needed; leave it out"
+            )
+    if config.deterministic and device.type == "cpu":
+        raise UnusableModel(
+            "--deterministic: on a processor the order of sums is torch's, and follows the batch; take a GPU, or leave"
+            " it out"
+        )
+    if config.deterministic and setup.ranks > 1:
+        raise UnusableModel(
+            "--deterministic: the sums of several ranks have no one order; leave --tensor-parallel out"
+        )
 
 
 def send(

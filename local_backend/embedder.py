@@ -35,8 +35,8 @@ class Embedder:
     @torch.inference_mode()
     def __call__(self, inputs: list[list[int]]) -> list[list[float]]:
         """One vector of each; inputs do not see one another."""
-        states = self._model(inputs) if isinstance(self._model, Encoder) else _states(self._model, inputs)
-        vectors = torch.stack([self._pool(one) for one in states])
+        hidden = self._model(inputs) if isinstance(self._model, Encoder) else states(self._model, inputs)
+        vectors = torch.stack([self._pool(one) for one in hidden])
         if self._pooling.normalize:
             vectors = functional.normalize(vectors, dim=-1)
         found: list[list[float]] = vectors.tolist()
@@ -52,7 +52,7 @@ class Embedder:
                 return states[-1]
 
 
-def _states(model: Decoder, inputs: list[list[int]]) -> list[Tensor]:
+def states(model: Decoder, inputs: list[list[int]]) -> list[Tensor]:
     """Of a decoder, through pages of its own that nobody keeps: attention is the same as when it generates."""
     blocks = [-(-len(one) // _BLOCK) for one in inputs]
     cache = Cache(model.config, 1 + sum(blocks), _BLOCK, torch.float32, model.embed.weight.device)

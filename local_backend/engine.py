@@ -13,10 +13,11 @@ import numpy.typing as npt
 from local_backend.blocks import BlockPool
 from local_backend.cache import cache_dtype, token_bytes
 from local_backend.embedder import Embedder, Embeddings
+from local_backend.flight import Flight
 from local_backend.metrics import Laps, Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.runner import Flight, Runner
+from local_backend.runner import Runner
 from local_backend.sampler import Masks
 from local_backend.scheduler import Scheduler
 from local_backend.types import (
@@ -261,7 +262,7 @@ def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
     """Blocks that fit the memory given, as many as can be of use; and the longest sequence they hold."""
     shape = model.config
     longest = min(config.max_len or shape.max_positions, shape.max_positions)
-    token = token_bytes(shape, cache_dtype(model, config.kv_cache_dtype))
+    token = token_bytes(shape, cache_dtype(model.embed, config.kv_cache_dtype))
     wanted = config.max_seqs * -(-longest // config.block_size) + 1
     blocks = max(2, min(config.kv_memory // (token * config.block_size), wanted))
     return blocks, min(longest, (blocks - 1) * config.block_size)

@@ -49,8 +49,9 @@ def follow(inbox: "queue.SimpleQueue[frames.Message]") -> None:
     model = load(Path(setup.folder), setup.dtype, setup.quantize, rank.share, rank.join, device)
     rank.meet()
     rank.least(devices.available_memory(device))
-    _, blocks, block_size, kind = inbox.get()
-    cache = Cache(model.config, blocks, block_size, cache_dtype(model, kind), model.embed.weight.device)
+    _, blocks, block_size = inbox.get()
+    dtype = cache_dtype(model.embed, setup.config.kv_cache_dtype)
+    cache = Cache(model.config, blocks, block_size, dtype, model.embed.weight.device)
     while True:
         _, copies, pieces = inbox.get()
         compute(model, cache, rank, copies, pieces)

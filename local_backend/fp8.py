@@ -4,6 +4,7 @@ activations, one scale per token (row), so that a row's scale depends on no othe
 import torch
 from torch import Tensor, nn
 
+from local_backend import devices
 from local_backend.kernels import ready
 
 E4M3 = torch.float8_e4m3fn
@@ -19,6 +20,7 @@ class Fp8(nn.Module):
 
     weight: Tensor
     scale: Tensor
+    steady = False  # whether sums are taken in one order however many rows there are, by a kernel
 
     def __init__(self, weight: Tensor, scale: Tensor, bias: Tensor | None) -> None:
         """`weight` e4m3 [outputs, inputs], `scale` fp32 [outputs]."""
@@ -37,7 +39,7 @@ class Fp8(nn.Module):
             from local_backend.kernels import fp8
 
             rows, step = fp8.by_rows(x)
-            if len(x) <= FEW:
+            if len(x) <= FEW or self.steady:
                 return fp8.product(rows, step, self.weight, self.scale, self.bias, x.dtype)
         else:
             rows, step = by_rows(x)
@@ -100,6 +102,6 @@ def widen(x: Tensor, kind: torch.dtype) -> Tensor:
 
 def _multiplies(rows: Tensor, weight: Tensor) -> bool:
     """Whether the device has a product of such rows and weights."""
-    if rows.device.type != "cuda" or torch.cuda.get_device_capability(rows.device) < (8, 9):
+    if rows.device.type != "cuda" or torch.cuda.get_device_capability(rows.device) < devices.FP8:
         return False
     return weight.shape[0] % 16 == 0 and weight.shape[1] % 16 == 0

@@ -6,7 +6,6 @@ Where there is no CUDA the same is computed without being captured: that is how 
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,14 +13,12 @@ import torch
 from local_backend import paged
 from local_backend.cache import Cache
 from local_backend.devices import send
+from local_backend.flight import Flight
 from local_backend.kernels import sampling
 from local_backend.model import Decoder
 from local_backend.sampler import CHUNK, Drawn, key_of
 from local_backend.seats import Seats, paddings
 from local_backend.types import Plan
-
-if TYPE_CHECKING:
-    from local_backend.runner import Flight
 
 Act = Callable[[], None]
 # Rows times splits up to which a step is captured: past it what a program's launch costs is nothing beside its work,
@@ -53,7 +50,7 @@ class Graphs:
         rows, splits = self._shape(plan)
         return rows * splits <= LARGEST
 
-    def prepared(self, flight: "Flight", before: "Flight | None") -> Act:
+    def prepared(self, flight: Flight, before: Flight | None) -> Act:
         """What is to be done for a step. Sequences are read now, not then."""
         plan, shape = flight.plan, self._shape(flight.plan)
         rows = self._seats.sit([piece.sequence.id for piece in plan.pieces], shape[0])
@@ -98,19 +95,23 @@ class Graphs:
         shapes = list(self._shapes())
         for number, shape in enumerate(shapes, 1):
             self._made[shape] = self._captured(shape)
-            tell(f"steps captured: {number} of {len(shapes)}")
+            tell(f"{number} of {len(shapes)} steps are captured")
 
     def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and splits of the smallest graph that holds a step."""
         rows = self._paddings[bisect_left(self._paddings, len(plan.pieces))]
         longest = max(piece.start for piece in plan.pieces) + 1
-        return rows, _power(-(-longest // self._split))
+        return rows, self._splits(longest)
 
     def _shapes(self) -> Iterator[tuple[int, int]]:
-        splits = _power(-(-self._longest // self._split))
+        splits = self._splits(self._longest)
         while splits:
             yield from ((rows, splits) for rows in reversed(self._paddings) if rows * splits <= LARGEST)
             splits //= 2
+
+    def _splits(self, length: int) -> int:
+        """A power of two that is enough for so many keys."""
+        return 1 << (-(-length // self._split) - 1).bit_length() if self._split else 1
 
     def _columns(self, plan: Plan, rows: list[int], sources: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
         """Of each row: its token, or where that is being drawn; where it stands in text and cache; how to draw."""
@@ -165,8 +166,3 @@ class Graphs:
         logits.copy_(self._model.logits(self._model(ids, positions, way.attend)))
         asked = sampling.Asked(temperature, keys, top_k.int(), top_p, min_p, filters=True)
         self._drawn[:rows].copy_(sampling.draw(logits, asked, CHUNK))
-
-
-def _power(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from local_backend.cache import Kept
+from local_backend.cache import Kept, scales_of
+from local_backend.fp8 import Fp8
 from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
@@ -59,10 +60,24 @@ def gated(rows: Tensor, gelu: bool) -> Tensor:
 
 
 class Dense(nn.Linear):
-    """A linear layer whose weights may be of fewer bits than what flows through it."""
+    """A linear layer whose weights may be of fewer bits than what flows through it. `steady`: its sums are taken in one
+    order however many rows there are, by a kernel."""
+
+    steady = False
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.steady:
+            from local_backend.kernels import product
+
+            return product.product(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
         return functional.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+
+
+def hold_steady(model: nn.Module) -> None:
+    """Rows depend on no other rows any more, down to the last bit. Sums of int8 never do."""
+    for module in model.modules():
+        if isinstance(module, Dense | Fp8):
+            module.steady = True
 
 
 class Int8(nn.Module):
@@ -181,7 +196,8 @@ class Heads(NamedTuple):
         elif self.norms is not None:
             q_norm, k_norm = self.norms
             norms = q_norm.weight, k_norm.weight, q_norm.eps
-        return fused.turn_and_store(rows, self.heads, norms, self.turn, keys, values, slots)
+        scales = scales_of(keys, values)
+        return fused.turn_and_store(rows, self.heads, norms, self.turn, keys.rows, values.rows, slots, scales)
 
     def _norm(self, norm: Norm, x: Tensor) -> Tensor:
         found: Tensor = norm(x.flatten(1)).view(x.shape) if self.whole else norm(x)

@@ -14,7 +14,7 @@ from local_backend.int4 import Int4, unit_of
 from local_backend.layers import Dense, Int8, Int8Embedding, Norm
 from local_backend.model import Decoder, Join
 from local_backend.share import ALONE, Share
-from local_backend.weights import Weights
+from local_backend.weights import Tell, Weights
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 SMALL = 64_000_000  # parameters up to which "auto" is fp32: memory is no matter then
@@ -52,19 +52,21 @@ class Place(NamedTuple):
     biased: bool = True
 
 
-def load(
+def load(  # noqa: PLR0913 - what a model is made of
     folder: Path,
     dtype: str = "auto",
     quantize: str = "none",
     share: Share = ALONE,
     join: Join | None = None,
     device: torch.device | str = "cpu",
+    *,
+    tell: Tell = lambda how_far: None,
 ) -> Decoder:
     """A decoder ready to serve; `dtype` of DTYPES or auto, `quantize` none, int8 or fp8; by none, what is stored in
     fewer bits is kept so. Of a model that is dealt out this rank's `share`, whose answers `join` adds up. Raises
     UnusableModel."""
     config = ModelConfig.load(folder)
-    with Weights(folder, device) as weights:
+    with Weights(folder, device, tell) as weights:
         kind = _kind(dtype, config, weights.read("model.embed_tokens.weight").dtype)
         model = build(config, weights, kind, quantize, share=share, join=join)
         spare = ("lm_head.weight",) if config.tied else ()  # often written down all the same

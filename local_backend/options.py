@@ -18,6 +18,7 @@ class EngineConfig:
     kv_memory: int = 1 << 30
     overlap: bool = False  # plan a step while the one before it is computed
     kv_cache_dtype: str = "auto"  # as the weights; or fp8
+    deterministic: bool = False  # the same bits whoever shares the batch; of a GPU
     enforce_eager: bool = False  # no CUDA graphs: each operation of a step is launched by itself
     speculate: int = 0  # drafts tried at most in one step of a sequence; 0: none
 

@@ -3,11 +3,14 @@ kernels want it. Worked out once, for all layers. Needs Triton."""
 
 from typing import NamedTuple
 
+import numpy as np
 import torch
+import triton
 from torch import Tensor
 
-from local_backend.cache import Cache
-from local_backend.kernels import attention
+from local_backend.cache import Cache, scales_of
+from local_backend.devices import send
+from local_backend.kernels.attention import Rows, Tiles, Work, attend
 from local_backend.layers import Heads
 from local_backend.types import Piece
 
@@ -16,8 +19,8 @@ class Share(NamedTuple):
     """Rows of a step that are cut alike: which they are, and by window what is to be done for them."""
 
     at: slice
-    rows: attention.Rows
-    works: dict[int, attention.Work]
+    rows: Rows
+    works: dict[int, Work]
 
 
 class Paged:
@@ -30,12 +33,13 @@ class Paged:
     def attend(self, layer: int, heads: Heads) -> Tensor:
         """Store the new keys and values, then answer the queries: [tokens, heads, head_dim]."""
         keys, values = self._cache.layer(layer)
-        config = self._cache.config
+        window, softcap = self._cache.config.window(layer), self._cache.config.attention_softcap
+        scales = scales_of(keys, values)
         q = heads.store(keys, values, self._slots)
         out = torch.empty_like(q)
         for at, rows, works in self._shares:
-            work = works[config.window(layer)]
-            attention.attend(q[at], keys, values, out[at], rows, work, self._scale, config.attention_softcap)
+            work = works[window]
+            attend(q[at], keys.rows, values.rows, out[at], rows, work, self._scale, softcap, scales)
         return out
 
 
@@ -48,11 +52,10 @@ def of_pieces(pieces: list[Piece], few: int, cache: Cache, slots: Tensor) -> Pag
             continue
         sizes = [piece.size for piece in share]
         lengths = [piece.start + piece.size for piece in share]
-        rows = attention.rows_of([piece.sequence.table for piece in share], sizes, lengths, cache.device)
-        tiles = attention.tiles_for(group, config.head_dim, are_few)
+        rows = rows_of([piece.sequence.table for piece in share], sizes, lengths, cache.device)
+        tiles = tiles_for(group, config.head_dim, are_few)
         works = {
-            window: attention.work_of(rows, sizes, lengths, window, group, tiles)
-            for window in {0, *config.windows}
+            window: work_of(rows, sizes, lengths, window, group, tiles) for window in {0, *config.windows}
         }
         shares.append(Share(slice(first, first + sum(sizes)), rows, works))
         first += sum(sizes)
@@ -64,13 +67,64 @@ def of_decodes(cache: Cache, tables: Tensor, lengths: Tensor, slots: Tensor, mos
     [rows], 0 for padding, `slots` [rows]; `most`: splits of a row at most."""
     config, count = cache.config, len(lengths)
     starts = torch.arange(count + 1, dtype=torch.int32, device=cache.device)
-    rows = attention.Rows(tables, starts, lengths, starts[:-1].masked_fill(lengths == 0, -1))
+    rows = Rows(tables, starts, lengths, starts[:-1].masked_fill(lengths == 0, -1))
     tiles = split_tiles(cache)
-    works = {window: attention.work_of_decodes(rows, most, window, tiles) for window in {0, *config.windows}}
+    works = {window: work_of_decodes(rows, most, window, tiles) for window in {0, *config.windows}}
     return Paged(cache, slots, [Share(slice(0, count), rows, works)])
 
 
-def split_tiles(cache: Cache) -> attention.Tiles:
+def split_tiles(cache: Cache) -> Tiles:
     """How decodes are cut."""
     config = cache.config
-    return attention.tiles_for(config.heads // config.kv_heads, config.head_dim, few=True)
+    return tiles_for(config.heads // config.kv_heads, config.head_dim, few=not cache.steady)
+
+
+def tiles_for(group: int, head_dim: int, few: bool) -> Tiles:
+    """Estimates, not yet measured: shared memory of 100 KB holds them. `group`: query heads of a kv head."""
+    least = max(16, triton.next_power_of_2(group))
+    if few:
+        return Tiles(least, 64 if head_dim <= 128 else 32, 256, 4)
+    return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 8)
+
+
+def rows_of(tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device) -> Rows:
+    longest = max(map(len, tables))
+    padded = [table + [0] * (longest - len(table)) for table in tables]
+    starts = np.concatenate([[0], np.cumsum(sizes)])
+    owners = np.repeat(np.arange(len(sizes)), sizes)
+    return Rows(*(send(np.asarray(one, np.int32), device) for one in (padded, starts, lengths, owners)))
+
+
+def work_of(
+    rows: Rows,
+    sizes: list[int],
+    lengths: list[int],
+    window: int,
+    group: int,
+    tiles: Tiles,
+) -> Work:
+    """What is to be computed for rows of these sizes and lengths, none of it for nothing."""
+    asked, ends = np.array(sizes), np.array(lengths)
+    queries = tiles.lines // group
+    across = -(-asked // queries)
+    begin = np.maximum(0, ends - asked - window + 1) if window else np.zeros_like(ends)
+    first = begin // tiles.split if tiles.split else np.zeros_like(ends)
+    splits = -(-ends // tiles.split) - first if tiles.split else np.ones_like(ends)
+    row = np.repeat(np.arange(len(asked)), across * splits)
+    number = np.arange(len(row)) - np.repeat(np.cumsum(across * splits) - across * splits, across * splits)
+    tile = across[row] - 1 - number // splits[row]  # the last has most keys to see, and begins first
+    items = np.stack([row, tile * queries, first[row] + number % splits[row]], 1).astype(np.int32)
+    return Work(tiles, window, send(items, rows.tables.device), int(splits.max()))
+
+
+def work_of_decodes(rows: Rows, most: int, window: int, tiles: Tiles) -> Work:
+    """The same for rows of one query each, where only the device knows how long they are: `most` splits of a row at
+    most, what is more than it has being nothing to do."""
+    lengths, split = rows.lengths, tiles.split or 1 << 30
+    first = (lengths - window).clamp(min=0) // split if window else torch.zeros_like(lengths)
+    most = min(most, window // split + 2) if window and tiles.split else most
+    number = torch.arange(most, dtype=torch.int32, device=lengths.device)
+    split_of = first[:, None] + number
+    row = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)[:, None].expand_as(split_of)
+    row = row.masked_fill(split_of * split >= lengths[:, None], -1)
+    return Work(tiles, window, torch.stack([row, torch.zeros_like(row), split_of], -1).flatten(0, 1), most)

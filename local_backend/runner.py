@@ -2,64 +2,26 @@
 in which they were launched: by a GPU while the loop goes on, on a processor in a thread where it is to."""
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from local_backend.attention import Batch
 from local_backend.cache import Cache, cache_dtype
 from local_backend.devices import send
+from local_backend.flight import Flight
 from local_backend.kernels import ready
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
-from local_backend.sampler import Drawn, Masks, Sampler
-from local_backend.types import Logprob, Plan
+from local_backend.sampler import Masks, Sampler
+from local_backend.types import Plan
 
 if TYPE_CHECKING:
     from local_backend.graphs import Graphs
     from local_backend.team import Team
 
 Act = Callable[[], None]
-
-
-class Flight:
-    """A step on its way. `rows`: where in `drawn` what is drawn for each of the plan's draws stands; `logits`: theirs,
-    until they are drawn from."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.plan, self.rows = plan, list(range(len(plan.draws)))
-        self.logits: Tensor | None = None
-        self.drawn: Drawn | None = None
-        self.done: Future[None] | None = None
-        self._home: Drawn | None = None
-        self._landed: torch.cuda.Event | None = None
-
-    def sources(self) -> dict[int, int]:
-        """Where in `drawn` the next token of a sequence stands, by its id."""
-        return {draw.sequence.id: row for draw, row in zip(self.plan.draws, self.rows, strict=True)}
-
-    def land(self, drawn: Drawn) -> None:
-        """What it draws is known to the device, and on its way home."""
-        self.drawn, self._home = drawn, drawn.sent_home()
-
-    def mark(self, device: torch.device) -> None:
-        """All there is to do for it has been launched."""
-        if device.type == "cuda":
-            self._landed = self._landed or torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._landed.record()
-
-    def wait(self) -> tuple[list[int], dict[int, Logprob]]:
-        """The ids drawn, in the order of the plan's draws, and logprobs where asked."""
-        if self.done is not None:
-            self.done.result()
-        if self._landed is not None:
-            self._landed.synchronize()
-        if self._home is None:
-            return [], {}
-        ids = self._home.ids.tolist()
-        return [ids[row] for row in self.rows], self._home.logprobs(self.plan.draws)
 
 
 class Runner:
@@ -69,8 +31,8 @@ class Runner:
         shape = model.config
         self._model, self._team = model, team
         self._device = device = model.embed.weight.device
-        dtype = cache_dtype(model, config.kv_cache_dtype)
-        self._cache = Cache(shape, blocks, config.block_size, dtype, device)
+        dtype = cache_dtype(model.embed, config.kv_cache_dtype)
+        self._cache = Cache(shape, blocks, config.block_size, dtype, device, steady=config.deterministic)
         self._sampler = Sampler(shape.vocab_size, shape.eos, device)
         # A GPU goes on by itself.
         self._thread = ThreadPoolExecutor(1, "steps") if config.overlap and device.type == "cpu" else None
@@ -78,7 +40,7 @@ class Runner:
         alone = team is None and not config.enforce_eager
         self._graphs = _graphs(model, self._cache, config.max_seqs, max_len) if alone else None
         if team is not None:
-            team.tell("cache", blocks, config.block_size, config.kv_cache_dtype)
+            team.tell("cache", blocks, config.block_size)
 
     @torch.inference_mode()
     def warm(self, tell: Callable[[str], None]) -> None:

@@ -1,5 +1,6 @@
 """The tensors of a model folder: one safetensors file or several, read where they lie. No pickle, ever."""
 
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ from torch import Tensor
 
 from local_backend.config import UnusableModel, read_json
 
+Tell = Callable[[str], None]  # hears how far it has come
+
 
 class Weights:
     """Read by name, each when asked. Raises UnusableModel that names the file or the tensor at fault."""
 
-    def __init__(self, folder: Path, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, device: torch.device | str = "cpu", tell: Tell = lambda how_far: None
+    ) -> None:
         """`device`: where what is read is put."""
-        self.folder, self._device = folder, device
+        self.folder, self._device, self._tell = folder, device, tell
         self._shard_of: dict[str, Any] = {}
         self._read: set[str] = set()
         self._open = ExitStack()
@@ -43,6 +48,7 @@ class Weights:
         if name not in self._shard_of:
             raise UnusableModel(f"{self.folder}: the weights lack {name}")
         self._read.add(name)
+        self._tell(f"{100 * len(self._read) // len(self._shard_of)} % of the weights are read")
         shard = self._shard_of[name]
         if shape is not None and (stored := tuple(shard.get_slice(name).get_shape())) != shape:
             raise UnusableModel(

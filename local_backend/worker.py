@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 SMALL_FILE = 64 << 20  # bytes of weights up to which one thread is fastest
 STUCK = 300.0  # seconds that one step may take at most; then pings are answered no more, and the server acts
 
-Make = Callable[[Setup], "Engine | EncoderEngine"]
+Tell = Callable[[str], None]
+Make = Callable[[Setup, Tell], "Engine | EncoderEngine"]
+EVERY = 1.0  # seconds between two words on how far the loading has come
 
 
 class Worker:
@@ -43,6 +45,7 @@ class Worker:
         self._deltas: list[tuple[int, int, Delta]] = []  # of this step
         self._sending = threading.Lock()
         self._busy_since: float | None = None
+        self._told = time.monotonic()
         self._over = False
 
     def run(self) -> None:
@@ -59,12 +62,18 @@ class Worker:
 
     def _load(self, message: frames.Message) -> "Engine | EncoderEngine":
         try:
-            self._engine = engine = self._make(frames.setup_of(message[1]))
+            self._engine = engine = self._make(frames.setup_of(message[1]), self._tell_how_far)
         except UnusableModel as error:
             self._tell("unusable", str(error))
             raise
         self._tell("ready", engine.max_len)
         return engine
+
+    def _tell_how_far(self, how_far: str) -> None:
+        now = time.monotonic()
+        if now - self._told > EVERY:
+            self._told = now
+            self._tell("loading", how_far)
 
     def _serve(self, engine: "Engine | EncoderEngine") -> None:
         while self._take(engine):
@@ -141,7 +150,7 @@ class Worker:
             return  # the reading thread sees the end as well
 
 
-def build(setup: Setup) -> "Engine | EncoderEngine":
+def build(setup: Setup, tell: Tell) -> "Engine | EncoderEngine":
     """Raises UnusableModel."""
     try:
         import torch
@@ -152,7 +161,7 @@ def build(setup: Setup) -> "Engine | EncoderEngine":
     # Small models lose more by handing work around than they win by sharing it.
     small = stored_bytes(Path(setup.folder)) < SMALL_FILE
     torch.set_num_threads(setup.threads or (1 if small else max(1, machine.cores() // setup.ranks)))
-    return engine_of(setup)
+    return engine_of(setup, tell)
 
 
 def main() -> int:

@@ -19,6 +19,8 @@ class Engine:
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
     download: bool | None = None
+    deterministic: bool | None = None
+    enforce_eager: bool | None = None
     device: Literal["auto", "cpu", "cuda"] | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] | None = None
     quantize: Literal["none", "int8", "fp8"] | None = None
@@ -29,21 +31,28 @@ class Engine:
     speculate: int | None = None
     tensor_parallel: int | None = None
     threads: int | None = None
+    kv_cache_dtype: Literal["auto", "fp8"] | None = None
     kv_memory: str | float | None = None  # a size, or a share of the memory that the weights leave
 
     @property
     def flags(self) -> tuple[str, ...]:
         """Those that are given, as words of its command."""
-        found: list[str] = ["--download"] if self.download else []
-        for name in FLAGS[1:]:
-            if (value := getattr(self, name)) is not None:
-                found += [f"--{name.replace('_', '-')}", str(value)]
+        found: list[str] = []
+        for name in FLAGS:
+            flag, value = f"--{name.replace('_', '-')}", getattr(self, name)
+            if isinstance(value, bool):
+                found += [flag] if value else []
+            elif value is not None:
+                found += [flag, str(value)]
         return tuple(found)
 
 
 _LEAST = {"max_len": 1, "max_seqs": 1, "max_waiting": 0, "speculate": 0, "tensor_parallel": 1, "threads": 0}
 _MOST = {"speculate": 64, "tensor_parallel": 64}
-FLAGS = ("download", "device", "dtype", "quantize", "tool_format", *_LEAST, "kv_memory")
+FLAGS = (
+    "download", "deterministic", "enforce_eager", "device", "dtype", "quantize", "tool_format", *_LEAST,
+    "kv_cache_dtype", "kv_memory",
+)  # fmt: skip
 
 
 @dataclass(slots=True, frozen=True)

@@ -17,7 +17,7 @@ class Frozen:
     def __init__(self, model: Decoder, rows: int, context: int) -> None:
         config, size, device = model.config, EngineConfig().block_size, model.embed.weight.device
         each = context // size + 1
-        cache = Cache(config, 1 + rows * each, size, cache_dtype(model), device)
+        cache = Cache(config, 1 + rows * each, size, cache_dtype(model.embed), device)
         for number in range(config.layers):
             for kept in cache.layer(number):
                 kept.rows.normal_()

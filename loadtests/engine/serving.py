@@ -15,7 +15,7 @@ from local_backend.front import Front, listen
 from local_backend.options import EngineConfig, Setup
 from local_backend.preparation import Preparation
 from local_backend.server import Server
-from local_backend.worker import Worker
+from local_backend.worker import Tell, Worker
 
 
 def main() -> int:
@@ -40,8 +40,8 @@ def main() -> int:
 
 async def _serve(args: argparse.Namespace) -> None:
     config = EngineConfig(
-        step_tokens=args.step_tokens, max_seqs=args.max_seqs, max_waiting=args.max_seqs, max_len=args.max_len,
-        kv_memory=args.kv_memory, overlap=args.device == "cuda",
+        block_size=32 if args.device == "cuda" else 16, step_tokens=args.step_tokens, max_seqs=args.max_seqs,
+        max_waiting=args.max_seqs, max_len=args.max_len, kv_memory=args.kv_memory, overlap=args.device == "cuda",
     )  # fmt: skip
     setup = Setup(str(args.model), args.dtype, threads=args.threads, kv_memory=args.kv_memory, config=config)
 
@@ -78,11 +78,13 @@ def _work(device: str) -> None:
     from local_backend.engine import Engine
     from local_backend.loader import DTYPES, build
 
-    def make(setup: Setup) -> Engine:
+    def make(setup: Setup, tell: Tell) -> Engine:
         torch.set_num_threads(setup.threads)
         dtype = DTYPES[setup.dtype]
         source = Random(torch.device(device), dtype)
-        return Engine(build(ModelConfig.load(Path(setup.folder)), source, dtype), setup.config)
+        engine = Engine(build(ModelConfig.load(Path(setup.folder)), source, dtype), setup.config)
+        engine.warm(tell)
+        return engine
 
     Worker(socket.socket(fileno=sys.stdin.fileno()), make, lambda: os._exit(0)).run()
 

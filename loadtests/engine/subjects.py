@@ -53,8 +53,9 @@ def engine_for(
     """As the device likes it, for `rows` sequences of at most `length` tokens; with a cache for them all, or for so
     many `tokens`."""
     config = EngineConfig(
-        step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows, max_len=length,
-        kv_memory=(tokens or 1 << 40) * token_bytes(model.config, cache_dtype(model)), overlap=bench.on_gpu,
+        block_size=32 if bench.on_gpu else 16, step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows,
+        max_len=length,
+        kv_memory=(tokens or 1 << 40) * token_bytes(model.config, cache_dtype(model.embed)), overlap=bench.on_gpu,
     )  # fmt: skip
     return Engine(model, config)
 

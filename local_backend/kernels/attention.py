@@ -8,18 +8,12 @@ batch. After vLLM's unified attention (arXiv 2511.11581).
 
 from typing import NamedTuple
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 from triton.knobs import runtime
 
-from local_backend.cache import Kept
-from local_backend.devices import send
-
-Counts = npt.NDArray[np.int64]
 _JOINED = 16  # splits read at once
 _LOG2E = tl.constexpr(1.4426950408889634)
 _PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
@@ -56,75 +50,32 @@ class Work(NamedTuple):
     most: int
 
 
-def tiles_for(group: int, head_dim: int, few: bool) -> Tiles:
-    """Estimates, not yet measured: shared memory of 100 KB holds them. `group`: query heads of a kv head."""
-    least = max(16, triton.next_power_of_2(group))
-    if few:
-        return Tiles(least, 64 if head_dim <= 128 else 32, 256, 4)
-    return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 8)
-
-
-def rows_of(tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device) -> Rows:
-    longest = max(map(len, tables))
-    padded = [table + [0] * (longest - len(table)) for table in tables]
-    starts = np.concatenate([[0], np.cumsum(sizes)])
-    owners = np.repeat(np.arange(len(sizes)), sizes)
-    return Rows(*(send(np.asarray(one, np.int32), device) for one in (padded, starts, lengths, owners)))
-
-
-def work_of(rows: Rows, sizes: list[int], lengths: list[int], window: int, group: int, tiles: Tiles) -> Work:
-    """What is to be computed for rows of these sizes and lengths, none of it for nothing."""
-    asked, ends = np.array(sizes), np.array(lengths)
-    queries = tiles.lines // group
-    across = -(-asked // queries)
-    begin = np.maximum(0, ends - asked - window + 1) if window else np.zeros_like(ends)
-    first = begin // tiles.split if tiles.split else np.zeros_like(ends)
-    splits = -(-ends // tiles.split) - first if tiles.split else np.ones_like(ends)
-    row = np.repeat(np.arange(len(asked)), across * splits)
-    number = np.arange(len(row)) - np.repeat(np.cumsum(across * splits) - across * splits, across * splits)
-    tile = across[row] - 1 - number // splits[row]  # the last has most keys to see, and begins first
-    items = np.stack([row, tile * queries, first[row] + number % splits[row]], 1).astype(np.int32)
-    return Work(tiles, window, send(items, rows.tables.device), int(splits.max()))
-
-
-def work_of_decodes(rows: Rows, most: int, window: int, tiles: Tiles) -> Work:
-    """The same for rows of one query each, where only the device knows how long they are: `most` splits of a row at
-    most, what is more than it has being nothing to do."""
-    lengths, split = rows.lengths, tiles.split
-    first = (lengths - window).clamp(min=0) // split if window else torch.zeros_like(lengths)
-    most = min(most, window // split + 2) if window else most
-    number = torch.arange(most, dtype=torch.int32, device=lengths.device)
-    split_of = first[:, None] + number
-    row = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)[:, None].expand_as(split_of)
-    row = row.masked_fill(split_of * split >= lengths[:, None], -1)
-    return Work(tiles, window, torch.stack([row, torch.zeros_like(row), split_of], -1).flatten(0, 1), most)
-
-
 def attend(
     q: Tensor,
-    keys: Kept,
-    values: Kept,
+    keys: Tensor,
+    values: Tensor,
     out: Tensor,
     rows: Rows,
     work: Work,
     scale: float,
     softcap: float = 0.0,
+    scales: tuple[Tensor, Tensor] | None = None,
 ) -> None:
-    """Answer q [queries, heads, head_dim] from one layer's cache into `out`, all of them contiguous."""
+    """Answer q [queries, heads, head_dim] from one layer's cache [blocks, block_size, kv_heads, head_dim] into `out`,
+    all of them contiguous. `scales` of keys and values [blocks, block_size, kv_heads], where they are in fp8."""
     queries, heads, size = q.shape
-    _, block, kv, _ = keys.rows.shape
+    _, block, kv, _ = keys.shape
     tiles, split = work.tiles, work.most > 1
     parts = q.new_empty((queries, heads, work.most, size) if split else (1,), dtype=torch.float32)
     marks = q.new_empty((queries, heads, work.most, 2) if split else (1,), dtype=torch.float32)
     dims = max(16, triton.next_power_of_2(size))  # a product takes no less
-    scaled = keys.scales is not None
-    key_scales, value_scales = (one.rows if one.scales is None else one.scales for one in (keys, values))
+    key_scales, value_scales = scales or (keys, values)  # not read where there are none
     _mix[(len(work.items), kv)](
-        q, keys.rows, values.rows, key_scales, value_scales, out, parts, marks,
+        q, keys, values, key_scales, value_scales, out, parts, marks,
         rows.tables, rows.starts, rows.lengths, work.items, rows.tables.shape[1], work.most, scale, softcap,
-        KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block, LINES=tiles.lines,
-        KEYS=tiles.keys, SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0, SCALED=scaled,
-        PRODUCT=_product(q.dtype), num_warps=tiles.warps, num_stages=2,
+        KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block, LINES=tiles.lines, KEYS=tiles.keys,
+        SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0,
+        SCALED=scales is not None, PRODUCT=_product(q.dtype), num_warps=tiles.warps, num_stages=2,
     )  # fmt: skip
     if split:
         _join[(queries, heads)](

@@ -28,10 +28,10 @@ def product(
     rows: Tensor, step: Tensor, weight: Tensor, scale: Tensor, bias: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
     """rows e4m3 [rows, inputs] of scales `step` times weight e4m3 [outputs, inputs] of scales `scale`: [rows, outputs].
-    16 rows at most."""
+    Of many rows the weights are read once for every 16."""
     outputs, inputs = weight.shape
     out = torch.empty(len(rows), outputs, dtype=dtype, device=rows.device)
-    _product[(triton.cdiv(outputs, ACROSS),)](
+    _product[(triton.cdiv(outputs, ACROSS), triton.cdiv(len(rows), ROWS))](
         rows, step, weight, scale, scale if bias is None else bias, out, len(rows), outputs, inputs,
         BIASED=bias is not None, ACROSS=ACROSS, DEEP=DEEP, ROWS=ROWS, num_warps=WARPS, num_stages=STAGES,
     )  # fmt: skip
@@ -60,7 +60,7 @@ def _product(
     BIASED: tl.constexpr, ACROSS: tl.constexpr, DEEP: tl.constexpr, ROWS: tl.constexpr,
 ):  # fmt: skip
     at = tl.program_id(0) * ACROSS + tl.arange(0, ACROSS)
-    row = tl.arange(0, ROWS)
+    row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
     real, asked = at < outputs, row < rows
     total = tl.zeros([ACROSS, ROWS], tl.float32)
     for begin in range(0, inputs, DEEP):
@@ -72,12 +72,14 @@ def _product(
             other=0.0,
         )
         v = tl.load(
-            x + row[None, :] * inputs + deep[:, None], mask=asked[None, :] & there[:, None], other=0.0
+            x + row[None, :].to(tl.int64) * inputs + deep[:, None],
+            mask=asked[None, :] & there[:, None],
+            other=0.0,
         )
         total = tl.dot(w.to(tl.float16), v.to(tl.float16), total)  # fp16 holds all numbers of e4m3
     total = total * tl.load(scale + at, mask=real, other=0.0)[:, None]
     total = total * tl.load(step + row, mask=asked, other=0.0)[None, :]
     if BIASED:
         total += tl.load(bias + at, mask=real, other=0.0).to(tl.float32)[:, None]
-    to = out + row[None, :] * outputs + at[:, None]
+    to = out + row[None, :].to(tl.int64) * outputs + at[:, None]
     tl.store(to, total.to(out.dtype.element_ty), mask=real[:, None] & asked[None, :])

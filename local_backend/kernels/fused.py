@@ -6,8 +6,6 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from local_backend.cache import Kept
-
 _TOP = tl.constexpr(448.0)  # the largest number of e4m3
 _HEADS = 8  # of one token that a program turns: an estimate, not yet measured
 
@@ -40,12 +38,13 @@ def turn_and_store(
     heads: int,
     norms: tuple[Tensor, Tensor, float] | None,
     turn: tuple[Tensor, Tensor] | None,
-    keys: Kept,
-    values: Kept,
+    keys: Tensor,
+    values: Tensor,
     slots: Tensor,
+    scales: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     """Norm and turn queries and keys of rows [tokens, heads + 2 * kv_heads, size]; store keys and values in one
-    layer's cache at `slots` [tokens], of which those below 0 are nowhere; give
+    layer's cache [blocks, block_size, kv_heads, size] at `slots` [tokens], of which those below 0 are nowhere; give
     the queries. `norms`: weights of the queries' and the keys' norms, and their epsilon; `turn`: cos and signed sin
     [tokens, 1, turned], of the first dimensions."""
     tokens, all_heads, size = rows.shape
@@ -53,10 +52,10 @@ def turn_and_store(
     q_norm, k_norm, eps = norms or (rows, rows, 0.0)  # not read where there are none
     cos, sin = turn or (rows, rows)
     turned = cos.shape[-1] if turn else 0
-    key_scales, value_scales = (one.rows if one.scales is None else one.scales for one in (keys, values))
+    key_scales, value_scales = scales or (keys, values)  # not written where there are none
     _turn[(tokens, triton.cdiv(all_heads, _HEADS))](
-        rows, q, q_norm, k_norm, eps, cos, sin, keys.rows, values.rows, key_scales, value_scales, slots,
-        QUERIES=heads, KV=(all_heads - heads) // 2, SCALED=keys.scales is not None,
+        rows, q, q_norm, k_norm, eps, cos, sin, keys, values, key_scales, value_scales, slots,
+        QUERIES=heads, KV=(all_heads - heads) // 2, SCALED=scales is not None,
         SIZE=size, DIMS=triton.next_power_of_2(size), TURNED=turned, NORMED=norms is not None, HEADS=_HEADS,
     )  # fmt: skip
     return q

@@ -86,6 +86,13 @@ async def test_jobs_go_in_and_deltas_come_out() -> None:
     assert keeper.processes[0].returncode == 0
 
 
+async def test_who_waits_for_a_model_is_told_how_far_it_is() -> None:
+    async with kept("heavy") as keeper:
+        await until(lambda: bool(keeper.log))
+        assert keeper.log == ["half of it is read"]
+        await keeper.is_ready()
+
+
 async def test_an_abort_reaches_the_engine_and_ends_the_stream_here() -> None:
     async with kept() as keeper:
         await keeper.is_ready()

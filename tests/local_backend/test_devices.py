@@ -1,6 +1,7 @@
 """A GPU is taken where one serves; where one is asked for and there is none, the reason is told."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -54,6 +55,34 @@ def test_torch_without_cuda_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(UnusableModel, match="is built without CUDA"):
         devices.take("cuda")
+
+
+@pytest.mark.parametrize(
+    ("asked", "ranks", "capability", "why"),
+    [
+        (
+            {"kv_cache_dtype": "fp8"},
+            1,
+            (8, 6),
+            r"--kv-cache-dtype fp8: .* capability 8\.6, and 8\.9 is needed",
+        ),
+        ({"deterministic": True}, 2, (9, 0), "--deterministic: .* leave --tensor-parallel out"),
+    ],
+)
+def test_what_a_gpu_cannot_do_is_told_by_the_flag(
+    asked: dict[str, Any], ranks: int, capability: tuple[int, int], why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Machine(monkeypatch, 2, capability)
+    setup = Setup("m", ranks=ranks, config=EngineConfig(**asked))
+    with pytest.raises(UnusableModel, match=why):
+        devices.check(setup, torch.device("cuda"))
+    devices.check(Setup("m", ranks=ranks), torch.device("cuda"))
+
+
+def test_a_processor_promises_no_bits() -> None:
+    with pytest.raises(UnusableModel, match=r"--deterministic: .* take a GPU"):
+        devices.check(Setup("m", config=EngineConfig(deterministic=True)), torch.device("cpu"))
+    devices.check(Setup("m", config=EngineConfig(kv_cache_dtype="fp8")), torch.device("cpu"))
 
 
 def test_a_processor_has_the_machines_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from local_backend.layers import rotate  # noqa: E402
 from local_backend.loader import export, load  # noqa: E402
 from local_backend.model import Decoder  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
+from local_backend.probing import largest_step, step_bytes  # noqa: E402
 from local_backend.tokenizer import Tokenizer  # noqa: E402
 from local_backend.types import BadJob, Delta, Finish, Full, Job, Sampling  # noqa: E402
 from tests.shared import shared  # noqa: E402
@@ -290,6 +291,44 @@ def test_length_and_stop_ids_end_a_sequence(model: Decoder) -> None:
     while engine.has_work:
         engine.step()
     assert {delta.finish for delta in deltas if delta.finish} == {Finish.LENGTH, Finish.STOP}
+
+
+def test_keys_and_values_in_fp8_take_half_the_memory_and_say_much_the_same(model: Decoder) -> None:
+    asked: dict[str, Any] = {"logprobs": 0, "max_tokens": 6}
+    found = []
+    for kind in ("auto", "fp8"):
+        engine, told = Engine(model, EngineConfig(kv_cache_dtype=kind, kv_memory=1 << 17)), list[Delta]()
+        sampling = Sampling(temperature=0.0, **asked)
+        for prompt in PROMPTS[3:]:  # gathered together, and one by one
+            engine.add(Job(prompt, sampling), lambda _, delta, told=told: told.append(delta))  # type: ignore[misc]
+        while engine.has_work:
+            engine.step()
+        found.append((engine.pool.count, [one.drawn for delta in told for one in delta.logprobs][:3]))
+    (plain_blocks, plain), (blocks, scores) = found
+    assert blocks > 2 * plain_blocks, "fp32 has four bytes for each, fp8 one and its scale's share"
+    assert scores == pytest.approx(plain, abs=0.2)
+    assert scores != plain
+
+
+def test_choices_share_fp8_blocks_until_they_write(model: Decoder) -> None:
+    asked: dict[str, Any] = {"temperature": 1.0, "seed": 4}
+    one = generate(Engine(model, EngineConfig(kv_cache_dtype="fp8")), PROMPTS[2:3], **asked)
+    engine, out = Engine(model, EngineConfig(kv_cache_dtype="fp8")), [list[int](), list[int]()]
+    sampling = Sampling(max_tokens=12, **asked)
+    engine.add(Job(PROMPTS[2], sampling, choices=2), lambda choice, delta: out[choice].extend(delta.ids))
+    while engine.has_work:
+        engine.step()
+    assert out[0] == one[0]
+    assert out[1] != one[0]
+
+
+def test_the_largest_step_is_tried_where_memory_is_counted(model: Decoder) -> None:
+    seen: list[int] = []
+    hook = model.norm.register_forward_hook(lambda _, given, found: seen.append(len(found)))
+    largest_step(model, EngineConfig(step_tokens=600, max_seqs=8))
+    hook.remove()
+    assert seen == [600], "three texts, for the model reads no longer ones"
+    assert step_bytes(model, EngineConfig()) == 0, "on a processor nothing is counted"
 
 
 def test_weights_survive_export_and_load(model: Decoder, tmp_path: Path) -> None:

@@ -40,10 +40,10 @@ class Sums:
         return join
 
 
-def logits(folder: Path, share: Share = ALONE, join: Join | None = None, **how: str) -> Any:
+def logits(folder: Path, share: Share = ALONE, join: Join | None = None, quantize: str = "none") -> Any:
     """Of every token of the prompt."""
     with torch.inference_mode():
-        model = load(folder, "float32", share=share, join=join, **how)
+        model = load(folder, "float32", quantize, share=share, join=join)
         cache = Cache(model.config, 9, 8, torch.float32)
         table = list(range(1, 9))
         one = Sequence(1, list(PROMPT), len(PROMPT), 99, Sampling(), lambda *_: None, table=table)
@@ -51,11 +51,12 @@ def logits(folder: Path, share: Share = ALONE, join: Join | None = None, **how: 
         return model.logits(model(batch.ids, batch.positions, batch.attend))
 
 
-def dealt(folder: Path, ranks: int, **how: str) -> list[Any]:
+def dealt(folder: Path, ranks: int, quantize: str = "none") -> list[Any]:
     sums = Sums(ranks)
     with ThreadPoolExecutor(ranks) as threads:
         work = [
-            threads.submit(logits, folder, Share(rank, ranks), sums.of(rank), **how) for rank in range(ranks)
+            threads.submit(logits, folder, Share(rank, ranks), sums.of(rank), quantize)
+            for rank in range(ranks)
         ]
         return [one.result() for one in work]
 

@@ -16,7 +16,7 @@ from local_backend import worker as module
 from local_backend.config import BUNDLED, ModelConfig, UnusableModel
 from local_backend.options import EngineConfig, Setup
 from local_backend.types import Job, Sampling
-from local_backend.worker import Make, Worker, build
+from local_backend.worker import Make, Tell, Worker, build
 from tests.local_backend import puppet
 
 MAKE: Make = puppet.Puppet  # type: ignore[assignment]
@@ -110,7 +110,7 @@ def test_pings_are_answered_while_a_step_is_computed_but_not_for_ever(
 def test_the_end_of_the_line_is_noticed_while_the_model_is_loaded() -> None:
     loading, held = threading.Event(), threading.Event()
 
-    def make(setup: Setup) -> Any:
+    def make(setup: Setup, tell: Tell) -> Any:
         loading.set()
         held.wait(10)
         return puppet.Puppet(setup)
@@ -122,6 +122,19 @@ def test_the_end_of_the_line_is_noticed_while_the_model_is_loaded() -> None:
         assert line.left.wait(10)
         held.set()
     assert line.ended.get(timeout=10) is None
+
+
+def test_how_far_the_loading_has_come_is_told_but_not_all_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    def make(setup: Setup, tell: Tell) -> Any:
+        tell("at once")
+        monkeypatch.setattr(module, "EVERY", 0.0)
+        tell("after a while")
+        return puppet.Puppet(setup)
+
+    with worker(make) as line:
+        line.say("load", Setup("puppet"))
+        assert line.hear("loading") == ["loading", "after a while"]
+        line.hang_up()
 
 
 def test_a_line_that_ends_before_anything_is_said_is_no_fault() -> None:
@@ -151,7 +164,7 @@ def test_a_word_that_is_not_understood_ends_the_worker() -> None:
 def test_an_engine_without_torch_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(UnusableModel, match=r"torch is not installed; pip install 'gatehouse\[local\]'"):
-        build(Setup("nowhere"))
+        build(Setup("nowhere"), print)
 
 
 def test_an_engine_is_sized_to_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,10 +173,10 @@ def test_an_engine_is_sized_to_the_memory_there_is(monkeypatch: pytest.MonkeyPat
     setup = Setup(str(BUNDLED), kv_memory=0.5, config=EngineConfig(max_seqs=1))
     try:
         monkeypatch.setattr(machine, "available_memory", lambda: 4 << 20)
-        assert build(setup).max_len < ModelConfig.load(BUNDLED).max_positions
+        assert build(setup, print).max_len < ModelConfig.load(BUNDLED).max_positions
         assert torch.get_num_threads() == 1, "a small model is fastest on one"
         monkeypatch.setattr(machine, "available_memory", lambda: 1 << 20)
         with pytest.raises(UnusableModel, match="the weights take about"):
-            build(setup)
+            build(setup, print)
     finally:
         torch.set_num_threads(threads)

@@ -55,7 +55,8 @@ def test_the_engine_knows_every_flag_and_word_of_one() -> None:
     kinds = get_type_hints(Engine)
     for name in FLAGS:
         words = [one for kind in get_args(kinds[name]) for one in get_args(kind)]
-        others: dict[str, list[Any]] = {"download": [True], "kv_memory": ["2GiB", 1.0]}
+        switches = {key: [True] for key in ("download", "deterministic", "enforce_eager")}
+        others: dict[str, list[Any]] = {**switches, "kv_memory": ["2GiB", 1.0]}
         for value in words or others.get(name, [1]):
             flags = Engine(model="m", **{name: value}).flags
             assert getattr(_parser().parse_args(["--model", "m", *flags]), name) is not None

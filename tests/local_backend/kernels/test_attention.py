@@ -12,8 +12,8 @@ pytest.importorskip(
 
 from torch import Tensor  # noqa: E402
 
-from local_backend.cache import Kept  # noqa: E402
-from local_backend.kernels.attention import Tiles, attend, rows_of, tiles_for, work_of  # noqa: E402
+from local_backend.kernels.attention import Tiles, attend  # noqa: E402
+from local_backend.paged import rows_of, tiles_for, work_of  # noqa: E402
 
 WHOLE, SPLIT = Tiles(16, 16, 0, 4), Tiles(16, 16, 32, 4)
 
@@ -33,8 +33,8 @@ class Case(NamedTuple):
 
 class Filled(NamedTuple):
     q: Tensor
-    keys: Kept
-    values: Kept
+    keys: Tensor
+    values: Tensor
     tables: list[list[int]]
     expected: Tensor
 
@@ -57,9 +57,7 @@ def fill(case: Case, device: str, seed: int = 1) -> Filled:
         queries.append(q)
         answers.append(written_out(case, q.float(), k.float(), v.float()))
     keys, values = cache.to(device)
-    return Filled(
-        torch.cat(queries).to(device), Kept(keys), Kept(values), tables, torch.cat(answers).to(device)
-    )
+    return Filled(torch.cat(queries).to(device), keys, values, tables, torch.cat(answers).to(device))
 
 
 def written_out(case: Case, q: Tensor, k: Tensor, v: Tensor) -> Tensor:

@@ -18,6 +18,12 @@ FP32, HALF, FP8, INT, LONG = "*fp32", "*bf16", "*fp8e4nv", "*i32", "*i64"
 SHARED = 101_376  # bytes of one multiprocessor that a program may have on the smaller cards of compute capability 8.6
 
 
+def kept(scaled: bool) -> dict[str, str]:
+    """Keys and values, and what they are scaled by."""
+    cached = dict.fromkeys(("keys", "values"), FP8 if scaled else HALF)
+    return cached | dict.fromkeys(("key_scales", "value_scales"), FP32 if scaled else HALF)
+
+
 def compile_all() -> None:
     """In a process of its own. Raises where a kernel does not compile or asks for more shared memory than there is."""
     import triton
@@ -25,7 +31,8 @@ def compile_all() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from local_backend.kernels import attention, fp8, fused, sampling
+    from local_backend.kernels import attention, fp8, fused, product, sampling
+    from local_backend.paged import tiles_for
 
     def compile(
         kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4, stages: int = 2
@@ -43,19 +50,14 @@ def compile_all() -> None:
         assert made.asm["cubin"]
         assert made.metadata.shared <= SHARED, f"{kernel}: {made.metadata.shared}"
 
-    def kept(scaled: bool) -> dict[str, str]:
-        cached = dict.fromkeys(("keys", "values"), FP8 if scaled else HALF)
-        return cached | dict.fromkeys(("key_scales", "value_scales"), FP32 if scaled else HALF)
-
     rows = {"tables": INT, "starts": INT, "lengths": INT, "items": INT, "owners": INT}
     parts = {"parts": FP32, "marks": FP32, "out": HALF}
     for size, group, window, few in ((128, 4, 0, True), (80, 7, 4096, False), (256, 2, 1024, True)):
-        tiles = attention.tiles_for(group, size, few)
+        tiles = tiles_for(group, size, few)
         shape = {"SIZE": size, "DIMS": triton.next_power_of_2(size), "SPLIT": tiles.split, "WINDOW": window}
         more = {"KV": 8, "GROUP": group, "BLOCK": 32, "LINES": tiles.lines, "KEYS": tiles.keys, "JOINED": few}
-        scaled = size != 80
-        flags = {"CAPPED": size == 256, "SCALED": scaled, "PRODUCT": language.bfloat16}
-        tensors = {"q": HALF, **kept(scaled), **rows, **parts}
+        flags = {"CAPPED": size == 256, "SCALED": size != 80, "PRODUCT": language.bfloat16}
+        tensors = {"q": HALF, **kept(size != 80), **rows, **parts}
         compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps)
     shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16}
     compile(attention._join, {**rows, **parts}, shape)
@@ -81,6 +83,16 @@ def compile_all() -> None:
     tensors = {"x": FP8, "step": FP32, "weight": FP8, "scale": FP32, "bias": FP32, "out": HALF}
     sizes = {"BIASED": True, "ACROSS": fp8.ACROSS, "DEEP": fp8.DEEP, "ROWS": fp8.ROWS}
     compile(fp8._product, tensors, sizes, fp8.WARPS, fp8.STAGES)
+
+    sizes = {
+        "BIASED": True,
+        "LINES": product.LINES,
+        "ACROSS": product.ACROSS,
+        "DEEP": product.DEEP,
+        "WIDE": False,
+    }
+    tensors = {"x": HALF, "weight": HALF, "bias": HALF, "out": HALF}
+    compile(product._product, tensors, sizes, product.WARPS, product.STAGES)
 
     asked = {"logits": FP32, "least": FP32, "temperature": FP32, "keys": LONG, "values": FP32, "ids": LONG}
     compile(sampling._best, asked, {"CHUNK": 4096}, 8)

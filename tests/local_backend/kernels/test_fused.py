@@ -11,7 +11,6 @@ pytest.importorskip(
 
 from torch.nn import functional  # noqa: E402
 
-from local_backend.cache import Kept  # noqa: E402
 from local_backend.kernels import fused  # noqa: E402
 from local_backend.layers import Rotary, rotate  # noqa: E402
 
@@ -74,7 +73,7 @@ def test_heads_are_normed_turned_and_stored(
     keys, values = torch.full((2, 3, 4, kv, size), torch.nan, device=device)
     given = rows.clone()
     norms = (q_norm, k_norm, 1e-6) if normed else None
-    found = fused.turn_and_store(rows, heads, norms, turn, Kept(keys), Kept(values), slots)
+    found = fused.turn_and_store(rows, heads, norms, turn, keys, values, slots)
 
     q, k, v = given.split([heads, kv, kv], 1)
     if normed:

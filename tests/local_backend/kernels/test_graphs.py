@@ -10,10 +10,11 @@ pytest.importorskip(
 )
 
 from local_backend import kernels  # noqa: E402
-from local_backend.cache import Kept  # noqa: E402
+from local_backend.cache import Kept, scales_of  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
-from local_backend.kernels.attention import Tiles, attend, rows_of, work_of, work_of_decodes  # noqa: E402
+from local_backend.kernels.attention import Tiles, attend  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
+from local_backend.paged import rows_of, work_of, work_of_decodes  # noqa: E402
 from local_backend.types import Delta, Finish, Job, Sampling  # noqa: E402
 from tests.local_backend.kernels.test_attention import Case, fill  # noqa: E402
 from tests.local_backend.kernels.test_model import SHAPES, model  # noqa: E402
@@ -155,22 +156,23 @@ def test_a_graph_with_room_for_more_splits_gives_the_same_bits(device: str) -> N
 def test_keys_and_values_in_fp8_are_answered_as_they_are_read(device: str) -> None:
     case = Case([(1, 70), (4, 35)])
     filled = fill(case, device)
-    kept = [Kept(torch.zeros_like(one.rows, dtype=torch.float8_e4m3fn), torch.zeros_like(one.rows[..., 0]))
-            for one in (filled.keys, filled.values)]  # fmt: skip
-    for plain, small in zip((filled.keys, filled.values), kept, strict=True):
-        all_rows = plain.rows.flatten(0, 1).nan_to_num()
-        small.put(torch.arange(len(all_rows), device=filled.q.device), all_rows)
+    kept = []
+    for plain in (filled.keys, filled.values):
+        small = Kept(torch.zeros_like(plain, dtype=torch.float8_e4m3fn), torch.zeros_like(plain[..., 0]))
+        tokens = plain.flatten(0, 1).nan_to_num()
+        small.put(torch.arange(len(tokens), device=plain.device), tokens)
+        kept.append(small)
+    every = torch.arange(len(filled.keys), device=filled.q.device)
+    keys, values = (one.of(every) for one in kept)
     sizes, lengths = (list(column) for column in zip(*case.rows, strict=True))
     rows = rows_of(filled.tables, sizes, lengths, filled.q.device)
-    found = []
-    blocks = torch.arange(len(filled.keys.rows), device=filled.q.device)
-    for keys, values in (kept, [Kept(one.of(blocks)) for one in kept]):
-        work = work_of(rows, sizes, lengths, 0, case.group, Tiles(16, 16, 32, 4))
-        out = torch.full_like(filled.q, torch.nan)
-        attend(filled.q, keys, values, out, rows, work, case.size**-0.5)
-        found.append(out)
-    torch.testing.assert_close(*found, rtol=1e-5, atol=1e-5)
-    torch.testing.assert_close(found[0], filled.expected, rtol=0.2, atol=0.2)
+    work = work_of(rows, sizes, lengths, 0, case.group, Tiles(16, 16, 32, 4))
+    found, expected = (torch.full_like(filled.q, torch.nan) for _ in range(2))
+    scale = case.size**-0.5
+    attend(filled.q, kept[0].rows, kept[1].rows, found, rows, work, scale, scales=scales_of(*kept))
+    attend(filled.q, keys, values, expected, rows, work, scale)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(found, filled.expected, rtol=0.2, atol=0.2)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: there is nothing to capture")
@@ -180,5 +182,5 @@ def test_all_graphs_are_captured_before_anybody_waits() -> None:
     graphs = engine._runner._graphs
     assert graphs is not None
     assert {rows for rows, _ in graphs._made} == {1, 2, 4}
-    assert told[-1] == "steps captured: 3 of 3"
+    assert told[-1] == "3 of 3 steps are captured"
     engine.close()

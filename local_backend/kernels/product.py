@@ -1,0 +1,59 @@
+"""Products whose sums are taken in one order however many rows there are. torch's libraries choose theirs by the number
+of rows, so that a text could depend on who shares the batch: what `--deterministic` is to rule out, at some cost."""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.knobs import runtime
+
+# Rows, outputs and inputs of a program's tile, the same for all products: an estimate, not yet measured.
+LINES, ACROSS, DEEP, STAGES, WARPS = 64, 64, 64, 4, 4
+
+
+def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """x [rows, inputs] times weight [outputs, inputs], both of one type, which sums in fp32 are rounded to."""
+    rows, inputs = x.shape
+    outputs = len(weight)
+    x, out = x.contiguous(), x.new_empty(rows, outputs)
+    _product[(triton.cdiv(outputs, ACROSS), triton.cdiv(rows, LINES))](
+        x, weight, weight if bias is None else bias, out, rows, outputs, inputs, BIASED=bias is not None, LINES=LINES,
+        ACROSS=ACROSS, DEEP=DEEP, WIDE=_is_widened(x.dtype), num_warps=WARPS, num_stages=STAGES,
+    )  # fmt: skip
+    return out
+
+
+def _is_widened(dtype: torch.dtype) -> bool:
+    """The interpreter of Triton 3.6 cannot multiply bf16."""
+    return runtime.interpret and dtype is torch.bfloat16
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _product(
+    x, weight, bias, out, rows, outputs, inputs,
+    BIASED: tl.constexpr, LINES: tl.constexpr, ACROSS: tl.constexpr, DEEP: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    at = tl.program_id(0) * ACROSS + tl.arange(0, ACROSS)
+    line = tl.program_id(1) * LINES + tl.arange(0, LINES)
+    real, asked = at < outputs, line < rows
+    total = tl.zeros([LINES, ACROSS], tl.float32)
+    for begin in range(0, inputs, DEEP):
+        deep = begin + tl.arange(0, DEEP)
+        there = deep < inputs
+        a = tl.load(
+            x + line[:, None].to(tl.int64) * inputs + deep[None, :],
+            mask=asked[:, None] & there[None, :],
+            other=0.0,
+        )
+        b = tl.load(
+            weight + at[None, :].to(tl.int64) * inputs + deep[:, None],
+            mask=real[None, :] & there[:, None],
+            other=0.0,
+        )
+        if WIDE:
+            a, b = a.to(tl.float32), b.to(tl.float32)
+        total = tl.dot(a, b, total, input_precision="ieee")
+    if BIASED:
+        total += tl.load(bias + at, mask=real, other=0.0).to(tl.float32)[None, :]
+    to = out + line[:, None].to(tl.int64) * outputs + at[None, :]
+    tl.store(to, total.to(out.dtype.element_ty), mask=asked[:, None] & real[None, :])
