@@ -12,6 +12,7 @@ from rich.console import Console
 from loadtests.engine.bench import RESULTS, Bench
 from loadtests.engine.ceilings import ceilings
 from loadtests.engine.decode import decode, quantised
+from loadtests.engine.host import host
 from loadtests.engine.peers import peers, same
 from loadtests.engine.prompts import mixed, prefill
 from loadtests.engine.report import Part, measure, now, show
@@ -31,6 +32,7 @@ def parts() -> list[Part]:
         Part("quantised", quantised, 90),
         Part("peers", peers, 150),
         Part("turns", turns, 30),
+        Part("host", host, 30),
         Part("stories", _stories, 150),
         Part("speculation", speculation, 180),
     ]

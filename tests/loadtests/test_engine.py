@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from rich.console import Console
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
 from loadtests.engine import ceilings as floors  # noqa: E402 - what needs torch comes after
+from loadtests.engine import host as module  # noqa: E402
 from loadtests.engine import program, report  # noqa: E402
 from loadtests.engine.bench import Absent, Bench, Figures, Goal, OutOfTime, ratio  # noqa: E402
 from loadtests.engine.http import check_imports  # noqa: E402
@@ -24,6 +26,7 @@ from loadtests.engine.prompts import workload  # noqa: E402
 from loadtests.engine.report import Part, measure  # noqa: E402
 from loadtests.engine.shapes import config_of  # noqa: E402
 from loadtests.engine.sizes import CPU, GPU, Decode, Load, Mixed, Prefill, Sizes  # noqa: E402
+from local_backend import kernels  # noqa: E402
 
 TRIAL = CPU._replace(
     step_tokens=16,
@@ -177,6 +180,18 @@ def test_each_part_measures_what_it_is_for(name: str, known: Bench, tmp_path: Pa
     assert (found["state"], found.get("reason")) == ("done", None)
     assert found["lines"]
     assert all(one["ms"] > 0 and one["tokens_per_s"] > 0 for one in found["lines"])
+
+
+def test_the_processors_part_of_a_step_is_measured(
+    known: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(module, "FLOORS", {3: 1e9})
+    found = measure(known, [part("host")], tmp_path / "found.json")["host"]
+    if find_spec("triton") is None:
+        assert found["reason"] == "triton is not installed"
+    else:
+        assert [(one["rows"], one["ms"] > 0) for one in found["lines"]] == [(3, True)] * 2
+        assert kernels.wanted is None
 
 
 def test_ceilings_are_measured_and_every_batch_has_its_products(monkeypatch: pytest.MonkeyPatch) -> None:
