@@ -5,7 +5,8 @@ import asyncio
 import contextlib
 import socket
 import sys
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Literal, Protocol
 
 from local_backend import frames
@@ -42,14 +43,28 @@ class Stream:
 
     def __init__(self, call: int, choice: int) -> None:
         self.call, self.choice = call, choice
-        self.deltas: asyncio.Queue[Delta | Exception] = asyncio.Queue()
+        self._came: deque[Delta | Exception] = deque()
+        self._more = asyncio.Event()
+
+    def put(self, one: Delta | Exception) -> None:
+        self._came.append(one)
+        self._more.set()
 
     async def next(self) -> Delta:
         """Raises Full, BadJob, EngineGone."""
-        came = await self.deltas.get()
+        while not self._came:
+            self._more.clear()
+            await self._more.wait()
+        came = self._came.popleft()
         if isinstance(came, Exception):
             raise came
         return came
+
+    def waiting(self) -> Iterator[Delta]:
+        """Those that have come meanwhile, where the reader is behind."""
+        while self._came and isinstance(came := self._came[0], Delta):
+            self._came.popleft()
+            yield came
 
 
 async def spawn(line: socket.socket) -> Process:
@@ -115,7 +130,7 @@ class EngineClient:
         """Tell every open stream that nothing more will come."""
         streams, self._streams = self._streams, {}
         for stream in streams.values():
-            stream.deltas.put_nowait(EngineGone(reason))
+            stream.put(EngineGone(reason))
 
     async def measure(self) -> Metrics:
         """The engine's numbers: fresh ones where it answers in time, else the last known."""
@@ -192,11 +207,11 @@ class EngineClient:
         at = (call, choice)
         stream = self._streams.get(at) if delta.finish is None else self._streams.pop(at, None)
         if stream is not None:
-            stream.deltas.put_nowait(delta)
+            stream.put(delta)
 
     def _refuse(self, call: int, error: Exception) -> None:
         for at in [one for one in self._streams if one[0] == call]:
-            self._streams.pop(at).deltas.put_nowait(error)
+            self._streams.pop(at).put(error)
 
     def _be(self, state: State, reason: str) -> None:
         self.state, self.reason = state, reason

@@ -87,11 +87,17 @@ class Generation:
         return Choice(request, self._tokenizer, usage, ear, offset)
 
     async def _parts(self, stream: Stream, choice: Choice) -> AsyncIterator[Part]:
+        """What came while the client was behind is one part: a slow reader gets fewer events, and all of the text."""
         while not choice.done:
             delta = await stream.next()
             if delta.finish is Finish.ERROR:
                 raise Refused("the engine could not begin this answer", status=500)
-            yield choice.feed(delta)
+            part = choice.feed(delta)
+            for later in stream.waiting():
+                if choice.done:
+                    break
+                part.add(choice.feed(later))
+            yield part
         self._engine.abort(stream)
 
 

@@ -47,7 +47,8 @@ def engine_of(setup: Setup, tell: Tell = lambda how_far: None) -> Engine | Encod
         hold_steady(model)
     if team:
         team.meet()  # the weights of all are loaded: what is left is left for their caches
-    available = devices.available_memory(device) - probing.step_bytes(model, setup.config)
+    spare = probing.step_bytes(model, setup.config)
+    available = devices.available_memory(device) - spare
     token = together * token_bytes(model.config, cache_dtype(model.embed, setup.config.kv_cache_dtype))
     memory = sizing.kv_memory(shape, setup, token, team.least(available) if team else available)
     config = replace(setup.config, kv_memory=memory // together)
