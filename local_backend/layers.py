@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from local_backend.cache import Kept, scales_of
 from local_backend.fp8 import Fp8
+from local_backend.int4 import Int4ByKernel
 from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
@@ -76,7 +77,7 @@ class Dense(nn.Linear):
 def hold_steady(model: nn.Module) -> None:
     """Rows depend on no other rows any more, down to the last bit. Sums of int8 never do."""
     for module in model.modules():
-        if isinstance(module, Dense | Fp8):
+        if isinstance(module, Dense | Fp8 | Int4ByKernel):
             module.steady = True
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from local_backend.checkpoint import UNUSED, Grouped, Matrix, Scaled, dense, is_there, joined, read_matrix
 from local_backend.config import ModelConfig, UnusableModel
 from local_backend.fp8 import Fp8, Fp8Embedding, by_rows
-from local_backend.int4 import Int4, unit_of
+from local_backend.int4 import layer_of
 from local_backend.layers import Dense, Int8, Int8Embedding, Norm
 from local_backend.model import Decoder, Join
 from local_backend.share import ALONE, Share
@@ -187,7 +187,7 @@ def _of_fewer_bits(
         if place.ours == "head" and isinstance(table := model.embed, Fp8Embedding) and model.config.tied:
             return Fp8(table.weight, table.scale, bias)
         return Fp8.of(dense(weight), bias) if linear else Fp8Embedding(*by_rows(dense(weight)), dtype)
-    return Int4(weight, bias, dtype) if isinstance(weight, Grouped) and unit_of(weight) else None
+    return layer_of(weight, bias, dtype) if isinstance(weight, Grouped) else None
 
 
 def _matrix(config: ModelConfig, source: Source, place: Place, shape: tuple[int, ...]) -> Matrix:

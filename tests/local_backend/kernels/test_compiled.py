@@ -31,7 +31,7 @@ def compile_all() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from local_backend.kernels import attention, fp8, fused, product, sampling
+    from local_backend.kernels import attention, fp8, fused, int4, product
     from local_backend.paged import tiles_for
 
     def compile(
@@ -93,6 +93,17 @@ def compile_all() -> None:
     }
     tensors = {"x": HALF, "weight": HALF, "bias": HALF, "out": HALF}
     compile(product._product, tensors, sizes, product.WARPS, product.STAGES)
+
+    tensors = {"x": HALF, "packed": "*u8", **dict.fromkeys(("scale", "zero", "bias"), FP32), "out": HALF}
+    sizes = {"UNIT": 128, "BIASED": True, "ACROSS": int4.ACROSS, "HALF": int4.HALF, "WIDE": False}
+    for lines in (int4.FEW, int4.MANY):
+        compile(int4._product, tensors, {**sizes, "LINES": lines}, int4.WARPS, int4.STAGES)
+
+    compile_samplers(compile)
+
+
+def compile_samplers(compile: Any) -> None:
+    from local_backend.kernels import sampling
 
     asked = {"logits": FP32, "least": FP32, "temperature": FP32, "keys": LONG, "values": FP32, "ids": LONG}
     compile(sampling._best, asked, {"CHUNK": 4096}, 8)
