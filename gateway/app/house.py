@@ -50,18 +50,18 @@ from gateway.upstream.client import Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.proxy import Proxies
 from gateway.usage.spool import Spool
-from gateway.wire.registry import DIALECTS
+from gateway.wire.registry import DIALECTS, ROUTES
 
 Job = Coroutine[Any, Any, None]
 
 _HOT = (
-    ("chat", "/v1", "/chat/completions", "openai.chat"),
-    ("completions", "/v1", "/completions", "openai.completions"),
-    ("embeddings", "/v1", "/embeddings", "openai.embeddings"),
-    ("messages", "/v1", "/messages", "anthropic.messages"),
-    ("count_tokens", "/v1", "/messages/count_tokens", "anthropic.count_tokens"),
-    ("rerank", "/v1", "/rerank", "cohere.rerank_v1"),
-    ("rerank", "/v2", "/rerank", "cohere.rerank"),
+    ("/v1", "/chat/completions", "openai.chat"),
+    ("/v1", "/completions", "openai.completions"),
+    ("/v1", "/embeddings", "openai.embeddings"),
+    ("/v1", "/messages", "anthropic.messages"),
+    ("/v1", "/messages/count_tokens", "anthropic.count_tokens"),
+    ("/v1", "/rerank", "cohere.rerank_v1"),
+    ("/v2", "/rerank", "cohere.rerank"),
 )
 
 
@@ -159,14 +159,15 @@ class House:
         families = self._families(ownership)
         hot = {
             ("POST", version + path): self.reception.route(
-                route, Inference(self.reception, ownership, route, path, DIALECTS[dialect])
+                ROUTES[dialect],
+                Inference(self.reception, ownership, ROUTES[dialect], path, DIALECTS[dialect]),
             )
-            for route, version, path, dialect in _HOT
+            for version, path, dialect in _HOT
         }
         methods = {
             name: self.reception.route(
-                method.route,
-                ModelMethod(self.reception, ownership, method.route, "", DIALECTS[method.dialect]),
+                ROUTES[method.dialect],
+                ModelMethod(self.reception, ownership, ROUTES[method.dialect], "", DIALECTS[method.dialect]),
             )
             for name, method in METHODS.items()
         }

@@ -5,13 +5,13 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from gateway.config.compile import Ground
 from gateway.config.desk import load_policies
 from gateway.config.explain import explain
 from gateway.config.problem import BadPolicies
-from gateway.config.schema import GivenSpec
+from gateway.config.schema import DialectName, GivenSpec
 from gateway.config.snapshot import Snapshot
 from gateway.settings import BadSettings, from_environment
 
@@ -32,6 +32,12 @@ def add(verbs: Any) -> None:
     who.add_argument("--team", metavar="TEAM")
     parser.add_argument("--model", required=True, metavar="MODEL", help="the model as the app asks for it")
     parser.add_argument("--request", type=Path, metavar="FILE", help="the JSON body of the call")
+    parser.add_argument(
+        "--dialect",
+        choices=get_args(DialectName),
+        metavar="DIALECT",
+        help="of the body (default openai.chat)",
+    )
     parser.add_argument("--metadata", action="append", default=[], metavar="K=V")
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=run)
@@ -63,7 +69,12 @@ def _given(args: argparse.Namespace, snapshot: Snapshot) -> GivenSpec:
         raise _Misused(f'there is no team "{args.team}"; there is {", ".join(sorted(snapshot.teams))}')
     metadata = dict(pair.split("=", 1) if "=" in pair else _no_pair(pair) for pair in args.metadata)
     return GivenSpec(
-        key=args.key, team=args.team, model=args.model, metadata=metadata, request=_body(args.request)
+        key=args.key,
+        team=args.team,
+        model=args.model,
+        metadata=metadata,
+        dialect=args.dialect,
+        request=_body(args.request),
     )
 
 
@@ -103,9 +114,13 @@ def _told(found: dict[str, Any]) -> str:
         lines.append(f"  {limit['rule']}: takes {of}{bucket}{shadow}")
     lines += ["targets:"] if found["targets"] else []
     for target in found["targets"]:
-        lines.append(f"  {target['tried'] or '-'}. {target['target']}{_why(target['because'])}")
+        lines.append(f"  {target['tried'] or '-'}. {target['target']}{_aside(target)}")
     return "\n".join(lines)
 
 
-def _why(because: str | None) -> str:
-    return f"  (not tried: {because})" if because else ""
+def _aside(target: dict[str, Any]) -> str:
+    said = (
+        [f"not {'sooner' if target['tried'] else 'tried'}: {target['because']}"] if target["because"] else []
+    )
+    said += [f"without {', '.join(target['dropped'])}"] if target["dropped"] else []
+    return f"  ({'; '.join(said)})" if said else ""

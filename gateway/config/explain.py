@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from gateway.config.course import meets
 from gateway.config.schema import GivenSpec
 from gateway.config.snapshot import Snapshot
-from gateway.config.trial import Trial, meets, try_call
+from gateway.config.trial import Trial, is_down, try_call
 from gateway.core.exchange import Target
 from gateway.policy.capabilities import lacks
 from gateway.policy.rate_limit import SEPARATOR
@@ -57,25 +58,39 @@ def _limits(trial: Trial) -> list[dict[str, Any]]:
 
 
 def _targets(trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
-    """In the order they are tried; those that are not stand at the end with the reason."""
+    """In the order they are tried; those that are not stand at the end with the reason. One that is tried late tells
+    what it cannot carry, and `dropped` names what each goes without."""
     if trial.lane is None or trial.exchange is None:
         return []
     rows: list[dict[str, Any]] = [
-        {"target": target.asked_name(given.model), "tried": place, "because": None}
-        for place, target in enumerate(trial.targets, 1)
+        _row(target, given, place, _in_the_way(trial, target), dropped)
+        for place, (target, dropped) in enumerate(zip(trial.targets, trial.dropped, strict=True), 1)
     ]
     left = [target for target in trial.lane.targets if not any(target is one for one in trial.targets)]
-    return rows + [
-        {"target": target.asked_name(given.model), "tried": None, "because": _why_not(trial, target)}
-        for target in left
-    ]
+    return rows + [_row(target, given, None, _why_not(trial, target, given), []) for target in left]
 
 
-def _why_not(trial: Trial, target: Target) -> str:
+def _row(
+    target: Target, given: GivenSpec, tried: int | None, because: str | None, dropped: list[str]
+) -> dict[str, Any]:
+    name = target.asked_name(given.model)
+    return {"target": name, "tried": tried, "because": because, "dropped": dropped}
+
+
+def _in_the_way(trial: Trial, target: Target) -> str | None:
+    """Why it was passed over."""
+    return next((error.message for one, error in trial.passed if one is target), None)
+
+
+def _why_not(trial: Trial, target: Target, given: GivenSpec) -> str:
     assert trial.exchange is not None
     if not meets(target, trial.exchange):
         return "its if does not hold"
     if not serves(trial.exchange.call, target):
         return "its provider has no such endpoint"
+    if is_down(target, given):
+        return "it is down"
+    if why := _in_the_way(trial, target):
+        return why
     wish = lacks(target, trial.exchange)
-    return f"it cannot serve {wish}" if wish else "it is down"
+    return f"it cannot serve {wish}" if wish else "the call is refused before"

@@ -158,14 +158,26 @@ class RuleSpec(Strict):
     assume_output: Count = Field(default=1024, description="Tokens reserved where no bound is known.")
 
 
+# What a body may be written in: what the endpoints take, chat where a call does not say.
+DialectName = Literal[
+    "openai.chat", "openai.completions", "openai.embeddings", "openai.responses",
+    "anthropic.messages", "anthropic.count_tokens",
+    "gemini.generate", "gemini.count_tokens", "gemini.embed", "gemini.batch_embed",
+    "cohere.rerank", "cohere.rerank_v1",
+]  # fmt: skip
+
+
 class GivenSpec(Strict):
     key: Text | None = None
     team: Text | None = None
     user: str = ""
     model: Name
     metadata: dict[str, str] = {}
+    dialect: DialectName | None = Field(
+        default=None, description="Of the body; absent: chat, or rerank where it has query and documents."
+    )
     request: dict[str, Any] = Field(
-        default={}, description="Fields of the body: of a chat call, or of a rerank (query and documents)."
+        default={}, description="Fields of the body; beside those of Gemini's, stream tells of the path."
     )
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")
     used: dict[str, Annotated[int, Field(ge=0), Plain]] = Field(

@@ -6,30 +6,52 @@ from typing import Any
 
 import orjson
 
+from gateway.config.course import Course, usable
 from gateway.config.load import Papers
 from gateway.config.problem import Problem
 from gateway.config.schema import ExpectSpec, GivenSpec, TestsPaper, TestSpec
 from gateway.config.snapshot import Lane, Snapshot
 from gateway.core.claim import Claim
 from gateway.core.exchange import Call, Caller, Exchange, Target
-from gateway.core.failure import GatewayError, LimitReached, NeverFits, NoTarget, Unauthorized
+from gateway.core.failure import (
+    BadRequest,
+    GatewayError,
+    LimitReached,
+    NeverFits,
+    NoTarget,
+    Unauthorized,
+)
 from gateway.policy import access
-from gateway.policy.capabilities import able
-from gateway.providers.registry import serves
-from gateway.wire.base import Dialect
-from gateway.wire.registry import DIALECTS
+from gateway.wire.registry import DIALECTS, ROUTES
 
 CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
+# What a body cannot do without, where a call says nothing of it.
+_LEAST: Mapping[str, Mapping[str, Any]] = {
+    "openai.chat": {"messages": []},
+    "openai.completions": {"prompt": ""},
+    "openai.embeddings": {"input": ""},
+    "openai.responses": {"input": ""},
+    "anthropic.messages": {"messages": []},
+    "anthropic.count_tokens": {"messages": []},
+    "gemini.generate": {"contents": []},
+    "gemini.count_tokens": {"contents": []},
+    "gemini.embed": {"content": {"parts": [{"text": ""}]}},
+    "gemini.batch_embed": {"requests": []},
+    "cohere.rerank": {"query": "", "documents": []},
+    "cohere.rerank_v1": {"query": "", "documents": []},
+}
 
 
 @dataclass(slots=True)
 class Trial:
-    """What became of the call. `targets` are in the order they would be tried, those down left out."""
+    """What became of the call. `targets` are in the order they would be tried if each failed, those down left out."""
 
     code: str = ""  # of the refusal, "" when allowed
     message: str = ""
     rule: str = ""  # the rule that refused
     targets: list[Target] = field(default_factory=list)
+    dropped: list[list[str]] = field(default_factory=list)  # the fields that each of them goes without
+    passed: list[tuple[Target, BadRequest]] = field(default_factory=list)  # what they cannot carry
     claims: list[Claim] = field(default_factory=list)
     lane: Lane | None = None
     exchange: Exchange | None = None
@@ -59,19 +81,31 @@ def try_call(snapshot: Snapshot, given: GivenSpec, clock: float = CLOCK) -> Tria
 
 def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> None:
     caller = _caller(snapshot, given)
+    call = _call(given)
     trial.lane = lane = snapshot.lane(caller, given.model)
-    trial.exchange = exchange = _exchange(caller, given, clock)
+    assert isinstance(call.body, bytes)
+    shape = DIALECTS[call.dialect].shape(call.payload, len(call.body))
+    trial.exchange = exchange = Exchange("trial", call, caller, "trial", 0.0, clock, shape)
     exchange.model = lane.model
     team = lane.team
     access.check(exchange, team.name, team.max_output_tokens, team.condition)
-    order = lane.selector.order(exchange, lane.targets, Untroubled(), lambda: 0.5)
-    trial.targets = [one for one in order if meets(one, exchange)]
-    trial.targets = [one for one in trial.targets if serves(exchange.call, one)] or trial.targets
-    trial.targets = [one for one in able(exchange, trial.targets) if not _is_down(one, given)]
+    refused = _try(trial, exchange, lane, given)
     trial.claims = lane.claims(exchange)
     _check_used(trial.claims, given)
     if not trial.targets:
-        raise NoTarget("no target is left that could be tried")
+        raise refused or NoTarget("no target is left that could be tried")
+
+
+def _try(trial: Trial, exchange: Exchange, lane: Lane, given: GivenSpec) -> BadRequest | None:
+    """Find the targets that would be tried; why the call is refused where that is because of what it holds."""
+    course = Course(exchange, lane, usable(exchange, lane, Untroubled(), lambda: 0.5))
+    for target, asked, _ in course:
+        course.failed = True
+        if not is_down(target, given):
+            trial.targets.append(target)
+            trial.dropped.append(asked.dropped)
+    trial.passed = course.refusals
+    return course.refused()
 
 
 def _check_used(claims: Sequence[Claim], given: GivenSpec) -> None:
@@ -89,11 +123,6 @@ def _check_used(claims: Sequence[Claim], given: GivenSpec) -> None:
         raise LimitReached(message, rule=claim.limit.rule)
 
 
-def meets(target: Target, exchange: Exchange) -> bool:
-    """Whether a target's own condition lets this call through."""
-    return target.condition is None or target.condition(exchange)
-
-
 def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
     team, key = given.team, given.key or ""
     if given.key is not None:
@@ -107,25 +136,28 @@ def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
     return Caller(key, team, given.user or metadata.get("user", ""), metadata)
 
 
-def _exchange(caller: Caller, given: GivenSpec, clock: float) -> Exchange:
-    payload: dict[str, Any] = {**given.request, "model": given.model}
-    route, path, dialect = _asked(given.request)
-    if route == "chat":
-        payload.setdefault("messages", [])
-    body = orjson.dumps(payload)
-    stream = payload.get("stream") is True
-    call = Call(route, dialect.name, "POST", path, body, payload, given.model, stream)
-    return Exchange("trial", call, caller, "trial", 0.0, clock, dialect.shape(payload, len(body)))
+def _call(given: GivenSpec) -> Call:
+    """Raises BadRequest for a body that its dialect has no use for."""
+    dialect = given.dialect or _dialect_of(given.request)
+    said, stream = {**_LEAST[dialect], **given.request}, False
+    if dialect.startswith("gemini."):
+        stream = said.pop("stream", False) is True  # by its path, which names the model, too
+    else:
+        said["model"] = given.model
+    body = orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS)
+    reading = DIALECTS[dialect].read(body)
+    asked = reading.stream or stream
+    return Call(ROUTES[dialect], dialect, "POST", "", body, reading.payload, given.model, asked)
 
 
-def _asked(request: Mapping[str, Any]) -> tuple[str, str, Dialect]:
-    """Route, path and dialect: those of chat, unless the fields are the ones of a rerank."""
-    if isinstance(request.get("query"), str) and isinstance(request.get("documents"), list):
-        return "rerank", "/rerank", DIALECTS["cohere.rerank"]
-    return "chat", "/chat/completions", DIALECTS["openai.chat"]
+def _dialect_of(request: Mapping[str, Any]) -> str:
+    """Chat, unless the fields are those of a rerank."""
+    is_rerank = isinstance(request.get("query"), str) and isinstance(request.get("documents"), list)
+    return "cohere.rerank" if is_rerank else "openai.chat"
 
 
-def _is_down(target: Target, given: GivenSpec) -> bool:
+def is_down(target: Target, given: GivenSpec) -> bool:
+    """Whether the call's description says so."""
     return target.provider in given.down or target.asked_name(given.model) in given.down
 
 

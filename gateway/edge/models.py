@@ -16,19 +16,18 @@ _KEPT_BACK = ("key=", "access_token=")
 
 
 class Method(NamedTuple):
-    """`route` labels the calls."""
+    """What its body is written in, and whether its answer is a stream."""
 
-    route: str
     dialect: str
     stream: bool = False
 
 
 METHODS = {
-    "generateContent": Method("generate", "gemini.generate"),
-    "streamGenerateContent": Method("generate", "gemini.generate", stream=True),
-    "countTokens": Method("count_tokens", "gemini.count_tokens"),
-    "embedContent": Method("embeddings", "gemini.embed"),
-    "batchEmbedContents": Method("embeddings", "gemini.batch_embed"),
+    "generateContent": Method("gemini.generate"),
+    "streamGenerateContent": Method("gemini.generate", stream=True),
+    "countTokens": Method("gemini.count_tokens"),
+    "embedContent": Method("gemini.embed"),
+    "batchEmbedContents": Method("gemini.batch_embed"),
 }
 
 

@@ -6,6 +6,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
+from gateway.config.course import way_of
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, WrongMethod
@@ -14,7 +15,6 @@ from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.responses import RESPONSES, again, only, referred, said_before
-from gateway.pipeline.asking import way_of
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.state.answers import Kept
 from gateway.wire.base import EVENTS

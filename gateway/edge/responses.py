@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from gateway.config.course import way_of
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
@@ -17,7 +18,6 @@ from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, Reference, held_by, references
 from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
-from gateway.pipeline.asking import way_of
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS

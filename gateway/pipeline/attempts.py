@@ -10,10 +10,11 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import ceil
 from typing import NamedTuple, Protocol
 
+from gateway.config.course import Course, Put, usable
 from gateway.config.snapshot import Lane, Retry
 from gateway.core.exchange import Attempt, Call, Exchange, Headers, Target
 from gateway.core.failure import (
@@ -25,13 +26,11 @@ from gateway.core.failure import (
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.pipeline.asking import Course, Put, crossed, streams
-from gateway.pipeline.head import request_id, reset_seconds
+from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import Setback, of_error, of_events, of_said, retry_after_seconds
 from gateway.policy.base import Dice
-from gateway.policy.capabilities import able
-from gateway.providers.registry import PROVIDERS, serves
+from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
@@ -77,7 +76,8 @@ class Attempts:
         put to no target."""
         setback: Setback | None = None
         before: Target | None = None
-        course = Course(exchange, lane, self._usable(exchange, lane))
+        targets = usable(exchange, lane, self._tools.breaker, self._tools.dice)
+        course = Course(exchange, lane, targets)
         for target, asked, last in course:
             if before is not None and setback is not None:
                 self._tools.meters.fallbacks.add((before.name, target.name, setback.failure.value))
@@ -91,20 +91,9 @@ class Attempts:
                     break
         if setback is not None:
             return _last_word(setback, exchange.attempts[-1])
-        if course.refusal is not None and not course.failed:
-            raise course.refusal
+        if refused := course.refused():
+            raise refused
         raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
-
-    def _usable(self, exchange: Exchange, lane: Lane) -> Sequence[Target]:
-        order: Sequence[Target] = lane.targets
-        if len(order) > 1:
-            order = lane.selector.order(exchange, order, self._tools.breaker, self._tools.dice)
-        elif order[0].condition is None:
-            return order
-        met = [target for target in order if target.condition is None or target.condition(exchange)]
-        if len(met) < 2:
-            return met
-        return able(exchange, [target for target in met if serves(exchange.call, target)] or met)
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool

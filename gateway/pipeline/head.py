@@ -1,7 +1,13 @@
-"""What the head of a provider's answer says beside its status: its own id for the call, and when to come back."""
+"""What the head of a provider's answer says beside its status: its own id for the call, when to come back, whether a
+stream follows; and what a crossing leaves of it."""
 
 import re
 from collections.abc import Iterable, Mapping
+
+from gateway.core.exchange import Call
+from gateway.upstream.client import Answer
+from gateway.wire.base import EVENTS, Way
+from gateway.wire.registry import DIALECTS
 
 Header = tuple[bytes, bytes]
 
@@ -16,6 +22,7 @@ _IDS: Mapping[bytes, int] = {
 }  # fmt: skip
 # A length of time as OpenAI and Groq write it (`12ms`, `1m12.5s`), or Azure in plain seconds.
 _DURATION = re.compile(rb"(\d{1,6})ms|(?:(\d{1,3})h)?(?:(\d{1,3})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s?)?")
+_KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
 _REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
 
 
@@ -45,3 +52,17 @@ def seconds(duration: bytes) -> float:
         return 0.0
     thousandths, hours, minutes, rest = (float(one or 0) for one in match.groups())
     return hours * 3600 + minutes * 60 + rest + thousandths / 1000
+
+
+def streams(call: Call, answer: Answer, way: Way) -> bool:
+    """Whether an answer is a stream that a tap watches."""
+    media = answer.header(b"content-type")
+    return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
+
+
+def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer that is translated: what the provider says of its body is true no more."""
+    events = streams(call, answer, way) and answer.status < 400
+    media = DIALECTS[call.dialect].media if events else b"application/json"
+    kept = [pair for pair in answer.headers if pair[0] in _KEPT]
+    return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]

@@ -125,7 +125,7 @@ class Crossing:
             ) from error
         for names in (changes.dropped, changes.left_out):
             if names:
-                names[:] = map(self._front.place, names)
+                names[:] = dict.fromkeys(map(self._front.place, names))
         return body
 
     def _across(self, call: Call, changes: Changes) -> Json:

@@ -47,6 +47,21 @@ DIALECTS: dict[str, Dialect] = {
         Rerank("cohere.rerank_v1"),
     )
 }
+# What the endpoints of a dialect are called in metrics and usage.
+ROUTES: dict[str, str] = {
+    "openai.chat": "chat",
+    "openai.completions": "completions",
+    "openai.embeddings": "embeddings",
+    "openai.responses": "responses",
+    "anthropic.messages": "messages",
+    "anthropic.count_tokens": "count_tokens",
+    "gemini.generate": "generate",
+    "gemini.count_tokens": "count_tokens",
+    "gemini.embed": "embeddings",
+    "gemini.batch_embed": "embeddings",
+    "cohere.rerank": "rerank",
+    "cohere.rerank_v1": "rerank",
+}
 FRONTS: dict[str, Front] = {
     "openai.chat": ChatFront(),
     "anthropic.messages": MessagesFront(),

@@ -45,6 +45,31 @@ def test_the_body_of_a_request_counts(tmp_path: Path, capsys: pytest.CaptureFixt
     )
 
 
+def test_a_body_may_be_in_any_dialect_and_fields_that_are_in_the_way_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text("""
+kind: providers
+providers: {claude: {type: anthropic, api_key: k}, ours: {type: compatible, base_url: "http://127.0.0.1:1/v1"}}
+---
+kind: models
+models: {m: {targets: [{provider: claude}, {provider: ours}]}}
+---
+kind: access
+teams: {all: {models: ["*"]}}
+""")
+    (tmp_path / "body.json").write_text('{"input": "hi", "top_logprobs": 2}')
+    arguments = ["explain", str(tmp_path), "--team", "all", "--model", "m"]
+    arguments += ["--request", str(tmp_path / "body.json"), "--dialect", "openai.responses"]
+    assert main(arguments) == 0
+    first, second = capsys.readouterr().out.splitlines()[-2:]
+    assert first == "  1. ours/m"
+    assert second.startswith(
+        "  2. claude/m  (not sooner: 'top_logprobs' cannot be carried over to Anthropic's"
+    )
+    assert second.endswith("; without top_logprobs)")
+
+
 def test_a_refused_call_is_told_and_the_answer_is_no(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", EXAMPLES, "--team", "free", "--model", "gpt-5"]) == 1
     out = capsys.readouterr().out

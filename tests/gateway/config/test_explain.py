@@ -63,16 +63,16 @@ def test_limits_that_apply_say_how_much_of_which_bucket_is_taken() -> None:
 
 def test_targets_come_in_order_and_those_left_out_say_why() -> None:
     assert ask(request={"stream": True})["targets"] == [
-        {"target": "openai/picky", "tried": 1, "because": None},
-        {"target": "ours/llama", "tried": 2, "because": None},
+        {"target": "openai/picky", "tried": 1, "because": None, "dropped": []},
+        {"target": "ours/llama", "tried": 2, "because": None, "dropped": []},
     ]
     assert ask()["targets"] == [
-        {"target": "ours/llama", "tried": 1, "because": None},
-        {"target": "openai/picky", "tried": None, "because": "its if does not hold"},
+        {"target": "ours/llama", "tried": 1, "because": None, "dropped": []},
+        {"target": "openai/picky", "tried": None, "because": "its if does not hold", "dropped": []},
     ]
     assert ask(down=["ours"], request={"stream": True})["targets"] == [
-        {"target": "openai/picky", "tried": 1, "because": None},
-        {"target": "ours/llama", "tried": None, "because": "it is down"},
+        {"target": "openai/picky", "tried": 1, "because": None, "dropped": []},
+        {"target": "ours/llama", "tried": None, "because": "it is down", "dropped": []},
     ]
 
 
@@ -126,8 +126,8 @@ models:
         for model in ("eyes", "blind")
     }
     assert rows["eyes"] == [
-        {"target": "openai/gpt-4o", "tried": 1, "because": None},
-        {"target": "ours/gpt-3.5-turbo", "tried": None, "because": "it cannot serve images"},
+        {"target": "openai/gpt-4o", "tried": 1, "because": None, "dropped": []},
+        {"target": "ours/gpt-3.5-turbo", "tried": None, "because": "it cannot serve images", "dropped": []},
     ]
     assert [row["tried"] for row in rows["blind"]] == [
         1,
@@ -138,9 +138,76 @@ models:
 def test_a_rerank_goes_to_who_has_an_endpoint_for_it() -> None:
     found = ask(model="picky", request={"stream": True, "query": "q", "documents": ["d"]})
     assert found["targets"] == [
-        {"target": "ours/llama", "tried": 1, "because": None},
-        {"target": "openai/picky", "tried": None, "because": "its provider has no such endpoint"},
+        {"target": "ours/llama", "tried": 1, "because": None, "dropped": []},
+        {
+            "target": "openai/picky",
+            "tried": None,
+            "because": "its provider has no such endpoint",
+            "dropped": [],
+        },
     ]
     assert [limit["amount"] for limit in found["limits"]] == [1, 2], (
         "the query, the document, nothing written"
     )
+
+
+CLAUDE = """
+kind: providers
+providers: {claude: {type: anthropic, api_key: sk-ant-0001}}
+---
+kind: models
+models:
+  talk: {targets: [{provider: claude}, {provider: ours}]}
+  alone: {targets: [{provider: claude}]}
+"""
+IN_THE_WAY = "'logit_bias' cannot be carried over to Anthropic's Messages, which this model's provider speaks"
+
+
+def put(model: str, **given: object) -> dict[str, Any]:
+    return explain(
+        snapshot(BASE, CLAUDE), GivenSpec.model_validate({"model": model, "team": "all", **given}), 0.0
+    )
+
+
+def test_a_target_that_cannot_carry_a_field_comes_last_and_goes_without_it() -> None:
+    assert put("talk", request={"logit_bias": {1: 1}})["targets"] == [
+        {"target": "ours/talk", "tried": 1, "because": None, "dropped": []},
+        {"target": "claude/talk", "tried": 2, "because": IN_THE_WAY, "dropped": ["logit_bias"]},
+    ]
+
+
+def test_a_target_behind_one_that_is_down_is_asked_for_what_it_can_carry() -> None:
+    cited = {"type": "document", "source": {"type": "text", "data": "d"}, "citations": {"enabled": True}}
+    asked = {"messages": [{"role": "user", "content": [cited]}], "max_tokens": 9}
+    found = put("talk", dialect="anthropic.messages", request=asked, down=["claude"])
+    assert found["targets"] == [
+        {"target": "ours/talk", "tried": 1, "because": None, "dropped": ["messages.0.content.0.citations"]},
+        {"target": "claude/talk", "tried": None, "because": "it is down", "dropped": []},
+    ]
+
+
+def test_a_target_that_nothing_would_be_left_for_is_not_tried() -> None:
+    odd = {"role": "assistant", "content": None, "tool_calls": [{"id": "t", "function": {"arguments": "["}}]}
+    first, second = put("talk", request={"messages": [odd]})["targets"]
+    assert (first["target"], first["tried"]) == ("ours/talk", 1)
+    assert (second["target"], second["tried"]) == ("claude/talk", None)
+    assert "messages[0]" in second["because"]
+
+
+def test_a_call_that_no_target_can_carry_is_refused_as_a_live_one_is() -> None:
+    found = put("alone", request={"logit_bias": {"1": 1}})
+    assert found["refused"] == {
+        "code": "unsupported_parameter",
+        "message": f"{IN_THE_WAY} (target claude/alone)",
+        "rule": "",
+    }
+    assert found["targets"] == [
+        {"target": "claude/alone", "tried": None, "because": IN_THE_WAY, "dropped": []}
+    ]
+
+
+def test_a_call_that_is_refused_before_says_so_of_every_target() -> None:
+    shut = 'kind: access\nteams: {shut: {models: ["*"], if: "request.stream"}}'
+    given = GivenSpec(model="smart", team="shut")
+    found = explain(snapshot(BASE, shut), given, 0.0)
+    assert [row["because"] for row in found["targets"]] == ["the call is refused before"] * 2

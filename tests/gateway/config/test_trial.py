@@ -1,7 +1,10 @@
+from typing import get_args
+
 import pytest
 
-from gateway.config.schema import GivenSpec
+from gateway.config.schema import DialectName, GivenSpec
 from gateway.config.trial import try_call
+from gateway.wire.registry import BACKS, DIALECTS, ROUTES
 from tests.gateway.config.texts import BASE, snapshot, told
 
 HASH = "sha256:" + "0a" * 32
@@ -58,6 +61,19 @@ def failed(given: str, expect: str) -> list[str]:
         ("{team: shut, model: gpt-5}", "{refused: access_denied}"),
         ("{team: shut, model: gpt-5, request: {stream: true}}", "{allowed: true}"),
         ("{team: all, model: gpt-5, request: {n: 0}}", "{refused: invalid_value}"),
+        ("{team: all, model: gpt-5, request: {messages: 5}}", "{allowed: true}"),
+        (
+            "{team: all, model: gpt-5, dialect: anthropic.messages, request: {messages: 5}}",
+            "{refused: missing_required_parameter}",
+        ),
+        ("{team: all, model: gpt-5, dialect: gemini.generate}", "{allowed: true, target: openai}"),
+        ("{team: shut, model: gpt-5, dialect: gemini.generate, request: {stream: true}}", "{allowed: true}"),
+        ("{team: all, model: smart, dialect: cohere.rerank_v1}", "{targets: [ours/llama]}"),
+        (
+            "{team: capped, model: gpt-5, dialect: openai.responses, request: {max_output_tokens: 101}}",
+            "{refused: max_output_tokens_exceeded}",
+        ),
+        ("{team: all, model: smart, request: {logit_bias: {50256: 1}}}", "{target: openai}"),
     ],
 )
 def test_what_comes_of_a_call(given: str, expect: str) -> None:
@@ -135,3 +151,38 @@ def test_the_user_is_the_one_given_else_that_of_the_metadata() -> None:
         exchange = try_call(found, given).exchange
         assert exchange is not None
         assert exchange.caller.user == "ada"
+
+
+def test_a_call_may_be_described_in_every_dialect_that_an_endpoint_takes() -> None:
+    assert set(get_args(DialectName)) == ROUTES.keys() == DIALECTS.keys() - {"openai.raw", "gemini.array"}
+
+
+BACK = {
+    "openai.chat": "ours", "openai.responses": "fresh", "anthropic.messages": "claude", "cohere.chat": "co",
+    "gemini.generate": "gem", "bedrock.converse": "nova", "sagemaker.chat": "sage",
+}  # fmt: skip
+EVERY = """kind: providers
+providers:
+  fresh: {type: compatible, base_url: "http://127.0.0.1:8000/v1", responses: only}
+  claude: {type: anthropic, api_key: k}
+  co: {type: cohere, api_key: k}
+  gem: {type: gemini, api_key: k}
+  nova: {type: bedrock, region: eu-central-1}
+  sage: {type: sagemaker, region: eu-central-1}
+---
+kind: models
+models:
+"""
+
+
+@pytest.mark.parametrize(
+    "dialect", ["openai.chat", "openai.responses", "anthropic.messages", "gemini.generate"]
+)
+def test_a_call_of_which_nothing_is_said_can_be_carried_everywhere(dialect: str) -> None:
+    assert BACK.keys() == BACKS.keys()
+    models = "".join(f"  {name}: {{targets: [{{provider: {name}}}]}}\n" for name in BACK.values())
+    found = snapshot(BASE, EVERY + models)
+    for name in BACK.values():
+        given = GivenSpec.model_validate({"team": "all", "model": name, "dialect": dialect})
+        trial = try_call(found, given)
+        assert (trial.code, trial.dropped) == ("", [[]]), (name, trial.message)

@@ -4,8 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
+from gateway.config.course import put
+from gateway.config.explain import explain
+from gateway.config.schema import GivenSpec
+from gateway.config.trial import try_call
+from tests.gateway.config.texts import BASE, snapshot
 from tests.running import ACCESS, Running, gateway
 from tests.scripted import CHAT, Provider, answer
 
@@ -109,3 +115,67 @@ async def test_tools_that_a_provider_runs_itself_are_left_out_and_the_call_is_se
             assert came.status_code == 200, came.text
             assert came.headers["x-gateway-dropped"] == "tools[0]"
             assert [tool["function"]["name"] for tool in chat.asked[0].json["tools"]] == ["f"]
+
+
+PATHS = {
+    "openai.chat": "/v1/chat/completions",
+    "openai.responses": "/v1/responses",
+    "anthropic.messages": "/v1/messages",
+    "gemini.generate": "/v1beta/models/m:generateContent",
+}
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body", "order"),
+    [
+        ("openai.chat", ODD_FOR_CLAUDE, ["claude", "chat"]),
+        ("openai.responses", {"model": "m", "input": "hi", "top_logprobs": 2}, ["claude", "chat"]),
+        ("anthropic.messages", ODD_FOR_CHAT, ["chat", "claude"]),
+        (
+            "gemini.generate",
+            {"contents": [{"parts": [{"text": "hi"}]}], "generationConfig": {"seed": 7}},
+            ["claude", "chat"],
+        ),
+    ],
+)
+async def test_what_is_explained_is_what_a_call_does(
+    tmp_path: Path, dialect: str, body: Any, order: list[str]
+) -> None:
+    async with Provider([answer(MESSAGE)]) as claude, Provider([answer(CHAT)]) as chat:
+        providers = {"claude": claude, "chat": chat}
+        async with gateway(tmp_path, papers(claude, chat, *order)) as running:
+            given = GivenSpec.model_validate(
+                {"team": "research", "model": "m", "dialect": dialect, "request": body}
+            )
+            first, second = explain(running.house.desk.snapshot, given, 0.0)["targets"]
+            came = await post(running, PATHS[dialect], body)
+            assert (came.status_code, came.headers["x-gateway-target"]) == (200, first["target"]), came.text
+            assert first["target"] == f"{order[1]}/m"
+            assert first["dropped"] == []
+            providers[order[1]].script[:] = [DOWN]
+            came = await post(running, PATHS[dialect], body)
+            assert (came.status_code, came.headers["x-gateway-target"]) == (200, second["target"]), came.text
+            assert came.headers["x-gateway-dropped"] == ", ".join(second["dropped"])
+
+
+def asked(**request: Any) -> bytes:
+    """The body for the first target of a call by a team with a bound."""
+    capped = 'kind: access\nteams: {capped: {models: ["*"], max_output_tokens: 100}}'
+    trial = try_call(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5", request=request))
+    assert trial.exchange is not None
+    assert trial.lane is not None
+    return put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body
+
+
+def test_a_teams_bound_is_added_where_the_call_has_none() -> None:
+    assert orjson.loads(asked())["max_completion_tokens"] == 100
+    assert orjson.loads(asked(max_tokens=7)) == {"messages": [], "max_tokens": 7, "model": "gpt-5"}
+
+
+def test_a_body_that_is_no_json_goes_as_it_is() -> None:
+    found = snapshot(BASE)
+    trial = try_call(found, GivenSpec(team="all", model="gpt-5"))
+    assert trial.exchange is not None
+    assert trial.lane is not None
+    trial.exchange.call = trial.exchange.call._replace(dialect="openai.raw", body=b"--x", payload={})
+    assert put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body == b"--x"

@@ -1,4 +1,5 @@
-"""What is asked of a target: in which dialect, with which body; and what a crossing leaves of an answer's head."""
+"""Where a call goes: the targets of its lane that can be used, in their order, each with the call in its words. It is
+decided here for calls that are served and for those that are only thought through."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
@@ -7,9 +8,10 @@ from typing import Any, NamedTuple
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Target
 from gateway.core.failure import BadRequest
-from gateway.providers.registry import PROVIDERS
-from gateway.upstream.client import Answer
-from gateway.wire.base import EVENTS, Changes, Way
+from gateway.policy.base import Dice, Health
+from gateway.policy.capabilities import able
+from gateway.providers.registry import PROVIDERS, serves
+from gateway.wire.base import Changes, Way
 from gateway.wire.chat import CAPS
 from gateway.wire.registry import DIALECTS, between
 
@@ -22,7 +24,25 @@ CAPPED = (
 )  # routes whose output a team may have bounded
 # What formats other than chat call the bound, whatever their provider calls chat's.
 _CAP_NAMES = {"openai.responses": "max_output_tokens", "openai.completions": "max_tokens"}
-_KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")
+
+
+def usable(exchange: Exchange, lane: Lane, health: Health, dice: Dice) -> Sequence[Target]:
+    """In the selector's order: those whose condition holds, and of several only those that can serve the call, unless
+    none of them can."""
+    order: Sequence[Target] = lane.targets
+    if len(order) > 1:
+        order = lane.selector.order(exchange, order, health, dice)
+    elif order[0].condition is None:
+        return order
+    met = [target for target in order if meets(target, exchange)]
+    if len(met) < 2:
+        return met
+    return able(exchange, [target for target in met if serves(exchange.call, target)] or met)
+
+
+def meets(target: Target, exchange: Exchange) -> bool:
+    """Whether a target's own condition lets this call through."""
+    return target.condition is None or target.condition(exchange)
 
 
 def way_of(call: Call, target: Target) -> Way:
@@ -31,20 +51,6 @@ def way_of(call: Call, target: Target) -> Way:
     dialect = call.dialect
     spoken = provider.speaks(dialect, target.asked(call.model), target.facts)
     return DIALECTS[dialect] if spoken == dialect else between(dialect, spoken)
-
-
-def streams(call: Call, answer: Answer, way: Way) -> bool:
-    """Whether an answer is a stream that a tap watches."""
-    media = answer.header(b"content-type")
-    return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
-
-
-def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
-    """The headers of an answer that is translated: what the provider says of its body is true no more."""
-    events = streams(call, answer, way) and answer.status < 400
-    media = DIALECTS[call.dialect].media if events else b"application/json"
-    kept = [pair for pair in answer.headers if pair[0] in _KEPT]
-    return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]
 
 
 class Put(NamedTuple):
@@ -86,7 +92,7 @@ class Course:
     def __init__(self, exchange: Exchange, lane: Lane, targets: Sequence[Target]) -> None:
         self._exchange, self._lane, self._targets = exchange, lane, targets
         self.failed = False  # set by whoever has tried a target, or could not
-        self.refusal: BadRequest | None = None  # why the first of those that were passed over was
+        self.refusals: list[tuple[Target, BadRequest]] = []  # why those that were passed over were
 
     def __iter__(self) -> Iterator[tuple[Target, Put, bool]]:
         targets, passed = self._targets, list[Target]()
@@ -96,12 +102,18 @@ class Course:
             try:
                 asked = put(self._exchange, self._lane, target, leniently=self.failed)
             except BadRequest as error:
-                error.message += f" (target {target.name})"
-                self.refusal = self.refusal or error
+                self.refusals.append((target, error))
                 if not self.failed:
                     passed.append(target)
             else:
                 yield target, asked, place == len(targets) + len(passed) - 1
+
+    def refused(self) -> BadRequest | None:
+        """What the client is told where no target can carry the call: what is in the way at the first."""
+        if self.failed or not self.refusals:
+            return None
+        target, error = self.refusals[0]
+        return BadRequest(f"{error.message} (target {target.name})", code=error.code, param=error.param)
 
 
 def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: str) -> dict[str, Any]:
