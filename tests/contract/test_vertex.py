@@ -58,7 +58,7 @@ async def test_what_was_asked_of_gemini_at_vertex_passes_as_it_is(tmp_path: Path
             came = await client.post(path, content=body)
             asked = provider.asked.pop()
             assert asked.line == f"POST {PROJECT}/google{path.removeprefix('/v1beta')} HTTP/1.1"
-            assert (asked.body, came.content) == (body, answer_of(record)), record["id"]
+            assert (asked.body, came.content) == (body, gemini.told_of(record)), record["id"]
             assert asked.headers["authorization"] == "Bearer ya29.short-lived"
         assert len(tokens.asked) == 1, "one token for all"
 
