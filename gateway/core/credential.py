@@ -24,6 +24,13 @@ class Command(NamedTuple):
     line: str
 
 
+class Keep(NamedTuple):
+    """A file that is to be written whole, for its owner alone to read. A 200 where it was."""
+
+    path: Path
+    content: bytes
+
+
 class Credential(NamedTuple):
     """`value` is the source's own affair; `seconds` is how long it is good for, None for ever."""
 
@@ -35,8 +42,8 @@ class Unobtainable(Exception):
     """There is no credential to be had; the message says why and how to mend it, and holds no secret."""
 
 
-Step = WireRequest | Path | Command
-# Yields what is to be asked, read or run, is sent what came of it, returns the credential.
+Step = WireRequest | Path | Command | Keep
+# Yields what is to be asked, read, run or written, is sent what came of it, returns the credential.
 Steps = Generator[Step, Told, Credential]
 
 

@@ -5,7 +5,9 @@ done, or after all renewals since have failed, waits; and all that do wait for t
 """
 
 import asyncio
+import os
 import shlex
+import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Command, Credential, Source, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Keep, Source, Step, Told, Unobtainable
 from gateway.core.meters import Meters
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import NoCredential, UpstreamError
@@ -159,10 +161,16 @@ class Credentials:
             except StopIteration as end:
                 credential: Credential = end.value
                 return credential
-            if isinstance(asked, Path):
-                told = await asyncio.to_thread(_read, asked)
-            else:
-                told = await (self._ask(asked) if isinstance(asked, WireRequest) else _run(asked))
+            told = await self._told(asked)
+
+    async def _told(self, asked: Step) -> Told:
+        if isinstance(asked, WireRequest):
+            return await self._ask(asked)
+        if isinstance(asked, Command):
+            return await _run(asked)
+        if isinstance(asked, Keep):
+            return await asyncio.to_thread(_keep, asked)
+        return await asyncio.to_thread(_read, asked)
 
     async def _ask(self, wire: WireRequest) -> Told:
         assert isinstance(wire.body, bytes)
@@ -201,3 +209,15 @@ def _read(path: Path) -> Told:
         return Told(200, path.read_bytes())
     except OSError as error:
         return Told(404, str(error.strerror).encode())
+
+
+def _keep(file: Keep) -> Told:
+    """In one step: who reads it meanwhile finds the one before or the new one."""
+    try:
+        file.path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=file.path.parent, suffix=".tmp", delete=False) as made:
+            made.write(file.content)
+        os.replace(made.name, file.path)
+    except OSError as error:
+        return Told(0, str(error.strerror).encode())
+    return Told(200, b"")

@@ -72,6 +72,7 @@ TRIED_BY = {
     "gateway/policy/registry.py": "tests/gateway/policy/test_routing.py",
     "gateway/providers/aws/answers.py": "tests/gateway/providers/aws/test_chain.py",
     "gateway/providers/aws/places.py": "tests/gateway/providers/aws/test_chain.py",
+    "gateway/providers/aws/profiles.py": "tests/gateway/providers/aws/test_chain.py",
     "gateway/state/allowance.py": "tests/contract/test_allowance.py",
     "gateway/state/lifeline.py": "tests/gateway/state/test_redis.py",
     "gateway/telemetry/house.py": "tests/gateway/telemetry/test_prometheus.py",

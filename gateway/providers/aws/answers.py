@@ -59,9 +59,11 @@ def _credential(found: Mapping[str, Any], told: Told, whose: str, now: float) ->
 
 
 def keys_of(key: str | None, secret: str | None, token: str | None, *, whose: str) -> Keys | None:
-    """None where they are not both there. Raises Unobtainable for what no header can show."""
-    if not key or not secret:
+    """None where there are none. Raises Unobtainable for a key without its secret, and for what no header can show."""
+    if not key:
         return None
+    if not secret:
+        raise Unobtainable(f"the keys of {whose} are not whole: the secret is missing")
     made = Keys(key.strip(), secret.strip(), (token or "").strip())
     if not all(text.isascii() and text.isprintable() for text in made):
         raise Unobtainable(f"the keys of {whose} hold characters that no key has; a line break, perhaps")

@@ -1,15 +1,15 @@
-"""Places that keep keys to AWS and are asked for them: a container's endpoint, the machine, single sign-on, a process.
-Each yields what is to be asked, and is None where it has nothing."""
+"""Places that keep keys to AWS and are asked for them: a container's endpoint, the machine, a process. Each yields what
+is to be asked, and is None where it has nothing."""
 
 from collections.abc import Generator, Mapping
-from datetime import UTC, datetime
-from hashlib import sha1
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
+
+import orjson
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Command, Credential, Step, Told, Unobtainable
-from gateway.providers.aws.answers import of_json, of_portal, read
+from gateway.providers.aws.answers import of_json, read
 from gateway.providers.compatible import header_value, host_line, parse_base_url
 
 METADATA = "http://169.254.169.254"
@@ -18,7 +18,6 @@ CONTAINER = "http://169.254.170.2"
 _NEAR = frozenset({"localhost", "127.0.0.1", "::1", "169.254.170.2", "169.254.170.23", "fd00:ec2::23"})
 _TOKEN, _TTL = "x-aws-ec2-metadata-token", "x-aws-ec2-metadata-token-ttl-seconds"
 _LIFETIME = "21600"  # the longest that IMDS gives
-_SIGNED_ON = "x-amz-sso_bearer_token"  # the header that shows the cached token
 
 Environ = Mapping[str, str]
 Looked = Generator[Step, Told, Credential | None]
@@ -45,8 +44,7 @@ def machine(environ: Environ, now: float) -> Looked:
     if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return None
     base = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/")
-    asked = get(f"{base}/latest/api/token", {_TTL: _LIFETIME})
-    told = yield asked._replace(head=b"PUT" + asked.head.removeprefix(b"GET"))
+    told = yield get(f"{base}/latest/api/token", {_TTL: _LIFETIME}, "PUT")
     if told.status != 200:
         return None
     token = {_TOKEN: told.body.decode("latin-1")}
@@ -59,28 +57,6 @@ def machine(environ: Environ, now: float) -> Looked:
     return of_json(told, f"the machine's role {role}", now)
 
 
-def single_sign_on(
-    name: str, profile: Mapping[str, str], session: Mapping[str, str], environ: Environ, now: float
-) -> Looked:
-    """Keys of a profile's role for the token that `aws sso login` has left in its cache. `session` is the section that
-    the profile names, or the profile itself, which says all in the older way. Raises Unobtainable."""
-    said = {**session, **profile}
-    try:
-        account, role, region = (said[field] for field in ("sso_account_id", "sso_role_name", "sso_region"))
-        key = said.get("sso_session") or said["sso_start_url"]
-    except KeyError as missing:
-        raise Unobtainable(f"profile {name!r}: {missing.args[0]} is missing") from None
-    cache = Path(environ.get("HOME") or "/") / ".aws" / "sso" / "cache"
-    found = read((yield cache / f"{sha1(key.encode(), usedforsecurity=False).hexdigest()}.json"))
-    token, ends = found.get("accessToken"), str(found.get("expiresAt"))
-    if not isinstance(token, str) or _moment(ends) <= now:
-        raise Unobtainable(f"profile {name!r}: its sign-on has ended; run aws sso login --profile {name}")
-    usual = f"https://portal.sso.{region}.amazonaws.com"
-    asked = urlencode({"role_name": role, "account_id": account})
-    url = f"{environ.get('AWS_ENDPOINT_URL_SSO') or usual}/federation/credentials?{asked}"
-    return of_portal((yield get(url, {_SIGNED_ON: token})), f"profile {name!r}, role {role}", now)
-
-
 def by_process(name: str, line: str, now: float) -> Looked:
     """Keys that a program of the profile's owner writes. Raises Unobtainable."""
     told = yield Command(line)
@@ -88,15 +64,6 @@ def by_process(name: str, line: str, now: float) -> Looked:
     if told.status == 200 and read(told).get("Version") != 1:
         raise Unobtainable(f"no keys of {whose}: it wrote none of version 1")
     return of_json(told, whose, now)
-
-
-def _moment(text: str) -> float:
-    """0 for what is no time. Amazon's tools write UTC, the older ones by that name."""
-    try:
-        read = datetime.fromisoformat(text.replace("UTC", "Z"))
-    except ValueError:
-        return 0.0
-    return (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
 
 
 def text_of(path: str) -> Generator[Step, Told, str]:
@@ -107,7 +74,7 @@ def text_of(path: str) -> Generator[Step, Told, str]:
     return told.body.decode("utf-8", "replace")
 
 
-def get(url: str, headers: Mapping[str, str]) -> WireRequest:
+def get(url: str, headers: Mapping[str, str], method: str = "GET") -> WireRequest:
     """Raises Unobtainable for an address that is none, and for what no header can hold."""
     try:
         origin, _ = parse_base_url(url.partition("?")[0], "the address of credentials")
@@ -116,7 +83,15 @@ def get(url: str, headers: Mapping[str, str]) -> WireRequest:
         raise Unobtainable(str(error)) from None
     parts = urlsplit(url)
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    head = (
-        f"GET {target} HTTP/1.1\r\n".encode("latin-1") + host_line(origin) + b"accept-encoding: identity\r\n"
-    )
-    return WireRequest(origin, head + b"".join(lines), b"", 0)
+    head = f"{method} {target} HTTP/1.1\r\n".encode("latin-1") + host_line(origin)
+    return WireRequest(origin, b"".join([head, b"accept-encoding: identity\r\n", *lines]), b"", 0)
+
+
+def post(url: str, content: Mapping[str, str]) -> WireRequest:
+    """JSON. Raises Unobtainable, as `get`."""
+    body = orjson.dumps(content)
+    return get(url, {"content-type": "application/json"}, "POST")._replace(body=body, length=len(body))
+
+
+def domain(region: str) -> str:
+    return "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"

@@ -8,7 +8,8 @@ from typing import Any
 import orjson
 
 from gateway.core.credential import Source
-from gateway.providers.aws.chain import AwsChain, domain
+from gateway.providers.aws.chain import AwsChain
+from gateway.providers.aws.places import domain
 from gateway.providers.compatible import Compatible, Endpoint, Place, keys_of
 
 # In an ARN, and in what SageMaker says of a model that failed.

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Command, Credential, Source, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Keep, Source, Told, Unobtainable
 from gateway.core.meters import Meters
 from gateway.upstream import credentials as room
 from gateway.upstream.client import Upstream
@@ -257,3 +257,29 @@ async def test_a_program_that_does_not_end_is_ended(monkeypatch: pytest.MonkeyPa
         with pytest.raises(NoCredential, match="it has not ended"):
             await kept.wait(Program(f"sh -c 'echo $$ > {marks}; exec sleep 60'"), CALL)
     assert not (Path("/proc") / marks.read_text().strip()).exists()
+
+
+@dataclass(frozen=True)
+class Kept:
+    """Writes what it has to a file."""
+
+    file: str
+    name = "kept"
+
+    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[Keep, Told, Credential]:
+        told = yield Keep(Path(self.file), b"s3cret")
+        return Credential(f"{told.status} {told.body.decode()}")
+
+    def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
+        return f"x-key: {value}\r\n".encode()
+
+
+async def test_what_is_to_be_kept_is_written_whole_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "sso" / "cache.json"
+    async with keeping(run=False) as (kept, _, _):
+        came = await kept.wait(Kept(str(file)), CALL)
+        assert came.head.endswith(b"x-key: 200 \r\n")
+        assert (file.read_bytes(), file.stat().st_mode & 0o777) == (b"s3cret", 0o600)
+        assert list(file.parent.iterdir()) == [file]
+        came = await kept.wait(Kept(str(file / "below a file")), CALL)
+        assert came.head.endswith(b"x-key: 0 File exists\r\n") or b"Not a directory" in came.head

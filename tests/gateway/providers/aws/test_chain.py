@@ -1,67 +1,34 @@
 """Where keys to AWS come from, in the order of Amazon's own SDKs."""
 
-import hashlib
-from pathlib import Path
-from typing import Any
-
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Command, Credential, Told, Unobtainable
+from gateway.core.credential import Credential, Told, Unobtainable
 from gateway.providers.aws.chain import REREAD, AwsChain
 from gateway.providers.aws.sigv4 import Keys
-
-NOW = 1764064800.0  # 2025-11-25T10:00:00Z
-JSON = b'{"AccessKeyId":"AKI","SecretAccessKey":"s","Token":"t","Expiration":"2025-11-25T11:00:00Z"}'
-XML = (
-    b"<AssumeRoleResponse><Credentials><AccessKeyId>AKI</AccessKeyId><SecretAccessKey>s</SecretAccessKey>"
-    b"<SessionToken>t</SessionToken><Expiration>2025-11-25T11:00:00Z</Expiration></Credentials></AssumeRoleResponse>"
+from tests.gateway.providers.aws.world import (
+    CHAIN,
+    CONFIG,
+    CREDENTIALS,
+    ENVIRONMENT,
+    HOUR,
+    JSON,
+    NO_ANSWER,
+    NOW,
+    XML,
+    World,
 )
-HOUR = Credential(Keys("AKI", "s", "t"), 3600.0)
-ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "ENV", "AWS_SECRET_ACCESS_KEY": "e"}
-NO_FILE = Told(404, b"No such file or directory")
-NO_ANSWER = Told(0, b"no route to host")
-CONFIG, CREDENTIALS = "/home/a/.aws/config", "/home/a/.aws/credentials"
-CHAIN = AwsChain("eu-central-1", "bedrock")
-
-
-class World:
-    """Files and services, and what was asked of them in order."""
-
-    def __init__(self, files: dict[str, str] | None = None, *answers: Told) -> None:
-        self.files, self.answers = files or {}, list(answers)
-        self.asked: list[WireRequest] = []
-        self.run: list[str] = []
-
-    def obtain(self, environ: dict[str, str] | None = None, source: AwsChain = CHAIN) -> Credential:
-        steps = source.obtain(NOW, {"HOME": "/home/a", **(environ or {})})
-        told: Any = None
-        while True:
-            try:
-                step = steps.send(told)
-            except StopIteration as end:
-                found: Credential = end.value
-                return found
-            if isinstance(step, Path):
-                text = self.files.get(str(step))
-                told = NO_FILE if text is None else Told(200, text.encode())
-            else:
-                if isinstance(step, Command):
-                    self.run.append(step.line)
-                else:
-                    self.asked.append(step)
-                told = self.answers.pop(0) if self.answers else NO_ANSWER
-
-    @property
-    def lines(self) -> list[str]:
-        return [wire.head.decode().split("\r\n")[0].removesuffix(" HTTP/1.1") for wire in self.asked]
 
 
 def test_keys_of_the_environment_come_first() -> None:
     world = World({CREDENTIALS: "[default]\naws_access_key_id=F\naws_secret_access_key=f"})
     assert world.obtain(ENVIRONMENT) == Credential(Keys("ENV", "e"))
     assert world.obtain({**ENVIRONMENT, "AWS_SESSION_TOKEN": "t"}).value == Keys("ENV", "e", "t")
-    assert world.obtain({"AWS_ACCESS_KEY_ID": "ENV"}) == Credential(Keys("F", "f"), REREAD)
+    assert world.obtain({"AWS_SECRET_ACCESS_KEY": "e"}) == Credential(Keys("F", "f"), REREAD)
+    with pytest.raises(
+        Unobtainable, match="the keys of the environment are not whole: the secret is missing"
+    ):
+        world.obtain({"AWS_ACCESS_KEY_ID": "ENV"})
 
 
 def test_a_key_of_bedrocks_own_is_shown_as_it_is() -> None:
@@ -87,8 +54,9 @@ def test_a_profile_that_is_named_comes_before_the_environment() -> None:
     assert World(files).obtain({"AWS_PROFILE": "work"}).value.access_key == "W"
     elsewhere = {"AWS_CONFIG_FILE": "/c", "AWS_SHARED_CREDENTIALS_FILE": "/s", "AWS_PROFILE": "work"}
     assert World({"/s": credentials}).obtain(elsewhere).value.access_key == "W"
-    with pytest.raises(Unobtainable, match="profile 'gone' has none in the shared files"):
+    with pytest.raises(Unobtainable, match="there is no profile 'gone' in the shared files"):
         World(files).obtain({"AWS_PROFILE": "gone"})
+    assert World(files).obtain({"AWS_PROFILE": "gone", "AWS_DEFAULT_PROFILE": "work"}).value.access_key == "W"
     assert (chain.name, CHAIN.name) == ("AWS (work)", "AWS (default chain)")
 
 
@@ -109,16 +77,50 @@ def test_a_web_identity_of_the_environment_is_exchanged_for_keys() -> None:
         World().obtain(environ)
 
 
+def test_a_web_identity_is_of_the_environment_or_the_profile_field_by_field() -> None:
+    config = "[default]\nrole_arn = arn:p\nrole_session_name = me\nweb_identity_token_file = /p"
+    world = World({CONFIG: config, "/e": "jwt"}, Told(200, XML))
+    world.obtain({"AWS_WEB_IDENTITY_TOKEN_FILE": "/e"})
+    assert b"RoleArn=arn%3Ap&RoleSessionName=me&WebIdentityToken=jwt&" in world.bodies[0]
+    with pytest.raises(Unobtainable, match="of no use without AWS_ROLE_ARN or role_arn"):
+        World().obtain({"AWS_WEB_IDENTITY_TOKEN_FILE": "/e"})
+    own = World({CONFIG: config.replace("default", "profile me"), "/p": "own"}, Told(200, XML))
+    environ = {"AWS_WEB_IDENTITY_TOKEN_FILE": "/e", "AWS_ROLE_ARN": "arn:e"}
+    assert own.obtain(environ, AwsChain("eu-central-1", "bedrock", "me")) == HOUR
+    assert b"RoleArn=arn%3Ap&" in own.bodies[0], "whose profile is named wants nobody else's identity"
+
+
+def test_a_profile_without_keys_leaves_them_to_the_machine() -> None:
+    world = World({CONFIG: "[profile here]\nregion = eu-central-1"}, Told(200, JSON))
+    environ = {"AWS_CONTAINER_CREDENTIALS_RELATIVE_URI": "/x", **ENVIRONMENT}
+    assert world.obtain(environ, AwsChain("eu-central-1", "bedrock", "here")) == HOUR
+
+
+def test_sections_of_the_config_file_that_are_no_profiles_are_none() -> None:
+    keys = "aws_access_key_id = A\naws_secret_access_key = a\n"
+    config = (
+        f"[work]\n{keys}[profile 'two words']\n{keys}[profile three words here]\n{keys}[profile \"]\n{keys}"
+    )
+    found = World({CONFIG: config}).obtain({"AWS_PROFILE": "two words"})
+    assert found == Credential(Keys("A", "a"), REREAD)
+    for name in ("work", "three words here"):
+        with pytest.raises(Unobtainable, match=f"no profile '{name}'"):
+            World({CONFIG: config}).obtain({"AWS_PROFILE": name})
+
+
 def test_a_role_is_assumed_with_the_keys_of_another_profile() -> None:
     config = (
         "[profile app]\nrole_arn = arn:r\nsource_profile = base\nexternal_id = x\nrole_session_name = me\n"
+        "duration_seconds = 43200\n"
     )
     credentials = "[base]\naws_access_key_id = B\naws_secret_access_key = b"
     world = World({CONFIG: config, CREDENTIALS: credentials}, Told(200, XML))
     assert world.obtain({"AWS_PROFILE": "app"}) == HOUR
     [wire] = world.asked
     assert (
-        wire.body == b"Action=AssumeRole&RoleArn=arn%3Ar&RoleSessionName=me&ExternalId=x&Version=2011-06-15"
+        wire.body
+        == b"Action=AssumeRole&RoleArn=arn%3Ar&RoleSessionName=me&ExternalId=x&DurationSeconds=43200"
+        b"&Version=2011-06-15"
     )
     assert b"Credential=B/20251125/eu-central-1/sts/aws4_request" in wire.head
 
@@ -150,73 +152,41 @@ def test_a_role_may_be_assumed_with_own_keys_or_those_of_the_place() -> None:
         World({CONFIG: circle}).obtain()
 
 
+def test_a_role_may_lead_to_another_until_one_has_keys() -> None:
+    config = "[default]\nrole_arn = top\nsource_profile = middle\n"
+    config += "[profile middle]\nrole_arn = mid\nsource_profile = base\n"
+    config += "[profile base]\nrole_arn = unused\nsource_profile = gone\naws_access_key_id = B\n"
+    config += "aws_secret_access_key = b\n"
+    world = World({CONFIG: config}, Told(200, XML), Told(200, XML))
+    assert world.obtain() == HOUR
+    assert [b"RoleArn=mid" in body for body in world.bodies] == [True, False]
+    assert b"Credential=B/" in world.asked[0].head
+    assert b"Credential=AKI/" in world.asked[1].head
+
+
+@pytest.mark.parametrize(
+    ("members", "why"),
+    [
+        ("source_profile = a\ncredential_source = Environment", "source_profile and credential_source"),
+        ("source_profile = gone", "there is no source_profile 'gone'"),
+        ("source_profile = default", "roles lead to each other"),
+        ("region = x", "nothing to assume its role with"),
+        ("source_profile = empty", "nothing to assume its role with"),
+        ("source_profile = a\nmfa_serial = arn:m", "which nobody is here to type"),
+        ("source_profile = a\nduration_seconds = long", "duration_seconds must be a number, not 'long'"),
+    ],
+)
+def test_why_a_role_cannot_be_assumed_is_told(members: str, why: str) -> None:
+    config = f"[default]\nrole_arn = r\n{members}\n[profile empty]\nregion = x\n"
+    with pytest.raises(Unobtainable, match=f"profile 'default': .*{why}"):
+        World({CONFIG: config}).obtain()
+
+
 def test_a_profile_may_exchange_a_web_identity() -> None:
     config = "[default]\nrole_arn = r\nweb_identity_token_file = /token"
     world = World({CONFIG: config, "/token": "jwt"}, Told(200, XML))
     assert world.obtain({"AWS_ENDPOINT_URL_STS": "http://sts.test:81"}) == HOUR
     assert world.asked[0].origin == Origin("http", "sts.test", 81)
-
-
-SSO = """
-[profile dev]
-sso_session = corp
-sso_account_id = 123456789012
-sso_role_name = Reader Role
-[sso-session corp]
-sso_region = eu-west-1
-sso_start_url = https://corp.awsapps.com/start
-[profile old]
-sso_start_url = https://corp.awsapps.com/start
-sso_region = eu-west-1
-sso_account_id = 1
-sso_role_name = R
-[profile torn]
-sso_session = corp
-"""
-CACHE = "/home/a/.aws/sso/cache/"  # files by the SHA-1 of the session's name or of the address
-PORTAL = (
-    b'{"roleCredentials":{"accessKeyId":"AKI","secretAccessKey":"s","sessionToken":"t",'
-    b'"expiration":1764068400000}}'
-)
-
-
-def cached(of: str, ends: str = "2025-11-25T10:30:00Z") -> dict[str, str]:
-    name = hashlib.sha1(of.encode(), usedforsecurity=False).hexdigest()
-    return {f"{CACHE}{name}.json": f'{{"accessToken":"signed-on","expiresAt":"{ends}"}}'}
-
-
-@pytest.mark.parametrize(("profile", "of"), [("dev", "corp"), ("old", "https://corp.awsapps.com/start")])
-def test_who_has_signed_on_gets_the_keys_of_a_role(profile: str, of: str) -> None:
-    world = World({CONFIG: SSO, **cached(of)}, Told(200, PORTAL))
-    assert world.obtain({"AWS_PROFILE": profile}) == HOUR
-    [asked] = world.asked
-    assert asked.origin == Origin("https", "portal.sso.eu-west-1.amazonaws.com", 443)
-    assert b"x-amz-sso_bearer_token: signed-on\r\n" in asked.head
-    role = {"dev": "role_name=Reader+Role&account_id=123456789012", "old": "role_name=R&account_id=1"}[
-        profile
-    ]
-    assert world.lines == [f"GET /federation/credentials?{role}"]
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {},
-        cached("corp", "2025-11-25T09:59:00Z"),
-        cached("corp", "2025-11-25T09:59:00UTC"),
-        cached("corp", "?"),
-    ],
-)
-def test_a_sign_on_that_has_ended_is_told_with_what_to_run(files: dict[str, str]) -> None:
-    with pytest.raises(Unobtainable, match="its sign-on has ended; run aws sso login --profile dev"):
-        World({CONFIG: SSO, **files}).obtain({"AWS_PROFILE": "dev"})
-
-
-def test_what_a_sign_on_lacks_and_what_the_portal_refuses_is_told() -> None:
-    with pytest.raises(Unobtainable, match="profile 'torn': sso_account_id is missing"):
-        World({CONFIG: SSO}).obtain({"AWS_PROFILE": "torn"})
-    with pytest.raises(Unobtainable, match="no keys of profile 'dev', role Reader Role: status 403"):
-        World({CONFIG: SSO, **cached("corp")}, Told(403, b"{}")).obtain({"AWS_PROFILE": "dev"})
 
 
 def test_a_process_writes_keys() -> None:
