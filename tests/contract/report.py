@@ -212,6 +212,7 @@ def _read(back: str, body: bytes, *, stream: bool) -> dict[str, Any]:
 def _said(pieces: list[Any]) -> dict[str, Any]:
     said: dict[str, Any] = {"text": "", "thought": "", "signatures": [], "reason": None, "usage": None}
     calls: dict[Any, list[str]] = {}
+    pages: list[str] = []
     for piece in pieces:
         if "error" in piece:
             return {"error": True}
@@ -228,6 +229,7 @@ def _said(pieces: list[Any]) -> dict[str, Any]:
             said["signatures"] += [
                 mark for one in signed if (mark := one.get("signature") or one.get("data"))
             ]
+            pages += [page for one in delta.get("annotations") or [] if (page := _page_of(one))]
             said["reason"] = choice.get("finish_reason") or said["reason"]
             for place, call in enumerate(delta.get("tool_calls") or []):
                 last = calls.setdefault(call.get("index", place), ["", "", ""])
@@ -238,7 +240,13 @@ def _said(pieces: list[Any]) -> dict[str, Any]:
     said["calls"] = [[id_, name, orjson.loads(given or "{}")] for id_, name, given in calls.values()]
     if calls and said["reason"] in (None, "stop", "function_call"):
         said["reason"] = "tool_calls"
+    said["cited"] = sorted(set(pages))
     return said | {"reason": said["reason"] or "stop", "usage": _counted(said["usage"])}
+
+
+def _page_of(annotation: Any) -> str:
+    """The address of what is cited, however its dialect writes that; a document has none."""
+    return (annotation.get("url_citation") or annotation).get("url") or ""
 
 
 def _counted(usage: Any) -> tuple[int, int, int]:

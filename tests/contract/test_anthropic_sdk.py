@@ -7,7 +7,7 @@ from pathlib import Path
 import anthropic
 import pytest
 from anthropic import AsyncAnthropic
-from anthropic.types import MessageParam, ToolParam
+from anthropic.types import Message, MessageParam, ToolParam
 
 from tests.contract.recorded import at_random, recorded, replayed, whole
 from tests.contract.test_messages import Told, expected, of_blocks
@@ -151,3 +151,29 @@ async def test_a_stream_that_breaks_raises_instead_of_ending(tmp_path: Path) -> 
         with pytest.raises(anthropic.APIStatusError):
             async with client.messages.stream(model="gpt", max_tokens=9, messages=HI) as events:
                 await events.get_final_message()
+
+
+async def test_pages_that_another_provider_cites_reach_the_sdk_whole_and_streamed(tmp_path: Path) -> None:
+    """As OpenRouter has Perplexity cite, and as Perplexity does itself."""
+    [cited] = [
+        one for one in recorded("openrouter", "chat.completions") if "url_citation" in str(one["response"])
+    ]
+    searched = [
+        one for one in recorded("perplexity", "chat.completions") if "search_results" in str(one["response"])
+    ]
+    assert len(searched) >= 7
+    async with scene(tmp_path) as (client, provider):
+        for record in [cited, *searched]:
+            body = record["response"]["body_text"]
+            provider.script[:] = [replayed(record, whole(record))]
+            message: Message
+            if record["streaming"]:
+                async with client.messages.stream(model="gpt", max_tokens=9, messages=HI) as events:
+                    message = await events.get_final_message()
+            else:
+                message = await client.messages.create(model="gpt", max_tokens=9, messages=HI)
+            [block] = message.content
+            assert block.type == "text"
+            pages = [one.url for one in block.citations or [] if one.type == "web_search_result_location"]
+            assert pages
+            assert all(page in body for page in pages), record["id"]

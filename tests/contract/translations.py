@@ -2,7 +2,8 @@
 
 `python -m tests.contract.translations > docs/translations.md`. A feature is put to the code in the smallest call
 that asks for it. Identical: the provider speaks the dialect. Refused: with a 400 that names the field. Dropped: the
-call leaves as it would without the feature. Carried: in the client's own words, in another framing. Translated: else.
+call leaves as it would without the feature, or the client is not told of what an answer cites. Carried: in the client's
+own words, in another framing. Translated: else.
 """
 
 import sys
@@ -21,6 +22,7 @@ from gateway.wire.base import Changes
 from gateway.wire.invocations import Invocations
 from gateway.wire.invoke import Invoke
 from gateway.wire.registry import FRONTS, between
+from tests.contract.cited import DOCUMENTS, PAGES, Cited, is_told
 
 # Providers that ask some of their models in another language: what such a one is called.
 CLAUDES = {"bedrock": "anthropic.claude-x", "vertex": "claude-x"}
@@ -116,6 +118,9 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("document with citations", block(type="document", source=PNG, citations={"enabled": True})),
         Feature("document with title and context", block(type="document", source=PNG, title="t", context="c")),
         Feature("image or document by file id", block(type="image", source={"type": "file", "file_id": "x"})),
+        Feature("citations of earlier turns", replied({"type": "text", "text": "b", "citations": [{"url": "u"}]}),
+                "no other format takes them back: an answer's sources are for who reads it",
+                replied({"type": "text", "text": "b"})),
         Feature("thoughts of earlier turns", replied(THOUGHT), "this provider takes none back", replied()),
         Feature("thinking budget", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
         Feature("effort", {"output_config": {"effort": "low"}}),
@@ -204,6 +209,34 @@ FEATURES: Mapping[str, list[Feature]] = {
 }  # fmt: skip
 
 
+class Source(NamedTuple):
+    """What answers may cite; `why` it is dropped where it is."""
+
+    name: str
+    answers: Mapping[str, Cited]
+    why: str = ""
+
+
+SOURCES = (
+    Source("citations of pages, in an answer or a stream", PAGES),
+    Source("citations of documents, in an answer or a stream", DOCUMENTS,
+           "Anthropic's name a place in a document of the call, which this provider does not tell"),
+)  # fmt: skip
+
+
+def cites(front: str, kind: str, model: str, source: Source) -> str:
+    """What becomes of them; "" where answers of this provider have none."""
+    spoken = KINDS[kind].speaks(front, model)
+    cited = source.answers.get(kind) or source.answers.get(spoken)
+    if cited is None or spoken == front:
+        return "identical" if spoken == front else ""
+    way = between(front, spoken)
+    if is_told(way, BASE[front], cited):
+        return "carried" if isinstance(way, Invoke | Invocations) else "translated"
+    assert source.why, f"{front} before {kind} loses {source.name} without a reason"
+    return f"dropped: {source.why}"
+
+
 def written(front: str, provider: Provider, model: str, payload: Mapping[str, Any]) -> Any:
     call = Call("chat", front, "POST", "/", orjson.dumps(payload), payload, model, False)
     changes = Changes(model, cap_name=provider.cap_name, quirks=provider.quirks)
@@ -235,23 +268,27 @@ def page() -> str:
         "*Carried*: in the client's own words, in another framing. *Refused*: a 400 that names the field; before a",
         "fallback target the field is left out and named in `x-gateway-dropped`. *Dropped*: left out, for the reason "
         "given.",
+        "A page that another provider cites is told in Anthropic's words by its address and title, and by its own",
+        "words where the provider tells them; `encrypted_index` is empty, as only Anthropic can make one.",
     ]
     for front in sorted(FRONTS.keys() & FEATURES.keys()):
         columns: dict[tuple[str, ...], list[str]] = defaultdict(list)
         models = [(kind, kind, "m") for kind in KINDS]
         models += [(f"{kind}: {model}", kind, model) for kind, model in CLAUDES.items()]
         for label, kind, model in sorted(models):
-            column = tuple(becomes(front, kind, model, feature) for feature in FEATURES[front])
+            asked = [becomes(front, kind, model, feature) for feature in FEATURES[front]]
+            column = (*asked, *(cites(front, kind, model, source) for source in SOURCES))
             columns[column].append(label)
         lines += ["", f"## {front}"]
         for column, kinds in columns.items():
             lines += ["", f"Before {', '.join(f'`{kind}`' for kind in kinds)}:"]
-            if len(set(column)) == 1:
+            if len(set(column) - {""}) == 1:
                 lines.append(f"all of it is {column[0]}.")
                 continue
             lines += ["", "| feature | |", "|---|---|"]
-            rows = zip(FEATURES[front], column, strict=True)
-            lines += [f"| {feature.name} | {found} |" for feature, found in rows]
+            names = [one.name for one in FEATURES[front]] + [one.name for one in SOURCES]
+            rows = zip(names, column, strict=True)
+            lines += [f"| {name} | {found} |" for name, found in rows if found]
     return "\n".join(lines) + "\n"
 
 

@@ -75,13 +75,23 @@ def usage_of(counts: Mapping[str, Any]) -> Json:
 
 
 def citation(cited: Json) -> Json:
-    """A citation as Anthropic writes it, whose models are those that cite; one of another kind as it came."""
+    """A citation of a document as Anthropic writes it, whose models are those that cite; of a page as chat does; one of
+    another kind as it came."""
+    words = "".join(one.get("text") or "" for one in cited.get("sourceContent") or [])
     for name, place in (cited.get("location") or {}).items():
+        if name == "web":
+            page = {
+                "url": place.get("url"),
+                "title": cited.get("title") or "",
+                "start_index": 0,
+                "end_index": 0,
+            }
+            return {"type": "url_citation", "url_citation": page | ({"content": words} if words else {})}
         if name in _LOCATIONS:
             kind, start, end = _LOCATIONS[name]
             return {
                 "type": kind,
-                "cited_text": "".join(one.get("text") or "" for one in cited.get("sourceContent") or []),
+                "cited_text": words,
                 "document_index": place.get("documentIndex"),
                 "document_title": cited.get("title"),
                 start: place.get("start"),

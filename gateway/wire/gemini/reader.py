@@ -159,12 +159,14 @@ def _blocked(answer: Mapping[str, Any]) -> str:
 
 
 def _annotations(candidate: Json, text: str) -> list[Json]:
-    """Sources of parts of the text, in chat's words. Google counts in bytes of UTF-8, chat in characters."""
+    """Sources of parts of the text, in chat's words; of the text as a whole where none of its parts is told. Google
+    counts in bytes of UTF-8, chat in characters."""
     grounding = candidate.get("groundingMetadata") or {}
     chunks = grounding.get("groundingChunks") or []
     raw = text.encode()
-    found = []
-    for support in grounding.get("groundingSupports") or []:
+    supports = grounding.get("groundingSupports") or []
+    found = [] if supports else [_citation(raw, {}, next(iter(chunk.values()), {})) for chunk in chunks]
+    for support in supports:
         for place in support.get("groundingChunkIndices") or []:
             source: Json = next(iter(chunks[place].values()), {}) if place < len(chunks) else {}
             found.append(_citation(raw, support.get("segment") or {}, source))
@@ -181,7 +183,8 @@ def _citation(raw: bytes, segment: Json, source: Json) -> Json:
         "url": source.get("uri", ""),
         "title": source.get("title", ""),
     }
-    return {"type": "url_citation", "url_citation": cited}
+    said = {"content": source["text"]} if source.get("text") else {}
+    return {"type": "url_citation", "url_citation": cited | said}
 
 
 def _logprobs(result: Any) -> Json | None:

@@ -20,6 +20,7 @@ class GeminiTeller:
         self._reasons: dict[int, str] = {}
         self._calls: dict[int, dict[Any, Json]] = {}
         self._signed: dict[str, Json] = {}  # details by the id of the call they belong to
+        self._texts: dict[int, list[str]] = {}  # what was said, to which citations point
 
     def whole(self, completion: Json) -> Json:
         candidates = []
@@ -32,7 +33,7 @@ class GeminiTeller:
             found["finishReason"] = (
                 "SAFETY" if message.get("refusal") else _reason(choice.get("finish_reason"))
             )
-            found |= _grounding(message.get("annotations") or [])
+            found |= _grounding(message.get("annotations") or [], message.get("content") or "")
             found |= _logprobs(choice.get("logprobs"))
             candidates.append(found)
         return {"candidates": candidates, "usageMetadata": gemini_usage(completion.get("usage") or {}),
@@ -70,7 +71,11 @@ class GeminiTeller:
             self._reasons.setdefault(index, _reason(reason))
         if delta.get("refusal"):
             self._reasons[index] = "SAFETY"
-        found = _grounding(delta.get("annotations") or []) | _logprobs(choice.get("logprobs"))
+        said = self._texts.setdefault(index, [])
+        said.append(delta.get("content") or "")
+        found = _logprobs(choice.get("logprobs"))
+        if cited := delta.get("annotations"):
+            found |= _grounding(cited, "".join(said))
         if parts := list(_said(delta)):
             found["content"] = {"role": "model", "parts": parts}
         return {**found, "index": index} if found else None
@@ -146,17 +151,29 @@ def _calls(calls: Iterable[Json], signed: Mapping[str, Json]) -> Iterable[Json]:
         )
 
 
-def _grounding(annotations: list[Json]) -> Json:
-    """Citations by their address and title; where in the text they stand is told in chat's characters only."""
-    chunks = []
+def _grounding(annotations: list[Json], text: str) -> Json:
+    """Citations by their address and title, and the places of the text that they support, where those are told. Chat
+    counts in characters, Google in bytes of UTF-8."""
+    chunks: list[Json] = []
+    supports: list[Json] = []
     for one in annotations:
         cited = one.get("url_citation") or one
         source = {
             "uri": cited.get("url") or "",
             "title": cited.get("title") or cited.get("document_title") or "",
         }
-        chunks.append({"web": {name: value for name, value in source.items() if value}})
-    return {"groundingMetadata": {"groundingChunks": chunks}} if chunks else {}
+        chunk = {"web": {name: value for name, value in source.items() if value}}
+        if chunk not in chunks:
+            chunks.append(chunk)
+        start, end = cited.get("start_index") or 0, cited.get("end_index") or 0
+        if start < end <= len(text):
+            ends = {"startIndex": len(text[:start].encode()), "endIndex": len(text[:end].encode())}
+            segment = {**ends, "text": text[start:end]}
+            supports.append({"segment": segment, "groundingChunkIndices": [chunks.index(chunk)]})
+    if not chunks:
+        return {}
+    grounding: Json = {"groundingChunks": chunks}
+    return {"groundingMetadata": grounding | ({"groundingSupports": supports} if supports else {})}
 
 
 def _logprobs(found: Any) -> Json:

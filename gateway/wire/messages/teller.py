@@ -7,7 +7,7 @@ import orjson
 
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
-from gateway.wire.messages.words import ERRORS, FORMAT, messages_usage, stopped
+from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
 from gateway.wire.thoughts import packed
 
 
@@ -27,6 +27,7 @@ class MessagesTeller:
         self._reason: str | None = None
         self._sequence: str | None = None
         self._usage: Json | None = None
+        self._cited: list[Json] = []
 
     def whole(self, completion: Json) -> Json:
         choice = completion["choices"][0]
@@ -99,7 +100,7 @@ class MessagesTeller:
         if text := delta.get("content") or delta.get("refusal"):
             out += self._in("text", {"type": "text", "text": ""})
             out.append(self._delta({"type": "text_delta", "text": text}))
-        for cited in _citations(delta):
+        for cited in _citations(delta, self._cited):
             out += self._in("text", {"type": "text", "text": ""})
             out.append(self._delta({"type": "citations_delta", "citation": cited}))
         for call in delta.get("tool_calls") or []:
@@ -208,7 +209,7 @@ def _blocks(message: Json) -> Iterable[Json]:
         if not _is_ours(detail) and (detail.get("data") or detail.get("signature")):
             yield {"type": "redacted_thinking", "data": packed(detail)}
     if message.get("content"):
-        cited = _citations(message)
+        cited = _citations(message, [])
         yield {"type": "text", "text": message["content"]} | ({"citations": cited} if cited else {})
     for call in message.get("tool_calls") or []:
         function = call.get("function") or {}
@@ -216,9 +217,16 @@ def _blocks(message: Json) -> Iterable[Json]:
                "input": given(function.get("arguments"))}  # fmt: skip
 
 
-def _citations(message: Json) -> list[Json]:
-    """Those that Anthropic has a type for: of other providers' they lack what a citation must name."""
-    return [one for one in message.get("annotations") or [] if str(one.get("type", "")).endswith("_location")]
+def _citations(message: Json, told: list[Json]) -> list[Json]:
+    """Anthropic's own as they came. A page that another provider cites is `told` once, however many places of the text
+    it stands behind: where they are has no member here."""
+    found = []
+    for one in message.get("annotations") or []:
+        made = citation(one)
+        if made is not None and (made is one or made not in told):
+            told.append(made)
+            found.append(made)
+    return found
 
 
 def _is_ours(detail: Json) -> bool:

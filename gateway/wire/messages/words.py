@@ -56,6 +56,26 @@ def stopped(reason: str | None, calls: bool) -> str:
     return STOP.get(reason, reason) if reason else "end_turn"
 
 
+def citation(annotation: Any) -> dict[str, Any] | None:
+    """A source as Anthropic cites it; None for one without an address, which has no type here. Others tell a page's
+    address and title, some its words. The mark to search by again only Anthropic could give: it is left empty."""
+    if not isinstance(annotation, dict):
+        return None
+    if str(annotation.get("type", "")).endswith("_location"):
+        return annotation
+    said = annotation.get("url_citation")
+    cited = said if isinstance(said, dict) else annotation
+    if not isinstance(cited.get("url"), str) or not cited["url"]:
+        return None
+    return {
+        "type": "web_search_result_location",
+        "url": cited["url"],
+        "title": cited.get("title") or None,
+        "cited_text": cited.get("content") or "",
+        "encrypted_index": "",
+    }
+
+
 def prompt_tokens(counts: Mapping[str, Any]) -> tuple[int, int]:
     """(all, cached): Anthropic counts what came from a cache or went into one beside its `input_tokens`."""
     fresh, written, cached = (

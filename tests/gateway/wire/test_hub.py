@@ -238,3 +238,37 @@ def test_calls_without_index_and_id_are_told_apart() -> None:
     pieces, _ = read(calls(whole, {"id": "x", **whole}), *more)
     found = [call for piece in pieces for call in piece["choices"][0]["delta"]["tool_calls"]]
     assert [(call["index"], call.get("id")) for call in found] == [(0, "c-0"), (1, "x"), (1, None), (0, "y")]
+
+
+def test_pages_that_an_answer_numbers_are_its_citations() -> None:
+    searched = [{"url": "https://a", "title": "A", "snippet": "of a"}, {"title": "of no address"}, 5]
+    none = {"start_index": 0, "end_index": 0}
+    pages = [
+        {
+            "type": "url_citation",
+            "url_citation": {"url": "https://a", "title": "A", **none, "content": "of a"},
+        }
+    ]
+    whole = {
+        "choices": [{"message": {"content": "x[1]"}}],
+        "search_results": searched,
+        "citations": ["https://a"],
+    }
+    assert ChatBack().completion(whole)["choices"][0]["message"]["annotations"] == pages
+    told = event(choices=[{"index": 0, "delta": {"content": "x[1]"}}], search_results=searched)
+    ended = event(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}], search_results=searched)
+    first, last = (piece["choices"][0]["delta"] for piece in ChatReader().feed(told + ended))
+    assert first == {"content": "x[1]"}, "they stand in every chunk, and are told once"
+    assert last == {"annotations": pages}
+
+
+def test_citations_of_its_own_come_before_the_pages_of_an_answer() -> None:
+    own = [{"type": "url_citation", "url_citation": {"url": "https://b"}}]
+    whole = {"choices": [{"message": {"annotations": own}}], "citations": ["https://a"]}
+    assert ChatBack().completion(whole)["choices"][0]["message"]["annotations"] == own
+    ended = event(choices=[{"delta": {"annotations": own}, "finish_reason": "stop"}], citations=["https://a"])
+    [piece] = ChatReader().feed(ended)
+    assert piece["choices"][0]["delta"]["annotations"] == own
+    bare = {"choices": [{"message": {"annotations": []}}], "citations": ["https://a"]}
+    [found] = ChatBack().completion(bare)["choices"][0]["message"]["annotations"]
+    assert found["url_citation"] == {"url": "https://a", "title": "", "start_index": 0, "end_index": 0}

@@ -83,7 +83,7 @@ def test_thoughts_carry_their_signatures_and_each_block_has_an_index() -> None:
 
 def test_sources_and_what_nobody_knows_are_told_as_they_are() -> None:
     server = {"toolUse": {"name": "web", "toolUseId": "t", "type": "server_tool_use"}}
-    cited = {"title": "t", "location": {"web": {"url": "u"}}}
+    cited = {"title": "t", "location": {"later": {"x": 1}}}
     found = deltas(
         delta(citation=cited), event("contentBlockStart", start=server), delta(toolUse={"input": "{}"}),
         STOP, event("later", x=1),

@@ -65,8 +65,11 @@ def test_citations_of_documents_are_told_as_anthropic_writes_them() -> None:
         "type": "page_location", "cited_text": "ab", "document_index": 2, "document_title": "t",
         "start_page_number": 3, "end_page_number": 5,
     }  # fmt: skip
-    of_the_web = {"location": {"web": {"url": "u"}}}
-    assert citation(of_the_web) is of_the_web
+    of_the_web = {"title": "t", "location": {"web": {"url": "u", "domain": "d"}}}
+    page = {"url": "u", "title": "t", "start_index": 0, "end_index": 0}
+    assert citation(of_the_web) == {"type": "url_citation", "url_citation": page}
+    read = citation({**of_the_web, "sourceContent": parts})
+    assert read["url_citation"]["content"] == "ab"
     assert citation({"title": "t"}) == {"title": "t"}
 
 

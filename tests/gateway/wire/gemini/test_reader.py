@@ -43,6 +43,15 @@ def test_sources_are_cited_in_characters_though_google_counts_bytes() -> None:
     assert choice["groundingMetadata"] == grounding
 
 
+def test_sources_of_an_answer_as_a_whole_have_no_place_and_their_words_are_told() -> None:
+    grounding = {"groundingChunks": [{"web": {"uri": "u"}}, {"retrievedContext": {"text": "words"}}, {}]}
+    [choice] = completion({"text": "abc"}, groundingMetadata=grounding)["choices"]
+    none = {"start_index": 0, "end_index": 0, "title": ""}
+    assert [one["url_citation"] for one in choice["message"]["annotations"]] == [
+        {**none, "url": "u"}, {**none, "url": "", "content": "words"}, {**none, "url": ""},
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("reason", "told"),
     [("STOP", "stop"), ("MAX_TOKENS", "length"), ("SPII", "content_filter"), ("MALFORMED_FUNCTION_CALL", "error"),

@@ -75,6 +75,29 @@ def test_reasons_are_told_by_table(message: dict[str, Any], reason: str, named: 
     assert told(message, finish_reason=reason)["finishReason"] == named
 
 
+def test_places_in_the_text_are_told_in_bytes_whole_and_streamed() -> None:
+    page, other = {"url": "u", "title": "t"}, {"url": "v"}
+    cited = [
+        {"type": "url_citation", "url_citation": {**page, "start_index": 1, "end_index": 3}},
+        {"type": "url_citation", "url_citation": {**other, "start_index": 0, "end_index": 0}},
+        {"type": "url_citation", "url_citation": {**page, "start_index": 3, "end_index": 4}},
+        {"type": "url_citation", "url_citation": {**page, "start_index": 3, "end_index": 40}},
+    ]
+    grounding = {
+        "groundingChunks": [{"web": {"uri": "u", "title": "t"}}, {"web": {"uri": "v"}}],
+        "groundingSupports": [
+            {"segment": {"startIndex": 2, "endIndex": 4, "text": "ab"}, "groundingChunkIndices": [0]},
+            {"segment": {"startIndex": 4, "endIndex": 5, "text": "c"}, "groundingChunkIndices": [0]},
+        ],
+    }
+    assert told({"content": "éabc", "annotations": cited})["groundingMetadata"] == grounding
+    streamed = teller()
+    streamed.write({"choices": [{"delta": {"content": "éa"}}]})
+    event = streamed.write({"choices": [{"delta": {"content": "bc", "annotations": cited}}]})
+    [candidate] = orjson.loads(event.removeprefix(b"data: "))["candidates"]
+    assert candidate["groundingMetadata"] == grounding
+
+
 def test_sources_and_log_probabilities_are_told_as_gemini_does() -> None:
     cited = [
         {"type": "url_citation", "url_citation": {"url": "u", "title": "t"}},

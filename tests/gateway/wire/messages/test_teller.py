@@ -4,6 +4,7 @@ from typing import Any
 
 import orjson
 import pytest
+from anthropic.types import TextBlock
 
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.thoughts import packed
@@ -210,16 +211,36 @@ def test_what_another_provider_signed_is_packed_in_a_stream_too() -> None:
     ]
 
 
-def test_sources_are_told_where_anthropic_has_a_type_for_them() -> None:
+def test_anthropics_own_citations_are_told_as_they_came() -> None:
     cited = {"type": "char_location", "cited_text": "t", "document_index": 0}
-    of_openai = {"type": "url_citation", "url_citation": {"url": "u"}}
-    told = whole(content="a", annotations=[cited, of_openai])
-    assert told["content"] == [{"type": "text", "text": "a", "citations": [cited]}]
-    events = stream({"content": "a"}, {"annotations": [of_openai, cited]})
+    told = whole(content="a", annotations=[cited, cited])
+    assert told["content"] == [{"type": "text", "text": "a", "citations": [cited, cited]}]
+    events = stream({"content": "a"}, {"annotations": [cited]})
     assert [one["delta"] for one in events if one["type"] == "content_block_delta"] == [
         {"type": "text_delta", "text": "a"},
         {"type": "citations_delta", "citation": cited},
     ]
+
+
+def test_pages_that_others_cite_are_told_once_and_nothing_is_made_up_of_them() -> None:
+    page = {"url": "https://a", "title": "t", "start_index": 0, "end_index": 1}
+    cited: list[Any] = [
+        {"type": "url_citation", "url_citation": page},
+        {"type": "url_citation", "url_citation": {**page, "end_index": 9}},
+        {"type": "url_citation", "url": "https://b", "content": "words of it"},
+        {"type": "url_citation", "url_citation": {"title": "of no address"}}, {"type": "file_path"}, "odd",
+    ]  # fmt: skip
+    [block] = whole(content="a", annotations=cited)["content"]
+    empty = {"type": "web_search_result_location", "cited_text": "", "encrypted_index": ""}
+    assert block["citations"] == [
+        {**empty, "url": "https://a", "title": "t"},
+        {**empty, "url": "https://b", "title": None, "cited_text": "words of it"},
+    ]
+    read = TextBlock.model_validate(block).citations
+    assert [type(one).__name__ for one in read or []] == ["CitationsWebSearchResultLocation"] * 2
+    events = stream({"content": "a"}, {"annotations": cited[:1]}, {"annotations": cited[1:]})
+    told = [one["delta"]["citation"] for one in events if "citation" in one.get("delta", {})]
+    assert told == block["citations"]
 
 
 def test_an_answer_without_an_id_and_a_model_has_the_calls_own() -> None:
