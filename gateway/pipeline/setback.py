@@ -108,7 +108,7 @@ def _error_in(said: Mapping[str, Any]) -> Mapping[str, Any]:
     response = said.get("response")
     if isinstance(response, dict) and isinstance(response.get("error"), dict):
         return {"type": None, "param": None, **response["error"]}
-    if said.get("type") == "error":
+    if "error" in (said.get("type"), said.get("object")):
         return {"type": None, **{name: said.get(name) for name in ("message", "param", "code")}}
     return {}
 

@@ -21,7 +21,7 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
-_ERROR = re.compile(rb'^data:\s*\{\s*"error"\s*:\s*[{"]', re.MULTILINE)
+_ERROR = re.compile(rb'(?:^|[\r\n])data:\s*\{\s*"(?:error"\s*:\s*[{"]|object"\s*:\s*"error")')
 
 
 class Chat(Untouched):
@@ -113,6 +113,8 @@ class ChatTap:
         if reasons := _FINISH.findall(block):
             self._open -= len(reasons)
             self.finish_reason = reasons[0].decode()
+            # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
+            self.failed = self.failed or self.finish_reason == "error"
         if self._open <= 0 or sse.is_done(block):
             self.finished = True
         if b'"error"' in block and _ERROR.search(block):

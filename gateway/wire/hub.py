@@ -14,6 +14,7 @@ from gateway.wire.refusals import Refusals
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
 EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
 HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
+_EMPTY_ERROR: Json = {"type": "api_error", "param": None, "code": None}
 _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
           429: "rate_limit_error"}  # fmt: skip
 
@@ -57,9 +58,7 @@ class ChatTeller:
 
     def write(self, piece: Piece) -> bytes:
         if "error" in piece:
-            return (
-                b"data: " + orjson.dumps({"error": {"param": None, "code": None, **piece["error"]}}) + b"\n\n"
-            )
+            return b"data: " + orjson.dumps({"error": {**_EMPTY_ERROR, **piece["error"]}}) + b"\n\n"
         for name in ("id", "model"):
             if name in piece:
                 self._head[name] = piece[name]
@@ -166,7 +165,7 @@ class ChatReader:
 
     def _piece(self, data: bytes) -> Piece:
         piece = sse.parsed(data)
-        if piece.get("error"):
+        if piece.get("error") or piece.get("object") == "error":  # as the bodies of Mistral's errors are
             return {"error": ChatBack().error(data)}
         choices = piece.get("choices")
         choices = choices if isinstance(choices, list) else []

@@ -8,6 +8,7 @@ import orjson
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
 
@@ -77,7 +78,7 @@ def events(block: bytes) -> Iterator[bytes]:
 
 def data(event: bytes) -> bytes:
     """The data lines of one event, joined as the standard says; b"" for a comment."""
-    lines = [line for line in event.splitlines() if line.startswith(b"data:")]
+    lines = [line for line in event.removeprefix(_MARK).splitlines() if line.startswith(b"data:")]
     return b"\n".join([line[6:] if line.startswith(b"data: ") else line[5:] for line in lines])
 
 

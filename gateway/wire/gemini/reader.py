@@ -7,7 +7,7 @@ import orjson
 
 from gateway.wire import sse
 from gateway.wire.crossing import Json, Piece
-from gateway.wire.gemini.words import FORMAT, MADE, chat_usage, finish
+from gateway.wire.gemini.words import FORMAT, KINDS, MADE, chat_usage, finish
 
 _KNOWN = frozenset(
     {"content", "finishReason", "index", "logprobsResult", "citationMetadata", "avgLogprobs", "tokenCount"}
@@ -127,7 +127,9 @@ class GeminiReader:
     def _piece(self, data: bytes) -> Piece:
         answer = sse.parsed(data)
         if isinstance(error := answer.get("error"), dict):
-            return {"error": {"message": str(error.get("message", "")), "code": error.get("status")}}
+            named = error.get("status")
+            kind = KINDS.get(str(named), "api_error")
+            return {"error": {"message": str(error.get("message", "")), "type": kind, "code": named}}
         usage = answer.get("usageMetadata")
         self._usage = usage if isinstance(usage, dict) else self._usage
         choices = [self._choice(one, answer.get("responseId", "")) for one in answer.get("candidates") or ()]

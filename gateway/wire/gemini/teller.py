@@ -7,7 +7,7 @@ import orjson
 
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
-from gateway.wire.gemini.words import FORMAT, STOP, gemini_usage
+from gateway.wire.gemini.words import FORMAT, STOP, failure, gemini_usage
 from gateway.wire.thoughts import packed
 
 
@@ -41,8 +41,8 @@ class GeminiTeller:
 
     def write(self, piece: Piece) -> bytes:
         if "error" in piece:
-            message = piece["error"].get("message", "")
-            return self._event({"error": {"code": 500, "message": message, "status": "INTERNAL"}})
+            error = piece["error"]
+            return self._event({"error": failure(error.get("message", ""), error.get("type"))})
         for name, theirs in (("model", "modelVersion"), ("id", "responseId")):
             if piece.get(name):
                 self._head[theirs] = piece[name]

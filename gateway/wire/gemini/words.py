@@ -40,6 +40,21 @@ STATUSES = {
     499: "CANCELLED", 501: "UNIMPLEMENTED", 503: "UNAVAILABLE", 504: "DEADLINE_EXCEEDED",
     529: "UNAVAILABLE",
 }  # fmt: skip
+# What kind of error, in chat's words, a status of Google's tells of; all others are the provider's own.
+KINDS = {
+    "INVALID_ARGUMENT": "invalid_request_error", "UNAUTHENTICATED": "authentication_error",
+    "PERMISSION_DENIED": "permission_error", "NOT_FOUND": "not_found_error",
+    "RESOURCE_EXHAUSTED": "rate_limit_error", "UNAVAILABLE": "overloaded_error",
+    "DEADLINE_EXCEEDED": "timeout_error",
+}  # fmt: skip
+_CODES = {named: status for status, named in reversed(STATUSES.items())}
+_NAMED = {kind: named for named, kind in KINDS.items()}
+
+
+def failure(message: str, kind: Any) -> dict[str, Any]:
+    """Google's error for one of this kind in the midst of a stream."""
+    named = _NAMED.get(str(kind), "INTERNAL")
+    return {"code": _CODES.get(named, 500), "message": message, "status": named}
 
 
 def finish(reason: Any) -> str | None:

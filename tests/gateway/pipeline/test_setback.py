@@ -58,13 +58,14 @@ def test_one_that_says_its_kind_has_the_status_of_that_kind(said: Any, status: i
             "param": None,
             "sequence_number": 1,
         },
+        {"object": "error", "code": "rate_limit_exceeded", "message": "slower", "param": None},
         {
             "type": "response.failed",
             "response": {"error": {"code": "rate_limit_exceeded", "message": "slower"}, "status": "failed"},
         },
     ],
 )
-def test_an_event_of_responses_becomes_the_body_of_an_answer(said: Any) -> None:
+def test_an_event_that_is_an_error_itself_becomes_the_body_of_an_answer(said: Any) -> None:
     came = of_events(event(**said), classify)
     assert (came.failure, came.status) == (Failure.THROTTLED, 429)
     told = {"type": None, "param": None, "code": "rate_limit_exceeded", "message": "slower"}

@@ -194,6 +194,19 @@ def test_an_event_that_is_an_error_is_a_failure_and_talk_of_errors_is_none() -> 
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        event(object="error", message="no"), b'data: {}\r\rdata: {"error": "no"}\r\r',
+        event(id="i", error={"message": "no"}, choices=[{"delta": {"content": ""}, "finish_reason": "error"}]),
+    ],
+)  # fmt: skip
+def test_errors_of_other_shapes_are_failures_too(told: bytes) -> None:
+    one, _ = tap()
+    one.feed(told)
+    assert one.failed
+
+
+@pytest.mark.parametrize(
     ("half", "completed"),
     [
         (FINISH[:-2], FINISH),

@@ -232,6 +232,12 @@ def test_groqs_error_in_a_stream_is_an_error() -> None:
     assert piece["error"]["code"] == "tool_use_failed"
 
 
+def test_an_error_may_be_an_object_of_its_own() -> None:
+    [piece], _ = read(event(object="error", message="no such model", type="invalid_model", code=1500))
+    told = {"message": "no such model", "type": "invalid_model", "param": None, "code": "1500"}
+    assert piece["error"] == told
+
+
 def test_calls_without_index_and_id_are_told_apart() -> None:
     whole = {"function": {"name": "f", "arguments": "{}"}}
     more = calls({"function": {"arguments": " "}}), calls({"index": 0, "id": "y"})

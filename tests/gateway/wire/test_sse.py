@@ -78,6 +78,10 @@ def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> N
     assert not is_done(b": [DONE]" + end + end)
 
 
+def test_a_stream_may_begin_with_the_mark_of_its_encoding() -> None:
+    assert data(b"\xef\xbb\xbfdata: one\n\n") == b"one"
+
+
 def test_a_comment_holds_no_data() -> None:
     assert data(b": keep-alive\n\n") == b""
 

@@ -89,8 +89,9 @@ def event(answer: Any) -> bytes:
 
 
 def test_a_stream_that_errs_says_so() -> None:
-    [piece] = BACK.reader().feed(event({"error": {"message": "busy", "status": "UNAVAILABLE"}}))
-    assert piece == {"error": {"message": "busy", "code": "UNAVAILABLE"}}
+    for named, kind in (("UNAVAILABLE", "overloaded_error"), ("INTERNAL", "api_error")):
+        [piece] = BACK.reader().feed(event({"error": {"message": "busy", "status": named}}))
+        assert piece == {"error": {"message": "busy", "type": kind, "code": named}}
 
 
 def test_a_blocked_prompt_ends_a_stream_too() -> None:

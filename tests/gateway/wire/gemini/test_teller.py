@@ -173,6 +173,16 @@ def test_in_an_array_the_same_is_one_json_text() -> None:
     assert orjson.loads(out) == [orjson.loads(one[6:]) for one in events if one]
 
 
+@pytest.mark.parametrize(
+    ("kind", "code", "named"),
+    [("rate_limit_error", 429, "RESOURCE_EXHAUSTED"), ("overloaded_error", 503, "UNAVAILABLE"),
+     ("invalid_request_error", 400, "INVALID_ARGUMENT"), ("api_error", 500, "INTERNAL"), (None, 500, "INTERNAL")],
+)  # fmt: skip
+def test_an_error_in_a_stream_has_the_status_of_its_kind(kind: str | None, code: int, named: str) -> None:
+    told = orjson.loads(teller().write({"error": {"message": "no", "type": kind}})[6:])
+    assert told == {"error": {"code": code, "message": "no", "status": named}}
+
+
 def test_an_error_ends_a_stream_of_either_kind() -> None:
     error = {"error": {"message": "no"}}
     assert orjson.loads(teller().write(error)[6:])["error"]["message"] == "no"
