@@ -33,7 +33,7 @@ def lacks(target: Target, exchange: Exchange) -> str:
 def _wishes(exchange: Exchange, model: Capabilities) -> Iterator[tuple[str, bool]]:
     """Each thing the call asks for, with whether the model can do it."""
     payload, shape = exchange.call.payload, exchange.shape
-    if payload.get("tools"):
+    if payload.get("tools") or payload.get("functions"):
         yield "tools", model.tools
         if payload.get("parallel_tool_calls") is True:
             yield "parallel tools", model.parallel_tools
@@ -65,14 +65,24 @@ def _turns(payload: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
 
 
 def _kinds(payload: Mapping[str, Any]) -> Iterator[str]:
-    """The types of all content parts; of Gemini's their media types, of sounds only that they are ones."""
+    """The types of all content parts, those that tools gave back among them; of Gemini's their media types, of sounds
+    only that they are ones."""
     for turn in _turns(payload):
-        parts = turn.get("content") or turn.get("parts")
-        for part in parts if isinstance(parts, list) else ():
-            if isinstance(part, dict):
-                named = camel(part)
-                media = str(camel(named.get("inlineData") or named.get("fileData")).get("mimeType") or "")
-                yield "audio" if media.startswith("audio/") else media or str(part.get("type"))
+        yield from _parts(turn.get("content") or turn.get("parts") or turn.get("output"))
+    if "audio" in (asked if isinstance(asked := payload.get("modalities"), list) else ()):
+        yield "audio"
+
+
+def _parts(parts: Any) -> Iterator[str]:
+    for part in parts if isinstance(parts, list) else ():
+        if not isinstance(part, dict):
+            continue
+        named = camel(part)
+        media = str(camel(named.get("inlineData") or named.get("fileData")).get("mimeType") or "")
+        yield "audio" if media.startswith("audio/") else media or str(part.get("type"))
+        yield from _parts(camel(named.get("functionResponse")).get("parts"))
+        if part.get("type") == "tool_result":
+            yield from _parts(part.get("content"))
 
 
 def _wants_schema(payload: Mapping[str, Any]) -> bool:
@@ -91,6 +101,7 @@ def _wants_thoughts(payload: Mapping[str, Any]) -> bool:
     return (
         payload.get("reasoning_effort") not in _NO_EFFORT
         or _object(payload, "reasoning").get("effort") not in _NO_EFFORT
+        or _object(payload, "output_config").get("effort") not in _NO_EFFORT
         or _object(payload, "thinking").get("type", "disabled") != "disabled"
         or bool(thinks.get("thinkingLevel") or thinks.get("thinkingBudget"))
     )

@@ -143,17 +143,31 @@ def estimate(asked: Any) -> tuple[int, int]:
 
 
 def _of_message(message: Mapping[str, Any]) -> tuple[int, int]:
-    content = message.get("content")
+    tokens, images = weigh(message.get("content"))
+    if calls := message.get("tool_calls"):
+        tokens += len(orjson.dumps(calls)) // 4
+    return tokens, images
+
+
+def weigh(content: Any) -> tuple[int, int]:
+    """(tokens, images) of a message's content, with what tools were given and gave back."""
     if isinstance(content, str):
         return len(content) // 4 + 1, 0
     tokens = images = 0
     for part in content if isinstance(content, list) else ():
-        text = part.get("text") if isinstance(part, dict) else None
+        if not isinstance(part, dict):
+            continue
+        kind, text = str(part.get("type", "")), part.get("text")
         if isinstance(text, str):
             tokens += len(text) // 4 + 1
-        elif isinstance(part, dict) and "image" in str(part.get("type", "")):
+        elif "image" in kind:
             images += 1
             tokens += IMAGE_TOKENS
+        elif kind == "tool_result":
+            more, seen = weigh(part.get("content"))
+            tokens, images = tokens + more, images + seen
+        elif kind == "tool_use":
+            tokens += len(orjson.dumps(part.get("input"))) // 4
     return tokens, images
 
 

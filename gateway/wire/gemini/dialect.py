@@ -175,17 +175,27 @@ def estimate(contents: Any) -> tuple[int, int]:
     """(tokens, images) of contents: a quarter of the characters, three more per turn."""
     tokens = images = 0
     for content in contents if isinstance(contents, list) else []:
-        tokens += 3
-        parts = content.get("parts") if isinstance(content, dict) else None
-        for part in parts if isinstance(parts, list) else []:
-            text = part.get("text") if isinstance(part, dict) else None
-            if isinstance(text, str):
-                tokens += len(text) // 4 + 1
-            elif isinstance(part, dict) and not part.keys().isdisjoint(_MEDIA):
-                images += 1
-                tokens += IMAGE_TOKENS
-            else:
-                tokens += len(orjson.dumps(part)) // 4
+        more, seen = _weigh(content.get("parts")) if isinstance(content, dict) else (0, 0)
+        tokens, images = tokens + 3 + more, images + seen
+    return tokens, images
+
+
+def _weigh(parts: Any) -> tuple[int, int]:
+    """What a tool gave back may hold parts of its own: pictures, above all."""
+    tokens = images = 0
+    for part in parts if isinstance(parts, list) else []:
+        told = part if isinstance(part, dict) else {}
+        if isinstance(text := told.get("text"), str):
+            tokens += len(text) // 4 + 1
+        elif not told.keys().isdisjoint(_MEDIA):
+            images += 1
+            tokens += IMAGE_TOKENS
+        elif isinstance(given := told.get("functionResponse") or told.get("function_response"), dict):
+            more, seen = _weigh(given.get("parts"))
+            tokens += more + len(orjson.dumps({**given, "parts": None})) // 4
+            images += seen
+        else:
+            tokens += len(orjson.dumps(part)) // 4
     return tokens, images
 
 

@@ -11,7 +11,7 @@ from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
-from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
+from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object, weigh
 from gateway.wire.responses.words import finish
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
@@ -29,13 +29,17 @@ class Responses(Untouched):
         return read_object(body)
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
-        """What stands in no message (calls, their results, thoughts) counts by its size as JSON."""
+        """What stands in no message (calls, their results, thoughts) counts by its size as JSON, but for pictures that
+        a tool gave back."""
         cap = bound(payload, "max_output_tokens", most=2**31) or 0
         asked = payload.get("input")
         tokens, images = estimate(asked) if asked is not None else (0, 0)
         items = asked if isinstance(asked, list) else []
-        rest = [item for item in items if isinstance(item, dict) and "content" not in item]
-        for more in (*rest, payload.get("instructions"), payload.get("tools")):
+        for item in items:
+            if isinstance(item, dict) and "content" not in item:
+                told, seen = _weigh(item)
+                tokens, images = tokens + told, images + seen
+        for more in (payload.get("instructions"), payload.get("tools")):
             tokens += len(orjson.dumps(more)) // 4 if more else 0
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
@@ -49,6 +53,11 @@ class Responses(Untouched):
         is not known here."""
         told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
         return b"event: error\ndata: " + orjson.dumps({**told, "type": "error", "error": told}) + b"\n\n"
+
+
+def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:
+    output = item.get("output")
+    return weigh(output) if isinstance(output, list) else (len(orjson.dumps(item)) // 4, 0)
 
 
 class ResponsesTap:

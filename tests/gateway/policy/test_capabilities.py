@@ -29,6 +29,16 @@ def part(kind: str) -> list[Any]:
     ]
 
 
+def given_back(kind: str) -> list[Any]:
+    """By a tool, in Anthropic's words and in those of Responses."""
+    parts: list[Any] = [{"type": "text", "text": "see"}, {"type": kind}]
+    return [
+        {"role": "user", "content": [{"type": "tool_result", "content": "none"}]},
+        {"role": "user", "content": [{"type": "tool_result", "content": parts}]},
+        {"type": "function_call_output", "output": parts},
+    ]
+
+
 def gemini_part(media: str) -> list[Any]:
     return [{"role": "user", "parts": [{"text": "see"}, {"inline_data": {"mime_type": media, "data": "J"}}]}]
 
@@ -44,6 +54,18 @@ def gemini_part(media: str) -> list[Any]:
         (asking(messages=part("document")), {"documents": False}, "documents"),
         (asking(messages=part("input_audio")), {"audio": False}, "audio"),
         (asking(messages=part("file")), {"audio": False}, ""),
+        (asking(messages=given_back("document")[:2]), {"documents": False}, "documents"),
+        (asking(messages=given_back("document")[:1]), {"documents": False}, ""),
+        (asking(input=given_back("input_file")[2:]), {"documents": False}, "documents"),
+        (
+            asking(contents=[{"parts": [{"functionResponse": gemini_part("application/pdf")[0]}]}]),
+            {"documents": False},
+            "documents",
+        ),
+        (asking(modalities=["text", "audio"]), {"audio": False}, "audio"),
+        (asking(modalities=["text"]), {"audio": False}, ""),
+        (asking(functions=[{"name": "f"}]), {"tools": False}, "tools"),
+        (asking(output_config={"effort": "low"}), {"reasoning": False}, "reasoning"),
         (asking(messages="nonsense"), {"audio": False}, ""),
         (asking(response_format={"type": "json_schema"}), {"json_schema": False}, "a JSON schema"),
         (asking(response_format={"type": "json_object"}), {"json_schema": False}, ""),

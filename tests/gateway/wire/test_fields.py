@@ -68,6 +68,10 @@ def test_any_other_bound_is_refused_by_its_name(value: Any) -> None:
         ([{"role": "assistant", "content": None}], 3, 0),
         ([{"content": [{"type": "text", "text": "12345678"}, "no part", {"type": "audio"}]}], 6, 0),
         ([{"content": [{"type": "image_url"}, {"type": "input_image"}]}], 2 * IMAGE_TOKENS + 3, 2),
+        ([{"content": None, "tool_calls": [{"function": {"arguments": "12345678"}}]}], 12, 0),
+        ([{"content": [{"type": "tool_use", "input": {"a": "1234"}}]}], 6, 0),
+        ([{"content": [{"type": "tool_result", "content": "12345678"}]}], 6, 0),
+        ([{"content": [{"type": "tool_result", "content": [{"type": "image"}]}]}], IMAGE_TOKENS + 3, 1),
     ],
 )
 def test_the_size_of_what_is_asked_is_estimated(asked: Any, tokens: int, images: int) -> None:

@@ -9,6 +9,7 @@ from gateway.core.exchange import Call
 from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
+from gateway.wire.fields import IMAGE_TOKENS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import ResponsesTap, last_response, unkept
 from tests.scripted import event
@@ -122,6 +123,9 @@ def test_the_size_of_a_call_counts_all_that_is_sent() -> None:
     assert counted.input_tokens > 300
     assert (counted.max_tokens, counted.messages, counted.tools) == (9, 2, 1)
     assert shape({"tools": 1}, 0).tools == 0
+    seen = [{"type": "input_text", "text": "12345678"}, {"type": "input_image", "image_url": "x" * 99_999}]
+    given_back = shape({"input": [{"type": "function_call_output", "output": seen}]}, 0)
+    assert (given_back.images, given_back.input_tokens < 2 * IMAGE_TOKENS) == (1, True)
 
 
 def test_the_last_response_of_a_stream_is_found_and_can_say_that_it_was_not_stored() -> None:
