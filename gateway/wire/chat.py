@@ -12,7 +12,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
 
 CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
@@ -47,7 +47,7 @@ class Chat(Untouched):
         prompts = len(asked) if self._listed == "prompt" and _are_several(asked) else 1
         tools = payload.get("tools")
         if tools:
-            tokens += len(orjson.dumps(tools)) // 4
+            tokens += json_tokens(tools)
         return Shape(
             tokens,
             min(caps, default=0),

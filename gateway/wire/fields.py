@@ -142,10 +142,18 @@ def estimate(asked: Any) -> tuple[int, int]:
     return tokens, images
 
 
+def json_tokens(value: Any) -> int:
+    """About how many tokens this is as JSON. Raises BadRequest for what no provider would read either."""
+    try:
+        return len(orjson.dumps(value)) // 4
+    except TypeError:
+        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
+
+
 def _of_message(message: Mapping[str, Any]) -> tuple[int, int]:
     tokens, images = weigh(message.get("content"))
     if calls := message.get("tool_calls"):
-        tokens += len(orjson.dumps(calls)) // 4
+        tokens += json_tokens(calls)
     return tokens, images
 
 
@@ -167,7 +175,7 @@ def weigh(content: Any) -> tuple[int, int]:
             more, seen = weigh(part.get("content"))
             tokens, images = tokens + more, images + seen
         elif kind == "tool_use":
-            tokens += len(orjson.dumps(part.get("input"))) // 4
+            tokens += json_tokens(part.get("input"))
     return tokens, images
 
 

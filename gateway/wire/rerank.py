@@ -13,7 +13,7 @@ from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading
 from gateway.wire.cohere.words import count
 from gateway.wire.embeddings import Across, Embeddings, EmbeddingsTap
-from gateway.wire.fields import bound, estimate, note_usage, read_object
+from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals, refused
 
@@ -45,9 +45,9 @@ class Rerank(Embeddings):
         """The query is read with every document. Nothing is written: nothing is reserved for an output."""
         bound(payload, "top_n", most=2**31)
         documents = payload["documents"]
-        texts = [one if isinstance(one, str) else orjson.dumps(one).decode() for one in documents]
         query, _ = estimate(payload["query"])
-        return Shape(estimate(texts)[0] + len(texts) * query, 0, 0)
+        read = sum(estimate(one)[0] if isinstance(one, str) else json_tokens(one) + 1 for one in documents)
+        return Shape(read + len(documents) * query, 0, 0)
 
     def tap(self, asked: Asked) -> "RerankTap":
         return RerankTap(asked.usage)

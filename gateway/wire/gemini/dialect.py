@@ -17,7 +17,7 @@ from gateway.wire import sse
 from gateway.wire.array import ArraySplitter
 from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import IMAGE_TOKENS, bound, loaded, note_usage, parse_object
+from gateway.wire.fields import IMAGE_TOKENS, bound, json_tokens, loaded, note_usage, parse_object
 from gateway.wire.gemini.back import CAP
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
@@ -51,7 +51,7 @@ class Generate(Untouched):
         tokens, images = estimate(payload[self._listed])
         for name in ("systemInstruction", "system_instruction", "tools"):
             if payload.get(name):
-                tokens += len(orjson.dumps(payload[name])) // 4
+                tokens += json_tokens(payload[name])
         declared = sum(
             len(camel(tool).get("functionDeclarations") or ()) for tool in payload.get("tools") or ()
         )
@@ -192,10 +192,10 @@ def _weigh(parts: Any) -> tuple[int, int]:
             tokens += IMAGE_TOKENS
         elif isinstance(given := told.get("functionResponse") or told.get("function_response"), dict):
             more, seen = _weigh(given.get("parts"))
-            tokens += more + len(orjson.dumps({**given, "parts": None})) // 4
+            tokens += more + json_tokens({**given, "parts": None})
             images += seen
         else:
-            tokens += len(orjson.dumps(part)) // 4
+            tokens += json_tokens(part)
     return tokens, images
 
 

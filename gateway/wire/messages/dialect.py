@@ -4,15 +4,13 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from gateway.core.exchange import Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, is_count, loaded, read_object
+from gateway.wire.fields import bound, estimate, is_count, json_tokens, loaded, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
@@ -37,7 +35,7 @@ class Messages(Untouched):
         tokens, images = estimate(payload["messages"])
         for name in ("system", "tools"):
             if payload.get(name):
-                tokens += len(orjson.dumps(payload[name])) // 4
+                tokens += json_tokens(payload[name])
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)

@@ -11,7 +11,7 @@ from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
-from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object, weigh
+from gateway.wire.fields import bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
 from gateway.wire.responses.words import finish
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
@@ -40,7 +40,7 @@ class Responses(Untouched):
                 told, seen = _weigh(item)
                 tokens, images = tokens + told, images + seen
         for more in (payload.get("instructions"), payload.get("tools")):
-            tokens += len(orjson.dumps(more)) // 4 if more else 0
+            tokens += json_tokens(more) if more else 0
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(items) or 1, counted, images)
@@ -57,7 +57,7 @@ class Responses(Untouched):
 
 def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:
     output = item.get("output")
-    return weigh(output) if isinstance(output, list) else (len(orjson.dumps(item)) // 4, 0)
+    return weigh(output) if isinstance(output, list) else (json_tokens(item), 0)
 
 
 class ResponsesTap:

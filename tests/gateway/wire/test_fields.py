@@ -8,6 +8,7 @@ import pytest
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.fields import IMAGE_TOKENS, bound, estimate, note_usage, read_object
+from gateway.wire.registry import DIALECTS
 
 
 def test_model_and_stream_are_read() -> None:
@@ -137,3 +138,21 @@ def test_a_million_bytes_in_one_text_are_read() -> None:
 
 def test_who_only_reads_may_tell_the_total_alone() -> None:
     assert noted({"total_tokens": 3}) == Usage(3, 0, reported=True)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        ("openai.chat", b'{"messages": [], "tools": %b}'),
+        ("openai.chat", b'{"messages": [{"tool_calls": %b}]}'),
+        ("anthropic.messages", b'{"messages": [{"content": [{"type": "tool_use", "input": %b}]}]}'),
+        ("anthropic.messages", b'{"messages": [], "system": %b}'),
+        ("openai.responses", b'{"input": [{"arguments": %b}]}'),
+        ("gemini.generate", b'{"contents": [{"parts": [%b]}]}'),
+        ("cohere.rerank", b'{"query": "q", "documents": [%b]}'),
+    ],
+)
+def test_what_is_nested_too_deeply_is_refused(dialect: str, body: bytes) -> None:
+    payload = orjson.loads(body % (b"[" * 300 + b"]" * 300))
+    with pytest.raises(BadRequest, match="nested too deeply"):
+        DIALECTS[dialect].shape(payload, 0)
