@@ -141,7 +141,8 @@ class ChatReader:
     def __init__(self, splitter: sse.Splitter | None = None) -> None:
         self._splitter = splitter or sse.Splitter()
         self._has_reason = False
-        self._seen: set[Any] = set()  # the indexes of the calls so far
+        self._seen: dict[Any, Any] = {}  # the ids of the calls so far, by index
+        self._moved: dict[Any, int] = {}  # where calls stand whose provider gives all the same index
         self.finished = False
 
     def feed(self, chunk: bytes) -> Sequence[Piece]:
@@ -179,13 +180,18 @@ class ChatReader:
         return {**piece, "choices": choices, "usage": usage_of(piece)}
 
     def _place(self, call: Json, answer: str) -> None:
-        """Mistral leaves out the index of calls that come whole, and some servers leave out ids."""
-        function = call.get("function") or {}
-        if call.get("index") is None:
-            call["index"] = len(self._seen) if function.get("name") else max(len(self._seen) - 1, 0)
-        if call["index"] not in self._seen:
-            self._seen.add(call["index"])
-            call["id"] = call.get("id") or f"{answer}-{call['index']}"
+        """Mistral leaves out the index of calls that come whole, Google's chat endpoint has had them all at 0, and some
+        servers leave out ids."""
+        function, index, ident = call.get("function") or {}, call.get("index"), call.get("id")
+        place = self._moved.get(index, index)
+        if index is None:
+            place = len(self._seen) if function.get("name") else max(len(self._seen) - 1, 0)
+        elif ident and function.get("name") and self._seen.get(place, ident) != ident:
+            known = [one for one, its in self._seen.items() if its == ident]
+            place = self._moved[index] = known[0] if known else max(self._seen) + 1
+        call["index"] = place
+        if place not in self._seen:
+            call["id"] = self._seen[place] = ident or f"{answer}-{place}"
 
 
 def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:

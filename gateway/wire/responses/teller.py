@@ -214,7 +214,12 @@ class ResponsesTeller:
     def _close_call(self, item: Json, status: str = "completed") -> list[bytes]:
         field, event = _FIELDS[item["type"]]
         named = {"name": item["name"]} if item["type"] == "function_call" else {}
-        return [self._of(item, f"{event}.done", **named, **{field: item[field]}), self._done(item, status)]
+        out = []
+        if named and not item[field] and status == "completed":
+            item[field] = "{}"  # clients read it as JSON; not every provider writes what is nothing
+            out.append(self._of(item, f"{event}.delta", delta=item[field]))
+        done = self._of(item, f"{event}.done", **named, **{field: item[field]})
+        return [*out, done, self._done(item, status)]
 
     def _done(self, item: Json, status: str) -> bytes:
         item["status"] = status

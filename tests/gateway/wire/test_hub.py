@@ -278,3 +278,15 @@ def test_citations_of_its_own_come_before_the_pages_of_an_answer() -> None:
     bare = {"choices": [{"message": {"annotations": []}}], "citations": ["https://a"]}
     [found] = ChatBack().completion(bare)["choices"][0]["message"]["annotations"]
     assert found["url_citation"] == {"url": "https://a", "title": "", "start_index": 0, "end_index": 0}
+
+
+def test_calls_that_all_have_one_index_are_told_apart_by_their_ids() -> None:
+    def call(ident: str | None, name: str | None, arguments: str) -> bytes:
+        return calls({"index": 0, "id": ident, "function": {"name": name, "arguments": arguments}})
+
+    pieces, _ = read(
+        call("a", "f", "{"), call("a", "f", "}"), call("b", "g", "{"), call(None, None, "}"),
+        call("a", "f", " "), call("new each time", None, " "),
+    )  # fmt: skip
+    found = [call for piece in pieces for call in piece["choices"][0]["delta"]["tool_calls"]]
+    assert [call["index"] for call in found] == [0, 0, 1, 1, 0, 0]

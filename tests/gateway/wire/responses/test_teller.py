@@ -181,3 +181,10 @@ def test_a_stream_that_breaks_fails_in_the_order_of_its_events() -> None:
     found = events(begun + tap.broken(UpstreamFailed("it broke", Failure.BROKEN)))  # type: ignore[attr-defined]
     assert found[-1]["response"]["error"] == {"code": "server_error", "message": "it broke"}
     assert tap.failed
+
+
+def test_arguments_that_are_nothing_are_an_object_that_clients_can_read() -> None:
+    found = told(call(0, "", name="f"), reason="tool_calls")
+    assert [one["delta"] for one in found if one["type"].endswith("arguments.delta")] == ["{}"]
+    assert [one["arguments"] for one in found if one["type"].endswith("arguments.done")] == ["{}"]
+    assert found[-1]["response"]["output"][0]["arguments"] == "{}"
