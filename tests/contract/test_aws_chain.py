@@ -5,7 +5,7 @@ What needs a network botocore puts off until it signs, so that it says where it 
 
 import json
 from hashlib import sha1
-from itertools import combinations
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,10 +14,14 @@ from botocore.exceptions import BotoCoreError
 from botocore.session import Session
 from botocore.utils import JSONFileCache, SSOTokenLoader
 
-from gateway.core.address import WireRequest
+from gateway.core.address import Origin, WireRequest
 from gateway.core.credential import Command, Keep, Told, Unobtainable
+from gateway.core.meters import Meters
 from gateway.providers.aws.chain import AwsChain
+from gateway.upstream.client import Upstream
+from gateway.upstream.credentials import Credentials
 from tests.gateway.providers.aws.world import World
+from tests.scripted import Provider, answer
 
 ROLE = "role_arn = arn:aws:iam::1:role/r\n"
 KEYS = "aws_access_key_id = {0}\naws_secret_access_key = s\n"
@@ -43,15 +47,18 @@ sso_start_url = https://corp.awsapps.com/start
 SIGNED_ON = '{"accessToken":"a","expiresAt":"2099-01-01T00:00:00Z"}'
 WRITTEN = '{"Version": 1, "AccessKeyId": "RUN", "SecretAccessKey": "s"}'
 PORTAL = b'{"roleCredentials":{"accessKeyId":"A","secretAccessKey":"s","sessionToken":"t","expiration":1}}'
+ENDING = {
+    "accessToken": "a", "expiresAt": "2025-11-25T10:05:00Z", "refreshToken": "r", "clientId": "i",
+    "clientSecret": "s", "registrationExpiresAt": "2026-02-20T00:00:00Z",
+}  # fmt: skip
 # What botocore calls them.
 METHODS = {
     "env": "environment", "assume-role": "role", "assume-role-with-web-identity": "identity", "sso": "sso",
     "shared-credentials-file": "credentials", "custom-process": "process", "config-file": "config",
 }  # fmt: skip
-ALL = [*ENVIRON, *CONFIG, *CREDENTIALS]
-SETS = [(), *((one,) for one in ALL), *combinations(ALL, 2), tuple(ALL)]
-# Where the profile is named otherwise, only what the environment says can change.
-FEW = [some for some in SETS if len(some) != 2 or some[0] in ENVIRON]
+ALL = ["environment", "role", "identity", "own identity", "sso", "credentials", "process", "config"]
+# Each place alone, beside the one before whom it comes, and all together.
+SETS = [(), *((one,) for one in ALL), *pairwise(ALL), tuple(ALL)]
 HOME = "/home/a"
 TOKEN = f"{HOME}/.aws/sso/cache/{sha1(b'corp', usedforsecurity=False).hexdigest()}.json"
 
@@ -108,7 +115,7 @@ def test_keys_are_looked_for_where_botocore_looks_for_them(tmp_path: Path, way: 
         {"AWS_PROFILE": "mine"} if way == "by AWS_PROFILE" else {}
     )
     seen: set[str] = set()
-    for some in SETS if way == "by AWS_PROFILE" else FEW:
+    for some in SETS:
         head = "[default]" if name == "default" else "[profile mine]"
         told = "".join(CONFIG[one].format(folder=tmp_path) for one in some if one in CONFIG)
         once = "\n".join(dict.fromkeys(told.splitlines()))
@@ -125,12 +132,8 @@ def test_keys_are_looked_for_where_botocore_looks_for_them(tmp_path: Path, way: 
 
 
 def test_a_token_that_we_renewed_is_one_that_botocore_reads(tmp_path: Path) -> None:
-    ending = {
-        "accessToken": "a", "expiresAt": "2025-11-25T10:05:00Z", "refreshToken": "r", "clientId": "i",
-        "clientSecret": "s", "registrationExpiresAt": "2026-02-20T00:00:00Z",
-    }  # fmt: skip
     world = World(
-        {f"{HOME}/.aws/config": f"[default]\n{CONFIG['sso']}{OTHERS}", TOKEN: json.dumps(ending)},
+        {f"{HOME}/.aws/config": f"[default]\n{CONFIG['sso']}{OTHERS}", TOKEN: json.dumps(ENDING)},
         Told(200, b'{"accessToken":"b","expiresIn":3600,"refreshToken":"r2"}'),
         Told(200, PORTAL),
     )
@@ -139,6 +142,28 @@ def test_a_token_that_we_renewed_is_one_that_botocore_reads(tmp_path: Path) -> N
     (tmp_path / Path(TOKEN).name).write_text(world.files[TOKEN])
     found = SSOTokenLoader(cache)("https://corp.awsapps.com/start", session_name="corp")
     assert found == {
-        **ending, "accessToken": "b", "refreshToken": "r2", "expiresAt": "2025-11-25T11:00:00Z",
+        **ENDING, "accessToken": "b", "refreshToken": "r2", "expiresAt": "2025-11-25T11:00:00Z",
         "startUrl": "https://corp.awsapps.com/start", "region": "eu-west-1",
     }  # fmt: skip
+
+
+async def test_a_sign_on_is_renewed_over_real_sockets_and_files(tmp_path: Path) -> None:
+    cache = tmp_path / TOKEN.removeprefix(f"{HOME}/")
+    cache.parent.mkdir(parents=True)
+    cache.write_text(json.dumps({**ENDING, "registrationExpiresAt": "2999-01-01T00:00:00Z"}))
+    (tmp_path / ".aws" / "config").write_text(f"[default]\n{CONFIG['sso']}{OTHERS}")
+    renewed = answer(b'{"accessToken":"b","expiresIn":3600,"refreshToken":"r2"}')
+    async with Provider([renewed, answer(PORTAL.replace(b":1}", b":32503680000000}"))]) as provider:
+        at = provider.url.removesuffix("/v1")
+        environ = {"HOME": str(tmp_path), "AWS_ENDPOINT_URL_SSO_OIDC": at, "AWS_ENDPOINT_URL_SSO": at}
+        upstream = Upstream()
+        kept = Credentials(upstream, environ, lambda: 1764064800.0, Meters(), lambda level, message: None)
+        wire = WireRequest(Origin("https", "h", 443), b"POST / HTTP/1.1\r\nhost: h\r\n", b"{}", 2)
+        shown = await kept.wait(AwsChain("eu-west-1", "bedrock"), wire)
+        await kept.aclose()
+        await upstream.aclose()
+        assert b"Credential=A/" in shown.head
+        oidc, portal = provider.asked
+        assert (oidc.line, oidc.json["grantType"]) == ("POST /token HTTP/1.1", "refresh_token")
+        assert portal.headers["x-amz-sso_bearer_token"] == "b"
+    assert (json.loads(cache.read_text())["refreshToken"], cache.stat().st_mode & 0o777) == ("r2", 0o600)
