@@ -146,8 +146,8 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Standard(ChatModelIntegrationTests):
-    """Left out: sound, JSON without a schema and documents in tool results, for which Anthropic's Messages have no word or
-    OpenAI's have none (all are refused by name), blocks of Anthropic's own, and LangChain's timing of itself."""
+    """Left out: what Anthropic's Messages or OpenAI's dialects have no word for, refused by name (sound, JSON without a
+    schema, documents in tool results), blocks of Anthropic's own, and LangChain's timing of itself."""
 
     by_responses = False
     supports_image_inputs = supports_image_urls = supports_pdf_inputs = True
