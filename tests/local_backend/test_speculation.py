@@ -1,7 +1,7 @@
 """Drafts make fewer steps of the same answer: whatever is asked, whoever shares the batch, however little room."""
 
 from concurrent.futures import wait
-from itertools import cycle, islice
+from itertools import cycle, islice, product
 from pathlib import Path
 from typing import Any
 
@@ -82,21 +82,19 @@ ASKED: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        {},
-        {"kv_memory": PER_BLOCK * 12},
-        {"step_tokens": 7},
-        {"overlap": True},
-        {"max_seqs": 2},
-    ],
-    ids=["room for all", "preempting", "in pieces", "overlapping", "waiting"],
-)
-@pytest.mark.parametrize("asked", ASKED.values(), ids=ASKED)
-def test_drafts_change_nothing_but_the_number_of_steps(
-    model: Decoder, asked: dict[str, Any], config: dict[str, Any]
-) -> None:
+HOW: dict[str, dict[str, Any]] = {
+    "preempting": {"kv_memory": PER_BLOCK * 12}, "overlapping": {"overlap": True},
+    "in pieces": {"step_tokens": 7}, "waiting": {"max_seqs": 2},
+}  # fmt: skip
+PAIRS = [
+    *product(ASKED, ("preempting", "overlapping")),
+    *product(("seeded", "grammar", "choices"), ("in pieces", "waiting")),
+]
+
+
+@pytest.mark.parametrize(("kind", "how"), PAIRS, ids=map("-".join, PAIRS))
+def test_drafts_change_nothing_but_the_number_of_steps(model: Decoder, kind: str, how: str) -> None:
+    asked, config = ASKED[kind], HOW[how]
     found, engines = [], []
     for speculate in (0, 5):
         engine = Engine(model, EngineConfig(speculate=speculate, **config), compile=lambda text: EveryThird())
