@@ -1,6 +1,7 @@
 """Counts as plain tables that every room may raise; `telemetry` alone renders them.
 
-An own table keyed by a tuple costs 0.2 us where a metrics library costs 0.3 to 10 (see docs/benchmarks.md).
+Whoever raises the same labels with every call keeps the place they are counted in: labels that are looked up each
+time cost 0.2 us (a metrics library's 0.3 to 10).
 """
 
 from bisect import bisect_left
@@ -8,6 +9,15 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 Labels = tuple[str, ...]
+
+
+class Count:
+    """What one label set has come to."""
+
+    __slots__ = ("n",)
+
+    def __init__(self) -> None:
+        self.n: float = 0
 
 
 class Counter:
@@ -21,10 +31,23 @@ class Counter:
 
     def __init__(self, name: str, help: str, labels: Labels = (), known: Iterable[Labels] = ()) -> None:
         self.name, self.help, self.labels = name, help, labels
-        self.values: dict[Labels, float] = dict.fromkeys(known, 0)
+        self._counts = {one: Count() for one in known}
+
+    def at(self, labels: Labels = ()) -> Count:
+        """Where these labels are counted, for whoever raises them again and again."""
+        count = self._counts.get(labels)
+        if count is None:
+            count = self._counts[labels] = Count()
+        return count
 
     def add(self, labels: Labels = (), amount: float = 1) -> None:
-        self.values[labels] = self.values.get(labels, 0) + amount
+        self.at(labels).n += amount
+
+    @property
+    def values(self) -> dict[Labels, float]:
+        return {
+            labels: count.n for labels, count in list(self._counts.items())
+        }  # another thread may add to it
 
 
 class Gauge:
@@ -56,13 +79,19 @@ class Histogram:
         self.name, self.help, self.labels, self.bounds = name, help, labels, bounds
         self.values: dict[Labels, list[float]] = {}
 
-    def observe(self, value: float, labels: Labels = ()) -> None:
-        """The row is [count per bucket ..., count above the last bound, sum]."""
+    def at(self, labels: Labels = ()) -> list[float]:
+        """The row of these labels, for `note`: [count per bucket ..., count above the last bound, sum]."""
         row = self.values.get(labels)
         if row is None:
             row = self.values[labels] = [0] * (len(self.bounds) + 2)
+        return row
+
+    def note(self, value: float, row: list[float]) -> None:
         row[bisect_left(self.bounds, value)] += 1
         row[-1] += value
+
+    def observe(self, value: float, labels: Labels = ()) -> None:
+        self.note(value, self.at(labels))
 
 
 Metric = Counter | Gauge | Histogram

@@ -7,6 +7,7 @@ from itertools import count
 
 from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
 from gateway.core.meters import Meters
+from gateway.core.tally import Count
 from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, pace, refuse
 
 Name = tuple[str, str, str]  # rule, unit, bucket
@@ -19,10 +20,10 @@ LOOKED_AT = 2
 class Bucket:
     """`used` is in units times `per`, so that refilling is one subtraction without remainder."""
 
-    __slots__ = ("at", "limit", "per", "rate", "used")
+    __slots__ = ("allowed", "at", "limit", "per", "rate", "used")
 
-    def __init__(self, now: int, limit: Limit) -> None:
-        self.at, self.used, self.limit = now, 0, limit
+    def __init__(self, now: int, limit: Limit, allowed: Count) -> None:
+        self.at, self.used, self.limit, self.allowed = now, 0, limit, allowed
         self.rate, self.per = pace(limit)
 
     def refill(self, now: int) -> None:
@@ -103,8 +104,8 @@ class MemoryAllowance:
         return self._granted(taken, standings)
 
     def _granted(self, taken: list[tuple[Bucket, Claim]], standings: list[Standing]) -> Grant:
-        for _, claim in taken:
-            self._decisions.add((claim.limit.rule, "allowed"))
+        for bucket, _ in taken:
+            bucket.allowed.n += 1
         grant = Grant(f"m{next(self._numbers)}", tuple([claim for _, claim in taken]), tuple(standings))
         self._open[grant.id] = taken
         return grant
@@ -133,7 +134,8 @@ class MemoryAllowance:
         bucket = self._buckets.get(key)
         if bucket is None:
             self._drop_full(now)
-            bucket = self._buckets[key] = Bucket(now, limit)
+            allowed = self._decisions.at((limit.rule, "allowed"))
+            bucket = self._buckets[key] = Bucket(now, limit, allowed)
             self._oldest.append(key)
             return bucket
         if bucket.limit is not limit:

@@ -1,60 +1,98 @@
 """What one finished call leaves behind: counts, a log line, spans."""
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 
 from gateway.core.exchange import Exchange
 from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
+from gateway.core.tally import Count, Labels
 from gateway.telemetry.logs import Log
 
 MOST_TEAMS = 500
 OTHER = "_other"
 
-Labels = tuple[str, ...]
+# route, model, team, outcome, streamed, finish reason, and of the last attempt provider, target and result
+Facts = tuple[str, str, str, str, bool, str, Labels]
 
 
 class Spans(Protocol):
     def export(self, exchange: Exchange) -> None: ...
 
 
+class Kind(NamedTuple):
+    """Calls that have all labels in common, and where they are counted."""
+
+    calls: Count
+    durations: list[float]
+    finish: Count | None  # None where the model gave no reason
+    last: Count | None  # the last attempt; None where none was made
+    tokens: Labels  # team, model, provider
+
+
 class Recorder:
-    """One per process. Labels come from closed sets; tuples of them are made once and kept."""
+    """One per process. Labels come from closed sets, so that kinds of calls are few."""
 
     def __init__(self, meters: Meters, log: Log, spans: Spans | None = None) -> None:
         self._meters, self._log, self._spans = meters, log, spans
         self._teams: set[str] = set()
+        self._kinds: dict[Facts, Kind] = {}
+        self._overhead = meters.overhead.at(("total",))
 
     def record(self, exchange: Exchange, line: bytes) -> None:
         """Called once per call, after its last byte. `line` is the call's usage event, b"" where none left
         for a provider: the log shows the same."""
-        meters, call, usage = self._meters, exchange.call, exchange.usage
-        route, model, team = call.route, exchange.model, exchange.caller.team
-        if team not in self._teams:
-            team = self._team(team)
+        meters, kind = self._meters, self._kind(exchange)
         seconds = exchange.ended - exchange.arrived
-        meters.requests.add((route, model, team, exchange.outcome))
-        meters.request_duration.observe(seconds, (route, model, "true" if call.stream else "false"))
-        meters.overhead.observe(max(0.0, seconds - exchange.waited), ("total",))
-        if exchange.attempts:
-            for attempt in exchange.attempts:
-                target = attempt.target
-                meters.attempts.add((target.provider, target.name, attempt.result))
-            provider = exchange.attempts[-1].target.provider
-            self._tokens(exchange, (team, model, provider))
-            if exchange.first_token:
-                self._pace(exchange, (model, provider))
-        if exchange.finish_reason:
-            meters.finish_reasons.add((model, _reason(exchange.finish_reason)))
+        kind.calls.n += 1
+        meters.request_duration.note(seconds, kind.durations)
+        meters.overhead.note(max(0.0, seconds - exchange.waited), self._overhead)
+        if kind.finish is not None:
+            kind.finish.n += 1
+        if kind.last is not None:
+            kind.last.n += 1
+            self._of_attempts(exchange, kind)
         if exchange.error == "upstream_stream_broken":
-            meters.truncated.add((model,))
-        if exchange.attempts and not usage.reported and exchange.outcome in ("ok", "client_cancelled"):
-            meters.estimated.add((model,))
+            meters.truncated.add((exchange.model,))
         if self._log.writes_calls:
             self._log.event(b"call", line or self._refused_line(exchange, seconds))
         if self._spans is not None and exchange.trace is not None and exchange.trace.sampled:
             self._spans.export(exchange)
+
+    def _kind(self, exchange: Exchange) -> Kind:
+        """One look-up for all that is counted: which series a call falls into follows from these labels."""
+        call, team, reason = exchange.call, exchange.caller.team, exchange.finish_reason
+        last = exchange.attempts[-1] if exchange.attempts else None
+        if team not in self._teams:
+            team = self._team(team)
+        if reason and reason not in _REASONS:
+            reason = OTHER
+        of_last = (last.target.provider, last.target.name, last.result) if last is not None else ()
+        facts = (call.route, exchange.model, team, exchange.outcome, call.stream, reason, of_last)
+        return self._kinds.get(facts) or self._new_kind(facts)
+
+    def _new_kind(self, facts: Facts) -> Kind:
+        meters = self._meters
+        route, model, team, outcome, stream, reason, of_last = facts
+        kind = self._kinds[facts] = Kind(
+            meters.requests.at((route, model, team, outcome)),
+            meters.request_duration.at((route, model, "true" if stream else "false")),
+            meters.finish_reasons.at((model, reason)) if reason else None,
+            meters.attempts.at(of_last) if of_last else None,
+            (team, model, *of_last[:1]),
+        )
+        return kind
+
+    def _of_attempts(self, exchange: Exchange, kind: Kind) -> None:
+        meters = self._meters
+        for attempt in exchange.attempts[:-1]:
+            meters.attempts.add((attempt.target.provider, attempt.target.name, attempt.result))
+        self._tokens(exchange, kind.tokens)
+        if exchange.first_token:
+            self._pace(exchange, kind.tokens[1:])
+        if not exchange.usage.reported and exchange.outcome in ("ok", "client_cancelled"):
+            meters.estimated.add((exchange.model,))
 
     def refused(self, route: str, error: GatewayError, request_id: str) -> None:
         """A call that was turned away before it was known whose it is."""
@@ -117,9 +155,5 @@ class Recorder:
         return orjson.dumps(fields, option=orjson.OPT_APPEND_NEWLINE)
 
 
+# What providers invent beyond these is `_other`.
 _REASONS = frozenset({"stop", "length", "tool_calls", "function_call", "content_filter"})
-
-
-def _reason(reason: str) -> str:
-    """A closed set: what providers invent is `_other`."""
-    return reason if reason in _REASONS else OTHER

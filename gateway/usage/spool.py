@@ -38,6 +38,7 @@ class Spool:
         """Raises OSError where the folder cannot be written."""
         self._folder, self._worker = folder, worker
         self._meters, self._log, self._clock = meters, log, clock
+        self._written = meters.usage_events.at(("spool", "written"))
         self._open: dict[str, bytes] = {}  # begin lines of calls in flight, carried over at a rotation
         self._complained = -COMPLAIN
         folder.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ class Spool:
         except OSError as error:
             self._lose(error)
             return
-        self._meters.usage_events.add(("spool", "written"))
+        self._written.n += 1
 
     def _turn_page(self) -> None:
         """Start the next file; calls in flight are begun again in it, so that each file stands alone."""

@@ -12,6 +12,17 @@ def test_a_counter_adds_up_by_its_labels_and_knows_some_from_the_start() -> None
     assert calls.values == {("a",): 0, ("b",): 3}
 
 
+def test_whoever_raises_the_same_labels_again_may_keep_their_place() -> None:
+    calls, times = Counter("calls", "Calls.", ("team",)), Histogram("times", "Times.", (0.1, 1))
+    kept, row = calls.at(("a",)), times.at()
+    kept.n += 2
+    calls.add(("a",))
+    times.note(0.5, row)
+    times.observe(0.5)
+    assert (calls.values, times.values) == ({("a",): 3}, {(): [0, 2, 0, 1.0]})
+    assert calls.at(("a",)) is kept
+
+
 def test_a_gauge_is_set_by_hand_or_read_when_asked() -> None:
     gauge = Gauge("open", "Open.", ("pool",))
     gauge.set(2, ("a",))
