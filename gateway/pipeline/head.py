@@ -2,7 +2,7 @@
 stream follows; and what a crossing leaves of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from gateway.core.exchange import Call
 from gateway.upstream.client import Answer
@@ -13,13 +13,10 @@ Header = tuple[bytes, bytes]
 
 # The first of these that is there: OpenAI and most · Anthropic · Azure's API Management · Azure · AWS · Mistral ·
 # DeepSeek · OpenRouter · Kong before Mistral · Cloudflare before many.
-_IDS: Mapping[bytes, int] = {
-    name: rank
-    for rank, name in enumerate(
-        (b"x-request-id", b"request-id", b"apim-request-id", b"x-ms-request-id", b"x-amzn-requestid",
-         b"mistral-correlation-id", b"x-ds-trace-id", b"x-generation-id", b"x-kong-request-id", b"cf-ray")
-    )
-}  # fmt: skip
+_IDS = (
+    b"x-request-id", b"request-id", b"apim-request-id", b"x-ms-request-id", b"x-amzn-requestid",
+    b"mistral-correlation-id", b"x-ds-trace-id", b"x-generation-id", b"x-kong-request-id", b"cf-ray",
+)  # fmt: skip
 # A length of time as OpenAI and Groq write it (`12ms`, `1m12.5s`), or Azure in plain seconds.
 _DURATION = re.compile(rb"(\d{1,6})ms|(?:(\d{1,3})h)?(?:(\d{1,3})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s?)?")
 _KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
@@ -28,12 +25,11 @@ _REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
 
 def request_id(headers: Iterable[Header]) -> str:
     """The provider's id for the call, "" where it gives none."""
-    found, best = b"", len(_IDS)
-    for name, value in headers:
-        rank = _IDS.get(name, best)
-        if rank < best:
-            found, best = value, rank
-    return found.decode("latin-1")
+    said = dict(headers)
+    for name in _IDS:
+        if name in said:
+            return said[name].decode("latin-1")
+    return ""
 
 
 def reset_seconds(headers: Iterable[Header]) -> float | None:

@@ -58,8 +58,12 @@ class Answer:
 
     async def head(self, seconds: float | None) -> None:
         """Wait for status and headers (for everything, if `whole`). Raises UpstreamError."""
-        while not self.done and (self.whole or not self.status):
-            await self._wait(seconds)
+        try:
+            while not self.done and (self.whole or not self.status):
+                await self._news(seconds)
+        except BaseException:
+            self.close()
+            raise
         if self._error is not None:
             raise self._error
 
@@ -75,7 +79,11 @@ class Answer:
             if self.paused:
                 self.paused = False
                 self._line.resume()
-            await self._wait(self._idle if seconds is None else seconds)
+            try:
+                await self._news(self._idle if seconds is None else seconds)
+            except BaseException:
+                self.close()
+                raise
         chunks, self._chunks, self._size = self._chunks, [], 0
         return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
@@ -143,8 +151,8 @@ class Answer:
             self._timer.cancel()
             self._timer = None
 
-    async def _wait(self, seconds: float | None) -> None:
-        """Until something happens, or the answer has failed `seconds` from now."""
+    def _news(self, seconds: float | None) -> "asyncio.Future[None]":
+        """Done once something happens, or the answer has failed `seconds` from now."""
         waiter = self._waiter = self._loop.create_future()
         if seconds is None:
             self._deadline = None
@@ -153,13 +161,7 @@ class Answer:
             # One timer serves many waits: it looks again when it fires early (2 us once, not per chunk).
             if self._timer is None or self._timer.when() > deadline:
                 self._arm(deadline)
-        try:
-            await waiter
-        except BaseException:
-            self.close()
-            raise
-        finally:
-            self._waiter = None
+        return waiter
 
     def _arm(self, deadline: float) -> None:
         if self._timer is not None:

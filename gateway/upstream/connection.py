@@ -16,6 +16,7 @@ MOST_HEAD = 64 << 10  # bytes of status line and headers; of trailers, too
 ONE_WRITE = 64 << 10  # bodies up to this many bytes are copied behind their head
 
 _NO_BODY = frozenset({204, 304})
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -119,7 +120,10 @@ class Connection(asyncio.Protocol):
         answer = self.answer
         assert answer is not None
         if not answer.status:
-            answer.headers.append((name.lower(), value))
+            name = name.lower()
+            answer.headers.append((name, value))
+            if name in _FRAMING:
+                self._note_framing(name, value)
             return
         self._head_bytes += len(name) + len(value) + 4  # a trailer: counted, and left out
         if self._head_bytes > MOST_HEAD:
@@ -133,8 +137,11 @@ class Connection(asyncio.Protocol):
             if status < 100:
                 raise self._bad(f"status {status}")
             answer.headers.clear()  # informational: the answer proper follows
+            self._chunked = self._sized = False
             return
-        self._read_framing(answer.headers)
+        if self._head_bytes > MOST_HEAD and _size(answer.headers) > MOST_HEAD:
+            raise self._head_too_large()
+        self._head_bytes = 0
         answer.status = status
         if self._bodiless:
             # The parser does not know what was asked, and would wait for a body.
@@ -227,18 +234,14 @@ class Connection(asyncio.Protocol):
         self._chunked = self._sized = self._over = self._surplus = self._keep = False
         return True
 
-    def _read_framing(self, headers: Headers) -> None:
-        """Raises BadAnswer for a head too large, or one that different readers would cut differently."""
-        if self._head_bytes > MOST_HEAD and _size(headers) > MOST_HEAD:
-            raise self._head_too_large()
-        self._head_bytes = 0
-        for name, value in headers:
-            if name == b"content-length":
-                self._sized = True
-            elif name == b"transfer-encoding":
-                if self._chunked or value.strip().lower() != b"chunked":
-                    raise self._bad("a transfer-encoding other than chunked")
-                self._chunked = True
+    def _note_framing(self, name: bytes, value: bytes) -> None:
+        """Raises BadAnswer for an answer that different readers would cut differently."""
+        if name == b"content-length":
+            self._sized = True
+        elif self._chunked or value.strip().lower() != b"chunked":
+            raise self._bad("a transfer-encoding other than chunked")
+        else:
+            self._chunked = True
         if self._chunked and self._sized:
             raise self._bad("content-length beside transfer-encoding")
 
