@@ -3,7 +3,8 @@
 The application sees a client leave through `scope["gateway.hangup"]`, a callable it may set: no task has to
 wait on `receive()` for it, for plain calls as for streams. `scope["gateway.task"]` is the task that serves the
 request, `scope["gateway.abort"]` cuts the connection. Where the client asks for another protocol,
-`scope["gateway.upgrade"]` hands the connection over.
+`scope["gateway.upgrade"]` hands the connection over. `scope["gateway.body"]` is the body of a request that came in
+one piece, where that is known: it need not be awaited.
 
 It is what uvicorn's server asks of a protocol, and not uvicorn's own: that one cannot tell of hang-ups, bounds
 neither the size nor the time of a head, and costs twice as much per call.
@@ -178,9 +179,8 @@ class Connection(asyncio.Protocol):
     def _repeat(self, scope: dict[str, Any], body: bytes) -> None:
         """A request whose head is the last one's."""
         self._learns = LEARNS
-        cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=True)
-        cycle.take(body)
-        cycle.end_body()
+        scope["gateway.body"] = body
+        cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=True, body=body)
         self._cycles.append(cycle)
         self._serve(cycle)
 

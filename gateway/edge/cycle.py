@@ -57,16 +57,23 @@ class Cycle:
     )  # fmt: skip
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, line: Line, scope: Scope, *, keep_alive: bool
+        self,
+        loop: asyncio.AbstractEventLoop,
+        line: Line,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        body: bytes | None = None,
     ) -> None:
+        """`body` is the whole one, where it is here already."""
         self.scope = scope
         self.keep_alive = keep_alive
-        self.more_body = True
+        self.more_body = body is None
         self.started = self.complete = False  # of the answer
         self.gone = False  # the client
         self._loop, self._line = loop, line
         self._invited = False  # a client that waits for our word has had it
-        self._body = b""
+        self._body = body or b""
         self._told = False  # the end of the body has been handed over
         self._waiter: asyncio.Future[None] | None = None
         self._chunked = False

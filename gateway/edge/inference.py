@@ -33,7 +33,7 @@ class Inference:
         reception = self._reception
         most = reception.bounds.body
         check_head(visit.head, most)
-        body = await read_body(visit.receive, most)
+        body = visit.scope.get("gateway.body") or await read_body(visit.receive, most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
         if self._route not in _FREE and (used := files(body)):
