@@ -3,10 +3,11 @@ decided here for calls that are served and for those that are only thought throu
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Target
+from gateway.core.fact import fact
 from gateway.core.failure import BadRequest
 from gateway.policy.base import Dice, Health
 from gateway.policy.capabilities import able
@@ -53,7 +54,8 @@ def way_of(call: Call, target: Target) -> Way:
     return DIALECTS[dialect] if spoken == dialect else between(dialect, spoken)
 
 
-class Put(NamedTuple):
+@fact
+class Put:
     """A call as it is put to one target. `dropped` names the fields that its format has no place for."""
 
     way: Way
@@ -71,11 +73,13 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
     if not isinstance(call.body, bytes) or not call.payload:
         return Put(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
     provider = PROVIDERS[target.kind]
-    params = provider.params(target.facts)
+    params, model = provider.params(target.facts), target.asked(call.model)
     cap = lane.team.max_output_tokens
     if cap is not None and call.route in CAPPED and way.name != "openai.raw":
         params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
-    changes = Changes(target.asked(call.model), asks, params)
+    if not (way.crosses or asks or params) and model == call.model:
+        return Put(way, call.body, asks, dropped)  # the very same bytes
+    changes = Changes(model, asks, params)
     if way.crosses:
         lost = dropped if leniently else None
         changes = changes._replace(

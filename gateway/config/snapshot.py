@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from gateway.core.claim import Claim
 from gateway.core.credential import Source
@@ -18,7 +17,8 @@ MOST_ASKED = 1000  # asked names kept with their lanes: callers may invent any n
 MOST_LANES = 10_000  # lanes kept ready; more than that are made anew when asked for
 
 
-class Retry(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Retry:
     """`attempts` counts tries at one target, the first included; `statuses` and `failures` lead on."""
 
     attempts: int = 2
@@ -27,7 +27,8 @@ class Retry(NamedTuple):
     budget: float = 0.2  # same-target retries per call over 10 s
 
 
-class Timeouts(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Timeouts:
     """Seconds."""
 
     connect: float = 2.0

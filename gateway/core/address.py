@@ -3,6 +3,8 @@
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
+from gateway.core.fact import fact
+
 
 class Origin(NamedTuple):
     """One place connections go to; `path` is the socket's where the scheme is "unix"."""
@@ -13,7 +15,8 @@ class Origin(NamedTuple):
     path: str = ""
 
 
-class WireRequest(NamedTuple):
+@fact
+class WireRequest:
     """`head` is the request line and headers, each ended by CRLF, without framing and the blank line.
 
     `length` is the body's size in bytes; None for a streamed body of unknown size (sent chunked).

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
+from gateway.core.fact import fact
+
 Unit = Literal["requests", "tokens", "concurrent"]
 Mode = Literal["enforce", "shadow"]
 OnStoreError = Literal["local_share", "allow", "refuse"]
@@ -40,7 +42,8 @@ class Standing(NamedTuple):
     reset: float
 
 
-class Grant(NamedTuple):
+@fact
+class Grant:
     """A reservation that was made. `id` is unique, so that settling twice counts once."""
 
     id: str

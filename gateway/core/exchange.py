@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 
 from gateway.core.capabilities import Capabilities
 from gateway.core.claim import NOTHING, Grant
+from gateway.core.fact import fact
 from gateway.core.usage import Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -25,7 +26,8 @@ class Upload(Protocol):
         ...
 
 
-class Call(NamedTuple):
+@fact
+class Call:
     """What the client asks: the bytes as they came, and the few fields the house reads.
 
     `route` is the closed label of the endpoint ("chat", "embeddings", "files" ...), `path` what follows
@@ -83,7 +85,8 @@ class Target:
         return f"{self.provider}/{self.asked(model)}"
 
 
-class Shape(NamedTuple):
+@fact
+class Shape:
     """The size of what is asked, as far as limits and conditions care. 0 where the call does not say.
 
     `input_tokens` is an estimate; `max_tokens` is the call's own bound for one choice.

@@ -189,7 +189,7 @@ class Passthrough:
         path = exchange.call.path.split("?")[0]
 
         async def fetch(query: str) -> bytes:
-            exchange.call = exchange.call._replace(path=f"{path}?{query}")
+            exchange.call = replace(exchange.call, path=f"{path}?{query}")
             answered = await self._reception.pipeline.attempts.run(exchange, lane)
             try:
                 if answered.status != 200 or answered.answer is None:

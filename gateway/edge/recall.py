@@ -1,6 +1,7 @@
 """What lies under /v1/responses: answers that were kept here are found again here, all else passes through."""
 
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -114,7 +115,7 @@ class Recall:
             raise BadRequest("a compaction is not streamed", code="invalid_value", param="stream")
         if not asked["input"]:
             raise BadRequest("'input' is missing", code="missing_required_parameter", param="input")
-        call = call._replace(path="/responses", payload=summing_up(asked))
+        call = replace(call, path="/responses", payload=summing_up(asked))
         exchange = self._reception.exchange(visit, call)
         exchange.shape = RESPONSES.shape(call.payload, 0)
 

@@ -87,7 +87,7 @@ class Responses:
         """In the background: the provider's, where one speaks the format and so keeps what it makes, else ours."""
         if any(not way_of(call, target).crosses for target in lane.targets):
             return await self._serve(visit, only(lane, call, crossing=False), call, asked)
-        call = call._replace(payload={**call.payload, "stream": True}, stream=True)
+        call = replace(call, payload={**call.payload, "stream": True}, stream=True)
         return await self._background.serve(visit, self._exchange(visit, call), lane, asked)
 
     def _exchange(self, visit: Visit, call: Call) -> Exchange:
@@ -115,7 +115,7 @@ class Responses:
             "input": [*items, *listed(payload.get("input"), "")],
             "previous_response_id": previous,
         }
-        return call._replace(payload=whole, body=orjson.dumps(whole))
+        return replace(call, payload=whole, body=orjson.dumps(whole))
 
     async def _warmed(self, visit: Visit, call: Call, recent: Recent) -> None:
         """A turn that asks for no answer: what it says is said before the next. No provider could use it."""
@@ -143,7 +143,7 @@ class Responses:
         lane = held_by(lane, await self._ownership.provider_of(used, team))
         if not past and (previous or payload.get("conversation")):
             lane = only(lane, call, crossing=False)
-        return lane, call._replace(payload={**payload, **changed}) if changed else call
+        return lane, replace(call, payload={**payload, **changed}) if changed else call
 
     async def _kept(self, reply: Reply, exchange: Exchange, asked: Any) -> Reply:
         """Hold the answer's end back until it is kept: the client may go on from it at once."""

@@ -11,8 +11,9 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gateway.config.course import Course, Put, usable
 from gateway.config.snapshot import Lane, Retry
@@ -48,7 +49,8 @@ Clock = Callable[[], float]
 Tracing = Callable[[Exchange, Attempt], Headers]  # the headers that carry a trace on
 
 
-class Tools(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Tools:
     """What attempts need from below, joined by the builder."""
 
     upstream: Upstream

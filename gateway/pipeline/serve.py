@@ -6,7 +6,8 @@ generator's `finally` would not do: a client that leaves before the first chunk 
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Protocol
 
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Exchange, Reply
@@ -33,7 +34,8 @@ class Spool(Protocol):
     def end(self, exchange: Exchange) -> bytes: ...
 
 
-class Pipeline(NamedTuple):
+@dataclass(slots=True, frozen=True)
+class Pipeline:
     """The rooms along the corridor, joined by the builder."""
 
     allowance: Allowance

@@ -50,23 +50,16 @@ class Breaker:
     def usable(self, target: str) -> bool:
         """Whether a call may go there now (a probe included)."""
         one = self._targets.get(target)
-        if one is None:
-            return True
-        now = self._clock()
-        if one.drained or now < one.cool_until:
-            return False
-        if one.state == CLOSED:
-            return True
-        return now >= one.until and not one.probing
+        return one is None or self._takes(one)
 
     def begin(self, target: str, *, sole: bool = False) -> bool:
         """Take a place at the target; False where it must be left alone. Ends with one of `succeed`, `fail`
         and `release`. With `sole` there is no other target, and a recovered one is not spared."""
-        if not self.usable(target):
-            return False
         one = self._targets.get(target)
         if one is None:
             one = self._targets[target] = Condition()
+        elif not self._takes(one):
+            return False
         if one.state != CLOSED:
             one.state, one.probing = HALF_OPEN, True
         elif not sole and one.recovered is not None:
@@ -77,6 +70,11 @@ class Breaker:
                 return False
         one.in_flight += 1
         return True
+
+    def _takes(self, one: Condition) -> bool:
+        if one.drained or (one.cool_until and self._clock() < one.cool_until):
+            return False
+        return one.state == CLOSED or (self._clock() >= one.until and not one.probing)
 
     def succeed(self, target: str, seconds: float) -> None:
         """It answered; `seconds` to the first byte."""

@@ -3,9 +3,10 @@
 import asyncio
 import ssl
 from collections.abc import AsyncIterable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from gateway.core.address import Origin
+from gateway.core.fact import fact
 from gateway.upstream.answer import Answer
 from gateway.upstream.connection import Connection
 from gateway.upstream.dial import dial, name_of
@@ -21,7 +22,8 @@ _WITH_BODY = (b"POST ", b"PUT ", b"PATCH ")
 _BREAKS = frozenset(b"\r\n\0")
 
 
-class Timing(NamedTuple):
+@fact
+class Timing:
     """Seconds. `first_byte` runs from the request written to the answer's head; `idle` is the longest silence
     after that, and the longest time a provider may leave a streamed request unread."""
 

@@ -10,7 +10,7 @@ import shlex
 import tempfile
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +74,7 @@ class Credentials:
         kept = self._kept.get(source)
         if kept is None or kept.expires <= self._loop.time():
             return None
-        return wire._replace(head=wire.head + source.authorize(kept.value, wire, self._now()))
+        return replace(wire, head=wire.head + source.authorize(kept.value, wire, self._now()))
 
     async def wait(self, source: Source, wire: WireRequest) -> WireRequest:
         """The same, once the renewal that is under way (or begins now) is done. Raises NoCredential, at once

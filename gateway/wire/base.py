@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
 
 from gateway.core.exchange import Call, Shape
+from gateway.core.fact import fact
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.splice import set_members
@@ -49,7 +50,8 @@ class Changes(NamedTuple):
     left_out: list[str] | None = None  # takes the names of what is left out of every translated call
 
 
-class Asked(NamedTuple):
+@fact
+class Asked:
     """What is known of a call when its answer comes. Of so many `choices`: a stream of several is complete when each
     of them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that name one."""
 

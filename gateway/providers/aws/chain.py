@@ -7,7 +7,7 @@ https://docs.aws.amazon.com/sdkref/latest/guide/standardized-credentials.html te
 """
 
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.core.address import WireRequest
@@ -128,7 +128,7 @@ class _Walk:
             if field in profile:
                 form[called] = profile[field]
         wire = self._sts(form)
-        told = yield wire._replace(head=wire.head + signed(base, wire, self._region, "sts", self._now))
+        told = yield replace(wire, head=wire.head + signed(base, wire, self._region, "sts", self._now))
         return of_sts(told, role, self._now)
 
     def _base(

@@ -2,6 +2,7 @@
 is to be asked, and is None where it has nothing."""
 
 from collections.abc import Generator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
@@ -90,7 +91,8 @@ def get(url: str, headers: Mapping[str, str], method: str = "GET") -> WireReques
 def post(url: str, content: Mapping[str, str]) -> WireRequest:
     """JSON. Raises Unobtainable, as `get`."""
     body = orjson.dumps(content)
-    return get(url, {"content-type": "application/json"}, "POST")._replace(body=body, length=len(body))
+    asked = get(url, {"content-type": "application/json"}, "POST")
+    return replace(asked, body=body, length=len(body))
 
 
 def domain(region: str) -> str:

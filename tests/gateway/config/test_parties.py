@@ -7,6 +7,7 @@ from gateway.config.desk import compile_texts
 from gateway.config.parties import capabilities
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import CapabilitiesSpec
+from gateway.config.snapshot import Retry, Timeouts
 from gateway.config.variables import Variables
 from gateway.core.capabilities import Capabilities
 from gateway.core.exchange import Caller
@@ -183,11 +184,11 @@ def test_retries_and_timeouts_are_what_the_file_says_and_have_defaults() -> None
     assert lane.retry.statuses == {429, 500, 502, 503, 504}
     assert lane.retry.failures == {Failure.UNREACHABLE, Failure.TIMED_OUT}
     assert lane.retry.budget == 0.2
-    assert lane.timeouts == (2.0, 60.0, 60.0, 600.0)
+    assert lane.timeouts == Timeouts(2.0, 60.0, 60.0, 600.0)
     said = "retry: {attempts: 3, on: [503, connect], budget: 5%}, timeouts: {connect: 500ms, total: 1m}"
     lane = snapshot(models(f"  a: {{targets: [{{provider: ours}}], {said}}}")).lane(ME, "a")
-    assert lane.retry == (3, frozenset({503}), frozenset({Failure.UNREACHABLE}), 0.05)
-    assert lane.timeouts == (0.5, 60.0, 60.0, 60.0)
+    assert lane.retry == Retry(3, frozenset({503}), frozenset({Failure.UNREACHABLE}), 0.05)
+    assert lane.timeouts == Timeouts(0.5, 60.0, 60.0, 60.0)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])

@@ -3,6 +3,7 @@
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ def user(text: Any) -> dict[str, Any]:
 
 def asking(payload: Mapping[str, Any]) -> Exchange:
     made = exchange()
-    made.call = made.call._replace(payload=payload)
+    made.call = replace(made.call, payload=payload)
     return made
 
 

@@ -1,6 +1,7 @@
 """Targets that cannot serve a call are passed over where another one can."""
 
 import dataclasses
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from tests.gateway.policy import calls
 
 def asking(shape: Shape = NO_SHAPE, **payload: Any) -> Exchange:
     made = calls.exchange(shape=shape)
-    made.call = made.call._replace(payload=payload)
+    made.call = replace(made.call, payload=payload)
     return made
 
 

@@ -1,5 +1,7 @@
 """Where Cohere's calls go."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -13,9 +15,9 @@ CHAT = Call("chat", "openai.chat", "POST", "/chat/completions?x=1", b"{}", {}, "
     ("call", "spoken", "line"),
     [
         (CHAT, "cohere.chat", "/v2/chat"),
-        (CHAT._replace(dialect="openai.embeddings"), "cohere.embed", "/v2/embed"),
-        (CHAT._replace(dialect="cohere.rerank", path="/rerank?a=b"), "cohere.rerank", "/v2/rerank?a=b"),
-        (CHAT._replace(dialect="cohere.rerank_v1", path="/rerank"), "cohere.rerank_v1", "/v1/rerank"),
+        (replace(CHAT, dialect="openai.embeddings"), "cohere.embed", "/v2/embed"),
+        (replace(CHAT, dialect="cohere.rerank", path="/rerank?a=b"), "cohere.rerank", "/v2/rerank?a=b"),
+        (replace(CHAT, dialect="cohere.rerank_v1", path="/rerank"), "cohere.rerank_v1", "/v1/rerank"),
     ],
 )
 def test_the_second_version_is_asked_but_where_a_client_speaks_the_first(

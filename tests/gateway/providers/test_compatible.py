@@ -1,6 +1,7 @@
 """An OpenAI-compatible endpoint: where it is, what it is told, and what is kept from its errors."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -221,7 +222,7 @@ def test_anthropic_is_told_a_version_where_the_client_told_none() -> None:
     provider = PROVIDERS["anthropic"]
     target = Target("t", "p", "anthropic", "", "", provider.facts(provider.spec(api_key="key-of-ours")))
     call = Call("messages", "anthropic.messages", "POST", "/messages", b"{}", {}, "m", False)
-    own = call._replace(forward=((b"anthropic-version", b"2099-01-01"),))
+    own = replace(call, forward=((b"anthropic-version", b"2099-01-01"),))
     first, second = (provider.request(target, one, one.dialect, b"{}", (), 0).head for one in (call, own))
     assert b"anthropic-version: 2023-06-01\r\n" in first
     assert second.count(b"anthropic-version: ") == 1

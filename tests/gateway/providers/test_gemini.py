@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -6,7 +8,7 @@ from gateway.providers.registry import PROVIDERS
 
 GEMINI = PROVIDERS["gemini"]
 CHAT = Call("chat", "openai.chat", "POST", "/chat/completions?x=1", b"{}", {}, "our", False)
-OWN = CHAT._replace(dialect="gemini.array", path="/models/our:streamGenerateContent?trace=a:b", stream=True)
+OWN = replace(CHAT, dialect="gemini.array", path="/models/our:streamGenerateContent?trace=a:b", stream=True)
 
 
 def line(call: Call, spoken: str, model: str = "gemini-3-pro") -> str:
@@ -21,7 +23,7 @@ def test_the_model_of_the_target_stands_in_the_path() -> None:
         "POST /v1beta/models/gemini-3-pro:streamGenerateContent?trace=a:b HTTP/1.1"
     )
     assert line(CHAT, "gemini.generate") == "POST /v1beta/models/gemini-3-pro:generateContent HTTP/1.1"
-    streamed = line(CHAT._replace(stream=True), "gemini.generate", "a/b@1:c")
+    streamed = line(replace(CHAT, stream=True), "gemini.generate", "a/b@1:c")
     assert streamed == "POST /v1beta/models/a%2Fb@1%3Ac:streamGenerateContent?alt=sse HTTP/1.1"
     assert line(CHAT, "gemini.batch_embed").endswith(":batchEmbedContents HTTP/1.1")
 

@@ -1,5 +1,7 @@
 """What every provider of the registry promises."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -28,7 +30,7 @@ def test_anthropic_is_told_its_version_unless_the_client_says_one() -> None:
     facts = claude.facts(claude.spec(api_key="sk-ours"))
     target = Target("c/*", "c", "anthropic", "anthropic.messages", "", facts)
     call = Call("messages", "anthropic.messages", "POST", "/messages", b"{}", {}, "m", False)
-    own = call._replace(forward=[(b"anthropic-version", b"2099-01-01")])
+    own = replace(call, forward=[(b"anthropic-version", b"2099-01-01")])
     head, theirs = (claude.request(target, one, one.dialect, b"{}", (), 0).head for one in (call, own))
     assert head.startswith(b"POST /v1/messages HTTP/1.1\r\nhost: api.anthropic.com\r\n")
     assert b"\r\nx-api-key: sk-ours\r\n" in head

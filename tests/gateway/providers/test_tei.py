@@ -1,5 +1,7 @@
 """Where the calls of Text Embeddings Inference go."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -16,7 +18,7 @@ def test_its_rerank_stands_beside_v1(base_url: str) -> None:
     rerank = Call("rerank", "cohere.rerank", "POST", "/rerank", b"{}", {}, "m", False)
     head = TEI.request(target, rerank, TEI.speaks("cohere.rerank", "m"), b"{}", (), 0).head
     assert head.startswith(b"POST /a/rerank HTTP/1.1\r\n")
-    embed = rerank._replace(dialect="openai.embeddings", path="/embeddings")
+    embed = replace(rerank, dialect="openai.embeddings", path="/embeddings")
     head = TEI.request(target, embed, "openai.embeddings", b"{}", (), 0).head
     assert head.startswith(b"POST /a/v1/embeddings HTTP/1.1\r\n")
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -22,7 +24,7 @@ def test_its_front_end_is_asked_as_openai_is() -> None:
 
 @pytest.mark.parametrize(("stream", "method"), [(False, "generate"), (True, "generate_stream")])
 def test_its_generate_endpoint_has_the_model_in_the_path(stream: bool, method: str) -> None:
-    asked = line(TritonEndpoint(generate="vllm"), CALL._replace(stream=stream))
+    asked = line(TritonEndpoint(generate="vllm"), replace(CALL, stream=stream))
     assert asked == f"POST /v2/models/ours/{method} HTTP/1.1"
 
 

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,7 @@ async def test_a_credential_is_there_before_any_call_and_found_without_waiting(t
             await arrived.wait()
             await kept.wait(source, CALL)
             shown = kept.current(source, CALL)
-            assert shown == CALL._replace(head=CALL.head + b"authorization: Bearer a\r\n")
+            assert shown == replace(CALL, head=CALL.head + b"authorization: Bearer a\r\n")
         assert [one.body for one in provider.asked] == [b"s3cret"]
         assert meters.credentials.values == {("ok",): 1, ("failed",): 0}
 

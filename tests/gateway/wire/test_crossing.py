@@ -1,5 +1,6 @@
 """A call in one dialect, answered in another: the way there and back, its account, and answers that are wrong."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -281,13 +282,14 @@ def test_whatever_stands_in_place_of_a_member_it_is_carried_over_or_refused(
             continue  # these are read before: the dialect takes objects alone, bounds that are, and lists
         body = changed(payload, path, new)
         try:
-            way.write(call()._replace(payload=body), Changes("m"))
+            way.write(replace(call(), payload=body), Changes("m"))
         except BadRequest as refusal:
             assert refusal.param, path
 
 
 def test_a_value_of_a_kind_nobody_thought_of_is_the_callers_fault() -> None:
-    odd = call()._replace(
+    odd = replace(
+        call(),
         dialect="openai.chat",
         payload={"model": "m", "messages": USER, "max_tokens": ["9"], "reasoning_effort": "low"},
     )

@@ -1,6 +1,7 @@
 """Anthropic's Messages in the frames of Bedrock's InvokeModel."""
 
 import base64
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -115,7 +116,7 @@ def test_a_refusal_is_told_in_anthropics_envelope() -> None:
 def test_what_is_counted_is_a_whole_call() -> None:
     def counted(**body: Any) -> Any:
         payload = {"model": "m", "messages": HI, **body}
-        asked = call()._replace(dialect="anthropic.count_tokens", payload=payload)
+        asked = replace(call(), dialect="anthropic.count_tokens", payload=payload)
         told = orjson.loads(COUNT.write(asked, Changes("claude")))
         return orjson.loads(base64.b64decode(told["input"]["invokeModel"]["body"]))
 

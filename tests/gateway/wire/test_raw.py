@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 import pytest
 
-from gateway.core.exchange import Call
+from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
@@ -39,14 +39,12 @@ def test_the_model_is_renamed_and_params_are_added_where_absent() -> None:
 @pytest.mark.parametrize(
     ("payload", "shape"),
     [
-        ({"model": "m", "input": "12345678", "max_output_tokens": 9}, (3, 9, 1, 1, 0, 0)),
-        ({"model": "m", "prompt": "12345678", "tools": [{}]}, (3, 0, 1, 1, 1, 0)),
-        ({"model": "m", "documents": "x" * 100, "tools": 7}, (34, 0, 1, 1, 0, 0)),
+        ({"model": "m", "input": "12345678", "max_output_tokens": 9}, Shape(3, 9, tools=0, messages=1)),
+        ({"model": "m", "prompt": "12345678", "tools": [{}]}, Shape(3, 0, tools=1, messages=1)),
+        ({"model": "m", "documents": "x" * 100, "tools": 7}, Shape(34, 0, tools=0, messages=1)),
     ],
 )
-def test_the_shape_is_what_the_call_says_else_its_size(
-    payload: dict[str, Any], shape: tuple[int, ...]
-) -> None:
+def test_the_shape_is_what_the_call_says_else_its_size(payload: dict[str, Any], shape: Shape) -> None:
     assert RAW.shape(payload, len(orjson.dumps(payload))) == shape
 
 

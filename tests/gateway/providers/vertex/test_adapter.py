@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import orjson
 import pytest
 
@@ -32,15 +34,15 @@ def test_claude_is_told_the_version_in_the_body_and_the_model_in_the_path() -> N
         "messages": [],
     }
     assert wire.length == len(wire.body)
-    streamed = asked(CALL._replace(stream=True, dialect="openai.chat"), "anthropic.messages", body)
+    streamed = asked(replace(CALL, stream=True, dialect="openai.chat"), "anthropic.messages", body)
     assert b"/models/claude-x:streamRawPredict HTTP/1.1" in streamed.head
-    counted = asked(CALL._replace(dialect="anthropic.count_tokens"), "anthropic.count_tokens", body)
+    counted = asked(replace(CALL, dialect="anthropic.count_tokens"), "anthropic.count_tokens", body)
     assert b"/models/count-tokens:rawPredict HTTP/1.1" in counted.head
     assert b'"model":"claude-x"' in bytes(counted.body)  # type: ignore[arg-type]
 
 
 def test_gemini_is_asked_at_its_publisher() -> None:
-    call = CALL._replace(dialect="openai.chat", model="gemini-3-pro")
+    call = replace(CALL, dialect="openai.chat", model="gemini-3-pro")
     wire = asked(call, "gemini.generate", b"{ }")
     path = "/v1beta1/projects/p-1/locations/global/publishers/google/models/gemini-3-pro:generateContent"
     assert (wire.origin.host, wire.body) == ("aiplatform.googleapis.com", b"{ }")
