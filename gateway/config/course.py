@@ -2,7 +2,6 @@
 decided here for calls that are served and for those that are only thought through."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
 from typing import Any
 
 from gateway.config.snapshot import Lane
@@ -67,7 +66,8 @@ class Put:
 def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> Put:
     """Raises BadRequest where it cannot be put in the target's words; `leniently` only where nothing would be left
     of it."""
-    call, dropped = exchange.call, list[str]()
+    call = exchange.call
+    dropped: list[str] = []
     way = way_of(call, target)
     asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
     if not isinstance(call.body, bytes) or not call.payload:
@@ -99,18 +99,19 @@ class Course:
         self.refusals: list[tuple[Target, BadRequest]] = []  # why those that were passed over were
 
     def __iter__(self) -> Iterator[tuple[Target, Put, bool]]:
-        targets, passed = self._targets, list[Target]()
-        for place, target in enumerate(chain(targets, passed)):
-            if place >= len(targets) and not self.failed:
+        targets = list(self._targets)
+        first = len(targets)
+        for place, target in enumerate(targets):  # it grows by those that are passed over
+            if place >= first and not self.failed:
                 return
             try:
                 asked = put(self._exchange, self._lane, target, leniently=self.failed)
             except BadRequest as error:
                 self.refusals.append((target, error))
                 if not self.failed:
-                    passed.append(target)
+                    targets.append(target)
             else:
-                yield target, asked, place == len(targets) + len(passed) - 1
+                yield target, asked, place == len(targets) - 1
 
     def refused(self) -> BadRequest | None:
         """What the client is told where no target can carry the call: what is in the way at the first."""

@@ -138,10 +138,12 @@ class Attempts:
         """One request to one target, timed, counted and told to the breaker."""
         tools = self._tools
         attempt = Attempt(target, tools.clock(), asked=target.asked_name(exchange.call.model))
-        if not exchange.attempts:
+        if exchange.attempts:
+            exchange.usage = Usage()  # what the answer before took does not count
+        else:
             self._spool.begin(exchange)
         exchange.attempts.append(attempt)
-        exchange.usage, exchange.dropped = Usage(), asked.dropped
+        exchange.dropped = asked.dropped
         came: Answered | Setback | None = None
         try:
             came = await self._ask(exchange, lane, attempt, asked)

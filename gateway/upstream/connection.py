@@ -48,8 +48,9 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None  # uvloop's transports are no subclass of asyncio.Transport
         self._can_write: asyncio.Future[None] | None = None
         self._uploading = False
+        # It reads all answers of the connection: only one that has ended well is followed by another.
+        self._parser: Any = httptools.HttpResponseParser(self)
         # of the answer that is being read
-        self._parser: Any = None
         self._bodiless = False  # it answers a HEAD
         self._head_bytes = 0
         self._chunked = self._sized = False  # how its head says that it is framed
@@ -228,7 +229,6 @@ class Connection(asyncio.Protocol):
             answer.fail(cut)
             return False
         self.answer = answer
-        self._parser = httptools.HttpResponseParser(self)
         self._bodiless = head.startswith(b"HEAD ")
         self._head_bytes = 0
         self._chunked = self._sized = self._over = self._surplus = self._keep = False
