@@ -129,7 +129,7 @@ def references(body: bytes) -> list[Reference]:
 
 def files(body: bytes) -> list[Reference]:
     """The files a chat call uses; of Gemini's those in its own store."""
-    if b"file" not in body and not (b"\\u00" in body and _ESCAPED.search(body)):
+    if body.find(b"file") < 0 and not (body.find(b"\\u00") >= 0 and _ESCAPED.search(body)):
         return []
     ids = [Reference(one) for one in named(body, "file_id")]
     return ids + [

@@ -46,9 +46,7 @@ def ended(exchange: Exchange, begin: bytes) -> bytes:
 def _outcome(exchange: Exchange) -> dict[str, Any]:
     usage, last = exchange.usage, exchange.attempts[-1]
     first = exchange.first_token
-    units = {"search_units": usage.search_units} if usage.search_units else {}
-    return {
-        **units,
+    told = {
         "ended": exchange.clock + (exchange.ended - exchange.arrived),
         "provider": last.target.provider,
         "target": last.asked,
@@ -76,6 +74,9 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
             for attempt in exchange.attempts
         ],
     }
+    if usage.search_units:
+        told["search_units"] = usage.search_units
+    return told
 
 
 def died(begin: dict[str, Any], target: str = "") -> dict[str, Any]:
