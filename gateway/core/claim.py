@@ -1,5 +1,6 @@
 """What a rule wants reserved before a call may go on, and what was granted."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -44,11 +45,12 @@ class Standing(NamedTuple):
 
 @fact
 class Grant:
-    """A reservation that was made. `id` is unique, so that settling twice counts once."""
+    """A reservation that was made. `id` is unique, so that settling twice counts once; `claims` are what was reserved,
+    where the store keeps no account of that itself."""
 
     id: str
-    claims: tuple[Claim, ...] = ()
-    standings: tuple[Standing, ...] = ()
+    claims: Sequence[Claim] = ()
+    standings: Sequence[Standing] = ()
 
 
 NOTHING = Grant("")

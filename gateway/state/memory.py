@@ -20,11 +20,12 @@ LOOKED_AT = 2
 class Bucket:
     """`used` is in units times `per`, so that refilling is one subtraction without remainder."""
 
-    __slots__ = ("allowed", "at", "limit", "per", "rate", "used")
+    __slots__ = ("allowed", "at", "full", "limit", "per", "rate", "used")
 
     def __init__(self, now: int, limit: Limit, allowed: Count) -> None:
         self.at, self.used, self.limit, self.allowed = now, 0, limit, allowed
         self.rate, self.per = pace(limit)
+        self.full = limit.limit * self.per
 
     def refill(self, now: int) -> None:
         """Bring the bucket to `now` (microseconds)."""
@@ -38,7 +39,7 @@ class Bucket:
         rate, per = pace(limit)
         if per != self.per:
             self.used = -(-self.used * per // self.per)
-        self.rate, self.per = rate, per
+        self.rate, self.per, self.full = rate, per, limit.limit * per
 
     def exactly(self) -> tuple[int, int]:
         """Used units and their carry, as `gateway.state.bucket` counts them."""
@@ -46,7 +47,7 @@ class Bucket:
         return used, used * self.per - self.used
 
     def standing(self) -> Standing:
-        left = self.limit.limit + (-self.used // self.per)
+        left = (self.full - self.used) // self.per
         reset = self.used / (self.rate * MICROSECONDS) if self.rate else 0.0
         return Standing(self.limit, left if left > 0 else 0, reset)
 
@@ -88,7 +89,7 @@ class MemoryAllowance:
                 used = bucket.used - (now - bucket.at) * bucket.rate
                 bucket.used, bucket.at = (used if used > 0 else 0), now
             used = bucket.used + amount * bucket.per
-            if used <= limit.limit * bucket.per:
+            if used <= bucket.full:
                 bucket.used = used
                 taken.append((bucket, claim))
             elif limit.mode == "shadow":
@@ -106,17 +107,17 @@ class MemoryAllowance:
     def _granted(self, taken: list[tuple[Bucket, Claim]], standings: list[Standing]) -> Grant:
         for bucket, _ in taken:
             bucket.allowed.n += 1
-        grant = Grant(f"m{next(self._numbers)}", tuple([claim for _, claim in taken]), tuple(standings))
+        grant = Grant(f"m{next(self._numbers)}", standings=standings)
         self._open[grant.id] = taken
         return grant
 
     def settle(self, grant: Grant, tokens: int) -> None:
         for bucket, claim in self._open.pop(grant.id, ()):
-            unit = claim.limit.unit
-            if unit == "tokens":
-                self._give_back(bucket, claim, claim.amount - min(max(tokens, 0), LARGEST))
-            elif unit == "concurrent":
-                self._give_back(bucket, claim, claim.amount)
+            limit, _, amount = claim
+            if limit.unit == "tokens":
+                self._give_back(bucket, claim, amount - min(max(tokens, 0), LARGEST))
+            elif limit.unit == "concurrent":
+                self._give_back(bucket, claim, amount)
 
     def release(self, grant: Grant) -> None:
         for bucket, claim in self._open.pop(grant.id, ()):
