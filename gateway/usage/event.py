@@ -57,9 +57,9 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "cached": usage.cached,
         "reasoning": usage.reasoning,
         "estimated": not usage.reported and last.sent and last.result in ("ok", "cut", "cancelled"),
-        "ms": round((exchange.ended - exchange.arrived) * 1000, 1),
-        "upstream_ms": round(exchange.waited * 1000, 1),
-        "ttft_ms": round((first - exchange.arrived) * 1000, 1) if first else None,
+        "ms": _ms(exchange.ended - exchange.arrived),
+        "upstream_ms": _ms(exchange.waited),
+        "ttft_ms": _ms(first - exchange.arrived) if first else None,
         "finish_reason": exchange.finish_reason,
         "error": exchange.error,
         "trace_id": exchange.trace.trace_id if exchange.trace else "",
@@ -69,7 +69,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
                 "target": attempt.asked,
                 "result": attempt.result,
                 "status": attempt.status,
-                "ms": round(max(0.0, attempt.ended - attempt.started) * 1000, 1),
+                "ms": _ms(max(0.0, attempt.ended - attempt.started)),
             }
             for attempt in exchange.attempts
         ],
@@ -77,6 +77,11 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
     if usage.search_units:
         told["search_units"] = usage.search_units
     return told
+
+
+def _ms(seconds: float) -> float:
+    """Milliseconds with one decimal; `round` would go by way of its digits."""
+    return int(seconds * 10_000 + 0.5) / 10
 
 
 def died(begin: dict[str, Any], target: str = "") -> dict[str, Any]:
