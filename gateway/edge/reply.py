@@ -2,13 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import suppress
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError
-from gateway.edge.asgi import Receive, Send
+from gateway.edge.asgi import Message, Receive, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
 
@@ -55,7 +55,7 @@ class Writer:
         self.started = False
         self.last = 0.0  # when something last went out; 0 while nothing may be written in between
 
-    async def deliver(self, reply: Reply) -> None:
+    def deliver(self, reply: Reply) -> Awaitable[None]:
         """Write the whole reply. Raises whatever its stream raises."""
         assert self.exchange is not None
         start = {
@@ -64,13 +64,14 @@ class Writer:
             "headers": reply.headers,
             "lines": house_lines(self.exchange, self._clock()),
         }
-        body = reply.body
         self.started = True
-        if isinstance(body, bytes):
-            start["body"] = body
-            await self._send(start)
-            return
+        if isinstance(reply.body, bytes):
+            start["body"] = reply.body
+            return self._send(start)
         self._events = bool(reply.keep_alive)
+        return self._stream(start, reply.body)
+
+    async def _stream(self, start: Message, body: AsyncIterator[bytes]) -> None:
         await self._send(start)
         send, clock = self._send, self._clock
         async for chunk in body:
