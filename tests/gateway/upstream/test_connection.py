@@ -76,16 +76,16 @@ EVENTS = CHUNKED + b"b\r\ndata: one\n\n\r\nd;x=y\r\ndata: [DONE]\n\r\n0\r\nx-tra
 EARLY = b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n" + PLAIN
 
 
-@pytest.mark.parametrize(
-    ("message", "body"),
-    [
-        (PLAIN, b'{"a": true}'),
-        (EVENTS, b"data: one\n\ndata: [DONE]\n"),
-        (EARLY, b'{"a": true}'),
-        (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
-        (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n", b""),
-    ],
-)
+FRAMINGS = [
+    (PLAIN, b'{"a": true}'),
+    (EVENTS, b"data: one\n\ndata: [DONE]\n"),
+    (EARLY, b'{"a": true}'),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", b""),
+    (b"HTTP/1.1 304 Not Modified\r\ncontent-length: 7\r\n\r\n", b""),
+]
+
+
+@pytest.mark.parametrize(("message", "body"), FRAMINGS)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
 @given(cuts=st.sets(st.integers(1, 300)))
 def test_any_chunking_gives_the_same_answer(message: bytes, body: bytes, cuts: set[int]) -> None:
@@ -97,6 +97,23 @@ def test_any_chunking_gives_the_same_answer(message: bytes, body: bytes, cuts: s
         assert owner.released == 1
         assert answer.bytes_received == len(message)
         assert not answer.ended_by_eof
+
+
+@given(st.lists(st.tuples(st.sampled_from(FRAMINGS), st.integers(1, 30)), min_size=2, max_size=6))
+def test_a_connection_reads_one_answer_after_the_other_whatever_their_framings(
+    turns: list[tuple[tuple[bytes, bytes], int]],
+) -> None:
+    loop, owner = asyncio.new_event_loop(), Owner()
+    connection = Connection(loop, "provider.test:443", owner)
+    connection.connection_made(Wire())
+    for number, ((message, body), size) in enumerate(turns, 1):
+        answer = Answer(loop, connection, None, False)
+        connection.ask(answer, POST, b"")
+        for at in range(0, len(message), size):
+            connection.data_received(message[at : at + size])
+        assert read(answer) == body
+        assert owner.released == number
+    loop.close()
 
 
 @pytest.mark.parametrize(
