@@ -1,5 +1,6 @@
 """A call that some targets have no words for: it goes where all of it can be carried, and only else with less."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,5 +178,5 @@ def test_a_body_that_is_no_json_goes_as_it_is() -> None:
     trial = try_call(found, GivenSpec(team="all", model="gpt-5"))
     assert trial.exchange is not None
     assert trial.lane is not None
-    trial.exchange.call = trial.exchange.call._replace(dialect="openai.raw", body=b"--x", payload={})
+    trial.exchange.call = replace(trial.exchange.call, dialect="openai.raw", body=b"--x", payload={})
     assert put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body == b"--x"
