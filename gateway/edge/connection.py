@@ -20,8 +20,10 @@ import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
+from gateway.edge.asgi import address
 from gateway.edge.cycle import Cycle, Header, status_line
 from gateway.edge.repeats import Known, known
+from gateway.edge.switch import head_of_body, is_for_socket
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 LEARNS = 4  # heads of a connection that are remembered until one comes again
@@ -32,6 +34,7 @@ _END = b"content-length: 0\r\nconnection: close\r\n\r\n"
 _MALFORMED, _TOO_LARGE = status_line(400) + _END, status_line(431) + _END
 Successor = TypeVar("Successor", bound=asyncio.Protocol)
 _ASGI = {"version": "3.0", "spec_version": "2.3"}
+_NOWHERE: deque[Header] = deque(maxlen=0)
 
 
 class Connection(asyncio.Protocol):
@@ -65,7 +68,9 @@ class Connection(asyncio.Protocol):
         self._learns = LEARNS
         # of the head that is being read
         self._url = b""
-        self._headers: list[Header] = []
+        self._headers: list[Header] | deque[Header] = []
+        self._is_primed = False  # the parser is told of a head that it has not seen
+        self._unread, self._unread_since = 0, 0.0  # bytes that the client has not taken, and since when
 
     # asyncio's side
 
@@ -76,8 +81,8 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=0)
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn lists its own classes
         self._peers = {
-            "server": _address(transport.get_extra_info("sockname")),
-            "client": _address(transport.get_extra_info("peername")),
+            "server": address(transport.get_extra_info("sockname")),
+            "client": address(transport.get_extra_info("peername")),
             "scheme": "https" if transport.get_extra_info("sslcontext") else "http",
         }
 
@@ -92,10 +97,8 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            # Served as the HTTP/1.1 that it is, unless the application takes the connection over.
-            if len(self._cycles) == 1:
-                self._cycles[0].scope["gateway.upgrade"] = self.hand_over
+        except httptools.HttpParserUpgrade as switch:
+            self._go_on(data[switch.args[0] :])
         except httptools.HttpParserError:
             self._refuse(_MALFORMED)
             return
@@ -138,6 +141,9 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         self._head_since, self._head_bytes = 0.0, 0
+        if self._is_primed:
+            self._is_primed, self._headers = False, _NOWHERE
+            return
         url, parser = self._url, self._parser
         if url[:1] != b"/" or b"#" in url:
             # Absolute-form targets name a host of their own: two truths about where the call goes.
@@ -158,6 +164,7 @@ class Connection(asyncio.Protocol):
             "gateway.abort": self.transport.abort,
             **self._peers,
         }
+        self._headers = _NOWHERE  # a trailer is no header: it came after who asks was decided
         stays = version == "1.1" and parser.should_keep_alive() and not self._ends
         cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=stays)
         self._cycles.append(cycle)
@@ -183,6 +190,19 @@ class Connection(asyncio.Protocol):
         cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=True, body=body)
         self._cycles.append(cycle)
         self._serve(cycle)
+
+    def _go_on(self, rest: bytes) -> None:
+        """A request that asks for another protocol is served as the HTTP/1.1 that it is, unless it asks for a WebSocket
+        and the application takes the connection over. The parser has stopped before its body."""
+        assert self._cycle is not None
+        scope = self._cycle.scope
+        if is_for_socket(scope):
+            if len(self._cycles) == 1:
+                scope["gateway.upgrade"] = self.hand_over
+            return
+        self._cycle.more_body = True
+        self._parser, self._is_primed = httptools.HttpRequestParser(self), True
+        self.data_received(head_of_body(scope) + rest)
 
     # the cycles' side
 
@@ -251,12 +271,21 @@ class Connection(asyncio.Protocol):
             self.transport.close()
 
     def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:
-        """Whether a head has been under way, a body silent, or nothing asked, for too long."""
+        """Whether a head has been under way, a body silent, an answer not taken, or nothing asked, for too long."""
         if self._head_since:
             return now - self._head_since > header_timeout
         if not self._cycles:
             return now - max(self._last_data, self._idle_since) > self._keep_alive
+        if self._is_unread(now, body_timeout):
+            return True
         return self._cycles[-1].more_body and self._reads and now - self._last_data > body_timeout
+
+    def _is_unread(self, now: float, timeout: float) -> bool:
+        """Whether nothing of what waits for the client has been taken for so long."""
+        waits = self.transport.get_write_buffer_size()
+        if waits != self._unread or not waits:
+            self._unread, self._unread_since = waits, now
+        return now - self._unread_since > timeout
 
     def drop(self) -> None:
         self.transport.abort()
@@ -269,8 +298,3 @@ class Connection(asyncio.Protocol):
             self.transport.close()
         else:
             self.transport.abort()
-
-
-def _address(name: Any) -> tuple[str, int] | None:
-    """Host and port; None for a socket that has no such thing."""
-    return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None

@@ -52,7 +52,7 @@ class Line(Protocol):
 
 class Cycle:
     __slots__ = (
-        "_body", "_chunked", "_invited", "_left", "_line", "_loop", "_told", "_waiter",
+        "_body", "_chunked", "_invited", "_left", "_line", "_loop", "_told", "_until_close", "_waiter",
         "complete", "gone", "keep_alive", "more_body", "scope", "started",
     )  # fmt: skip
 
@@ -76,7 +76,7 @@ class Cycle:
         self._body = body or b""
         self._told = False  # the end of the body has been handed over
         self._waiter: asyncio.Future[None] | None = None
-        self._chunked = False
+        self._chunked = self._until_close = False
         self._left = 0  # bytes of the announced length that are still to come
 
     async def run(self, app: App) -> None:
@@ -156,8 +156,11 @@ class Cycle:
             elif name == b"connection" and value.lower() == b"close":
                 self.keep_alive = False
         if not sized and self.scope["method"] != "HEAD" and status not in _BODILESS:
-            self._chunked = True
-            parts.append(b"transfer-encoding: chunked\r\n")
+            # HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
+            self._until_close = self.scope["http_version"] == "1.0"
+            self._chunked = not self._until_close
+            if self._chunked:
+                parts.append(b"transfer-encoding: chunked\r\n")
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(lines + b"\r\n")
@@ -170,7 +173,7 @@ class Cycle:
             body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
             if not more:
                 body += b"0\r\n\r\n"
-        else:
+        elif not self._until_close:
             self._left -= len(body)
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("the answer's body is not of the length announced")

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -20,6 +21,7 @@ from gateway.pipeline.watch import Watch
 from gateway.wire.registry import DIALECTS
 
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
+LAST_WORD = 2.0  # seconds that a client has to take it
 Head = Mapping[bytes, bytes]
 
 
@@ -93,19 +95,18 @@ class Reception:
                 await handle(Visit(scope, receive, head, writer, ours, arrived, snapshot, caller))
             except GatewayError as error:
                 self._count(name, error, writer)
-                if not await writer.fail(error, receive):
-                    self._cut(scope)
+                await self._last_word(writer, error, receive, scope)
             except ClientLeft:
                 return
             except asyncio.CancelledError:
                 if not _client_left(scope):
-                    await writer.fail(Overloaded("the gateway is shutting down; try again"), receive)
+                    ending = Overloaded("the gateway is shutting down; try again")
+                    await self._last_word(writer, ending, receive, scope)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self.log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 fault = GatewayError("the gateway failed; its operator has been told")
                 self._count(name, fault, writer)
-                if not await writer.fail(fault, receive):
-                    self._cut(scope)
+                await self._last_word(writer, fault, receive, scope)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
@@ -172,9 +173,13 @@ class Reception:
                 except TimeoutError:
                     continue
 
-    def _cut(self, scope: Scope) -> None:
-        abort = scope.get("gateway.abort")
-        if abort is not None:
+    async def _last_word(self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope) -> None:
+        """Tell the client what went wrong; one that does not read, or has had half an answer, is cut off."""
+        told = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LAST_WORD):
+                told = await writer.fail(error, receive)
+        if not told and (abort := scope.get("gateway.abort")) is not None:
             abort()
 
 

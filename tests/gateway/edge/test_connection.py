@@ -404,3 +404,91 @@ async def test_a_server_that_ends_says_so_to_a_client_that_repeats_itself() -> N
             assert (b"connection: close" in (await answer(reader))[0]) is ends
         assert await reader.read() == b""
         writer.close()
+
+
+# Other protocols, other versions
+
+UPGRADE = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIA\r\n"
+BODIES = {
+    "sized": b"Content-Length: 5\r\n\r\nhello",
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3\r\nllo\r\n0\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("cut", [None, 30, -3], ids=["at once", "in the head", "in the body"])
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+async def test_who_asks_for_http_2_is_answered_by_what_we_speak(body: bytes, cut: int | None) -> None:
+    asked = b"POST / HTTP/1.1\r\nHost: x\r\n" + UPGRADE + body
+    heard: list[bytes] = []
+
+    def tell(scope: Scope, body: bytes) -> bytes:
+        heard.append(body)
+        return bytes(scope["method"], "ascii")
+
+    async with client(telling(tell)) as (reader, writer):
+        for _ in range(6):  # a head that comes again is known by its bytes
+            if cut:
+                writer.write(asked[:cut])
+                await writer.drain()
+                await asyncio.sleep(0)
+                writer.write(asked[cut:])
+            else:
+                writer.write(asked)
+            assert (await answer(reader))[1] == b"POST"
+        writer.write(asked + GET)
+        assert [(await answer(reader))[1] for _ in range(2)] == [b"POST", b"GET"]
+    assert heard == [b"hello"] * 7 + [b""]
+
+
+async def test_a_get_that_asks_for_http_2_has_no_body() -> None:
+    async with client(telling(lambda scope, body: body + b"!")) as (reader, writer):
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n" + UPGRADE + b"\r\n" + GET)
+        assert [(await answer(reader))[1] for _ in range(2)] == [b"!", b"!"]
+
+
+async def test_trailers_are_no_headers() -> None:
+    async with client(telling(lambda scope, body: repr(scope["headers"]).encode() + body)) as (
+        reader,
+        writer,
+    ):
+        head = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        writer.write(head + b"2\r\nhi\r\n0\r\nAuthorization: Bearer k\r\n\r\n" + GET)
+        _, told = await answer(reader)
+        assert told.endswith(b"hi")
+        assert b"uthorization" not in told
+        assert b"host" in (await answer(reader))[1]
+
+
+async def test_http_1_0_gets_no_chunks() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for part in (b"one ", b"two"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async with client(app) as (reader, writer):
+        writer.write(b"GET / HTTP/1.0\r\nHost: x\r\n\r\n")
+        head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    assert b"chunked" not in head
+    assert body == b"one two"
+
+
+async def test_who_takes_nothing_of_an_answer_is_dropped() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        for _ in range(64):
+            await send({"type": "http.response.body", "body": b"x" * (1 << 20), "more_body": True})
+
+    async with serving(app) as (one, port):
+        sock = socket.create_connection(("127.0.0.1", port))
+        sock.sendall(GET)
+        connections = one.server_state.connections
+        async with asyncio.timeout(10):
+            while not (connections and next(iter(connections)).transport.get_write_buffer_size()):
+                await asyncio.sleep(0.002)  # the kernel's buffers fill: there is no event
+        (connection,) = connections
+        now = asyncio.get_running_loop().time()
+        assert not connection.is_stalled(now, 10, 30)  # type: ignore[union-attr]
+        assert not connection.is_stalled(now + 29, 10, 30)  # type: ignore[union-attr]
+        assert connection.is_stalled(now + 31, 10, 30)  # type: ignore[union-attr]
+        sock.close()

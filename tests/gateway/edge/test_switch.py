@@ -1,0 +1,18 @@
+"""Requests that ask for another protocol: which is meant, and how their bodies are read all the same."""
+
+import pytest
+
+from gateway.edge.switch import head_of_body, is_for_socket
+
+
+@pytest.mark.parametrize(
+    ("method", "upgrade", "is_one"),
+    [("GET", b"WebSocket ", True), ("GET", b"h2c", False), ("POST", b"websocket", False)],
+)
+def test_only_a_get_asks_for_a_websocket(method: str, upgrade: bytes, is_one: bool) -> None:
+    assert is_for_socket({"method": method, "headers": [(b"host", b"x"), (b"upgrade", upgrade)]}) is is_one
+
+
+def test_a_body_is_framed_as_its_head_said() -> None:
+    headers = [(b"host", b"x"), (b"content-length", b"5"), (b"upgrade", b"h2c")]
+    assert head_of_body({"headers": headers}) == b"POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\n"
