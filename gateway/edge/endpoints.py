@@ -55,6 +55,9 @@ FAMILIES = {
     )
 }
 
+# Where a POST has a model compute: by default one that the provider chooses.
+RUNS = frozenset({"audio", "images", "moderations", "responses", "videos"})
+
 # Administration of the provider's own account, and what is no HTTP: never, whatever a team's policy says.
 NEVER = ("organization", "projects", "realtime")
 

@@ -11,7 +11,7 @@ from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
 from gateway.edge.batches import check_lines
 from gateway.edge.body import check_head, read_body, stream_body
-from gateway.edge.endpoints import SEGMENT, Family, Place, check_method, check_open, place_of
+from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
@@ -23,6 +23,7 @@ from gateway.wire.registry import DIALECTS
 NO_OUTPUT = Shape(choices=0)  # calls that name no model reserve no tokens
 _FORWARDED = (b"content-type", b"accept")
 _RAW = DIALECTS["openai.raw"]
+_ANY = "\0"  # a name that only those may use who may use all
 _MULTIPART = b"multipart/form-data"
 _WATCHED = REFERENCES | {f"{name}[]" for name in REFERENCES}
 
@@ -155,6 +156,13 @@ class Passthrough:
         """The model's lane, or that of the provider that has the objects; of both, where both are named."""
         snapshot, caller, provider = request.visit.snapshot, request.visit.caller, request.provider
         if not model:
+            runs = self._family.label in RUNS and request.method == "POST" and not request.place.object_id
+            if runs and not snapshot.teams[caller.team].models(_ANY):
+                raise BadRequest(
+                    "'model' is missing; this team uses some models only, and may not leave the choice to the provider",
+                    code="missing_required_parameter",
+                    param="model",
+                )
             return snapshot.provider_lane(caller, provider)
         return held_by(snapshot.lane(caller, model), provider)
 

@@ -18,6 +18,8 @@ _BAD_PATH = re.compile(
     rb"//|/\.\.?(?:/|$)|%2e|%2f|%5c|%7f|%[01][0-9a-f]|[\\\x00-\x20\x7f-\xff]|;", re.IGNORECASE
 )
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+# Lists, which clients write in one line or in several.
+_LISTS = (b"openai-beta", b"anthropic-beta")
 # Of these a second one would make two truths; others may repeat, as HTTP allows.
 _SINGLE = frozenset(
     {
@@ -52,8 +54,10 @@ def verdict(scope: Scope) -> int:
     """0 for a sane request, else the status that refuses it."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
     head = dict(headers)
-    if len(head) != len(headers) and not _repeats_well(headers):
-        return 400
+    if len(head) != len(headers):
+        if not _repeats_well(headers):
+            return 400
+        head |= _joined(headers)
     if not _is_good_path(scope["raw_path"]) or not _is_good_host(head.get(b"host", b"")):
         return 400
     if b"transfer-encoding" in head and (
@@ -67,6 +71,15 @@ def verdict(scope: Scope) -> int:
         return 400
     scope["gateway.head"] = head
     return 0
+
+
+def _joined(headers: list[tuple[bytes, bytes]]) -> dict[bytes, bytes]:
+    """Lists that may stand in several lines, each in one."""
+    return {
+        listed: b", ".join(found)
+        for listed in _LISTS
+        if (found := [value for name, value in headers if name == listed])
+    }
 
 
 # Apps send the same few paths and hosts again and again: a look-up costs a fifth of the match.

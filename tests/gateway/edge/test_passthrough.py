@@ -77,6 +77,19 @@ async def test_a_files_content_claims_no_ids(tmp_path: Path) -> None:
             assert (await owner.get("/v1/responses/resp_of_nobody")).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["images/generations", "moderations", "audio/speech", "responses", "videos"])
+async def test_who_may_use_some_models_leaves_none_to_the_provider(tmp_path: Path, path: str) -> None:
+    some = text("URL", ALL).replace('free: {models: ["*"]', "free: {models: [whisper]")
+    async with Provider() as provider, gateway(tmp_path, some.replace("URL", provider.url)) as running:
+        async with running.client(POOR) as poor, running.client() as rich:
+            refused = await poor.post(f"/v1/{path}", json={"prompt": "x", "input": "x"})
+            error = refused.json()["error"]
+            assert (refused.status_code, error["code"]) == (400, "missing_required_parameter")
+            assert error["param"] == "model"
+            assert not provider.asked
+            assert (await rich.post(f"/v1/{path}", json={"prompt": "x", "input": "x"})).status_code == 200
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_stored_completion_is_its_teams(tmp_path: Path, streamed: bool) -> None:
     stop = word("", id="chatcmpl-1", usage={"prompt_tokens": 1, "completion_tokens": 1})

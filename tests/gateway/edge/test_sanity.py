@@ -84,3 +84,9 @@ def scope(*headers: tuple[bytes, bytes], path: bytes = b"/v1/models", host: byte
 )
 def test_a_head_is_judged_by_itself(asked: Any, status: int) -> None:
     assert verdict(asked) == status
+
+
+def test_a_list_in_several_lines_is_one_list() -> None:
+    asked = scope((b"openai-beta", b"a=v1"), (b"x", b"1"), (b"openai-beta", b"b=v2"))
+    assert verdict(asked) == 0
+    assert asked["gateway.head"] == {b"host": b"a.test", b"openai-beta": b"a=v1, b=v2", b"x": b"1"}
