@@ -100,25 +100,42 @@ class Desk:
         The folder is watched, never the file: Kubernetes swaps a symbolic link inside it, and a watch on
         the file sees nothing of that.
         """
+        told = ""
         while True:
-            watched = self._watched()
-            if not watched:
+            try:
+                await self._look()
+                await self._follow()
+            except (
+                Exception
+            ) as error:  # names that no watch can read, no watch left: whatever it is, we look ourselves
+                why = f"{type(error).__name__}: {error}"
+                if why != told:
+                    self._log(
+                        "error", f"policies are looked at each {POLL:g} s, as watching them fails: {why}"
+                    )
+                told = why
                 await asyncio.sleep(POLL)
-                continue
-            notices = awatch(
-                *watched,
-                watch_filter=None,
-                debounce=DEBOUNCE_MS,
-                step=STEP_MS,
-                recursive=False,
-                rust_timeout=int(POLL * 1000),
-                yield_on_timeout=True,
-            )
-            async with aclosing(notices):
-                async for _ in notices:
-                    await self._look()
-                    if self._watched() != watched:
-                        break
+
+    async def _follow(self) -> None:
+        """Until other folders are to be watched."""
+        watched = self._watched()
+        if not watched:
+            await asyncio.sleep(POLL)
+            return
+        notices = awatch(
+            *watched,
+            watch_filter=None,
+            debounce=DEBOUNCE_MS,
+            step=STEP_MS,
+            recursive=False,
+            rust_timeout=int(POLL * 1000),
+            yield_on_timeout=True,
+        )
+        async with aclosing(notices):
+            async for _ in notices:
+                await self._look()
+                if self._watched() != watched:
+                    return
 
     def describe(self) -> dict[str, Any]:
         """For operators."""
@@ -154,11 +171,11 @@ class Desk:
     def _watched(self) -> dict[Path, int]:
         """Folders with their inodes: one that was replaced must be watched anew."""
         folders = {_folder(self.path)} | {file.parent for file in self._files}
-        return {folder: folder.stat().st_ino for folder in folders if folder.is_dir()}
+        return {folder: folder.stat().st_ino for folder in folders if os.path.isdir(folder)}
 
     def _signature(self) -> list[object]:
         try:
-            return [signature(self.path), *map(signature, sorted(filter(Path.is_file, self._files)))]
+            return [signature(self.path), *map(signature, sorted(filter(os.path.isfile, self._files)))]
         except BadPolicies as bad:
             return [str(bad)]
 

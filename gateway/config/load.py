@@ -48,18 +48,38 @@ def read_folder(path: FilePath) -> dict[str, str]:
 
 
 def _files(path: FilePath) -> list[FilePath]:
+    try:
+        found = _listed(path)
+    except OSError as error:
+        raise _unreadable(path, f"cannot be read ({error.strerror}); mend its rights") from None
+    if not found:
+        raise _unreadable(path, "holds no .yaml file; gateway init writes a first one")
+    odd = [file for file in found if not _is_utf8(file)]
+    if odd:
+        shown = odd[0].name.encode("utf-8", "backslashreplace").decode()
+        raise _unreadable(path, f"the name of {shown} is not UTF-8; rename it")
+    return found
+
+
+def _listed(path: FilePath) -> list[FilePath]:
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise _unreadable(path, "there is no such folder or file; gateway init makes one")
-    found = sorted(
+    return sorted(
         entry
         for entry in path.iterdir()
         if entry.suffix in (".yaml", ".yml") and not entry.name.startswith(".") and entry.is_file()
     )
-    if not found:
-        raise _unreadable(path, "holds no .yaml file; gateway init writes a first one")
-    return found
+
+
+def _is_utf8(file: FilePath) -> bool:
+    """Names that are not come with stand-ins, which nothing can be written with."""
+    try:
+        str(file).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def signature(path: FilePath) -> list[tuple[str, int, int, int]]:

@@ -48,7 +48,12 @@ class Variables:
         return value
 
     def _read(self, name: str) -> str:
-        path = self._folder / Path(name).expanduser()
+        try:
+            path = self._folder / Path(name).expanduser()
+        except RuntimeError:
+            raise ValueError(f"the file {name} is in the home of nobody; write its path out") from None
+        if "\0" in name:
+            raise ValueError("the name of a file holds no NUL character; take it out")
         try:
             raw = path.read_bytes()
             self.files[path] = raw

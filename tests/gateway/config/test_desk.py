@@ -48,6 +48,10 @@ def write(folder: Path, model: str) -> None:
     (folder / "gateway.yaml").write_text(GOOD % model)
 
 
+def touch(folder: Path, name: bytes) -> None:
+    (folder / os.fsdecode(name)).touch()
+
+
 def test_a_desk_opens_with_a_snapshot_and_counts_it(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
@@ -301,4 +305,36 @@ async def test_a_folder_that_is_replaced_is_watched_again(tmp_path: Path) -> Non
         write(folder, "two")
         await until(lambda: office.models == ["two"])
         write(folder, "three")
+        await until(lambda: office.models == ["three"])
+
+
+async def test_a_file_whose_name_no_watch_can_read_stops_no_reload(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        touch(tmp_path, b"notes-\xe9.txt")
+        write(tmp_path, "two")
+        await until(lambda: office.models == ["two"])
+        assert not office.desk.status.problems
+
+
+@pytest.mark.parametrize(
+    ("value", "why"),
+    [
+        ("${file:~nosuchuser/k}", "in the home of nobody"),
+        ("${file:" + "a" * 300 + "}", "cannot be read"),
+        ("${file:a\\0b}", "no NUL character"),
+    ],
+)
+async def test_a_reference_that_cannot_be_followed_is_refused_and_can_be_mended(
+    tmp_path: Path, value: str, why: str
+) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        bad = (GOOD % "two").replace("http://127.0.0.1:1/v1", value)
+        (tmp_path / "gateway.yaml").write_text(bad)
+        await until(lambda: bool(office.desk.status.problems))
+        assert why in office.desk.status.problems[0].message
+        write(tmp_path, "three")
         await until(lambda: office.models == ["three"])

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -36,6 +37,12 @@ def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     assert refused(tmp_path) == f"{tmp_path}/a.yaml:1:1: is not UTF-8 text; save it as UTF-8"
     (tmp_path / "a.yaml").write_bytes(b"#" * (9 << 20))
     assert "is larger than 8 MiB; split it" in refused(tmp_path)
+    assert "cannot be read (File name too long); mend its rights" in refused(tmp_path / ("a" * 300))
+
+
+def test_a_file_whose_name_is_no_text_is_refused_by_it(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"b\xe9.yaml")).write_text("x")
+    assert "the name of b\\udce9.yaml is not UTF-8; rename it" in refused(tmp_path)
 
 
 def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:

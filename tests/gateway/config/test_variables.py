@@ -64,3 +64,11 @@ def test_a_file_that_is_no_text_is_refused_without_showing_it(tmp_path: Path) ->
     with pytest.raises(ValueError, match="it is not UTF-8 text") as caught:
         fill("${file:key}", tmp_path)
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"), [("~nosuchuser/k", "the home of nobody"), ("a\0b", "no NUL character")]
+)
+def test_a_file_that_cannot_be_named_is_refused(name: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        fill(f"${{file:{name}}}")
