@@ -18,7 +18,7 @@ import orjson
 
 from gateway.core.meters import Meters
 from gateway.usage.event import died
-from gateway.usage.ledger import ROWS, Ledger, unhurried
+from gateway.usage.ledger import ROWS, Ledger, is_row, unhurried
 
 PAUSE = 0.2  # seconds between looks
 AT_ONCE = 512 << 10  # bytes read of one file at a time: what is taken apart is several times as large
@@ -88,15 +88,16 @@ class Collector:
             return 0
 
     def _collect(self) -> None:
-        backlog, began = 0, time.perf_counter()
+        backlog, began, failed = 0, time.perf_counter(), False
         for path in sorted(self._folder.glob("*.jsonl")):
             file = self._files.setdefault(path, File(path))
             try:
                 backlog += self._read(file)
-            except Exception as error:  # whatever the database raises must not end the collector
+            except Exception as error:  # whatever it is must end neither the collector nor the other files
                 self._fail(error)
-                return
-        self._failing, self._complete = False, began
+                failed = True
+        if not failed:
+            self._failing, self._complete = False, began
         self._meters.usage_backlog.set(backlog)
 
     def _read(self, file: File) -> int:
@@ -113,7 +114,9 @@ class Collector:
                 file.offset += whole
                 stream.seek(file.offset)
         if is_dead:
-            lost = [died(begin) for begin in map(_parsed, file.begun.values()) if begin]
+            begun = [begin for begin in map(_parsed, file.begun.values()) if begin]
+            lost = [died(begin) for begin in begun if "prompt_estimate" in begin]
+            self._drop(len(begun) - len(lost))
             self._write(lost, self._ledger.keep)
             file.path.unlink()
             del self._files[file.path]
@@ -132,8 +135,8 @@ class Collector:
                 else:
                     try:
                         ends.append(orjson.loads(line))
-                    except orjson.JSONDecodeError:  # nothing of ours: somebody wrote into the folder
-                        self._meters.usage_events.add(("ledger", "dropped"))
+                    except orjson.JSONDecodeError:
+                        self._drop(1)
                         continue
                     begun.pop(line[7:39], None)
         self._write(ends, self._ledger.absorb)
@@ -142,8 +145,23 @@ class Collector:
     def _write(self, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
             batch = events[start : start + AT_A_TIME]
-            into(batch)
+            try:
+                into(batch)
+            except Exception:
+                # The database is away; unless there is something among them that no call has left.
+                rows = [one for one in batch if is_row(one)]
+                if len(rows) == len(batch):
+                    raise
+                self._drop(len(batch) - len(rows))
+                batch = rows
+                into(batch)
             self._meters.usage_events.add(("ledger", "written"), len(batch))
+
+    def _drop(self, count: int) -> None:
+        """Nothing of ours: somebody wrote into the folder."""
+        if count:
+            self._meters.usage_events.add(("ledger", "dropped"), count)
+            self._log("error", f"{count} lines of the usage spool are no events of a call, and are dropped")
 
     def _fail(self, error: Exception) -> None:
         self._meters.usage_events.add(("ledger", "retried"))
@@ -157,10 +175,10 @@ class Collector:
 
 def _parsed(line: bytes) -> Event:
     try:
-        event: Event = orjson.loads(line)
+        event = orjson.loads(line)
     except orjson.JSONDecodeError:
         return {}
-    return event
+    return event if isinstance(event, dict) else {}
 
 
 def _lock_is_free(path: Path) -> bool:

@@ -79,6 +79,39 @@ async def test_what_is_no_event_is_counted_and_passed_over(tmp_path: Path) -> No
     await books.collector.aclose()
 
 
+@pytest.mark.parametrize(
+    "line", [b"{}", b"[1]", b"7", b'{"id":"0123456789abcdef0123456789abcdef","e":"end"}']
+)
+async def test_a_line_that_is_no_row_stops_nothing(tmp_path: Path, line: bytes) -> None:
+    books = Books(tmp_path)
+    (books.spool / "aaa.jsonl").write_bytes(line + b"\n")
+    page = spool(books)
+    for number in (1, 2):
+        page.begin(call(number))
+        page.end(call(number))
+    [file] = books.spool.glob("w0*")
+    file.write_bytes(line + b"\n" + file.read_bytes().rstrip(b"\0"))
+    await books.collector.flush()
+    await books.collector.flush()
+    assert set(books.rows()) == {call(1).id, call(2).id}
+    assert books.meters.usage_events.values["ledger", "dropped"] == 2
+    assert books.said == ["1 lines of the usage spool are no events of a call, and are dropped"] * 2
+    page.close()
+    await books.collector.aclose()
+
+
+async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    (books.spool / "aaa.jsonl").mkdir()
+    page = spool(books)
+    page.begin(call(1))
+    page.end(call(1))
+    await books.collector.flush()
+    assert list(books.rows()) == [call(1).id]
+    page.close()
+    await books.collector.aclose()
+
+
 async def test_a_database_that_is_away_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     books = Books(tmp_path)
     page = spool(books)
