@@ -25,7 +25,8 @@ def _size(value: object) -> object:
     """`32MiB` -> bytes; plain numbers are bytes."""
     text = str(value).strip().lower().replace(" ", "")
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return int(digits) * _UNITS[text[len(digits) :] or "b"] if digits.isdigit() else value
+    unit = _UNITS.get(text[len(digits) :] or "b")
+    return int(digits) * unit if unit and digits.isdigit() else value
 
 
 def _seconds(value: object) -> object:

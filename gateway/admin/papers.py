@@ -11,7 +11,8 @@ from gateway.core.failure import BadRequest, BodyTooLarge
 
 MOST = 4 << 20  # bytes
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]+$")]
+# It stands in paths, in which dots alone mean something else.
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]*[\w@:+-][\w.@:+-]*$")]
 
 
 class Paper(BaseModel):

@@ -5,6 +5,7 @@ from starlette.responses import JSONResponse, Response
 
 from gateway.admin.base import Backoffice
 from gateway.admin.papers import Drained, read
+from gateway.core.failure import NotFound
 
 
 async def listed(office: Backoffice, request: Request) -> Response:
@@ -21,6 +22,12 @@ async def undrain(office: Backoffice, request: Request) -> Response:
 
 async def _set(office: Backoffice, request: Request, *, on: bool) -> Response:
     asked = await read(request, Drained)
+    provider, _, model = asked.target.partition("/")
+    if not model or provider not in office.desk.snapshot.tables.providers:
+        raise NotFound(
+            f'there is no target "{asked.target}"; it is PROVIDER/MODEL, as GET /admin/v1/targets lists them',
+            code="target_not_found",
+        )
     await office.drain(asked.target, on)
     office.audit("target drained" if on else "target undrained", asked.target)
     return JSONResponse({"target": asked.target, "drained": on})

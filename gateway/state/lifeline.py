@@ -37,6 +37,7 @@ class Lifeline:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._late = 0
+        self._refuses = False
         self._ahead = 0  # microseconds by which Redis's clock is ahead of the loop's
         self.id = secrets.token_hex(6)
         self.processes = 1  # last seen sharing this store, ourselves included
@@ -45,6 +46,11 @@ class Lifeline:
     @property
     def connected(self) -> bool:
         return self._connection is not None and not self._connection.closed
+
+    @property
+    def serves(self) -> bool:
+        """Whether it does what it is asked: one that is full refuses."""
+        return self.connected and not self._refuses
 
     async def run(self) -> None:
         """Connect, stay connected, come back; until cancelled. `leave` then says the last word."""
@@ -79,9 +85,16 @@ class Lifeline:
             self._count_late(connection)
             raise
         except hiredis.ReplyError as error:
-            self._log("error", f"Redis refuses a script: {error}")
+            if not self._refuses:
+                self._log(
+                    "error", f"Redis refuses a script: {error}: every rule does what its on_store_error says"
+                )
+            self._refuses = True
             raise RedisAway(str(error)) from None
         self._late = 0
+        if self._refuses:
+            self._refuses = False
+            self._log("info", "Redis takes scripts again: limits are shared again")
         return reply
 
     def tell(self, script: Script, arguments: Sequence[Argument], *, whole: bool) -> "asyncio.Future[Any]":

@@ -55,6 +55,7 @@ def test_sizes_and_times_take_units() -> None:
     ("name", "value"),
     [
         ("GATEWAY_MAX_BODY", "much"),
+        ("GATEWAY_MAX_BODY", "12 parsec"),
         ("GATEWAY_MAX_BODY", "0"),
         ("GATEWAY_KEEP_ALIVE", "1d"),
         ("GATEWAY_LOG_LEVEL", "loud"),

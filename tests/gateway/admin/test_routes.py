@@ -95,6 +95,8 @@ async def served(running: Running, key: str) -> int:
         ("GET", f"/usage?since={'9' * 400}d", None, 400, "since"),
         ("GET", "/usage?group=team", None, 400, "group"),
         ("POST", "/targets/drain", {"target": 5}, 400, "target"),
+        ("POST", "/targets/drain", {"target": "zz"}, 404, None),
+        ("POST", "/keys", {"name": "..", "team": "research"}, 400, "name"),
         ("POST", "/policies/check", {"files": {"a.yaml": 5}}, 400, "files.a.yaml"),
         ("POST", "/policies/explain", {"team": "research"}, 400, "model"),
         ("PUT", "/keys", {}, 404, None),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from redis.asyncio import Redis
 
 from gateway.core.claim import Claim, Grant, Limit
 from gateway.core.failure import LimitReached, StoreGone
@@ -284,6 +285,21 @@ async def test_a_shadow_rule_refuses_nothing_without_redis_either(own_redis: Red
         await here.away()
         for _ in range(3):
             await here.reserve(claim(limit))
+
+
+async def test_a_redis_that_is_full_is_told_once_and_used_again_when_there_is_room(
+    own_redis: RedisServer,
+) -> None:
+    async with process(own_redis.url) as here, Redis.from_url(own_redis.url) as operator:
+        await operator.config_set("maxmemory", 1)
+        for _ in range(3):
+            await here.reserve(claim(REQUESTS))
+        assert here.allowance.degraded == ["redis"]
+        assert ["OOM" in line for line in here.said] == [True]
+        await operator.config_set("maxmemory", 0)
+        await here.reserve(claim(REQUESTS))
+        assert here.allowance.degraded == []
+        assert here.said[-1] == "Redis takes scripts again: limits are shared again"
 
 
 async def test_a_restarted_redis_is_used_again(own_redis: RedisServer) -> None:
