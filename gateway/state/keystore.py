@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import IntegrityError
 
 from gateway.core.key import KeyFacts
 from gateway.state.sql import ensure
@@ -95,7 +95,7 @@ class KeyStore:
             try:
                 await asyncio.to_thread(self._load)
                 self._failing = False
-            except SQLAlchemyError as error:
+            except Exception as error:  # whatever it is, a look must not be the last
                 if not self._failing:
                     self._failing = True
                     self._log(

@@ -1,7 +1,8 @@
 """The connection to Redis as something that is kept: made, watched, made again. Scripts run over it.
 
 Away is what Redis is when there is no connection, and also after several replies in a row came too late: then
-calls stop waiting for it, and one attempt per pause finds out when it is back.
+calls stop waiting for it, and one attempt per pause finds out when it is back. A Redis that refuses a script (its
+memory is full, say) is no better for that call; whether it is away altogether the next sign of life tells.
 """
 
 import asyncio
@@ -24,6 +25,9 @@ DEADLINE_SLACK = 20_000  # microseconds: how well our idea of Redis's clock may 
 
 PREFIX = "gatehouse:v1:{l}:"  # one hash slot, so that one script may touch all buckets of a call
 
+# What a refusal raises, and the reply of whoever speaks the protocol and is no Redis.
+_NONSENSE = (hiredis.ReplyError, TypeError, ValueError)
+
 Log = Callable[[str, str], None]
 
 
@@ -37,7 +41,8 @@ class Lifeline:
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._late = 0
-        self._refuses = False
+        self._refusing = False  # from a script that was refused to a sign of life with none refused before it
+        self._refused = False  # since the last sign of life
         self._ahead = 0  # microseconds by which Redis's clock is ahead of the loop's
         self.id = secrets.token_hex(6)
         self.processes = 1  # last seen sharing this store, ourselves included
@@ -48,9 +53,8 @@ class Lifeline:
         return self._connection is not None and not self._connection.closed
 
     @property
-    def serves(self) -> bool:
-        """Whether it does what it is asked: one that is full refuses."""
-        return self.connected and not self._refuses
+    def well(self) -> bool:
+        return self.connected and not self._refusing
 
     async def run(self) -> None:
         """Connect, stay connected, come back; until cancelled. `leave` then says the last word."""
@@ -62,7 +66,7 @@ class Lifeline:
                 if told:
                     self._log("info", "Redis is back: limits are shared again")
                 trouble = await self._live()
-                pause, told = FIRST_PAUSE, False
+                pause, told = FIRST_PAUSE, self._refusing
             if not told:
                 told = True
                 self._log("error", f"Redis is away ({trouble}): every rule does what its on_store_error says")
@@ -85,16 +89,9 @@ class Lifeline:
             self._count_late(connection)
             raise
         except hiredis.ReplyError as error:
-            if not self._refuses:
-                self._log(
-                    "error", f"Redis refuses a script: {error}: every rule does what its on_store_error says"
-                )
-            self._refuses = True
+            self._count_refused(error)
             raise RedisAway(str(error)) from None
         self._late = 0
-        if self._refuses:
-            self._refuses = False
-            self._log("info", "Redis takes scripts again: limits are shared again")
         return reply
 
     def tell(self, script: Script, arguments: Sequence[Argument], *, whole: bool) -> "asyncio.Future[Any]":
@@ -136,9 +133,10 @@ class Lifeline:
                 except BaseException:
                     connection.close()
                     raise
-        except (OSError, RedisAway, hiredis.ReplyError) as error:  # OSError: TimeoutError, TLS included
+        except (OSError, RedisAway, *_NONSENSE) as error:  # OSError: TimeoutError, TLS included
             return f"{self._place}: {type(error).__name__} {error}".strip()
         self._connection, self._late = connection, 0
+        self._refusing = self._refused = False
         self._back()
         return ""
 
@@ -160,9 +158,10 @@ class Lifeline:
                 break
             except RedisAway:
                 break
-            except hiredis.ReplyError as error:
+            except _NONSENSE as error:
                 trouble = str(error)
                 break
+            self._heal()
         self._drop()
         return trouble
 
@@ -188,6 +187,19 @@ class Lifeline:
             self._late += 1
             if self._late >= LATE_IN_A_ROW and connection is self._connection:
                 self._drop()
+
+    def _count_refused(self, error: hiredis.ReplyError) -> None:
+        self._refused = True
+        if not self._refusing:
+            self._refusing = True
+            self._log("error", f"Redis refuses a script: {error}")
+
+    def _heal(self) -> None:
+        """A sign of life is a script, too, and it was taken."""
+        if self._refusing and not self._refused:
+            self._refusing = False
+            self._log("info", "Redis takes every script again: limits are shared again")
+        self._refused = False
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -40,7 +40,7 @@ class RedisAllowance:
 
     @property
     def degraded(self) -> list[str]:
-        return [] if self._lifeline.serves else ["redis"]
+        return [] if self._lifeline.well else ["redis"]
 
     @property
     def processes(self) -> int:

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 SWEEP = 600.0  # seconds between looks for what is kept too long
@@ -36,9 +35,9 @@ def ensure(engine: Engine, tables: MetaData) -> None:
 
 
 async def keep_tidy(*sweeps: Callable[[], None]) -> None:
-    """Let each remove what need not be kept; runs until cancelled. While SQL is away, nothing is removed."""
+    """Let each remove what need not be kept; runs until cancelled. One that fails is tried with the next."""
     while True:
         for sweep in sweeps:
-            with suppress(SQLAlchemyError):
+            with suppress(Exception):  # SQL is away, say: no sweep is worth the server
                 await asyncio.to_thread(sweep)
         await asyncio.sleep(SWEEP)

@@ -14,11 +14,12 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-import orjson
+from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from gateway.core.meters import Meters
 from gateway.usage.event import died
-from gateway.usage.ledger import ROWS, Ledger, is_row, unhurried
+from gateway.usage.ledger import ROWS, Ledger, unhurried
+from gateway.usage.row import Event, NoRow, checked, parsed
 
 PAUSE = 0.2  # seconds between looks
 AT_ONCE = 512 << 10  # bytes read of one file at a time: what is taken apart is several times as large
@@ -26,16 +27,16 @@ AT_A_TIME = 1024  # events in one transaction
 RETENTION_PAUSE = 3600.0
 
 Log = Callable[[str, str], None]
-Event = dict[str, Any]
 
 
 class File:
     """One spool file and how far it is read; `begun` holds the calls that have not ended yet."""
 
-    __slots__ = ("begun", "offset", "path")
+    __slots__ = ("begun", "failing", "line", "offset", "path", "told")
 
     def __init__(self, path: Path) -> None:
-        self.path, self.offset = path, 0
+        self.path, self.offset, self.line = path, 0, 0
+        self.failing = self.told = False  # it cannot be read; a line was dropped: each is said once
         self.begun: dict[bytes, bytes] = {}  # by id, the lines as they stand
 
 
@@ -88,80 +89,121 @@ class Collector:
             return 0
 
     def _collect(self) -> None:
-        backlog, began, failed = 0, time.perf_counter(), False
-        for path in sorted(self._folder.glob("*.jsonl")):
-            file = self._files.setdefault(path, File(path))
-            try:
-                backlog += self._read(file)
-            except Exception as error:  # whatever it is must end neither the collector nor the other files
-                self._fail(error)
-                failed = True
-        if not failed:
-            self._failing, self._complete = False, began
+        """A file that cannot be read holds up none but itself."""
+        backlog, began, whole = 0, time.perf_counter(), True
+        try:
+            paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
+            self._files = {path: self._files.get(path) or File(path) for path in paths}
+            for file in list(self._files.values()):
+                try:
+                    backlog += self._read(file)
+                    file.failing = False
+                except (OperationalError, InterfaceError):  # the database is away: so it is for the next file
+                    raise
+                except Exception as error:
+                    whole = False
+                    self._fail_file(file, error)
+        except Exception as error:  # nothing must end the collector
+            self._fail(error)
+            return
+        self._failing = False
         self._meters.usage_backlog.set(backlog)
+        if whole:
+            self._complete = began
 
     def _read(self, file: File) -> int:
         """Take what is new; the number of calls begun and not ended."""
         is_dead = _lock_is_free(file.path)  # asked before reading: what is read then is all there ever is
         with file.path.open("rb") as stream:
             stream.seek(file.offset)
-            while data := stream.read(AT_ONCE):
+            size = AT_ONCE
+            while data := stream.read(size):
                 written = data.find(b"\0")  # allocated, and not written yet
                 whole = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
-                if not whole:
+                if whole:
+                    self._take(file, data[:whole])
+                    file.offset += whole
+                    size = AT_ONCE
+                elif written >= 0 or len(data) < size:
                     break
-                self._take(file, data[:whole])
-                file.offset += whole
+                else:
+                    size *= 2  # one line longer than all that was read
                 stream.seek(file.offset)
         if is_dead:
-            begun = [begin for begin in map(_parsed, file.begun.values()) if begin]
-            lost = [died(begin) for begin in begun if "prompt_estimate" in begin]
-            self._drop(len(begun) - len(lost))
-            self._write(lost, self._ledger.keep)
-            file.path.unlink()
-            del self._files[file.path]
+            self._finish(file)
             return 0
         return len(file.begun)
 
+    def _finish(self, file: File) -> None:
+        """The process is gone: what it began has no other end."""
+        lost: list[Event] = []
+        for line in file.begun.values():
+            try:
+                lost.append(checked(died(parsed(line))))
+            except (NoRow, KeyError):
+                self._drop(file, "one that begins a call")
+        self._write(file, lost, self._ledger.keep)
+        file.begun = {}
+        file.path.unlink(missing_ok=True)
+        del self._files[file.path]
+
     def _take(self, file: File, lines: bytes) -> None:
         """Pair beginnings and ends. A beginning is parsed only if its process dies before its end."""
-        begun = dict(file.begun)
+        begun, number = dict(file.begun), file.line
         ends: list[Event] = []
         every = BytesIO(lines).readlines()  # finds the line ends four times as fast as a split
         for some in unhurried(every, 2 * ROWS):
             for line in some:
+                number += 1
                 if line[39:53] == b'","e":"begin",':
                     begun[line[7:39]] = line
-                else:
-                    try:
-                        ends.append(orjson.loads(line))
-                    except orjson.JSONDecodeError:
-                        self._drop(1)
-                        continue
-                    begun.pop(line[7:39], None)
-        self._write(ends, self._ledger.absorb)
-        file.begun = begun
+                    continue
+                try:
+                    ends.append(checked(parsed(line)))
+                except NoRow:
+                    self._drop(file, f"line {number}")
+                    continue
+                begun.pop(line[7:39], None)
+        self._write(file, ends, self._ledger.absorb)
+        file.begun, file.line = begun, number
 
-    def _write(self, events: list[Event], into: Callable[[list[Event]], None]) -> None:
+    def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
             batch = events[start : start + AT_A_TIME]
             try:
                 into(batch)
-            except Exception:
-                # The database is away; unless there is something among them that no call has left.
-                rows = [one for one in batch if is_row(one)]
-                if len(rows) == len(batch):
+                written = len(batch)
+            except Exception as error:
+                if not _is_of_a_row(error):
                     raise
-                self._drop(len(batch) - len(rows))
-                batch = rows
-                into(batch)
-            self._meters.usage_events.add(("ledger", "written"), len(batch))
+                written = sum(self._write_one(file, one, into) for one in batch)
+            self._meters.usage_events.add(("ledger", "written"), written)
 
-    def _drop(self, count: int) -> None:
-        """Nothing of ours: somebody wrote into the folder."""
-        if count:
-            self._meters.usage_events.add(("ledger", "dropped"), count)
-            self._log("error", f"{count} lines of the usage spool are no events of a call, and are dropped")
+    def _write_one(self, file: File, one: Event, into: Callable[[list[Event]], None]) -> bool:
+        """A row that the database refuses must not keep its neighbours out."""
+        try:
+            into([one])
+        except Exception as error:
+            if not _is_of_a_row(error):
+                raise
+            self._drop(file, f"call {one['id']!a} ({type(error).__name__})")
+            return False
+        return True
+
+    def _drop(self, file: File, what: str) -> None:
+        self._meters.usage_events.add(("ledger", "dropped"))
+        if not file.told:
+            file.told = True
+            self._log("error", f"spool file {file.path.name!a}: {what} is no usage event and is dropped")
+
+    def _fail_file(self, file: File, error: Exception) -> None:
+        self._meters.usage_events.add(("ledger", "retried"))
+        if not file.failing:
+            file.failing = True
+            self._log(
+                "error",
+                f"spool file {file.path.name!a} cannot be taken ({type(error).__name__}): it is tried again",
+            )
 
     def _fail(self, error: Exception) -> None:
         self._meters.usage_events.add(("ledger", "retried"))
@@ -173,12 +215,9 @@ class Collector:
             )
 
 
-def _parsed(line: bytes) -> Event:
-    try:
-        event = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        return {}
-    return event if isinstance(event, dict) else {}
+def _is_of_a_row(error: Exception) -> bool:
+    """Whether a row is refused for what it holds: all else may be over a moment later."""
+    return isinstance(error, DataError | IntegrityError | ArithmeticError | ValueError | TypeError)
 
 
 def _lock_is_free(path: Path) -> bool:

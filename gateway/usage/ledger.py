@@ -70,14 +70,6 @@ _COLUMNS = tuple(column.name for column in _USAGE.columns)
 ROWS = 64
 _VALUES = re.compile(r"VALUES (\([^)]*\))")
 
-_KINDS: dict[str, Any] = {
-    column.name: {Boolean: int, Integer: int, BigInteger: int, Float: (int, float)}.get(
-        type(column.type), str
-    )
-    for column in _USAGE.columns
-    if not (column.nullable or column.server_default)
-} | {"metadata": (dict, str), "attempts": (list, str)}
-
 Event = dict[str, Any]
 Item = TypeVar("Item")
 Write = Callable[[Connection, list[Event]], None]
@@ -110,11 +102,8 @@ class Ledger:
 
     def _write(self, events: list[Event], write: Write) -> None:
         once = {one["id"]: one for one in events}
-        rows = list(once.values())
-        if self._engine.dialect.name == "postgresql":
-            rows = [_without_nul(one) for one in rows]
         with self._engine.begin() as connection:
-            write(connection, rows)
+            write(connection, list(once.values()))
 
     def report(self, by: Sequence[str], since: float) -> dict[str, Any]:
         """Sums by the given columns from `since` (seconds since the epoch) on. Raises BadReport."""
@@ -203,11 +192,6 @@ def unhurried(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
         time.sleep(time.perf_counter() - since)
 
 
-def is_row(event: object) -> bool:
-    """Whether it has all that a row needs: somebody may have written into the spool."""
-    return isinstance(event, dict) and all(isinstance(event.get(name), kind) for name, kind in _KINDS.items())
-
-
 def _flat(one: Event) -> Event:
     """Lists and objects as text, in place; of search units only reranks tell."""
     one.setdefault("search_units", 0)
@@ -215,14 +199,6 @@ def _flat(one: Event) -> Event:
         if not isinstance(one[name], str):
             one[name] = orjson.dumps(one[name]).decode()
     return one
-
-
-def _without_nul(one: Event) -> Event:
-    """PostgreSQL's texts hold no such character, and a client may send any."""
-    return {
-        name: value.replace("\0", "\ufffd") if isinstance(value, str) else value
-        for name, value in _flat(one).items()
-    }
 
 
 def _since(moment: float) -> "ColumnElement[bool]":

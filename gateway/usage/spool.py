@@ -2,12 +2,14 @@
 
 What is written is the kernel's before `begin` returns, which is all that the death of a process can test; the
 file is synced once a second for the death of a machine. The collector carries the events into the ledger.
+While the disk is full, lines wait in memory, up to a bound, and are written in their order when there is room.
 """
 
 import asyncio
 import fcntl
 import os
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +21,8 @@ from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
 SYNC = 1.0  # seconds
-COMPLAIN = 60.0  # seconds between complaints of the same
+MOST_WAITING = 8 << 20  # bytes of lines that found no room: some 10,000
+AT_ONCE = 200  # of them written before calls get their turn
 
 Log = Callable[[str, str], None]
 
@@ -27,20 +30,15 @@ Log = Callable[[str, str], None]
 class Spool:
     """One per process."""
 
-    def __init__(
-        self,
-        folder: Path,
-        worker: str,
-        meters: Meters,
-        log: Log,
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> None:
+    def __init__(self, folder: Path, worker: str, meters: Meters, log: Log) -> None:
         """Raises OSError where the folder cannot be written."""
         self._folder, self._worker = folder, worker
-        self._meters, self._log, self._clock = meters, log, clock
+        self._meters, self._log = meters, log
         self._written = meters.usage_events.at(("spool", "written"))
         self._open: dict[str, bytes] = {}  # begin lines of calls in flight, carried over at a rotation
-        self._complained = -COMPLAIN
+        self._waiting: deque[bytes] = deque()
+        self._waiting_size = 0
+        self._losing = False  # since the disk was full, more came than can wait
         folder.mkdir(parents=True, exist_ok=True)
         self._tape = self._new_tape()
 
@@ -56,25 +54,59 @@ class Spool:
         return line
 
     async def sync(self) -> None:
-        """Bring the file to the disk once a second; runs until cancelled."""
+        """Bring the file, and what waits for room, to the disk once a second; runs until cancelled."""
         while True:
             await asyncio.sleep(SYNC)
+            while self._catch_up():  # noqa: ASYNC110
+                await asyncio.sleep(0)  # no event to wait for: calls have their turn in between
             with suppress(OSError):  # the page was turned meanwhile; a broken disk is told by the next write
                 await asyncio.to_thread(os.fdatasync, self._tape.fd)
 
     def close(self) -> None:
-        """Let go of the file: from now on the collector may finish it."""
+        """Let go of the file: from now on the collector may finish it. What still finds no room is lost."""
+        while self._catch_up():
+            pass
+        if self._waiting:
+            self._lose(len(self._waiting))
         self._tape.close()
 
     def _write(self, line: bytes) -> None:
-        try:
-            if self._tape.size > ROTATE:
-                self._turn_page()
-            self._tape.append(line)
-        except OSError as error:
-            self._lose(error)
+        if self._waiting:
+            self._keep(line)
             return
+        try:
+            self._append(line)
+        except OSError as error:
+            self._log(
+                "error", f"usage events cannot be written ({error.strerror or error}): they wait in memory"
+            )
+            self._keep(line)
+
+    def _append(self, line: bytes) -> None:
+        if self._tape.size > ROTATE:
+            self._turn_page()
+        self._tape.append(line)
         self._written.n += 1
+
+    def _keep(self, line: bytes) -> None:
+        if self._waiting_size + len(line) > MOST_WAITING:
+            self._lose(1)
+            return
+        self._waiting.append(line)
+        self._waiting_size += len(line)
+
+    def _catch_up(self) -> bool:
+        """Write some of what waits; whether there is more, and room for it."""
+        for _ in range(min(AT_ONCE, len(self._waiting))):
+            try:
+                self._append(self._waiting[0])
+            except OSError:
+                return False
+            self._waiting_size -= len(self._waiting.popleft())
+            if not self._waiting:
+                self._losing = False
+                self._log("info", "usage events are written again")
+        return bool(self._waiting)
 
     def _turn_page(self) -> None:
         """Start the next file; calls in flight are begun again in it, so that each file stands alone."""
@@ -93,9 +125,8 @@ class Spool:
         fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
         return tape
 
-    def _lose(self, error: OSError) -> None:
-        self._meters.usage_events.add(("spool", "dropped"))
-        now = self._clock()
-        if now - self._complained >= COMPLAIN:
-            self._complained = now
-            self._log("error", f"usage events cannot be written ({error.strerror or error}): they are lost")
+    def _lose(self, count: int) -> None:
+        self._meters.usage_events.add(("spool", "dropped"), count)
+        if not self._losing:
+            self._losing = True
+            self._log("error", "usage events found no room, on the disk or in memory: they are lost")

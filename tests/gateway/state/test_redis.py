@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio import Redis
 
 from gateway.core.claim import Claim, Grant, Limit
 from gateway.core.failure import LimitReached, StoreGone
@@ -287,21 +286,6 @@ async def test_a_shadow_rule_refuses_nothing_without_redis_either(own_redis: Red
             await here.reserve(claim(limit))
 
 
-async def test_a_redis_that_is_full_is_told_once_and_used_again_when_there_is_room(
-    own_redis: RedisServer,
-) -> None:
-    async with process(own_redis.url) as here, Redis.from_url(own_redis.url) as operator:
-        await operator.config_set("maxmemory", 1)
-        for _ in range(3):
-            await here.reserve(claim(REQUESTS))
-        assert here.allowance.degraded == ["redis"]
-        assert ["OOM" in line for line in here.said] == [True]
-        await operator.config_set("maxmemory", 0)
-        await here.reserve(claim(REQUESTS))
-        assert here.allowance.degraded == []
-        assert here.said[-1] == "Redis takes scripts again: limits are shared again"
-
-
 async def test_a_restarted_redis_is_used_again(own_redis: RedisServer) -> None:
     async with process(own_redis.url) as here:
         grant = await here.reserve(claim(TOKENS, 100), claim(REQUESTS))
@@ -454,3 +438,55 @@ async def test_a_process_says_its_last_words_and_counts_no_more(
     assert not await here.refuses(claim(AT_ONCE))
     with redis_server.client() as client:
         assert client.zcard("gatehouse:v1:{l}:processes") == 1
+
+
+async def test_a_redis_that_is_full_is_told_once_and_degraded_until_it_has_room(
+    own_redis: RedisServer,
+) -> None:
+    async with process(own_redis.url) as here:
+        with own_redis.client() as client:
+            client.config_set("maxmemory", "1")
+            for _ in range(3):
+                await here.reserve(claim(REQUESTS))
+                assert here.allowance.degraded == ["redis"]
+            assert sum(here.store_errors.values()) == 3
+            assert len(here.said) == 1
+            await until(lambda: not here.allowance._lifeline.connected)  # its signs of life are refused, too
+            await here.reserve(claim(REQUESTS))
+            assert here.allowance.degraded == ["redis"]
+            client.config_set("maxmemory", "0")
+        await here.back()
+        await here.reserve(claim(REQUESTS))
+        assert sum(here.store_errors.values()) == 4
+        assert [text.split(":")[0] for text in here.said] == ["Redis refuses a script", "Redis is back"]
+
+
+async def test_one_bucket_that_redis_refuses_is_told_until_a_sign_of_life_without_it(
+    own_redis: RedisServer,
+) -> None:
+    async with process(own_redis.url) as here:
+        await here.reserve(claim(REQUESTS))
+        with own_redis.client() as client:
+            [bucket] = [key for key in client.keys("*") if "processes" not in key]
+            client.delete(bucket)
+            client.set(bucket, "no bucket")
+        for _ in range(3):
+            await here.reserve(claim(REQUESTS))
+            await here.reserve(claim(TOKENS))
+        assert here.allowance.degraded == ["redis"]
+        assert len(here.said) == 1
+        await here.back()
+        assert len(here.said) == 2
+
+
+async def test_who_says_pong_to_everything_is_a_redis_that_is_away(tmp_path: Any) -> None:
+    async def agree(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(1 << 16):
+            writer.write(b"+PONG\r\n" * 9)
+        writer.close()
+
+    server = await asyncio.start_unix_server(agree, tmp_path / "s")
+    async with server, process(f"unix://{tmp_path}/s", connected=False) as here:
+        await until(lambda: bool(here.said))
+        await here.reserve(claim(REQUESTS))
+        assert here.allowance.degraded == ["redis"]

@@ -1,11 +1,12 @@
 """Databases as they are opened: SQLite files that several processes share."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import sqlalchemy as sql
 
-from gateway.state.sql import ensure, open_engine
+from gateway.state.sql import ensure, keep_tidy, open_engine
 
 METADATA = sql.MetaData()
 ROWS = sql.Table(
@@ -31,3 +32,19 @@ def test_many_may_make_the_same_tables_at_once(tmp_path: Path) -> None:
     for engine in engines:
         ensure(engine, METADATA)
         engine.dispose()
+
+
+async def test_a_sweep_that_fails_ends_neither_the_others_nor_the_job() -> None:
+    swept, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def fail() -> None:
+        raise RuntimeError
+
+    def sweep() -> None:
+        loop.call_soon_threadsafe(swept.set)
+
+    job = asyncio.ensure_future(keep_tidy(fail, sweep))
+    async with asyncio.timeout(5):
+        await swept.wait()
+    assert not job.done()
+    job.cancel()

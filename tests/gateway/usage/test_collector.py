@@ -1,9 +1,12 @@
+import os
 from pathlib import Path
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from gateway.core.meters import Meters
+from gateway.usage import collector as module
+from gateway.usage.event import begun, ended
 from gateway.usage.spool import Spool
 from tests.gateway.usage.books import Books, call
 
@@ -72,43 +75,12 @@ async def test_what_is_no_event_is_counted_and_passed_over(tmp_path: Path) -> No
     page.end(call(1))
     page.close()
     [file] = books.spool.iterdir()
-    file.write_bytes(b"scribble\n" + file.read_bytes())
+    odd = file.read_bytes().splitlines()[-1].replace(b'"prompt":10', b'"prompt":"ten"')
+    file.write_bytes(b"scribble\n{}\n[1]\n" + odd + b"\n" + file.read_bytes())
     await books.collector.flush()
     assert len(books.rows()) == 1
-    assert books.meters.usage_events.values["ledger", "dropped"] == 1
-    await books.collector.aclose()
-
-
-@pytest.mark.parametrize(
-    "line", [b"{}", b"[1]", b"7", b'{"id":"0123456789abcdef0123456789abcdef","e":"end"}']
-)
-async def test_a_line_that_is_no_row_stops_nothing(tmp_path: Path, line: bytes) -> None:
-    books = Books(tmp_path)
-    (books.spool / "aaa.jsonl").write_bytes(line + b"\n")
-    page = spool(books)
-    for number in (1, 2):
-        page.begin(call(number))
-        page.end(call(number))
-    [file] = books.spool.glob("w0*")
-    file.write_bytes(line + b"\n" + file.read_bytes().rstrip(b"\0"))
-    await books.collector.flush()
-    await books.collector.flush()
-    assert set(books.rows()) == {call(1).id, call(2).id}
-    assert books.meters.usage_events.values["ledger", "dropped"] == 2
-    assert books.said == ["1 lines of the usage spool are no events of a call, and are dropped"] * 2
-    page.close()
-    await books.collector.aclose()
-
-
-async def test_a_file_that_cannot_be_read_holds_up_no_other(tmp_path: Path) -> None:
-    books = Books(tmp_path)
-    (books.spool / "aaa.jsonl").mkdir()
-    page = spool(books)
-    page.begin(call(1))
-    page.end(call(1))
-    await books.collector.flush()
-    assert list(books.rows()) == [call(1).id]
-    page.close()
+    assert books.meters.usage_events.values["ledger", "dropped"] == 4
+    assert books.said == [f"spool file '{file.name}': line 1 is no usage event and is dropped"]
     await books.collector.aclose()
 
 
@@ -129,4 +101,69 @@ async def test_a_database_that_is_away_loses_nothing(tmp_path: Path, monkeypatch
     await books.collector.flush()
     assert (await books.collector.report([], 0.0))["total"]["calls"] == 1
     page.close()
+    await books.collector.aclose()
+
+
+def written(books: Books, name: str, *numbers: int, change: tuple[bytes, bytes] = (b"", b"")) -> Path:
+    """A file that a process left behind."""
+    file = books.spool / name
+    lines = (ended(call(number), begun(call(number))) for number in numbers)
+    file.write_bytes(b"".join(lines).replace(*change, 1) if change[0] else b"".join(lines))
+    return file
+
+
+async def test_a_row_that_the_database_refuses_leaves_its_neighbours_alone(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    written(books, "a.jsonl", 1, 2, 3, change=(b'"prompt":10', b'"prompt":18446744073709551615'))
+    await books.collector.flush()
+    assert set(books.rows()) == {call(2).id, call(3).id}
+    assert books.meters.usage_events.values["ledger", "dropped"] == 1
+    assert len(books.said) == 1
+    assert call(1).id in books.said[0]
+    assert not list(books.spool.iterdir())
+    await books.collector.aclose()
+
+
+async def test_what_cannot_be_read_holds_up_no_other_file(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    (books.spool / "a.jsonl").mkdir()
+    os.mkfifo(books.spool / "b.jsonl")
+    (books.spool / "c.jsonl").symlink_to("nowhere")
+    written(books, os.fsdecode(b"d\xff.jsonl"), 1).write_bytes(b"{}\n")
+    written(books, "e.jsonl", 2)
+    await books.collector.flush()
+    assert set(books.rows()) == {call(2).id}
+    assert [text.isascii() for text in books.said] == [True]
+    await books.collector.aclose()
+
+
+async def test_a_file_that_fails_is_told_once_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    written(books, "a.jsonl", 1)
+    written(books, "b.jsonl", 2)
+    with monkeypatch.context() as locked:
+        is_free = module._lock_is_free
+
+        def refuse(path: Path) -> bool:
+            if path.name == "a.jsonl":
+                raise PermissionError
+            return is_free(path)
+
+        locked.setattr(module, "_lock_is_free", refuse)
+        await books.collector.flush()
+        await books.collector.flush()
+        assert set(books.rows()) == {call(2).id}
+        assert books.said == ["spool file 'a.jsonl' cannot be taken (PermissionError): it is tried again"]
+    await books.collector.flush()
+    assert set(books.rows()) == {call(1).id, call(2).id}
+    await books.collector.aclose()
+
+
+async def test_a_line_longer_than_what_is_read_at_once_is_read(tmp_path: Path) -> None:
+    books = Books(tmp_path)
+    written(books, "a.jsonl", 1, 2, change=(b'"gpt-5"', b'"' + b"m" * 3 * module.AT_ONCE + b'"'))
+    await books.collector.flush()
+    assert len(books.rows()) == 2
     await books.collector.aclose()

@@ -5,7 +5,7 @@ import orjson
 import pytest
 
 from gateway.usage.event import begun, died, ended
-from gateway.usage.ledger import ROWS, BadReport, _without_nul
+from gateway.usage.ledger import ROWS, BadReport
 from tests.gateway.usage.books import Books, call
 
 
@@ -93,9 +93,3 @@ def test_a_book_of_an_earlier_version_gets_the_columns_it_lacks(tmp_path: Path) 
     again.ledger.absorb([event(2)])
     assert [row["search_units"] for row in again.rows().values()] == [0, 0]
     again.ledger.close()
-
-
-def test_texts_that_postgresql_could_not_hold_are_mended() -> None:
-    row = {"model": "a\0b", "prompt": 7, "metadata": {"x": "\0"}, "attempts": []}
-    assert _without_nul(row)["model"] == "a\ufffdb"
-    assert "\0" not in str(_without_nul(row))

@@ -19,11 +19,17 @@ def lines(folder: Path) -> list[list[dict[str, object]]]:
     return [[orjson.loads(line) for line in path.read_bytes().rstrip(b"\0").splitlines()] for path in files]
 
 
-def make(
-    folder: Path, said: list[str] | None = None, meters: Meters | None = None, now: list[float] | None = None
-) -> Spool:
-    said, now = [] if said is None else said, [0.0] if now is None else now
-    return Spool(folder, "w0", meters or Meters(), lambda level, text: said.append(text), lambda: now[0])
+def make(folder: Path, said: list[str] | None = None, meters: Meters | None = None) -> Spool:
+    said = [] if said is None else said
+    return Spool(folder, "w0", meters or Meters(), lambda level, text: said.append(text))
+
+
+def full(fd: int, offset: int, length: int) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+WAITING = "usage events cannot be written (No space left on device): they wait in memory"
+LOST = "usage events found no room, on the disk or in memory: they are lost"
 
 
 def test_a_call_is_written_before_it_leaves_and_when_it_ends(tmp_path: Path) -> None:
@@ -60,27 +66,64 @@ def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch:
     ]
 
 
-def test_a_full_disk_is_told_once_a_minute_and_calls_go_on(
+async def test_what_finds_no_room_is_written_in_its_order_when_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SYNC", 0.0)
+    said: list[str] = []
+    meters, calls = Meters(), [call(number) for number in range(300)]
+    spool = make(tmp_path, said, meters)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        for one in calls:
+            spool.begin(one)
+            spool.end(one)
+        assert said == [WAITING]
+    written = meters.usage_events.values["spool", "written"]
+    assert written == 0
+    job = asyncio.ensure_future(spool.sync())
+    async with asyncio.timeout(5):
+        while len(said) < 2:
+            await asyncio.sleep(0)
+    job.cancel()
+    spool.begin(call(300))
+    assert said == [WAITING, "usage events are written again"]
+    assert meters.usage_events.values["spool", "written"] == 601
+    assert "dropped" not in {result for (_, result), count in meters.usage_events.values.items() if count}
+    [page] = lines(tmp_path)
+    assert [one["id"] for one in page[::2]] == [one.id for one in [*calls, call(300)]]
+    assert [one["e"] for one in page] == ["begin", "end"] * 300 + ["begin"]
+    spool.close()
+
+
+def test_what_is_more_than_can_wait_is_lost_counted_and_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_WAITING", 3 * WINDOW)
+    said: list[str] = []
+    meters = Meters()
+    spool = make(tmp_path, said, meters)
+    with monkeypatch.context() as disk:
+        disk.setattr(os, "posix_fallocate", full)
+        for number in range(5):
+            spool.begin(call(number, team="t" * WINDOW))
+    assert meters.usage_events.values["spool", "dropped"] == 3
+    assert said == [WAITING, LOST]
+    spool.close()
+    assert len(lines(tmp_path)[0]) == 2
+
+
+def test_what_finds_no_room_at_the_end_is_lost_and_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    now, meters = [100.0], Meters()
-    spool = make(tmp_path, said, meters, now)
-    spool.begin(call(1))
-    allocate = os.posix_fallocate
-
-    def full(fd: int, offset: int, length: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
+    meters = Meters()
+    spool = make(tmp_path, said, meters)
     monkeypatch.setattr(os, "posix_fallocate", full)
-    for number in (2, 3):
-        spool.begin(call(number, team="t" * WINDOW))
-    assert meters.usage_events.values["spool", "dropped"] == 2
-    assert said == ["usage events cannot be written (No space left on device): they are lost"]
-    monkeypatch.setattr(os, "posix_fallocate", allocate)
-    spool.begin(call(4))
-    assert meters.usage_events.values["spool", "written"] == 2
+    spool.begin(call(1))
     spool.close()
+    assert meters.usage_events.values["spool", "dropped"] == 1
+    assert said == [WAITING, LOST]
 
 
 def test_a_page_that_cannot_be_turned_leaves_nothing_open(
@@ -90,10 +133,6 @@ def test_a_page_that_cannot_be_turned_leaves_nothing_open(
     spool = make(tmp_path)
     spool.begin(call(1))
     before = set(os.listdir("/proc/self/fd"))
-
-    def full(fd: int, offset: int, length: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as disk:
         disk.setattr(os, "posix_fallocate", full)
         for number in range(2, 6):
