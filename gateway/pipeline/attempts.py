@@ -29,7 +29,7 @@ from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_error, of_events, of_said, retry_after_seconds, status_said
+from gateway.pipeline.setback import Setback, of_error, of_events, of_said, retry_after_seconds
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
@@ -223,10 +223,12 @@ class Attempts:
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
-            body = answer.at_hand() or await answer.body(WHOLE_BODY)
-            answered.body = tap.whole(body) or body
+            answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
+            answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
-            return _of_whole(answered, way, body) if tap.failed else answered
+            if tap.failed:
+                raise BadAnswer(f"{target.name} answered {answer.status} with a body that is no JSON object")
+            return answered
         answered.answer, answered.tap = answer, tap
         return answered
 
@@ -269,16 +271,6 @@ class Attempts:
                 breaker.cool(name, min(came.retry_after or 0.0, 60.0))
             else:
                 breaker.fail(name)
-
-
-def _of_whole(answered: Answered, way: Way, body: bytes) -> Setback:
-    """Of an answer that holds an error, whatever its status. Raises BadAnswer for one that cannot be read."""
-    target, provider = answered.target, PROVIDERS[answered.target.kind]
-    body = provider.mask(target.facts, body)
-    status = status_said(body)
-    if not status:
-        raise BadAnswer(f"{target.name} answered {answered.status} with a body that cannot be read")
-    return Setback(provider.classify(status, body), "", status, answered.headers, way.refusal(status, body))
 
 
 def _is_spent(call: Call) -> bool:

@@ -14,7 +14,7 @@ from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
 
-# A stream that has told all, its usage too, but stays open is ended by us: some servers forget to.
+# A stream that said its last word but stays open is ended by us: some servers forget to.
 SETTLE_SECONDS = 2.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -78,8 +78,7 @@ async def _events(
     try:
         while True:
             before = clock()
-            told = settles and tap.finished and exchange.usage.reported
-            chunk = await answer.chunk(SETTLE_SECONDS if told else None)
+            chunk = await answer.chunk(SETTLE_SECONDS if tap.finished and settles else None)
             exchange.waited += clock() - before
             if not chunk:
                 break

@@ -83,9 +83,8 @@ class Pipeline:
         line = b""
         if exchange.attempts:
             _estimate(exchange)
-            line = self.spool.end(exchange)
-        if any(attempt.sent for attempt in exchange.attempts):
             self.allowance.settle(exchange.grant, exchange.usage.total)
+            line = self.spool.end(exchange)
         else:
             self.allowance.release(exchange.grant)
         self.recorder.record(exchange, line)

@@ -93,16 +93,6 @@ def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int
     return Setback(classify(status, body), "the stream began with an error", status, [_JSON], body)
 
 
-def status_said(body: bytes) -> int:
-    """Of a whole answer that tells of an error, which status it would have been; 0 for one that tells of none."""
-    try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return 0
-    error = _error_in(said) if isinstance(said, dict) else {}
-    return (_status_of(error) or 502) if error else 0
-
-
 def _as_it_came(said: Mapping[str, Any], _: int) -> bytes:
     """The body of an answer out of an event that holds all of it but for the status."""
     return orjson.dumps(said if "error" in said else {"error": _error_in(said)})
@@ -155,5 +145,5 @@ def _moment(value: bytes) -> float | None:
     """An HTTP date in seconds since the epoch."""
     try:
         return parsedate_to_datetime(value.decode("latin-1")).timestamp() if value else None
-    except (ValueError, OverflowError):  # it may name any year
+    except ValueError:
         return None

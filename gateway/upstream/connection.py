@@ -134,9 +134,9 @@ class Connection(asyncio.Protocol):
         answer = self.answer
         assert answer is not None
         status = self._parser.get_status_code()
-        if not 100 <= status < 600:
-            raise self._bad(f"status {status}")
         if status < 200:
+            if status < 100:
+                raise self._bad(f"status {status}")
             answer.headers.clear()  # informational: the answer proper follows
             self._chunked = self._sized = False
             return

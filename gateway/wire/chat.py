@@ -15,7 +15,6 @@ from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
 
-# What chat calls the bound on its output; by the last one Responses does, and chat reads it not.
 CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
@@ -41,11 +40,8 @@ class Chat(Untouched):
         return reading
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
-        # Which of two bounds a provider heeds is its own affair: the largest counts.
-        caps = [cap for name in CAPS[:2] if name in payload and (cap := bound(payload, name, most=2**31))]
+        caps = [cap for name in CAPS if name in payload and (cap := bound(payload, name, most=2**31))]
         choices = bound(payload, "n", most=128)
-        if "best_of" in payload:  # of completions: they are all computed
-            choices = max(choices or 1, bound(payload, "best_of", most=128) or 1)
         asked = payload[self._listed]
         tokens, images = estimate(asked)
         prompts = len(asked) if self._listed == "prompt" and _are_several(asked) else 1
@@ -54,7 +50,7 @@ class Chat(Untouched):
             tokens += json_tokens(tools)
         return Shape(
             tokens,
-            max(caps, default=0),
+            min(caps, default=0),
             prompts * (choices or 1),
             len(asked) if isinstance(asked, list) else 1,
             len(tools) if isinstance(tools, list) else 0,
@@ -141,8 +137,7 @@ class ChatTap:
         except orjson.JSONDecodeError:
             self.failed = True
             return
-        # Some tell of an error by a status of 200.
-        if not isinstance(answer, dict) or (answer.get("error") and "choices" not in answer):
+        if not isinstance(answer, dict):
             self.failed = True
             return
         note_usage(self._usage, answer.get("usage"))

@@ -201,7 +201,7 @@ class CrossingTap:
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
-            self.finish_reason = _text(choice.get("finish_reason"))
+            self.finish_reason = choice.get("finish_reason") or ""
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
         return orjson.dumps(told)
@@ -235,13 +235,8 @@ class CrossingTap:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
         for choice in piece["choices"]:
-            self.finish_reason = _text(choice.get("finish_reason")) or self.finish_reason
+            self.finish_reason = choice.get("finish_reason") or self.finish_reason
             if not self._usage.reported:
                 delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
-
-
-def _text(value: Any) -> str:
-    """Empty for what is none: a provider may say anything."""
-    return value if isinstance(value, str) else ""

@@ -29,8 +29,7 @@ class MessagesReader(EventReader):
                 return self._stop()
             case "message_start":
                 message = event.get("message") or {}
-                usage = message.get("usage")
-                self._usage |= usage if isinstance(usage, dict) else {}
+                self._usage |= message.get("usage") or {}
                 piece = _piece({"role": "assistant", "content": ""})
                 return [{"id": message.get("id", ""), "model": message.get("model", ""), **piece}]
             case "message_delta":

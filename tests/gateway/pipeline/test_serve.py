@@ -8,7 +8,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.pipeline import relay
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, hang, stream, word
@@ -178,63 +177,6 @@ async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> 
         async with gateway(tmp_path, policies(provider.url)) as running:
             response = await running.chat(stream=True)
             assert b"error" not in response.content
-
-
-async def test_usage_that_comes_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.0)
-    late = asyncio.Event()
-    async with Provider([stream(word("one"), FINISH, late, USAGE, DONE)]) as provider:
-        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
-            asked = {
-                "model": "smart",
-                "messages": [],
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            }
-            async with client.stream("POST", "/v1/chat/completions", json=asked) as response:
-                came = b""
-                async for block in response.aiter_bytes():
-                    came += block
-                    if b'"stop"' in came:
-                        late.set()
-            assert b'"usage"' in came
-            assert came.endswith(DONE)
-            assert (await running.usage(by="outcome"))["rows"][0]["estimated"] == 0
-
-
-async def test_an_error_with_a_good_status_leads_on(tmp_path: Path) -> None:
-    ill = answer({"error": {"message": "no capacity", "type": "server_error", "code": None, "param": None}})
-    async with Provider([ill]) as first, Provider([answer(CHAT)]) as second:
-        async with gateway(
-            tmp_path, policies(first.url, second.url, model="retry: {attempts: 1}")
-        ) as running:
-            response = await running.chat()
-            assert (response.status_code, response.headers["x-gateway-target"]) == (200, "p1/smart")
-
-
-async def test_a_last_error_with_a_good_status_is_told_with_the_status_it_stands_for(tmp_path: Path) -> None:
-    ill = answer({"error": {"message": "slow down", "type": "rate_limit_error", "code": None, "param": None}})
-    async with Provider([ill]) as provider:
-        async with gateway(tmp_path, policies(provider.url, model="retry: {attempts: 1}")) as running:
-            response = await running.chat()
-            assert (response.status_code, response.json()["error"]["message"]) == (429, "slow down")
-
-
-async def test_a_hostile_date_to_come_back_is_no_fault(tmp_path: Path) -> None:
-    never = "Mon, 01 Jan 99999999999999999999 00:00:00 GMT"
-    full = answer({"error": {"message": "full"}}, status=429, retry_after=never)
-    async with Provider([full]) as first, Provider([answer(CHAT)]) as second:
-        async with gateway(
-            tmp_path, policies(first.url, second.url, model="retry: {attempts: 1}")
-        ) as running:
-            assert (await running.chat()).headers["x-gateway-target"] == "p1/smart"
-
-
-async def test_a_call_that_never_left_gives_its_reservation_back(tmp_path: Path) -> None:
-    async with gateway(tmp_path, policies("http://127.0.0.1:9/v1", more=LIMITS)) as running:
-        for _ in range(3):
-            response = await running.chat()
-            assert (response.status_code, response.headers["x-ratelimit-remaining-requests"]) == (502, "99")
 
 
 async def test_a_stream_that_begins_with_an_error_leads_on(tmp_path: Path) -> None:

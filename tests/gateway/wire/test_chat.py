@@ -45,8 +45,7 @@ def test_a_call_that_asks_nothing_is_refused(dialect: Chat, listed: str, absent:
         ({"messages": [{"role": "user", "content": "12345678"}]}, Shape(6, messages=1)),
         ({"messages": "12345678"}, Shape(3, messages=1)),
         ({"messages": [], "n": 3, "max_tokens": 9}, Shape(0, 9, 3)),
-        ({"messages": [], "max_tokens": 9, "max_completion_tokens": 5}, Shape(0, 9)),
-        ({"messages": [], "max_output_tokens": 5}, Shape(0, 0)),
+        ({"messages": [], "max_tokens": 9, "max_completion_tokens": 5}, Shape(0, 5)),
         ({"messages": [], "tools": [{"x": "12345678"}]}, Shape(4, tools=1)),
         ({"messages": [], "tools": {"x": "12345678"}}, Shape(4)),
         ({"messages": [{"content": [{"type": "image_url"}]}]}, Shape(1003, messages=1, images=1)),
@@ -54,11 +53,6 @@ def test_a_call_that_asks_nothing_is_refused(dialect: Chat, listed: str, absent:
 )
 def test_the_shape_is_what_the_call_says(more: dict[str, Any], shape: Shape) -> None:
     assert CHAT.shape({"model": "m", **more}, 1) == shape
-
-
-def test_completions_that_are_only_compared_count_too() -> None:
-    assert COMPLETIONS.shape({"prompt": "p", "best_of": 5}, 1).choices == 5
-    assert COMPLETIONS.shape({"prompt": "p", "n": 2, "best_of": None}, 1).choices == 2
 
 
 @pytest.mark.parametrize(
@@ -248,15 +242,6 @@ def test_a_whole_answer_gives_its_usage_and_finish_reason() -> None:
     one.whole(orjson.dumps(ANSWER))
     assert (one.begun, one.finished, one.failed, one.finish_reason) == (True, True, False, "stop")
     assert usage == Usage(7, 3, reported=True)
-
-
-def test_an_error_in_place_of_choices_is_a_failure_whatever_the_status() -> None:
-    one, _ = tap()
-    one.whole(b'{"error": {"message": "no capacity"}}')
-    assert one.failed
-    other, _ = tap()
-    other.whole(orjson.dumps({**ANSWER, "error": None}))
-    assert not other.failed
 
 
 @pytest.mark.parametrize("choices", [None, [], [7], [{"finish_reason": None}]])

@@ -96,11 +96,6 @@ def test_an_answer_of_another_shape_is_a_failure_of_the_provider(body: Any) -> N
     assert watched.failed
 
 
-def test_a_finish_reason_that_is_no_word_is_none() -> None:
-    _, watched, _ = whole({"choices": [{"message": {"content": "y"}, "finish_reason": ["stop"]}]})
-    assert watched.finish_reason == ""
-
-
 def test_a_stream_is_told_event_by_event_and_ends_once() -> None:
     watched, usage = tap()
     assert b"text_delta" in watched.feed(word("hello"))

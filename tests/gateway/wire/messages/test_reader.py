@@ -56,11 +56,6 @@ def test_the_first_event_names_the_message_and_the_last_ones_count_it() -> None:
     assert reader.finished
 
 
-def test_usage_that_is_no_object_is_none() -> None:
-    reader = MessagesReader()
-    assert len(reader.feed(told("message_start", message={"id": "i", "usage": "x"}))) == 1
-
-
 def test_a_stop_without_a_sequence_names_none() -> None:
     [end] = MessagesReader().feed(told("message_delta", delta={"stop_reason": "end_turn"}))
     assert end["choices"][0] == {"index": 0, "delta": {}, "finish_reason": "stop"}
