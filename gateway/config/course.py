@@ -2,6 +2,7 @@
 decided here for calls that are served and for those that are only thought through."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.config.snapshot import Lane
@@ -13,6 +14,7 @@ from gateway.policy.capabilities import able
 from gateway.providers.registry import PROVIDERS, serves
 from gateway.wire.base import Changes, Way
 from gateway.wire.chat import CAPS
+from gateway.wire.fields import refuse_twice
 from gateway.wire.registry import DIALECTS, between
 
 CAPPED = (
@@ -24,6 +26,21 @@ CAPPED = (
 )  # routes whose output a team may have bounded
 # What formats other than chat call the bound, whatever their provider calls chat's.
 _CAP_NAMES = {"openai.responses": "max_output_tokens", "openai.completions": "max_tokens"}
+# What calls say their bound in, and which of these their own dialect reads (chat's, where none is named).
+_BOUNDS = (
+    *CAPS,
+    "max_output_tokens",
+    "maxOutputTokens",
+    "generationConfig",
+    "generation_config",
+    "inferenceConfig",
+)
+_OWN = {
+    "openai.responses": ("max_output_tokens",),
+    "anthropic.messages": ("max_tokens",),
+    "gemini.generate": ("generationConfig", "generation_config"),
+    "gemini.array": ("generationConfig", "generation_config"),
+}
 
 
 def usable(exchange: Exchange, lane: Lane, health: Health, dice: Dice) -> Sequence[Target]:
@@ -72,11 +89,13 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
     asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
     if not isinstance(call.body, bytes) or not call.payload:
         return Put(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
-    provider = PROVIDERS[target.kind]
+    provider, plain = PROVIDERS[target.kind], call
     params, model = provider.params(target.facts), target.asked(call.model)
     cap = lane.team.max_output_tokens
     if cap is not None and call.route in CAPPED and way.name != "openai.raw":
+        refuse_twice(call.body, _BOUNDS)
         params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
+        plain = _plain(call) if way.crosses else call
     if not (way.crosses or asks or params) and model == call.model:
         return Put(way, call.body, asks, dropped)  # the very same bytes
     changes = Changes(model, asks, params)
@@ -85,7 +104,7 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
         changes = changes._replace(
             cap_name=provider.cap_name, dropped=lost, quirks=provider.quirks, left_out=dropped
         )
-    return Put(way, way.write(call, changes), asks, dropped)
+    return Put(way, way.write(plain, changes), asks, dropped)
 
 
 class Course:
@@ -127,3 +146,11 @@ def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: s
     if exchange.shape.max_tokens:
         return kept
     return {**kept, cap_name: cap}
+
+
+def _plain(call: Call) -> Call:
+    """The call without bounds that its dialect does not read: in the words of its provider they might count."""
+    foreign = set(_BOUNDS).difference(_OWN.get(call.dialect, CAPS)) & call.payload.keys()
+    if not foreign:
+        return call
+    return replace(call, payload={name: one for name, one in call.payload.items() if name not in foreign})

@@ -139,6 +139,19 @@ class Dialect(Way, Protocol):
         ...
 
 
+def missing(payload: Mapping[str, Any], params: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(what is replaced, what is added) of `params`: a field that is null says no more than one that is absent, and
+    must not keep a team's bound out."""
+    replace: dict[str, Any] = {}
+    add: dict[str, Any] = {}
+    for name, value in params.items():
+        if name not in payload:
+            add[name] = value
+        elif payload[name] is None:
+            replace[name] = value
+    return replace, add
+
+
 class Untouched:
     """What most dialects share where the provider speaks the client's: the request is the client's but for the model's
     name and what the policies add, the answer is the provider's own."""
@@ -148,8 +161,9 @@ class Untouched:
 
     def write(self, call: Call, changes: Changes) -> bytes:
         assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace = {} if changes.model == call.model else {"model": changes.model}
+        replace, add = missing(call.payload, changes.params)
+        if changes.model != call.model:
+            replace["model"] = changes.model
         return set_members(call.body, replace, add) if replace or add else call.body
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:

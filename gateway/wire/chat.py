@@ -10,12 +10,12 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Asked, Changes, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
 from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
 
-CAPS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+CAPS = ("max_completion_tokens", "max_tokens")
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
@@ -40,18 +40,21 @@ class Chat(Untouched):
         return reading
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
-        caps = [cap for name in CAPS if name in payload and (cap := bound(payload, name, most=2**31))]
-        choices = bound(payload, "n", most=128)
+        # Which of two bounds a provider keeps to is its own affair: the larger may come true.
+        cap = max([bound(payload, name, most=2**31) or 0 for name in CAPS if name in payload], default=0)
+        choices = bound(payload, "n", most=128) or 1
         asked = payload[self._listed]
         tokens, images = estimate(asked)
-        prompts = len(asked) if self._listed == "prompt" and _are_several(asked) else 1
+        if self._listed == "prompt":
+            cap = cap if payload.get("max_tokens") else 0  # the older API reads this name alone
+            choices = max(choices, bound(payload, "best_of", most=128) or 1) * _prompts(asked)
         tools = payload.get("tools")
         if tools:
             tokens += json_tokens(tools)
         return Shape(
             tokens,
-            min(caps, default=0),
-            prompts * (choices or 1),
+            cap,
+            choices,
             len(asked) if isinstance(asked, list) else 1,
             len(tools) if isinstance(tools, list) else 0,
             images,
@@ -59,8 +62,7 @@ class Chat(Untouched):
 
     def write(self, call: Call, changes: Changes) -> bytes:
         assert isinstance(call.body, bytes)
-        replace: dict[str, Any] = {}
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
+        replace, add = missing(call.payload, changes.params)
         if changes.model != call.model:
             replace["model"] = changes.model
         if changes.ask_usage:
@@ -74,7 +76,10 @@ class Chat(Untouched):
         return isinstance(options, dict) and options.get("include_usage") is True
 
     def tap(self, asked: Asked) -> "ChatTap":
-        return ChatTap(asked.usage, asked.withhold_usage, asked.choices)
+        choices = asked.choices
+        if self._listed == "prompt" and "best_of" in asked.payload:  # not all that are made are told
+            choices = (bound(asked.payload, "n", most=128) or 1) * _prompts(asked.payload["prompt"])
+        return ChatTap(asked.usage, asked.withhold_usage, choices)
 
     def error_event(self, error: GatewayError) -> bytes:
         return b"data: " + render(error) + b"\n\n"
@@ -179,9 +184,9 @@ def usage_of(chunk: Any) -> dict[str, Any] | None:
     return usage_of(own)
 
 
-def _are_several(prompt: Any) -> bool:
-    """Several texts, or lists of tokens, each of which is answered; a list of tokens is one."""
-    return isinstance(prompt, list) and bool(prompt) and not isinstance(prompt[0], int)
+def _prompts(prompt: Any) -> int:
+    """Of several texts, or lists of tokens, each is answered; a list of tokens is one."""
+    return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
 
 
 def _tokens(block: bytes) -> int:

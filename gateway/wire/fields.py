@@ -47,8 +47,7 @@ def given(arguments: Any) -> dict[str, Any]:
 def read_object(body: bytes) -> Reading:
     """Model and stream of a JSON object. Raises BadRequest that says what is wrong with it."""
     payload = parse_object(body)
-    if twice := duplicated(body, _WATCHED):
-        raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
+    refuse_twice(body, _WATCHED)
     model = payload.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model", code="missing_required_parameter", param="model")
@@ -58,6 +57,12 @@ def read_object(body: bytes) -> Reading:
     if stream is not None and not isinstance(stream, bool):
         raise BadRequest("'stream' must be true or false", code="invalid_type", param="stream")
     return Reading(payload, model, bool(stream))
+
+
+def refuse_twice(body: bytes, names: tuple[str, ...]) -> None:
+    """Raises BadRequest where one of these members of a (valid) object stands twice."""
+    if twice := duplicated(body, names):
+        raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
 
 
 def bound(payload: Mapping[str, Any], name: str, most: int) -> int | None:

@@ -15,7 +15,7 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.array import ArraySplitter
-from gateway.wire.base import Asked, Changes, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
 from gateway.wire.fields import IMAGE_TOKENS, bound, json_tokens, loaded, note_usage, parse_object
 from gateway.wire.gemini.back import CAP
@@ -60,12 +60,14 @@ class Generate(Untouched):
     def write(self, call: Call, changes: Changes) -> bytes:
         """The model is in the path, which the provider writes; a bound of the output goes where it belongs."""
         assert isinstance(call.body, bytes)
-        add = {name: value for name, value in changes.params.items() if name not in call.payload}
-        replace: dict[str, Any] = {}
-        if (cap := add.pop(CAP, None)) is not None:
+        params = dict(changes.params)
+        cap = params.pop(CAP, None)
+        replace, add = missing(call.payload, params)
+        if cap is not None and config_of(call.payload).get(CAP) is None:
             name = "generation_config" if "generation_config" in call.payload else "generationConfig"
             held = replace if name in call.payload else add
-            held[name] = {CAP: cap, **(call.payload.get(name) or {})}
+            config = call.payload.get(name) or {}
+            held[name] = {CAP: cap, **{key: value for key, value in config.items() if value is not None}}
         return set_members(call.body, replace, add) if replace or add else call.body
 
     def tap(self, asked: Asked) -> "GenerateTap":
@@ -168,7 +170,15 @@ class GenerateTap:
 
 
 def config_of(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return camel(payload.get("generationConfig") or payload.get("generation_config"))
+    """Raises BadRequest where two spellings of one name leave it open which of them is meant."""
+    config = payload.get("generationConfig") or payload.get("generation_config")
+    for held, one, other in (
+        (payload, "generationConfig", "generation_config"),
+        (config if isinstance(config, dict) else {}, CAP, "max_output_tokens"),
+    ):
+        if other in held and one in held:
+            raise BadRequest(f"'{one}' stands twice in the body", code="duplicate_field", param=one)
+    return camel(config)
 
 
 def estimate(contents: Any) -> tuple[int, int]:

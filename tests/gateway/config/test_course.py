@@ -12,6 +12,7 @@ from gateway.config.course import put
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
 from gateway.config.trial import try_call
+from gateway.core.failure import BadRequest
 from tests.gateway.config.texts import BASE, snapshot
 from tests.running import ACCESS, Running, gateway
 from tests.scripted import CHAT, Provider, answer
@@ -171,6 +172,51 @@ def asked(**request: Any) -> bytes:
 def test_a_teams_bound_is_added_where_the_call_has_none() -> None:
     assert orjson.loads(asked())["max_completion_tokens"] == 100
     assert orjson.loads(asked(max_tokens=7)) == {"messages": [], "max_tokens": 7, "model": "gpt-5"}
+
+
+@pytest.mark.parametrize("foreign", ["max_output_tokens", "maxOutputTokens", "generationConfig"])
+def test_a_bound_that_the_calls_dialect_does_not_read_is_none(foreign: str) -> None:
+    assert orjson.loads(asked(**{foreign: 1}))["max_completion_tokens"] == 100
+    assert orjson.loads(asked(max_tokens=None))["max_completion_tokens"] == 100
+
+
+CLAUDE = """
+kind: providers
+providers: {claude: {type: anthropic, base_url: "http://127.0.0.1:9", api_key: k}}
+---
+kind: models
+models: {m: {targets: [{provider: claude}]}}
+---
+kind: access
+teams: {capped: {models: ["*"], max_output_tokens: 100}}
+"""
+
+
+def crossed(dialect: str, request: Any) -> Any:
+    """What the same team's call is in Anthropic's words."""
+    given = GivenSpec.model_validate({"team": "capped", "model": "m", "dialect": dialect, "request": request})
+    trial = try_call(snapshot(CLAUDE), given)
+    assert trial.exchange is not None
+    assert trial.lane is not None
+    return orjson.loads(put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body)
+
+
+@pytest.mark.parametrize("more", [{}, {"max_completion_tokens": 9000}, {"max_tokens": 9000}])
+def test_across_dialects_a_foreign_bound_does_not_arrive(more: dict[str, Any]) -> None:
+    assert crossed("openai.responses", {"input": "hi", **more})["max_tokens"] == 100
+    within = crossed("openai.responses", {"input": "hi", "max_output_tokens": 7, **more})
+    assert within["max_tokens"] == 7
+
+
+def test_a_bound_that_stands_twice_is_refused_where_a_team_has_one() -> None:
+    capped = 'kind: access\nteams: {capped: {models: ["*"], max_output_tokens: 100}}'
+    trial = try_call(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5"))
+    assert trial.exchange is not None
+    assert trial.lane is not None
+    body = b'{"messages": [], "max_tokens": 9000, "max\\u005ftokens": 1}'
+    trial.exchange.call = replace(trial.exchange.call, body=body)
+    with pytest.raises(BadRequest, match="'max_tokens' stands twice"):
+        put(trial.exchange, trial.lane, trial.targets[0], leniently=False)
 
 
 def test_a_body_that_is_no_json_goes_as_it_is() -> None:

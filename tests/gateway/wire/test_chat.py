@@ -45,7 +45,9 @@ def test_a_call_that_asks_nothing_is_refused(dialect: Chat, listed: str, absent:
         ({"messages": [{"role": "user", "content": "12345678"}]}, Shape(6, messages=1)),
         ({"messages": "12345678"}, Shape(3, messages=1)),
         ({"messages": [], "n": 3, "max_tokens": 9}, Shape(0, 9, 3)),
-        ({"messages": [], "max_tokens": 9, "max_completion_tokens": 5}, Shape(0, 5)),
+        ({"messages": [], "max_tokens": 9, "max_completion_tokens": 5}, Shape(0, 9)),
+        ({"messages": [], "max_tokens": 9, "max_completion_tokens": None}, Shape(0, 9)),
+        ({"messages": [], "max_output_tokens": 5}, Shape(0)),
         ({"messages": [], "tools": [{"x": "12345678"}]}, Shape(4, tools=1)),
         ({"messages": [], "tools": {"x": "12345678"}}, Shape(4)),
         ({"messages": [{"content": [{"type": "image_url"}]}]}, Shape(1003, messages=1, images=1)),
@@ -61,6 +63,20 @@ def test_the_shape_is_what_the_call_says(more: dict[str, Any], shape: Shape) -> 
 )
 def test_each_prompt_of_a_completion_is_answered_n_times(prompt: Any, choices: int) -> None:
     assert COMPLETIONS.shape({"prompt": prompt, "n": 2}, 1).choices == choices
+
+
+def test_of_a_completion_all_that_is_written_counts_and_what_is_told_ends_it() -> None:
+    payload = {"prompt": ["p", "q"], "n": 1, "best_of": 20}
+    assert COMPLETIONS.shape(payload, 1).choices == 40
+    assert COMPLETIONS.shape({"prompt": "p", "n": 3, "best_of": 2}, 1).choices == 3
+    told = COMPLETIONS.tap(Asked(payload, Usage(), choices=40))
+    told.feed(FINISH + FINISH)
+    assert told.finished
+
+
+def test_a_completion_is_bounded_by_its_own_name_alone() -> None:
+    assert COMPLETIONS.shape({"prompt": "p", "max_completion_tokens": 5}, 1).max_tokens == 0
+    assert COMPLETIONS.shape({"prompt": "p", "max_tokens": 5, "max_completion_tokens": 9}, 1).max_tokens == 9
 
 
 @pytest.mark.parametrize(
@@ -79,6 +95,11 @@ def test_model_and_defaults_are_the_only_changes() -> None:
     assert CHAT.write(call(ASKS), Changes("n", params={"user": "u", "stream": False})) == (
         b'{"user":"u","model": "n", "messages": [], "stream" : true}'
     )
+
+
+def test_a_field_that_is_null_takes_its_default() -> None:
+    body = ASKS[:-1] + b', "max_tokens": null}'
+    assert CHAT.write(call(body), Changes("m", params={"max_tokens": 7})) == ASKS[:-1] + b', "max_tokens": 7}'
 
 
 @pytest.mark.parametrize(

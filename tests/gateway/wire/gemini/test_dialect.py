@@ -35,6 +35,12 @@ def test_a_bound_of_the_output_stands_in_the_config() -> None:
     assert written(body, maxOutputTokens=5) == (
         b'{"contents": [], "generation_config": {"maxOutputTokens":5,"top_k":1}}'
     )
+    body = b'{"contents": [], "maxOutputTokens": 1, "generationConfig": {"maxOutputTokens": null, "topK": 1}}'
+    assert written(body, maxOutputTokens=5) == body.replace(
+        b'{"maxOutputTokens": null, "topK": 1}', b'{"maxOutputTokens":5,"topK":1}'
+    )
+    body = b'{"contents": [], "generationConfig": {"max_output_tokens": 3}}'
+    assert written(body, maxOutputTokens=5).endswith(b'{"max_output_tokens": 3}}'), "the call's own"
     assert written(b'{"contents": [], "labels": {}}', labels={"a": "b"}) == b'{"contents": [], "labels": {}}'
 
 
@@ -61,6 +67,18 @@ def test_the_size_of_a_call_is_what_limits_need() -> None:
     assert COUNT.shape(asked, 0) == Shape(0, 0, 0)
     with pytest.raises(BadRequest, match="'maxOutputTokens' must be a whole number"):
         SSE.shape({"contents": [], "generationConfig": {"maxOutputTokens": "9"}}, 0)
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        {"generationConfig": {"maxOutputTokens": 1}, "generation_config": {"maxOutputTokens": 9}},
+        {"generationConfig": {"maxOutputTokens": 1, "max_output_tokens": 9}},
+    ],
+)
+def test_a_bound_in_two_spellings_is_refused(twice: dict[str, Any]) -> None:
+    with pytest.raises(BadRequest, match="stands twice"):
+        SSE.shape({"contents": [], **twice}, 0)
 
 
 def test_what_is_counted_may_stand_in_a_call_of_its_own() -> None:
