@@ -14,7 +14,7 @@ from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
 
-# A stream that said its last word but stays open is ended by us: some servers forget to.
+# A stream that sent its dialect's last event but stays open is ended by us: some servers forget to.
 SETTLE_SECONDS = 2.0
 KEEP_ALIVE = b": keep-alive\n\n"
 

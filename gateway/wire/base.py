@@ -66,8 +66,8 @@ class Asked:
 class Tap(Protocol):
     """Watches an answer go by, keeps its account, and says what may pass.
 
-    `begun` is true once an event came (comments are none), `finished` once the answer has said that it is
-    complete, `failed` once it carries an error.
+    `begun` is true once an event came (comments are none), `finished` once the dialect's last event came, or, of an
+    answer without one, once it is at its end and complete, `failed` once it carries an error.
     """
 
     begun: bool

@@ -120,19 +120,21 @@ class ChatTap:
             self.finish_reason = reasons[0].decode()
             # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
             self.failed = self.failed or self.finish_reason == "error"
-        if self._open <= 0 or sse.is_done(block):
+        if sse.is_done(block):
             self.finished = True
         if b'"error"' in block and _ERROR.search(block):
             self.failed = True
         return block
 
     def rest(self) -> bytes:
-        """An event without its blank line: some servers end so. Complete it, if it is a whole one."""
-        rest = self._splitter.rest()
+        """An event without its blank line: some servers end so. Complete it, if it is a whole one. Nor does every
+        server say [DONE]: a stream that has said why it stops is complete at its end."""
+        rest, told = self._splitter.rest(), b""
         payload = sse.data(rest).strip()
-        if payload != b"[DONE]" and not _is_json(payload):
-            return b""
-        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+        if payload == b"[DONE]" or _is_json(payload):
+            told = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+        self.finished = self.finished or self._open <= 0
+        return told
 
     def whole(self, body: bytes) -> None:
         """Usage and finish reason of a whole answer, without parsing the text where that is possible."""

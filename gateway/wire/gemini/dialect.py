@@ -122,7 +122,10 @@ class GenerateTap:
             if _FINISH.search(event) or b'"blockReason"' in event:
                 self._note(event)
             elif b'"usageMetadata"' in event:
-                self._last = event
+                if self._open <= 0:
+                    self._note(event)
+                else:
+                    self._last = event
         return block
 
     def rest(self) -> bytes:
@@ -130,11 +133,11 @@ class GenerateTap:
         rest, out = self._splitter.rest(), b""
         if self._is_array:
             out = rest
-            self.finished = self.finished and rest.rstrip().endswith(b"]")
         elif loaded(sse.data(rest)):
             out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         if self._last:
             self._note(self._last)
+        self.finished = self._open <= 0 and (not self._is_array or rest.rstrip().endswith(b"]"))
         return out
 
     def whole(self, body: bytes) -> None:
@@ -153,7 +156,7 @@ class GenerateTap:
         answers = _elements(event) if self._is_array else [loaded(sse.data(event))]
         for answer in answers:
             self._account(answer)
-        if self._open <= 0:
+        if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
 
     def _account(self, answer: Mapping[str, Any]) -> None:

@@ -71,7 +71,7 @@ def test_of_a_completion_all_that_is_written_counts_and_what_is_told_ends_it() -
     assert COMPLETIONS.shape({"prompt": "p", "n": 3, "best_of": 2}, 1).choices == 3
     told = COMPLETIONS.tap(Asked(payload, Usage(), choices=40))
     told.feed(FINISH + FINISH)
-    assert told.finished
+    assert (told.rest(), told.finished) == (b"", True)
 
 
 def test_a_completion_is_bounded_by_its_own_name_alone() -> None:
@@ -132,7 +132,7 @@ def test_a_stream_is_watched_and_passes_as_it_is() -> None:
         begun.append(one.begun)
         finished.append(one.finished)
     assert begun == [False, True, True, True, True, True]
-    assert finished == [False, False, False, True, True, True]
+    assert finished == [False, False, False, False, False, True]
     assert (one.finish_reason, one.failed, one.rest()) == ("stop", False, b"")
     assert usage == Usage(7, 3, reported=True)
 
@@ -140,12 +140,13 @@ def test_a_stream_is_watched_and_passes_as_it_is() -> None:
 def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     one, _ = tap(choices=2)
     one.feed(FINISH)
-    assert not one.finished
+    assert (one.rest(), one.finished) == (b"", False)
     one.feed(FINISH.replace(b'"index":0', b'"index":1'))
-    assert one.finished
+    assert not one.finished, "more may come, such as usage"
+    assert (one.rest(), one.finished) == (b"", True)
     both, _ = tap(choices=2)
     both.feed(FINISH + FINISH)
-    assert both.finished
+    assert (both.rest(), both.finished) == (b"", True)
     fewer, _ = tap(choices=2)
     fewer.feed(FINISH + DONE)
     assert fewer.finished, "the provider says that there are no more"
