@@ -142,8 +142,8 @@ def retry_after_seconds(answer: Answer, body: bytes, now: float) -> float | None
 
 
 def _moment(value: bytes) -> float | None:
-    """An HTTP date in seconds since the epoch."""
+    """An HTTP date in seconds since the epoch; None for what is none, however large its numbers."""
     try:
         return parsedate_to_datetime(value.decode("latin-1")).timestamp() if value else None
-    except ValueError:
+    except (ValueError, OverflowError, TypeError, OSError):
         return None
