@@ -80,13 +80,14 @@ class Pipeline:
     def _settle(self, exchange: Exchange) -> None:
         """Every way out passes here exactly once."""
         exchange.ended = self.clock()
-        line = b""
-        if exchange.attempts:
+        attempts, line = exchange.attempts, b""
+        if attempts and (attempts[-1].sent or any(attempt.sent for attempt in attempts)):
             _estimate(exchange)
             self.allowance.settle(exchange.grant, exchange.usage.total)
-            line = self.spool.end(exchange)
         else:
             self.allowance.release(exchange.grant)
+        if attempts:
+            line = self.spool.end(exchange)
         self.recorder.record(exchange, line)
 
 

@@ -144,6 +144,16 @@ async def test_a_dead_provider_is_a_502_and_then_its_circuit_opens(tmp_path: Pat
         assert 'gateway_circuit_state{deployment="p0/smart"} 2' in await running.metrics()
 
 
+async def test_a_call_that_never_left_spends_nothing(tmp_path: Path) -> None:
+    rule = "kind: rate-limits\nrules: [{id: one-a-day, limit: 1, unit: requests, per: day}]"
+    async with Provider() as gone:
+        url = gone.url
+    async with gateway(tmp_path, policies(url, more=rule)) as running:
+        statuses = [(await running.chat()).status_code for _ in range(3)]
+        assert statuses == [502, 502, 502]
+        assert (await running.usage())["total"]["prompt_tokens"] == 0
+
+
 async def test_a_silent_provider_is_asked_once_and_the_next_answers(tmp_path: Path) -> None:
     model = "timeouts: {first_token: 100ms, total: 5s}"
     async with Provider([hang()]) as first, Provider([stream(word("hi"), FINISH, DONE)]) as second:
