@@ -134,8 +134,8 @@ class Connection(asyncio.Protocol):
         answer = self.answer
         assert answer is not None
         status = self._parser.get_status_code()
-        if status < 200:
-            if status < 100:
+        if status < 200 or status > 599:
+            if not 100 <= status < 200:
                 raise self._bad(f"status {status}")
             answer.headers.clear()  # informational: the answer proper follows
             self._chunked = self._sized = False

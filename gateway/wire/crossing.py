@@ -22,7 +22,7 @@ from gateway.wire.sse import BadStream
 Json = dict[str, Any]
 _ODD = (TypeError, AttributeError, LookupError, ValueError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
-UNLIKE = (AttributeError, LookupError, TypeError)
+UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
 Piece = Mapping[str, Any]
 
@@ -182,12 +182,16 @@ class CrossingTap:
         """Raises BadStream."""
         try:
             return self._turn(self._reader.feed(chunk))
+        except BadStream:
+            raise
         except UNLIKE as error:
             raise BadStream("an event is not what its format says") from error
 
     def rest(self) -> bytes:
         try:
             return self._turn(self._reader.rest())
+        except BadStream:
+            raise
         except UNLIKE as error:
             raise BadStream("the last event is not what its format says") from error
 
@@ -196,12 +200,12 @@ class CrossingTap:
         try:
             completion = self._back.completion(orjson.loads(body))
             told = self._teller.whole(completion)
-        except (BadStream, orjson.JSONDecodeError, *UNLIKE):
+        except UNLIKE:
             self.failed = True
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
-            self.finish_reason = choice.get("finish_reason") or ""
+            self.finish_reason = str(choice.get("finish_reason") or "")
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
         return orjson.dumps(told)
@@ -235,7 +239,7 @@ class CrossingTap:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
         for choice in piece["choices"]:
-            self.finish_reason = choice.get("finish_reason") or self.finish_reason
+            self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
             if not self._usage.reported:
                 delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")

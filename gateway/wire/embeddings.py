@@ -122,7 +122,7 @@ class TurnedTap(EmbeddingsTap):
         self.begun = self.finished = True
         try:
             return orjson.dumps(self._turn(orjson.loads(body), self._asked))
-        except (orjson.JSONDecodeError, sse.BadStream, *UNLIKE):
+        except UNLIKE:
             self.failed = True
             return None
 

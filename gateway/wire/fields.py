@@ -35,6 +35,12 @@ def loaded(data: bytes) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def part(value: Any, name: str) -> dict[str, Any]:
+    """An object within what a provider wrote, empty for what is none: an answer is good without its counts."""
+    found = value.get(name) if isinstance(value, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
 def given(arguments: Any) -> dict[str, Any]:
     """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
     try:

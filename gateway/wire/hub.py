@@ -109,7 +109,7 @@ class ChatBack:
                 message["annotations"] = message.get("annotations") or found
             for place, call in enumerate(message.get("tool_calls") or []):
                 call["id"] = call.get("id") or f"{answer.get('id') or 'call'}-{place}"
-            choices.append({**choice, "message": message})
+            choices.append({**_ended(choice), "message": message})
         return {**answer, "choices": choices}
 
     def reader(self) -> "ChatReader":
@@ -171,7 +171,7 @@ class ChatReader:
         choices = piece.get("choices")
         choices = choices if isinstance(choices, list) else []
         for choice in choices:
-            choice["delta"] = _settled(choice.get("delta") or {})
+            choice["delta"] = _settled(_ended(choice).get("delta") or {})
             if choice.get("finish_reason") and (found := _sources(piece)):
                 choice["delta"]["annotations"] = choice["delta"].get("annotations") or found
             for call in choice["delta"].get("tool_calls") or []:
@@ -205,6 +205,14 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
     if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
         made["content"] = "\n".join(part["text"] for part in content)
     return made
+
+
+def _ended(choice: Json) -> Json:
+    """A choice whose finish reason, if it has one, is a text: it is looked up by whoever tells it."""
+    reason = choice.get("finish_reason")
+    if reason is not None and not isinstance(reason, str):
+        choice["finish_reason"] = str(reason)
+    return choice
 
 
 def _settled(message: Json) -> Json:

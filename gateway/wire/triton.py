@@ -144,7 +144,7 @@ class TritonTap:
         try:
             answer = orjson.loads(body)
             text = self._text(answer)
-        except (orjson.JSONDecodeError, sse.BadStream, *UNLIKE):
+        except UNLIKE:
             self.failed = True
             return None
         self.finish_reason = self.finish_reason or "stop"

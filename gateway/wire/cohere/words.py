@@ -3,6 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from gateway.wire.fields import part
+
 # A failed generation is an `error`, as OpenRouter calls it: chat has no word for it, and `stop` would be a lie.
 FINISH: Mapping[str, str] = {
     "COMPLETE": "stop", "STOP_SEQUENCE": "stop", "MAX_TOKENS": "length", "TOOL_CALL": "tool_calls",
@@ -38,8 +40,8 @@ def count(counts: Mapping[str, Any], name: str) -> int:
 def chat_usage(counts: Mapping[str, Any]) -> dict[str, Any]:
     """What the model read and wrote. What of it is billed (less: Cohere's own prompts are not) stands beside it,
     as it came. Pictures are counted beside the text (cohere-chat_v2-01ae14c5d2)."""
-    billed = counts.get("billed_units") or {}
-    tokens = counts.get("tokens") or billed
+    billed = part(counts, "billed_units")
+    tokens = part(counts, "tokens") or billed
     images = count(tokens, "image_tokens")
     prompt, completion = count(tokens, "input_tokens") + images, count(tokens, "output_tokens")
     details = {"cached_tokens": count(counts, "cached_tokens")}

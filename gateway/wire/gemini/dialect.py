@@ -160,7 +160,8 @@ class GenerateTap:
             self.finished = True
 
     def _account(self, answer: Mapping[str, Any]) -> None:
-        for candidate in answer.get("candidates") or ():
+        candidates = answer.get("candidates")
+        for candidate in candidates if isinstance(candidates, list) else ():
             if isinstance(candidate, dict) and (reason := finish(candidate.get("finishReason"))):
                 self._open -= 1
                 self.finish_reason = self.finish_reason or reason

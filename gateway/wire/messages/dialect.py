@@ -10,7 +10,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, is_count, json_tokens, loaded, read_object
+from gateway.wire.fields import bound, estimate, is_count, json_tokens, loaded, part, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
@@ -100,12 +100,11 @@ class MessagesTap:
         kind = payload.get("type")
         if kind == "message_start":
             # Input is known from the start; what is said so far is not worth believing.
-            counts = (payload.get("message") or {}).get("usage")
-            if isinstance(counts, dict):
+            if counts := part(payload.get("message"), "usage"):
                 self._usage.prompt, self._usage.cached = prompt_tokens(counts)
         elif kind == "message_delta":
             note_usage(self._usage, payload)
-            self.finish_reason = finish((payload.get("delta") or {}).get("stop_reason")) or self.finish_reason
+            self.finish_reason = finish(part(payload, "delta").get("stop_reason")) or self.finish_reason
         elif kind == "message_stop":
             self.finished = True
         elif kind == "error":

@@ -5,6 +5,7 @@ from typing import Any
 import orjson
 
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.fields import part
 from gateway.wire.messages.words import FORMAT, chat_usage, finish
 from gateway.wire.reader import EventReader
 
@@ -29,7 +30,7 @@ class MessagesReader(EventReader):
                 return self._stop()
             case "message_start":
                 message = event.get("message") or {}
-                self._usage |= message.get("usage") or {}
+                self._usage |= part(message, "usage")
                 piece = _piece({"role": "assistant", "content": ""})
                 return [{"id": message.get("id", ""), "model": message.get("model", ""), **piece}]
             case "message_delta":
@@ -97,9 +98,7 @@ class MessagesReader(EventReader):
         return [_piece({"tool_calls": [{"index": self._calls - 1, "function": {"arguments": "{}"}}]})]
 
     def _end(self, event: Json) -> list[Piece]:
-        self._usage |= {
-            name: value for name, value in (event.get("usage") or {}).items() if value is not None
-        }
+        self._usage |= {name: one for name, one in part(event, "usage").items() if one is not None}
         delta = event.get("delta") or {}
         piece = _piece({}, finish(delta.get("stop_reason")))
         if delta.get("stop_sequence") is not None:

@@ -88,7 +88,10 @@ def prompt_tokens(counts: Mapping[str, Any]) -> tuple[int, int]:
 def chat_usage(counts: Mapping[str, Any]) -> dict[str, Any]:
     """Anthropic's usage as OpenAI's: what came from a cache is a part of the prompt there."""
     prompt, cached = prompt_tokens(counts)
-    completion = counts.get("output_tokens") or 0
+    completion, written = (
+        value if is_count(value := counts.get(name)) else 0
+        for name in ("output_tokens", "cache_creation_input_tokens")
+    )
     details = counts.get("output_tokens_details")
     thought = details.get("thinking_tokens") if isinstance(details, dict) else None
     usage: dict[str, Any] = {
@@ -97,7 +100,7 @@ def chat_usage(counts: Mapping[str, Any]) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {
             "cached_tokens": cached,
-            "cache_write_tokens": counts.get("cache_creation_input_tokens") or 0,
+            "cache_write_tokens": written,
         },
     }
     if thought is not None:

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.fields import is_count, part
+
 OURS = "resp_gh"  # begins the ids of answers made here; OpenAI's go on in hex, which knows neither g nor h
 SEALED = "gh1."  # begins `encrypted_content` that was made here: chat's `reasoning_details`, or a summary
 PENDING = ("queued", "in_progress")  # states of a response that has not ended
@@ -60,14 +62,13 @@ def ending(reason: Any) -> tuple[str, Json | None]:
 
 def finish(response: Mapping[str, Any]) -> str:
     """The finish reason, in chat's words, of a whole response."""
-    why = (response.get("incomplete_details") or {}).get("reason")
-    if why:
-        return {"max_output_tokens": "length"}.get(why, str(why))
+    if why := part(response, "incomplete_details").get("reason"):
+        return "length" if why == "max_output_tokens" else str(why)
     if response.get("status") not in (None, "completed"):
         return str(response["status"])
     output = response.get("output")
     kinds = (
-        {item.get("type") for item in output if isinstance(item, dict)} if isinstance(output, list) else ()
+        [item.get("type") for item in output if isinstance(item, dict)] if isinstance(output, list) else ()
     )
     return "tool_calls" if "function_call" in kinds or "custom_tool_call" in kinds else "stop"
 
@@ -92,12 +93,15 @@ def responses_usage(counts: Mapping[str, Any] | None) -> Json | None:
 
 def chat_usage(counts: Mapping[str, Any]) -> Json:
     """The usage of a response in chat's words."""
-    prompt, completion = counts.get("input_tokens") or 0, counts.get("output_tokens") or 0
-    read, wrote = counts.get("input_tokens_details") or {}, counts.get("output_tokens_details") or {}
+    prompt, completion, total = (
+        value if is_count(value := counts.get(name)) else 0
+        for name in ("input_tokens", "output_tokens", "total_tokens")
+    )
+    read, wrote = part(counts, "input_tokens_details"), part(counts, "output_tokens_details")
     return {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": counts.get("total_tokens") or prompt + completion,
+        "total_tokens": total or prompt + completion,
         "prompt_tokens_details": {
             "cached_tokens": read.get("cached_tokens") or 0,
             "cache_write_tokens": read.get("cache_write_tokens") or 0,

@@ -137,6 +137,7 @@ def test_a_connection_reads_one_answer_after_the_other_whatever_their_framings(
         b"HTTP/1.1 200 OK\ncontent-length: 2\n\nhi",
         b"HTTP/2 200 OK\r\ncontent-length: 2\r\n\r\nhi",
         b"HTTP/1.1 099 Odd\r\ncontent-length: 2\r\n\r\nhi",
+        b"HTTP/1.1 600 Odd\r\ncontent-length: 2\r\n\r\nhi",
         b"HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
         b"<html>\r\n\r\n",
         b"junkHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nhi",

@@ -1,5 +1,6 @@
 """A call in one dialect, answered in another: the way there and back, its account, and answers that are wrong."""
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,7 +14,7 @@ from gateway.wire.base import Asked, Changes, Tap
 from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.hub import ChatFront
 from gateway.wire.messages.back import MessagesBack
-from gateway.wire.registry import between
+from gateway.wire.registry import DIALECTS, between
 from gateway.wire.sse import BadStream
 from tests.scripted import DONE, FINISH, USAGE, event, word
 
@@ -139,6 +140,91 @@ def test_an_event_of_another_shape_breaks_the_stream() -> None:
     watched.feed(event(choices=[7])[:-1])
     with pytest.raises(BadStream, match="the last event"):
         watched.rest()
+
+
+ODD: list[Any] = ["x", 7, [1], {"a": {}}]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_a_finish_reason_of_any_kind_is_a_text(odd: Any) -> None:
+    watched, _ = tap()
+    watched.feed(event(choices=[{"index": 0, "delta": {}, "finish_reason": odd}]) + DONE)
+    assert (watched.finish_reason, watched.finished) == (str(odd), True)
+    _, watched, _ = whole({"choices": [{"message": {"content": "a"}, "finish_reason": odd}]})
+    assert (watched.finish_reason, watched.failed) == (str(odd), False)
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_answer_is_good_without_counts_that_are_counts(odd: Any) -> None:
+    usage = Usage()
+    watched = TO_MESSAGES.tap(Asked({}, usage))
+    for said in (
+        event(type="message_start", message={"usage": odd}),
+        event(type="message_delta", usage=odd, delta={"stop_reason": "end_turn"}),
+        event(type="message_stop"),
+    ):
+        watched.feed(said)
+    assert (watched.finished, usage.prompt, usage.completion) == (True, 0, 0)
+
+
+def any_of(kind: str, odd: Any) -> list[dict[str, Any]]:
+    """Answers and events of one format with a value of another kind at each place that is read."""
+    return {
+        "openai.chat": [
+            {"choices": [{"delta": odd, "message": odd}], "usage": odd},
+            {"choices": [{"delta": {"tool_calls": odd}, "message": {"tool_calls": odd}}], "id": odd},
+            {"choices": odd, "error": odd, "usage": {"prompt_tokens": odd, "prompt_tokens_details": odd}},
+        ],
+        "anthropic.messages": [
+            {"type": "message_start", "message": odd, "content": odd},
+            {"type": "content_block_start", "content_block": odd, "content": [odd], "usage": odd},
+            {"type": "content_block_delta", "delta": odd, "content": [{"type": odd}], "stop_reason": odd},
+            {"type": "message_delta", "usage": odd, "delta": odd, "content": [], "id": odd},
+            {"type": odd, "error": odd},
+            {"type": "error", "error": odd},
+        ],
+        "gemini.generate": [
+            {"candidates": odd, "usageMetadata": odd, "responseId": odd},
+            {"candidates": [{"content": odd, "finishReason": odd}], "promptFeedback": odd},
+            {"candidates": [{"content": {"parts": odd}, "index": odd}], "error": odd},
+            {"candidates": [{"content": {"parts": [odd]}, "finishReason": "STOP", "groundingMetadata": odd}]},
+        ],
+        "openai.responses": [
+            {"type": "response.completed", "response": odd, "output": odd},
+            {"type": "response.completed", "response": {"usage": odd, "incomplete_details": odd}, "output": [odd],
+             "incomplete_details": odd},
+            {"type": "response.completed", "response": {"status": odd, "output": [{"type": odd}]}, "output": [],
+             "usage": {"input_tokens": odd, "input_tokens_details": odd}, "incomplete_details": {"reason": odd}},
+            {"type": "response.output_item.added", "output_index": odd, "item": odd},
+            {"type": "error", "error": odd},
+        ],
+        "cohere.chat": [
+            {"type": "message-end", "delta": odd, "message": odd},
+            {"type": "message-end", "delta": {"usage": odd, "finish_reason": odd}, "message": {"content": odd}},
+            {"type": "message-end", "delta": {"usage": {"tokens": odd}}, "message": {}, "usage": {"tokens": odd}},
+        ],
+    }[kind]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize(
+    "back", ["openai.chat", "anthropic.messages", "gemini.generate", "openai.responses", "cohere.chat"]
+)
+@pytest.mark.parametrize(
+    "front", ["openai.chat", "anthropic.messages", "gemini.generate", "openai.responses"]
+)
+def test_what_a_provider_says_of_another_kind_is_told_or_a_bad_answer(
+    front: str, back: str, odd: Any
+) -> None:
+    way = DIALECTS[front] if front == back else between(front, back)
+    for said in any_of(back, odd):
+        asked = Asked({"model": "m"}, Usage())
+        watched = way.tap(asked)
+        with suppress(BadStream):
+            watched.feed(event(**said))
+            watched.rest()
+        way.tap(asked).whole(orjson.dumps(said))
+        assert isinstance(watched.finish_reason, str)
 
 
 def test_a_refusal_keeps_the_providers_reason() -> None:
