@@ -29,7 +29,7 @@ from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_error, of_events, of_said, retry_after_seconds
+from gateway.pipeline.setback import Setback, of_body, of_error, of_events, of_said, retry_after_seconds
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
@@ -226,9 +226,7 @@ class Attempts:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
             answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
-            if tap.failed:
-                raise BadAnswer(f"{target.name} answered {answer.status} with a body that is no JSON object")
-            return answered
+            return _is_an_error(answered, way) if tap.failed else answered
         answered.answer, answered.tap = answer, tap
         return answered
 
@@ -306,6 +304,16 @@ def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:
     if isinstance(tap, CrossingTap):
         return of_said(tap.error, provider.classify, lambda status: provider.mask(facts, tap.refusal(status)))
     return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
+
+
+def _is_an_error(answered: Answered, way: Way) -> Setback:
+    """Of a whole answer that is none. Raises BadAnswer where it does not say why."""
+    target, status = answered.target, answered.status
+    provider = PROVIDERS[target.kind]
+    body = provider.mask(target.facts, answered.body)
+    if came := of_body(body, provider.classify, lambda status: way.refusal(status, body)):
+        return came
+    raise BadAnswer(f"{target.name} answered {status} with a body that is no answer in its format")
 
 
 def _last_word(setback: Setback, attempt: Attempt) -> Answered:

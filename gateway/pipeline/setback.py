@@ -20,6 +20,7 @@ from gateway.upstream.failures import (
     UpstreamError,
 )
 from gateway.wire import sse
+from gateway.wire.fields import loaded
 
 Classify = Callable[[int, bytes], Failure]
 
@@ -42,6 +43,7 @@ _STATUSES = {
     **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED"), 504),
 }
 
+_IS_STATUS = re.compile(r"[45][0-9]{2}")
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
@@ -84,13 +86,21 @@ def of_events(events: bytes, classify: Classify) -> Setback:
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
+def of_body(body: bytes, classify: Classify, refusal: Callable[[int], bytes]) -> Setback | None:
+    """The setback that a whole answer amounts to which is an error in spite of its status; None where it tells of none.
+    `refusal` gives the client's body for a status."""
+    said = loaded(body)
+    error = _error_in(said) or (said if isinstance(said.get("message"), str) else {})
+    return of_said(error, lambda status, _: classify(status, body), refusal) if error else None
+
+
 def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int], bytes]) -> Setback:
     """The same of an error that is known as OpenAI's error object; `refusal` gives the body of an answer with this
     status. Some say which status it would have been (groq-chat_completions-8e947bc80e), most say what kind it is; of
     all others the provider is broken."""
     status = _status_of(error) or 502
     body = refusal(status)
-    return Setback(classify(status, body), "the stream began with an error", status, [_JSON], body)
+    return Setback(classify(status, body), "an error came in place of an answer", status, [_JSON], body)
 
 
 def _as_it_came(said: Mapping[str, Any], _: int) -> bytes:
@@ -119,8 +129,11 @@ def _status_of(error: Mapping[str, Any]) -> int:
         said = error.get(name)
         if isinstance(said, int) and 400 <= said < 600:
             return said
-        if isinstance(said, str) and said in _STATUSES:
-            return _STATUSES[said]
+        if isinstance(said, str):
+            if said in _STATUSES:
+                return _STATUSES[said]
+            if _IS_STATUS.fullmatch(said):
+                return int(said)
     return 0
 
 

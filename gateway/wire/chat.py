@@ -151,6 +151,8 @@ class ChatTap:
         choices = answer.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
             self.finish_reason = str(choices[0].get("finish_reason") or "")
+        elif not choices and (answer.get("error") or answer.get("object") == "error"):
+            self.failed = True  # whatever its status
         if not self._usage.reported:
             self._usage.completion = _tokens(body)
 

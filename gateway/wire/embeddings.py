@@ -22,6 +22,7 @@ from gateway.wire.refusals import Refusals
 
 MOST_INPUTS = 2048
 # The usage object has no object inside it in any embeddings answer on record.
+_ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
 _USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
 
 
@@ -73,7 +74,7 @@ class EmbeddingsTap:
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
         first, last = body[:1024], body[-1024:]
-        if not (first.lstrip().startswith(b"{") and last.rstrip().endswith(b"}")):
+        if not (first.lstrip().startswith(b"{") and last.rstrip().endswith(b"}")) or _ERROR.match(first):
             self.failed = True
             return
         # Usage stands at either end of the object; both ends are searched, never the middle.

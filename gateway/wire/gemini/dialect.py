@@ -143,7 +143,7 @@ class GenerateTap:
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
         answer = loaded(body)
-        self.failed = not answer
+        self.failed = not answer or ("candidates" not in answer and bool(answer.get("error")))
         self._account(answer)
         if not self._usage.reported:
             self._usage.completion = _tokens(body)

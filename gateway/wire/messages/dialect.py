@@ -89,7 +89,7 @@ class MessagesTap:
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
         answer = loaded(body)
-        self.failed = not answer
+        self.failed = not answer or answer.get("type") == "error"
         self.finish_reason = finish(answer.get("stop_reason")) or ""
         note_usage(self._usage, answer)
         if not self._usage.reported:

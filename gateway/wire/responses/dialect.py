@@ -100,7 +100,7 @@ class ResponsesTap:
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
         answer = loaded(body)
-        self.failed = not answer
+        self.failed = not answer or ("output" not in answer and bool(answer.get("error")))
         self._note(answer)
         if not self._usage.reported:
             self._usage.completion = len(body) // 4

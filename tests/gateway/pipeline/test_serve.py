@@ -225,6 +225,33 @@ async def test_a_stream_that_begins_with_an_error_leads_on(tmp_path: Path) -> No
             assert b"internal" not in response.content
 
 
+SLOW = {"error": {"message": "slow down", "type": "rate_limit_error"}}
+
+
+async def test_an_error_with_the_status_of_an_answer_leads_on(tmp_path: Path) -> None:
+    async with Provider([answer(SLOW)]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.headers["x-gateway-target"]) == (200, "p1/smart")
+
+
+@pytest.mark.parametrize(
+    ("path", "told"),
+    [
+        ("/v1/chat/completions", SLOW),
+        ("/v1/messages", {"type": "error", "error": {"type": "rate_limit_error", "message": "slow down"}}),
+    ],
+)
+async def test_it_is_told_with_its_status_in_the_clients_dialect(
+    tmp_path: Path, path: str, told: object
+) -> None:
+    async with Provider([answer(SLOW)]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
+            body = {"model": "smart", "max_tokens": 5, "messages": [{"role": "user", "content": "hi"}]}
+            response = await client.post(path, json=body)
+            assert (response.status_code, response.json()) == (429, told)
+
+
 @pytest.mark.parametrize("streamed", [True, False])
 async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(
     tmp_path: Path, streamed: bool

@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.failure import Failure
-from gateway.pipeline.setback import of_events, retry_after_seconds
+from gateway.pipeline.setback import of_body, of_events, retry_after_seconds
 from gateway.providers.base import failure_from_status
 from tests.scripted import event, word
 
@@ -76,6 +76,27 @@ def test_an_event_that_is_an_error_itself_becomes_the_body_of_an_answer(said: An
 def test_what_cannot_be_read_is_a_broken_provider(said: bytes) -> None:
     came = of_events(SAID + said, classify)
     assert (came.failure, came.status, came.body) == (Failure.BROKEN, 502, b"")
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        ({"error": {"message": "slow", "type": "rate_limit_error"}}, 429),
+        ({"error": {"message": "x", "code": "503"}}, 503),
+        ({"error": {"message": "x", "code": "600"}}, 502),
+        ({"error": "no"}, 502),
+        ({"message": "no"}, 502),
+    ],
+)
+def test_a_whole_answer_may_be_an_error_whatever_its_status(said: Any, status: int) -> None:
+    came = of_body(orjson.dumps(said), classify, lambda status: b"told %d" % status)
+    assert came is not None
+    assert (came.status, came.body) == (status, b"told %d" % status)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b'{"error": 1}'])
+def test_one_that_tells_of_no_error_is_none(body: bytes) -> None:
+    assert of_body(body, classify, lambda status: b"") is None
 
 
 class Head(dict[bytes, bytes]):

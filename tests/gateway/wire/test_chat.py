@@ -274,6 +274,20 @@ def test_an_answer_without_a_finish_reason_has_none(choices: Any) -> None:
     assert (usage.completion, usage.reported) == (10, False), "estimated by the text"
 
 
+@pytest.mark.parametrize(
+    ("body", "failed"),
+    [
+        ({"error": {"message": "no"}}, True), ({"error": "no", "choices": []}, True),
+        ({"object": "error", "message": "no"}, True), ({"error": {}}, False), ({"error": None}, False),
+        ({**ANSWER, "error": {"message": "a warning"}}, False),
+    ],
+)  # fmt: skip
+def test_an_error_without_choices_is_no_answer(body: Any, failed: bool) -> None:
+    one, _ = tap()
+    one.whole(orjson.dumps(body))
+    assert one.failed is failed
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>", b'["no object"]'])
 def test_what_is_no_object_is_no_answer(body: bytes) -> None:
     one, _ = tap()

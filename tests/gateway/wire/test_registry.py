@@ -1,6 +1,9 @@
+import orjson
 import pytest
 
 from gateway.core.failure import BadRequest
+from gateway.core.usage import Usage
+from gateway.wire.base import Asked
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between, leads
 
 
@@ -35,3 +38,13 @@ def test_where_there_is_no_way_the_call_is_refused() -> None:
 )
 def test_a_call_can_be_put_to_whom_there_is_a_way(front: str, back: str, there: bool) -> None:
     assert leads(front, back) is there
+
+
+@pytest.mark.parametrize(
+    "name", ["openai.chat", "openai.responses", "anthropic.messages", "gemini.generate", "openai.embeddings"]
+)
+def test_an_error_in_place_of_an_answer_is_none_in_any_dialect(name: str) -> None:
+    tap = DIALECTS[name].tap(Asked({}, Usage()))
+    kind = {"type": "error"} if name == "anthropic.messages" else {}
+    tap.whole(orjson.dumps({"error": {"message": "no"}, **kind}))
+    assert tap.failed
