@@ -142,6 +142,16 @@ def test_an_event_of_another_shape_breaks_the_stream() -> None:
         watched.rest()
 
 
+def test_what_is_no_event_at_all_is_named() -> None:
+    watched, _ = tap()
+    with pytest.raises(BadStream, match="not valid JSON"):
+        watched.feed(b"data: {\n\n")
+    watched, _ = tap()
+    watched.feed(b"data: [1]")
+    with pytest.raises(BadStream, match="no object"):
+        watched.rest()
+
+
 ODD: list[Any] = ["x", 7, [1], {"a": {}}]
 
 
