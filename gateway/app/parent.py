@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.app.control import LINE, Line
+from gateway.app.database import named_database
 from gateway.app.house import tls_of
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -146,11 +147,13 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
         listener.listen(4096)
         admin_socket = listen(plan.admin_host, plan.admin_port)
         meters = Meters()
-        frame = Frame(plan, meters, log, stack)
         crew = Crew(plan, listener, meters, log)
-        office = Office(plan, frame, _staff(crew, meters), log, stack)
-        if plan.starter_key:
-            await frame.keys.adopt("starter", STARTER_TEAM, kept_secret(plan.data_dir, "starter-key", "gh-"))
+        with named_database(plan):
+            frame = Frame(plan, meters, log, stack)
+            office = Office(plan, frame, _staff(crew, meters), log, stack)
+            if plan.starter_key:
+                kept = kept_secret(plan.data_dir, "starter-key", "gh-")
+                await frame.keys.adopt("starter", STARTER_TEAM, kept)
         admin = server(office.app, plan.settings.keep_alive, 1.0)
         async with asyncio.TaskGroup() as group:
             work = [*office.jobs(), frame.desk.watch(), frame.keys.keep_fresh(), log.run(), crew.poll()]

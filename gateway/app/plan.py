@@ -60,8 +60,12 @@ def kept_secret(data_dir: Path, name: str, prefix: str = "") -> str:
     except FileNotFoundError:
         value = prefix + secrets.token_urlsafe(32)
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(fd, "w") as file:
-            file.write(value + "\n")
+        try:
+            with os.fdopen(fd, "w") as file:
+                file.write(value + "\n")
+        except OSError:  # half a secret, on a full disk, would be taken for the whole one at the next start
+            path.unlink(missing_ok=True)
+            raise
     else:
         _close(path, 0o600)  # Kubernetes opens every file of a volume to its fsGroup at each mount
     return value

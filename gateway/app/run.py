@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from gateway.app.database import named_database
 from gateway.app.house import House, settle
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -65,16 +66,18 @@ def open_log(plan: Plan) -> Log:
 
 async def run_alone(plan: Plan, announce: Announce) -> None:
     """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port that is taken, ValueError for
-    a wrong variable."""
+    a wrong variable or a database that cannot be used."""
     prepare(plan.data_dir)
     log = open_log(plan)
     async with AsyncExitStack() as stack:
         data_socket = listen(plan.host, plan.port)
         admin_socket = listen(plan.admin_host, plan.admin_port)
-        house = House(plan, log, stack)
-        office = Office(plan, house, alone(house), log, stack)
-        if plan.starter_key:
-            await house.keys.adopt("starter", STARTER_TEAM, kept_secret(plan.data_dir, "starter-key", "gh-"))
+        with named_database(plan):
+            house = House(plan, log, stack)
+            office = Office(plan, house, alone(house), log, stack)
+            if plan.starter_key:
+                kept = kept_secret(plan.data_dir, "starter-key", "gh-")
+                await house.keys.adopt("starter", STARTER_TEAM, kept)
         settings = plan.settings
         data = server(house.app, settings.keep_alive, settings.drain_timeout)
         admin = server(office.app, settings.keep_alive, 1.0)

@@ -1,6 +1,7 @@
 """The data folder and the secrets in it, on a real file system."""
 
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,3 +69,14 @@ def test_a_secret_stays_the_same_and_is_closed_again_where_a_mount_opened_it(tmp
     (tmp_path / "starter-key").chmod(0o660)
     assert kept_secret(tmp_path, "starter-key", "gh-") == first
     assert mode(tmp_path / "starter-key") == 0o600
+
+
+def test_a_secret_that_does_not_fit_on_the_disk_is_made_anew_next_time(tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            kept_secret(tmp_path, "admin-token")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(kept_secret(tmp_path, "admin-token")) > 20

@@ -8,6 +8,7 @@ from contextlib import closing
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.gateway.app.serving import Serving, run, serving
 from tests.redis_server import RedisServer
@@ -89,6 +90,16 @@ async def test_a_data_folder_that_cannot_be_used_is_named(tmp_path: Path) -> Non
     code, told = await refused(tmp_path, policies("http://127.0.0.1:1/v1"))
     assert (code, told.count("\n")) == (1, 1)
     assert f"gateway serve: the data folder {tmp_path}/data cannot be used" in told
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_database_that_cannot_be_used_is_named_in_a_line(workers: str, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "gatehouse.db").write_bytes(b"garbage" * 1000)
+    text, redis = policies("http://127.0.0.1:1/v1"), "redis://127.0.0.1:1"
+    code, told = await refused(tmp_path, text, "--workers", workers, GATEWAY_REDIS_URL=redis)
+    assert (code, told.count("\n")) == (1, 1)
+    assert "data/gatehouse.db (in GATEWAY_DATA_DIR) cannot be used (file is not a database)" in told
 
 
 async def test_a_volume_that_others_may_enter_shows_them_no_content(tmp_path: Path) -> None:

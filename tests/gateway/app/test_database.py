@@ -1,0 +1,51 @@
+"""What is told of a database that cannot be used, by trying real ones."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.app.database import named_database
+from gateway.app.plan import Plan
+from gateway.settings import Settings
+from gateway.state.keystore import KeyStore
+from gateway.state.sql import open_engine
+
+
+def told(folder: Path, url: str = "") -> str:
+    plan = Plan(Settings(data_dir=folder, database_url=url), folder)
+    with pytest.raises(ValueError, match="cannot be used") as caught:
+        with named_database(plan):
+            KeyStore(open_engine(plan.database_url), lambda: 0.0, lambda level, message: None)
+    return str(caught.value)
+
+
+def test_a_file_that_is_no_database_is_named_with_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "gatehouse.db").write_bytes(b"garbage" * 1000)
+    assert told(tmp_path) == (
+        f"the database {tmp_path}/gatehouse.db (in GATEWAY_DATA_DIR) cannot be used (file is not a database); "
+        "make room or mend its rights; if it is damaged, put a copy in its place or move it away"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("sqlite:////nowhere/s3cret/x.db", "unable to open database file); see that it runs"),
+        ("foo://me:s3cret@host/x", "it is of no known kind); write it as sqlite:////path"),
+        ("nonsense s3cret", "it is no address); write it as"),
+        ("postgresql://me:s3cret@host:port/x", "it is no address); write it as"),
+        ("mysql://me:s3cret@host/x", "its driver is not installed: No module named 'MySQLdb'); install"),
+    ],
+)
+def test_an_address_that_cannot_be_used_names_the_setting_and_never_itself(
+    url: str, why: str, tmp_path: Path
+) -> None:
+    found = told(tmp_path, url)
+    assert found.startswith(f"the database of GATEWAY_DATABASE_URL cannot be used ({why}")
+    assert "s3cret" not in found
+
+
+def test_what_else_goes_wrong_is_left_as_it_is(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="in use"):
+        with named_database(Plan(Settings(data_dir=tmp_path), tmp_path)):
+            raise OSError("the port is in use")
