@@ -14,7 +14,7 @@ PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 # one is told so. What is built is in the models below and never asked for here.
 NOT_BUILT = frozenset(
     {
-        *("budgets", "guardrails", "cache", "mcp", "monitors"),
+        *("budgets", "prices", "guardrails", "cache", "mcp", "monitors"),
         *("hedge", "min_speed", "continue", "cheapest", "sticky", "jwt"),
     }
 )

@@ -77,7 +77,7 @@ def test_a_document_without_kind_is_told_the_kinds() -> None:
         assert told(text)[0].endswith(f"kind: every document has a kind; add one of {kinds}"), text
 
 
-@pytest.mark.parametrize("kind", ["budgets", "guardrails", "cache", "mcp", "monitors"])
+@pytest.mark.parametrize("kind", ["budgets", "prices", "guardrails", "cache", "mcp", "monitors"])
 def test_a_kind_to_come_is_said_not_to_be_built(kind: str) -> None:
     assert told(f"kind: {kind}\nrules: []") == [
         f'a.yaml:1:7: kind: kind "{kind}" is not built yet; remove this document'
