@@ -1,9 +1,10 @@
 """Bodies of admin requests: strict, unknown fields refused."""
 
+import re
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 
 from gateway.config.words import Day
@@ -11,8 +12,21 @@ from gateway.core.failure import BadRequest, BodyTooLarge
 
 MOST = 4 << 20  # bytes
 
-# It stands in paths, in which dots alone mean something else.
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]*[\w@:+-][\w.@:+-]*$")]
+_KEY = re.compile(r"[\w.@:+-]{1,128}")
+
+
+def _key_name(name: str) -> str:
+    """It stands in paths, which lose . and .. on the way. Raises ValueError."""
+    if _KEY.fullmatch(name) is None or name in (".", ".."):
+        raise ValueError(
+            "must be of letters, digits and . _ - @ : +, at most 128, and more than one or two dots;"
+            " take another name"
+        )
+    return name
+
+
+Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]+$")]
+KeyName = Annotated[str, AfterValidator(_key_name)]
 
 
 class Paper(BaseModel):
@@ -20,7 +34,7 @@ class Paper(BaseModel):
 
 
 class NewKey(Paper):
-    name: Name
+    name: KeyName
     team: Name
     expires: Day | None = None
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -12,7 +13,7 @@ from starlette.routing import Route
 
 from gateway.admin import keys, policies, targets, usage
 from gateway.admin.base import Backoffice
-from gateway.core.failure import BadRequest, Forbidden, GatewayError, NotFound, Unauthorized
+from gateway.core.failure import BadRequest, Forbidden, GatewayError, NotFound, Overloaded, Unauthorized
 from gateway.telemetry.prometheus import CONTENT_TYPE
 from gateway.wire.envelope import render
 
@@ -75,7 +76,14 @@ def application(office: Backoffice) -> Starlette:
     routes = [Route(entry.path, _guarded(office, entry), methods=[entry.method]) for entry in TABLE]
     app = Starlette(
         routes=routes,
-        exception_handlers={GatewayError: _refused, 404: _nowhere, 405: _nowhere, ValidationError: _invalid},
+        exception_handlers={
+            GatewayError: _refused,
+            404: _nowhere,
+            405: _nowhere,
+            ValidationError: _invalid,
+            SQLAlchemyError: _unkept,
+            Exception: _broken,
+        },
     )
     app.router.redirect_slashes = False
     return app
@@ -128,7 +136,18 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, ValidationError)
     first = error.errors(include_url=False, include_input=False)[0]
     where = ".".join(str(step) for step in first["loc"])
-    return await _refused(request, BadRequest(f"{where}: {first['msg']}", param=where or None))
+    said = first["msg"].removeprefix("Value error, ")
+    return await _refused(request, BadRequest(f"{where}: {said}", param=where or None))
+
+
+async def _unkept(request: Request, error: Exception) -> Response:
+    why = " ".join(str(error.orig if isinstance(error, DBAPIError) else type(error).__name__).split())
+    told = f"the database cannot be read or written ({why}); see that it runs and has room, then ask again"
+    return await _refused(request, Overloaded(told, code="database_unavailable"))
+
+
+async def _broken(request: Request, error: Exception) -> Response:
+    return await _refused(request, GatewayError("something broke inside the gateway; its log says what"))
 
 
 async def _nowhere(request: Request, error: Exception) -> Response:

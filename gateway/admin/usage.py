@@ -17,7 +17,7 @@ async def report(office: Backoffice, request: Request) -> Response:
     for name in request.query_params:
         if name not in ("by", "since"):
             raise BadRequest(f'there is no parameter "{name}"; there is by and since', param=name)
-    by = [name for name in request.query_params.get("by", "").split(",") if name]
+    by = [name for name in dict.fromkeys(request.query_params.get("by", "").split(",")) if name]
     since = _since(request.query_params.get("since", ""), office.now())
     try:
         return JSONResponse(await office.usage(by, since))

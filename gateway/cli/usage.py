@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(json.dumps(answer))
         return 0
-    names = [name for name in args.by.split(",") if name]
+    names = [name for name in dict.fromkeys(args.by.split(",")) if name]
     table = Table(*names, *(name.replace("_", " ") for name in _COLUMNS))
     for row in answer["rows"]:
         table.add_row(*(str(row[name]) for name in names), *_cells(row))

@@ -1,13 +1,16 @@
 """The admin API on a whole gateway: who may what, keys from making to revoking, usage, targets, policies."""
 
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from gateway.admin.routes import TABLE, Entry
+from gateway.admin.routes import TABLE, Entry, application
 from tests.running import Running, gateway, policies
 from tests.scripted import Provider
 
@@ -85,6 +88,10 @@ async def served(running: Running, key: str) -> int:
         ("POST", "/keys", {"name": "a", "team": "nobody"}, 400, "team"),
         ("POST", "/keys", {"name": "tester", "team": "research"}, 400, "name"),
         ("POST", "/keys", {"name": "a\nb", "team": "research"}, 400, "name"),
+        *(
+            ("POST", "/keys", {"name": name, "team": "research"}, 400, "name")
+            for name in ("", ".", "..", "a/b", "a?b", "a%b", "a b", "a\0", "a\n", "a" * 129)
+        ),
         ("POST", "/keys", {"name": "a", "team": "research", "expires": "soon"}, 400, "expires"),
         ("POST", "/keys", {"name": "a", "team": "research", "admin": True}, 400, "admin"),
         ("POST", "/keys", ["a"], 400, None),
@@ -95,8 +102,8 @@ async def served(running: Running, key: str) -> int:
         ("GET", f"/usage?since={'9' * 400}d", None, 400, "since"),
         ("GET", "/usage?group=team", None, 400, "group"),
         ("POST", "/targets/drain", {"target": 5}, 400, "target"),
-        ("POST", "/targets/drain", {"target": "zz"}, 404, None),
-        ("POST", "/keys", {"name": "..", "team": "research"}, 400, "name"),
+        ("POST", "/targets/drain", {"target": "zz"}, 404, "target"),
+        ("POST", "/targets/undrain", {"target": "p0/nothing"}, 404, "target"),
         ("POST", "/policies/check", {"files": {"a.yaml": 5}}, 400, "files.a.yaml"),
         ("POST", "/policies/explain", {"team": "research"}, 400, "model"),
         ("PUT", "/keys", {}, 404, None),
@@ -124,6 +131,9 @@ async def test_usage_is_told_by_what_is_asked(running: Running) -> None:
         3,
     )
     assert (told["total"]["calls"], told["total"]["estimated"]) == (3, 0)
+    async with running.admin() as admin:
+        twice = (await admin.get(f"{V1}/usage?by=team,model,team&since=1h")).json()
+    assert twice == told
 
 
 async def test_a_target_that_is_drained_is_passed_over_until_it_is_back(running: Running) -> None:
@@ -136,6 +146,42 @@ async def test_a_target_that_is_drained_is_passed_over_until_it_is_back(running:
         assert (away.status_code, away.json()["error"]["code"]) == (503, "no_target")
         await admin.post(f"{V1}/targets/undrain", json={"target": "p0/smart"})
         assert (await running.chat()).status_code == 200
+
+
+async def test_a_target_may_be_drained_before_it_is_called_and_once_it_is_gone(running: Running) -> None:
+    async with running.admin() as admin:
+        for target in ("p0/smart", "p0/*"):
+            assert (await admin.post(f"{V1}/targets/drain", json={"target": target})).status_code == 200
+        file = running.folder / "gateway.yaml"
+        file.write_text(file.read_text().replace("smart:", "clever:"))
+        assert (await admin.post(f"{V1}/policies/reload")).json()["problems"] == []
+        assert (await admin.post(f"{V1}/targets/undrain", json={"target": "p0/smart"})).status_code == 200
+        near = error_of(await admin.post(f"{V1}/targets/drain", json={"target": "p0/smrt"}))
+    assert near["code"] == "target_not_found"
+    assert near["message"] == (
+        'there is no target "p0/smrt"; a target is written PROVIDER/MODEL, did you mean "p0/smart"?'
+    )
+
+
+async def test_a_database_that_fails_is_told_and_is_no_broken_gateway(running: Running) -> None:
+    with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
+        database.execute("DROP TABLE keys")
+    async with running.admin() as admin:
+        answer = await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})
+    assert (answer.status_code, error_of(answer)["code"]) == (503, "database_unavailable")
+    assert "(no such table: keys); see that it runs and has room" in error_of(answer)["message"]
+
+
+async def test_what_breaks_inside_is_told_in_the_shape_of_errors(running: Running) -> None:
+    async def broken() -> list[dict[str, Any]]:
+        raise ZeroDivisionError
+
+    app = application(replace(running.office._office, targets=broken))
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    headers = bearer(running.token)
+    async with httpx.AsyncClient(transport=transport, base_url="http://admin", headers=headers) as client:
+        answer = await client.get(f"{V1}/targets")
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "internal_error")
 
 
 async def test_policies_are_told_tried_explained_and_loaded(running: Running) -> None:

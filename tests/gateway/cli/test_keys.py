@@ -2,7 +2,9 @@
 
 import asyncio
 import json
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -59,7 +61,7 @@ async def test_usage_is_a_table_or_json(running: Running, capsys: pytest.Capture
     assert "total" in table
     assert await run("usage", "--by", "", "--since", "1h", "--json") == 0
     assert json.loads(capsys.readouterr().out)["total"]["calls"] == 1
-    assert await run("usage", "--by", "key") == 0
+    assert await run("usage", "--by", "key,key") == 0
     assert "tester" in capsys.readouterr().out
 
 
@@ -69,6 +71,8 @@ async def test_usage_is_a_table_or_json(running: Running, capsys: pytest.Capture
         (["keys", "create", "--name", "a", "--team", "nobody"], 'there is no team "nobody"'),
         (["keys", "create", "--name", "a", "--team", "research", "--expires", "soon"], "expires"),
         (["keys", "create", "--name", "tester", "--team", "research"], "stands in the policies"),
+        (["keys", "create", "--name", "..", "--team", "research"], "take another name"),
+        (["keys", "revoke", ".."], "take its id, from gateway keys list --json"),
         (["keys", "revoke", "no/body"], "the gateway answered 400"),
         (["keys", "rotate", "nobody"], "nobody"),
         (["usage", "--by", "colour"], "colour"),
@@ -84,6 +88,15 @@ async def test_what_the_gateway_refuses_is_told_in_a_line(
     assert told.err.startswith(f"gateway {words[0]}")
     assert complaint in told.err
     assert told.err.count("\n") == 1
+
+
+async def test_a_database_that_cannot_be_written_is_told(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
+        database.execute("DROP TABLE keys")
+    assert await run("keys", "create", "--name", "a", "--team", "research") == 1
+    assert capsys.readouterr().err.startswith("gateway keys create: the database cannot be read or written (")
 
 
 async def test_a_wrong_token_is_told(
