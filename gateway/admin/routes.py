@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
 from pydantic import ValidationError
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -14,6 +13,7 @@ from starlette.routing import Route
 from gateway.admin import keys, policies, targets, usage
 from gateway.admin.base import Backoffice
 from gateway.core.failure import BadRequest, Forbidden, GatewayError, NotFound, Overloaded, Unauthorized
+from gateway.state.fault import DatabaseFault, reason
 from gateway.telemetry.prometheus import CONTENT_TYPE
 from gateway.wire.envelope import render
 
@@ -81,7 +81,7 @@ def application(office: Backoffice) -> Starlette:
             404: _nowhere,
             405: _nowhere,
             ValidationError: _invalid,
-            SQLAlchemyError: _unkept,
+            DatabaseFault: _unkept,
             Exception: _broken,
         },
     )
@@ -141,8 +141,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _unkept(request: Request, error: Exception) -> Response:
-    why = " ".join(str(error.orig if isinstance(error, DBAPIError) else type(error).__name__).split())
-    told = f"the database cannot be read or written ({why}); see that it runs and has room, then ask again"
+    told = f"the database cannot be read or written ({reason(error)}); see that it runs and has room, then ask again"
     return await _refused(request, Overloaded(told, code="database_unavailable"))
 
 

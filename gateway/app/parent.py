@@ -12,7 +12,6 @@ from typing import Any
 import orjson
 
 from gateway.app.control import LINE, Line
-from gateway.app.database import named_database
 from gateway.app.house import tls_of
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -23,6 +22,7 @@ from gateway.core.meters import Meters
 from gateway.core.tally import Snapshot as Counts
 from gateway.core.tally import snapshot
 from gateway.edge.server import server
+from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
 from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
@@ -148,7 +148,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
         admin_socket = listen(plan.admin_host, plan.admin_port)
         meters = Meters()
         crew = Crew(plan, listener, meters, log)
-        with named_database(plan):
+        with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             frame = Frame(plan, meters, log, stack)
             office = Office(plan, frame, _staff(crew, meters), log, stack)
             if plan.starter_key:

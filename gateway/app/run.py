@@ -12,13 +12,13 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from gateway.app.database import named_database
 from gateway.app.house import House, settle
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
 from gateway.core.tally import Snapshot as Counts
 from gateway.core.tally import snapshot
 from gateway.edge.server import Server, server
+from gateway.state.fault import named_database
 from gateway.telemetry.logs import Bridge, Log
 
 # Told (desk, office, data socket, admin socket) once everything listens.
@@ -72,7 +72,7 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
     async with AsyncExitStack() as stack:
         data_socket = listen(plan.host, plan.port)
         admin_socket = listen(plan.admin_host, plan.admin_port)
-        with named_database(plan):
+        with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             house = House(plan, log, stack)
             office = Office(plan, house, alone(house), log, stack)
             if plan.starter_key:

@@ -4,18 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.database import named_database
-from gateway.app.plan import Plan
-from gateway.settings import Settings
+from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
 from gateway.state.sql import open_engine
 
 
 def told(folder: Path, url: str = "") -> str:
-    plan = Plan(Settings(data_dir=folder, database_url=url), folder)
+    file = f"sqlite:///{folder}/gatehouse.db"
     with pytest.raises(ValueError, match="cannot be used") as caught:
-        with named_database(plan):
-            KeyStore(open_engine(plan.database_url), lambda: 0.0, lambda level, message: None)
+        with named_database(url or file, is_set=bool(url)):
+            KeyStore(open_engine(url or file), lambda: 0.0, lambda level, message: None)
     return str(caught.value)
 
 
@@ -47,5 +45,5 @@ def test_an_address_that_cannot_be_used_names_the_setting_and_never_itself(
 
 def test_what_else_goes_wrong_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="in use"):
-        with named_database(Plan(Settings(data_dir=tmp_path), tmp_path)):
+        with named_database(f"sqlite:///{tmp_path}/x.db", is_set=False):
             raise OSError("the port is in use")
