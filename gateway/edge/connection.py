@@ -251,7 +251,7 @@ class Connection(asyncio.Protocol):
         return successor
 
     def _serve(self, cycle: Cycle) -> None:
-        task = self._loop.create_task(cycle.run(self._app), name="call")  # to number them costs 0.3 us
+        task = self._loop.create_task(cycle.run(self._app))
         cycle.scope["gateway.task"] = task
         self._state.tasks.add(task)
         task.add_done_callback(self._state.tasks.discard)
