@@ -103,11 +103,11 @@ class Desk:
         told = ""
         while True:
             try:
-                await self._look()
+                if told:  # what was edited while nothing was watched
+                    await self._look()
                 await self._follow()
-            except (
-                Exception
-            ) as error:  # names that no watch can read, no watch left: whatever it is, we look ourselves
+            # Names that no watch can read, no watch left: whatever it is, we look ourselves.
+            except Exception as error:
                 why = f"{type(error).__name__}: {error}"
                 if why != told:
                     self._log(
