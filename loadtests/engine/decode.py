@@ -79,8 +79,10 @@ def _levels(bench: Bench, model: Decoder, shape: str, rows: int, found: Figures)
 
 
 def steps_of(bench: Bench, model: Decoder, rows: int, sizes: Decode) -> Laps:
-    """The engine's loop once all prompts have been computed and the first steps are over."""
-    length = sizes.context + sizes.warm + sizes.new + 4
+    """The engine's loop once all prompts have been computed and the first steps are over. Nobody ends before: who is
+    answered while others' prompts are still computed has a token more for each such step."""
+    ahead = -(-rows * sizes.context // (bench.sizes.step_tokens - rows))
+    length = sizes.context + ahead + sizes.warm + sizes.new + 4
     engine = engine_for(bench, model, rows, length)
     sampling = Sampling(temperature=0.0, max_tokens=length - sizes.context, ignore_eos=True)
     for prompt in prompts(rows, sizes.context, model.config.vocab_size):

@@ -93,8 +93,10 @@ class Transformers:
         """With a cache just large enough: left to itself it takes what memory there is, and minutes for it."""
         page = 256
         blocks = sum(-(-(len(one) + new) // page) for one in asked) + 8
-        how = self._library.ContinuousBatchingConfig(
-            page_size=page, num_blocks=blocks, max_batch_tokens=8192 if self._on_gpu else max(512, len(asked))
+        kind = self._library.ContinuousBatchingConfig
+        size = "page_size" if "page_size" in kind.__dataclass_fields__ else "block_size"  # as 5.17 has it
+        how = kind(
+            **{size: page}, num_blocks=blocks, max_batch_tokens=8192 if self._on_gpu else max(512, len(asked))
         )
         greedy = self._library.GenerationConfig(
             do_sample=False, max_new_tokens=new, min_new_tokens=new, eos_token_id=-1, pad_token_id=0
