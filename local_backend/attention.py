@@ -8,6 +8,7 @@ into the query length, or the keys expanded without a copy: 6 to 11 times faster
 
 from typing import NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -54,17 +55,24 @@ class Batch:
             ids += sequence.tokens[start : start + count]
             positions += range(start, start + count)
             table = sequence.table
-            slots += [table[at // size] * size + at % size for at in range(start, start + count)]
+            for place in range(start // size, (start + count - 1) // size + 1):
+                first_slot, at = table[place] * size, place * size
+                slots += range(first_slot + max(0, start - at), first_slot + min(size, start + count - at))
             self.ends[index] = len(ids) - 1
             if start >= sequence.known:
                 self.unknown.append((len(ids) - 1, sequence.id))
-        self.ids, self.positions = send(ids, device), send(positions, device)
+        self.ids, self.positions = _sent(ids, device), _sent(positions, device)
         # Worked out now: tables change while the step is computed.
-        self._way = _way([pieces[index] for index in order], sum(first), cache, send(slots, device))
+        self._way = _way([pieces[index] for index in order], sum(first), cache, _sent(slots, device))
 
     def attend(self, layer: int, heads: Heads) -> Tensor:
         """Store the new keys and values, then answer the queries: [tokens, heads, head_dim]."""
         return self._way.attend(layer, heads)
+
+
+def _sent(values: list[int], device: torch.device) -> Tensor:
+    """By way of numpy: torch takes 0.35 us for each number of a list."""
+    return send(np.fromiter(values, np.int64, len(values)), device)
 
 
 class Way(Protocol):

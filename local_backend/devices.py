@@ -61,8 +61,13 @@ def send(
     kind: torch.dtype | None = None,
 ) -> Tensor:
     """A copy on the device, for which nobody waits: a GPU takes it once it has done what it was told before."""
-    found = torch.tensor(values, dtype=kind)
-    return found if device.type == "cpu" else found.pin_memory().to(device, non_blocking=True)
+    return held(torch.tensor(values, dtype=kind), device).to(device, non_blocking=True)
+
+
+def held(values: Tensor | npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """The same where the device can fetch it from by itself."""
+    found = values if isinstance(values, Tensor) else torch.from_numpy(values)
+    return found if device.type == "cpu" else found.pin_memory()
 
 
 def _unfit(ranks: int, rank: int) -> str:

@@ -9,7 +9,7 @@ from local_backend.kernels import ready
 
 E4M3 = torch.float8_e4m3fn
 TOP = 448.0  # the largest number of e4m3
-FEW = 16  # rows up to which our own kernel reads the weights: then it is their bytes that cost time. An estimate
+FEW = 32  # rows up to which our own kernel reads the weights: then it is their bytes that cost time
 _SLICE = 1 << 19  # elements of a matrix that are widened at once: they stay in a processor's cache
 
 
@@ -35,12 +35,18 @@ class Fp8(nn.Module):
         return cls(*by_rows(weight), bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1 and self.takes(1):
+            from local_backend.kernels import few
+
+            return few.single(x, self.weight, self.scale, self.bias, x.new_empty(1, len(self.weight)))
         if ready(x.device):
             from local_backend.kernels import fp8
 
             rows, step = fp8.by_rows(x)
             if len(x) <= FEW or self.steady:
-                return fp8.product(rows, step, self.weight, self.scale, self.bias, x.dtype)
+                lines = 16 if self.steady or len(x) <= 16 else 32
+                out = x.new_empty(len(x), len(self.weight))
+                return fp8.product(rows, step, self.weight, self.scale, self.bias, out, lines)
         else:
             rows, step = by_rows(x)
         if _multiplies(rows, self.weight):
@@ -50,6 +56,17 @@ class Fp8(nn.Module):
             return (found if self.bias is None else found + self.bias).to(x.dtype)
         found = self._widened(rows).float() * step[:, None] * self.scale
         return (found if self.bias is None else found + self.bias).to(x.dtype)
+
+    def takes(self, rows: int) -> bool:
+        """Whether a kernel takes so many rows as they are: of one it is reading the weights that costs time."""
+        return rows == 1 and not self.steady and ready(self.weight.device)
+
+    def gated_one(self, x: Tensor, gelu: bool) -> Tensor:
+        """x [1, inputs] through the layer, and the first half of what comes out opens the second, at once."""
+        from local_backend.kernels import few
+
+        out, gate = x.new_empty(1, len(self.weight) // 2), few.Gate.GELU if gelu else few.Gate.SILU
+        return few.single(x, self.weight, self.scale, self.bias, out, gate)
 
     def _widened(self, rows: Tensor) -> Tensor:
         outputs, inputs = self.weight.shape

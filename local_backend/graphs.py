@@ -1,67 +1,96 @@
-"""Steps in which every sequence computes one token, each as one CUDA graph: products, attention, logits and draws are
-launched at once. Their tables lie on the device from step to step; a step is told what has changed.
+"""Steps of decoding and of short prompts, each as one CUDA graph: products, attention, logits and draws are launched at
+once. Their tables lie on the device from step to step; a step is told what has changed.
 
-A graph has a fixed number of rows and of splits; rows that nobody has are padding, which is neither read nor written.
+A graph has a fixed number of rows and of splits. Every token that is computed has a row, those of a prompt too: their
+keys are stored before any of them is answered. Rows that nobody has are padding, which is neither read nor written.
 Where there is no CUDA the same is computed without being captured: that is how it is tested."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
+from itertools import accumulate
+from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from local_backend import paged
 from local_backend.cache import Cache
-from local_backend.devices import send
+from local_backend.devices import held, send
 from local_backend.flight import Flight
 from local_backend.kernels import sampling
 from local_backend.model import Decoder
 from local_backend.sampler import CHUNK, Drawn, key_of
-from local_backend.seats import Seats, paddings
-from local_backend.types import Plan
+from local_backend.seats import Seat, Seats, paddings
+from local_backend.types import Plan, Sequence
 
 Act = Callable[[], None]
 # Rows times splits up to which a step is captured: past it what a program's launch costs is nothing beside its work,
 # and what the splits find would take more memory than is left for it. An estimate.
 LARGEST = 8192
-_ID, _POSITION, _PLACE, _SOURCE, _KEY, _TOP_K = range(6)
+# Tokens of prompts that a step may have. Launched one by one its operations take a processor 28 ms (Llama-3.1-8B,
+# measured beside an H200), by a graph under one; but each row reads all keys before it, and a tile of many rows once.
+SHORT = 64
+_ID, _POSITION, _PLACE, _SOURCE, _KEY = range(5)
+_TOP_K, _LENGTH = range(2)
+
+
+class Asked(NamedTuple):
+    """A token that is computed: whose, and at which place; and who sits in its row."""
+
+    sequence: Sequence
+    at: int
+    seat: Seat
 
 
 class Graphs:
     def __init__(self, model: Decoder, cache: Cache, max_seqs: int, max_len: int) -> None:
         self._model, self._cache, device = model, cache, cache.device
-        self._paddings = paddings(max_seqs)
-        width = -(-max_len // cache.block_size)
-        self._split, self._longest = paged.split_tiles(cache).split, max_len
-        self._seats = Seats(max_seqs, width)
-        self._tables = torch.zeros(max_seqs, width, dtype=torch.int32, device=device)
-        self._ints = torch.zeros(6, max_seqs, dtype=torch.int64, device=device)
-        self._ints[_PLACE] = -1  # nobody is there yet
-        self._floats = torch.zeros(3, max_seqs, device=device)  # temperature, top_p, min_p
-        self._logits = torch.empty(max_seqs, model.config.vocab_size, device=device)
-        self._drawn = torch.zeros(max_seqs, dtype=torch.int64, device=device)
+        most, width = max(SHORT, max_seqs), -(-max_len // cache.block_size)
+        self._paddings, self._most, self._longest = paddings(most), most, max_len
+        self._seats = Seats(most, width)
+        self._tables = torch.zeros(most, width, dtype=torch.int32, device=device)
+        # What was drawn lies before what is told, so that a row finds its token in one of both by one number.
+        whole = torch.zeros(_told_bytes(most) + 8 * most, dtype=torch.uint8, device=device)
+        self._told = whole[8 * most :]
+        self._told.copy_(torch.from_numpy(_nobody(most)))
+        self._longs, self._ints, self._floats = _parts(self._told, most)
+        self._tokens = whole[: 16 * most].view(torch.int64)  # drawn, and told
+        self._drawn = self._tokens[:most]
+        self._logits = torch.empty(most, model.config.vocab_size, device=device)
         self._made: dict[tuple[int, int], Act] = {}
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
 
     def fit(self, plan: Plan) -> bool:
         """Whether a step is one of these."""
-        if any(piece.size > 1 for piece in plan.pieces):
-            return False
+        sizes = [piece.size for piece in plan.pieces]
+        if max(sizes) > 1:
+            short = sum(size for size in sizes if size > 1) <= SHORT and sum(sizes) <= self._most
+            if not short or any(draw.draft is not None for draw in plan.draws):
+                return False
         rows, splits = self._shape(plan)
         return rows * splits <= LARGEST
 
     def prepared(self, flight: Flight, before: Flight | None) -> Act:
         """What is to be done for a step. Sequences are read now, not then."""
         plan, shape = flight.plan, self._shape(flight.plan)
-        rows = self._seats.sit([piece.sequence.id for piece in plan.pieces], shape[0])
-        seated = [rows[draw.piece] for draw in plan.draws]
+        # A sequence's last token sits where those to come will.
+        asked = [
+            Asked(one, at, (one.id, start + size - 1 - at))
+            for one, start, size in plan.pieces
+            for at in range(start, start + size)
+        ]
+        rows = self._seats.sit([one.seat for one in asked], shape[0])
+        ends = list(accumulate(piece.size for piece in plan.pieces))
+        seated = [rows[ends[draw.piece] - 1] for draw in plan.draws]
         changes = [
             change
-            for piece, row in zip(plan.pieces, rows, strict=True)
-            for change in self._seats.tell(row, piece.sequence.table)
+            for one, row in zip(asked, rows, strict=True)
+            for change in self._seats.tell(row, one.sequence.table)
         ]
-        waits = any(piece.start >= piece.sequence.known for piece in plan.pieces)
-        ints, floats = self._columns(plan, rows, before.sources() if waits and before else {})
+        waits = any(one.at >= one.sequence.known for one in asked)
+        told = self._columns(asked, rows, before.sources() if waits and before else {})
+        self._tell_draws(told, plan, seated)
         plain = len(set(seated)) == len(seated) and not any(
             draw.sequence.sampling.special for draw in plan.draws
         )
@@ -74,17 +103,17 @@ class Graphs:
             if changes:
                 places, blocks = send(np.array(changes).T, self._cache.device)
                 self._tables.view(-1).index_copy_(0, places, blocks.int())
-            self._ints.copy_(send(ints, self._cache.device))
-            self._floats.copy_(send(floats, self._cache.device))
+            self._told.copy_(held(told, self._cache.device), non_blocking=True)
             if waits:
                 assert before is not None
                 assert before.drawn is not None
-                source = self._ints[_SOURCE]
-                drawn = before.drawn.ids[source.clamp(min=0)]
-                self._ints[_ID].copy_(torch.where(source < 0, self._ints[_ID], drawn))
+                if before.drawn.ids.data_ptr() != self._drawn.data_ptr():
+                    self._drawn[: len(before.drawn.ids)].copy_(before.drawn.ids)
             self._replay(shape)
             if plain:
-                flight.land(Drawn(self._drawn.clone(), [], None))
+                # A processor's would not be copied on its way home.
+                drawn = self._drawn if self._pool else self._drawn.clone()
+                flight.land(Drawn(drawn, [], None))
             elif seated:
                 flight.logits = self._logits[send(seated, self._cache.device)]
 
@@ -99,40 +128,50 @@ class Graphs:
 
     def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and splits of the smallest graph that holds a step."""
-        rows = self._paddings[bisect_left(self._paddings, len(plan.pieces))]
-        longest = max(piece.start for piece in plan.pieces) + 1
-        return rows, self._splits(longest)
+        rows = self._paddings[bisect_left(self._paddings, sum(piece.size for piece in plan.pieces))]
+        longest = max(piece.start + piece.size for piece in plan.pieces)
+        return rows, self._splits(rows, longest)
 
     def _shapes(self) -> Iterator[tuple[int, int]]:
-        splits = self._splits(self._longest)
-        while splits:
-            yield from ((rows, splits) for rows in reversed(self._paddings) if rows * splits <= LARGEST)
-            splits //= 2
+        for rows in reversed(self._paddings):
+            splits = min(self._splits(rows, self._longest), 1 << (LARGEST // rows).bit_length() - 1)
+            while splits:
+                yield rows, splits
+                splits //= 2
 
-    def _splits(self, length: int) -> int:
+    def _splits(self, rows: int, length: int) -> int:
         """A power of two that is enough for so many keys."""
-        return 1 << (-(-length // self._split) - 1).bit_length() if self._split else 1
+        split = paged.split_tiles(self._cache, rows).split
+        return 1 << (-(-length // split) - 1).bit_length() if split else 1
 
-    def _columns(self, plan: Plan, rows: list[int], sources: dict[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """Of each row: its token, or where that is being drawn; where it stands in text and cache; how to draw."""
-        size = self._cache.block_size
-        ints = np.full(self._ints.shape, -1, np.int64)
-        floats = np.zeros(self._floats.shape, np.float32)
-        ints[_ID : _SOURCE + 1, rows] = np.array([
+    def _columns(self, asked: list[Asked], rows: list[int], sources: dict[int, int]) -> npt.NDArray[np.uint8]:
+        """Of each row: its token, or where that is being drawn; and where it stands in text and cache."""
+        size, most = self._cache.block_size, self._most
+        told = _nobody(most)
+        longs, ints, _ = _parts(told, most)
+        longs[_ID : _SOURCE + 1, rows] = np.array([
             (
-                sequence.tokens[start], start, sequence.table[start // size] * size + start % size,
-                sources[sequence.id] if start >= sequence.known else -1,
+                max(0, sequence.tokens[at]), at, sequence.table[at // size] * size + at % size,
+                sources[sequence.id] if at >= sequence.known else most + row,
             )
-            for sequence, start, _ in plan.pieces
+            for row, (sequence, at, _) in zip(rows, asked, strict=True)
         ]).T  # fmt: skip
-        np.maximum(ints[: _POSITION + 1], 0, out=ints[: _POSITION + 1])  # padding, too, looks something up
-        warm = [draw for draw in plan.draws if draw.sequence.sampling.temperature > 0]
+        ints[_LENGTH, rows] = longs[_POSITION, rows] + 1
+        return told
+
+    def _tell_draws(self, told: npt.NDArray[np.uint8], plan: Plan, seated: list[int]) -> None:
+        """How to draw; the likeliest where nothing is told."""
+        warm = [
+            (row, draw)
+            for row, draw in zip(seated, plan.draws, strict=True)
+            if draw.sequence.sampling.temperature > 0
+        ]
         if warm:
-            at, asked = [rows[draw.piece] for draw in warm], [draw.sequence.sampling for draw in warm]
-            ints[_KEY, at] = [key_of(draw) for draw in warm]
-            ints[_TOP_K, at] = [one.top_k for one in asked]
-            floats[:, at] = np.array([(one.temperature, one.top_p, one.min_p) for one in asked]).T
-        return ints, floats
+            longs, ints, floats = _parts(told, self._most)
+            rows, asked = [row for row, _ in warm], [draw.sequence.sampling for _, draw in warm]
+            longs[_KEY, rows] = [key_of(draw) for _, draw in warm]
+            ints[_TOP_K, rows] = [one.top_k for one in asked]
+            floats[:, rows] = np.array([(one.temperature, one.top_p, one.min_p) for one in asked]).T
 
     def _replay(self, shape: tuple[int, int]) -> None:
         if shape not in self._made:
@@ -158,11 +197,34 @@ class Graphs:
         return graph.replay
 
     def _compute(self, rows: int, splits: int) -> None:
-        ids, positions, places, _, keys, top_k = self._ints[:, :rows]
+        _, positions, places, sources, keys = self._longs[:, :rows]
+        top_k, lengths = self._ints[:, :rows]
         temperature, top_p, min_p = self._floats[:, :rows]
-        lengths = (positions + 1).masked_fill(places < 0, 0).int()
         way = paged.of_decodes(self._cache, self._tables[:rows], lengths, places, splits)
-        logits = self._logits[:rows]
-        logits.copy_(self._model.logits(self._model(ids, positions, way.attend)))
-        asked = sampling.Asked(temperature, keys, top_k.int(), top_p, min_p, filters=True)
-        self._drawn[:rows].copy_(sampling.draw(logits, asked, CHUNK))
+        ids = self._tokens.index_select(0, sources)
+        logits = self._model.logits(self._model(ids, positions, way.attend), self._logits[:rows])
+        asked = sampling.Asked(temperature, keys, top_k, top_p, min_p, filters=True)
+        sampling.draw(logits, asked, CHUNK, self._drawn[:rows])
+
+
+def _nobody(seqs: int) -> npt.NDArray[np.uint8]:
+    """What is told of rows that nobody has: they, too, look something up."""
+    told = np.zeros(_told_bytes(seqs), np.uint8)
+    longs, _, _ = _parts(told, seqs)
+    longs[_PLACE], longs[_SOURCE] = -1, np.arange(seqs, 2 * seqs)
+    return told
+
+
+def _told_bytes(seqs: int) -> int:
+    return (5 * 8 + 2 * 4 + 3 * 4) * seqs
+
+
+def _parts(told: Any, seqs: int) -> tuple[Any, Any, Any]:
+    """Of an array or tensor of bytes: int64 [5, seqs]; int32 [2, seqs]; fp32 [3, seqs] of temperature, top_p, min_p."""
+    kinds = torch if isinstance(told, torch.Tensor) else np
+    longs, ints, floats = told[: 40 * seqs], told[40 * seqs : 48 * seqs], told[48 * seqs :]
+    return (
+        longs.view(kinds.int64).reshape(5, seqs),
+        ints.view(kinds.int32).reshape(2, seqs),
+        floats.view(kinds.float32).reshape(3, seqs),
+    )

@@ -15,6 +15,7 @@ from local_backend.kernels import ready
 from local_backend.rope import UNSCALED, Scaling, frequencies
 
 SLICE = 4096  # rows of a matrix that are quantised at once
+FEW = 32  # rows up to which a kernel of ours reads the weights faster than torch's product does
 
 
 class Norm(nn.Module):
@@ -49,6 +50,13 @@ def add_norm(
     return x, found if dtype is None else found.to(dtype)
 
 
+def gated_product(layer: nn.Module, x: Tensor, gelu: bool) -> Tensor:
+    """`gated` of what a layer makes of x."""
+    if len(x) == 1 and isinstance(layer, Dense | Fp8) and layer.takes(1):
+        return layer.gated_one(x, gelu)
+    return gated(layer(x), gelu)
+
+
 def gated(rows: Tensor, gelu: bool) -> Tensor:
     """act(gate) * up of rows [tokens, 2 * size] that hold both; GELU in its tanh form, else SiLU."""
     if ready(rows.device):
@@ -66,12 +74,36 @@ class Dense(nn.Linear):
 
     steady = False
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, out: Tensor | None = None) -> Tensor:
+        """In x's type, or into `out`."""
+        weight, bias = self.weight, self.bias
+        rows = x.to(weight.dtype)
         if self.steady:
             from local_backend.kernels import product
 
-            return product.product(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
-        return functional.linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+            found = product.product(rows, weight, bias)
+        elif self.takes(len(x)):
+            from local_backend.kernels import few
+
+            return few.product(rows, weight, bias, x.new_empty(len(x), len(weight)) if out is None else out)
+        elif out is not None and out.device.type == "cuda" and bias is None:
+            return torch.mm(rows, weight.T, out_dtype=out.dtype, out=out)
+        else:
+            found = functional.linear(rows, weight, bias)
+        return found.to(x.dtype) if out is None else out.copy_(found)
+
+    def takes(self, rows: int) -> bool:
+        """Whether a kernel of ours multiplies so many rows faster than torch does."""
+        halves = self.weight.dtype in (torch.bfloat16, torch.float16)
+        return rows <= FEW and halves and not self.steady and ready(self.weight.device)
+
+    def gated_one(self, x: Tensor, gelu: bool) -> Tensor:
+        """x [1, inputs] through the layer and `gated`, at once; where it takes a row."""
+        from local_backend.kernels import few
+
+        weight, gate = self.weight, few.Gate.GELU if gelu else few.Gate.SILU
+        out = x.new_empty(1, len(weight) // 2)
+        return few.single(x.to(weight.dtype), weight, None, self.bias, out, gate)
 
 
 def hold_steady(model: nn.Module) -> None:
@@ -141,7 +173,7 @@ class Int8Embedding(nn.Module):
 
 
 class Rotary(nn.Module):
-    """cos and sin of all positions, in the half-split layout (Su et al., 2021)."""
+    """cos and signed sin of all positions, in the half-split layout (Su et al., 2021): [positions, 1, size]."""
 
     cos: Tensor
     sin: Tensor
@@ -150,13 +182,13 @@ class Rotary(nn.Module):
         super().__init__()
         speeds = torch.tensor(frequencies(scaling, theta, size), dtype=torch.float64, device="cpu")
         angles = torch.arange(positions, dtype=torch.float64, device="cpu")[:, None] * speeds
-        self.register_buffer("cos", (angles.cos() * scaling.attention).float(), persistent=False)
-        self.register_buffer("sin", (angles.sin() * scaling.attention).float(), persistent=False)
+        cos, sin = ((found * scaling.attention).float() for found in (angles.cos(), angles.sin()))
+        self.register_buffer("cos", torch.cat([cos, cos], -1).unsqueeze(1), persistent=False)
+        self.register_buffer("sin", torch.cat([-sin, sin], -1).unsqueeze(1), persistent=False)
 
     def forward(self, positions: Tensor) -> tuple[Tensor, Tensor]:
         """cos and signed sin [tokens, 1, size], to be used by every layer of a step."""
-        cos, sin = self.cos[positions], self.sin[positions]
-        return torch.cat([cos, cos], -1).unsqueeze(1), torch.cat([-sin, sin], -1).unsqueeze(1)
+        return self.cos[positions], self.sin[positions]
 
 
 class Heads(NamedTuple):

@@ -2,13 +2,14 @@
 plain when training."""
 
 from collections.abc import Callable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
 from local_backend.config import ModelConfig
 from local_backend.kernels import ready
-from local_backend.layers import Dense, Heads, Norm, Rotary, add_norm, gated
+from local_backend.layers import Dense, Heads, Norm, Rotary, add_norm, gated_product
 
 # (layer, its queries, keys and values) -> [tokens, heads, head_dim]
 Attend = Callable[[int, Heads], Tensor]
@@ -48,7 +49,7 @@ class Mlp(nn.Module):
         self._gelu = config.activation == "gelu_tanh"
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = self.down(gated(self.gate_up(x), self._gelu))
+        found: Tensor = self.down(gated_product(self.gate_up, x, self._gelu))
         return found if self._join is None else self._join(found)
 
 
@@ -113,12 +114,16 @@ class Decoder(nn.Module):
             x, more = layer(x, more, None if number in config.unrotated else turn, attend, dtype)
         return add_norm(x, more, config.residual_scale, self.norm, dtype and torch.float32)[1]
 
-    def logits(self, hidden: Tensor) -> Tensor:
-        """fp32 [rows, vocab_size]."""
-        config = self.config
-        found: Tensor = self.head(hidden).float()
+    def logits(self, hidden: Tensor, out: Tensor | None = None) -> Tensor:
+        """fp32 [rows, vocab_size], into `out` where that is given."""
+        config, head = self.config, cast(nn.Module, self.head)  # of fewer bits it is no Dense
+        if out is not None and isinstance(head, Dense):
+            found: Tensor = head(hidden, out)
+        else:
+            found = head(hidden).float()
+            found = found if out is None else out.copy_(found)
         if config.logit_divisor != 1:
-            found = found / config.logit_divisor
+            found.div_(config.logit_divisor)
         if config.logit_softcap:
-            found = (found / config.logit_softcap).tanh_().mul_(config.logit_softcap)
+            found.div_(config.logit_softcap).tanh_().mul_(config.logit_softcap)
         return found

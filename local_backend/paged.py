@@ -53,7 +53,7 @@ def of_pieces(pieces: list[Piece], few: int, cache: Cache, slots: Tensor) -> Pag
         sizes = [piece.size for piece in share]
         lengths = [piece.start + piece.size for piece in share]
         rows = rows_of([piece.sequence.table for piece in share], sizes, lengths, cache.device)
-        tiles = tiles_for(group, config.head_dim, are_few)
+        tiles = tiles_for(group, config.head_dim, are_few, len(share))
         works = {
             window: work_of(rows, sizes, lengths, window, group, tiles) for window in {0, *config.windows}
         }
@@ -65,26 +65,28 @@ def of_pieces(pieces: list[Piece], few: int, cache: Cache, slots: Tensor) -> Pag
 def of_decodes(cache: Cache, tables: Tensor, lengths: Tensor, slots: Tensor, most: int) -> Paged:
     """One query a row, all that is to be known of it on the device: `tables` int32 [rows, blocks], `lengths` int32
     [rows], 0 for padding, `slots` [rows]; `most`: splits of a row at most."""
-    config, count = cache.config, len(lengths)
-    starts = torch.arange(count + 1, dtype=torch.int32, device=cache.device)
-    rows = Rows(tables, starts, lengths, starts[:-1].masked_fill(lengths == 0, -1))
-    tiles = split_tiles(cache)
-    works = {window: work_of_decodes(rows, most, window, tiles) for window in {0, *config.windows}}
-    return Paged(cache, slots, [Share(slice(0, count), rows, works)])
+    config, tiles = cache.config, split_tiles(cache, len(lengths))
+    rows = Rows(tables, lengths, lengths, lengths)
+    works = {window: work_of_decodes(most, window, tiles) for window in {0, *config.windows}}
+    return Paged(cache, slots, [Share(slice(0, len(lengths)), rows, works)])
 
 
-def split_tiles(cache: Cache) -> Tiles:
-    """How decodes are cut."""
+def split_tiles(cache: Cache, rows: int) -> Tiles:
+    """How so many decodes are cut."""
     config = cache.config
-    return tiles_for(config.heads // config.kv_heads, config.head_dim, few=not cache.steady)
+    return tiles_for(config.heads // config.kv_heads, config.head_dim, not cache.steady, rows)
 
 
-def tiles_for(group: int, head_dim: int, few: bool) -> Tiles:
-    """Estimates, not yet measured: shared memory of 100 KB holds them. `group`: query heads of a kv head."""
+def tiles_for(group: int, head_dim: int, few: bool, rows: int) -> Tiles:
+    """As measured on an H200 with heads of 128; for larger ones, and so that 100 KB of shared memory hold them,
+    estimates. `group`: query heads of a kv head; `few`: queries of each of the `rows`, whose keys are split: the fewer
+    rows, the shorter, for there to be work for the whole GPU."""
     least = max(16, triton.next_power_of_2(group))
-    if few:
-        return Tiles(least, 64 if head_dim <= 128 else 32, 256, 4)
-    return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 8)
+    if not few:
+        return Tiles(max(least, 128 if head_dim <= 128 else 64), 64 if head_dim <= 128 else 32, 0, 4)
+    if rows <= 4:
+        return Tiles(least, 128, 128, 4, 1) if head_dim <= 128 else Tiles(least, 32, 128, 4)
+    return Tiles(least, 64 if head_dim <= 128 else 32, 256 if rows < 128 else 512, 4)
 
 
 def rows_of(tables: list[list[int]], sizes: list[int], lengths: list[int], device: torch.device) -> Rows:
@@ -117,14 +119,11 @@ def work_of(
     return Work(tiles, window, send(items, rows.tables.device), int(splits.max()))
 
 
-def work_of_decodes(rows: Rows, most: int, window: int, tiles: Tiles) -> Work:
+def work_of_decodes(most: int, window: int, tiles: Tiles) -> Work:
     """The same for rows of one query each, where only the device knows how long they are: `most` splits of a row at
     most, what is more than it has being nothing to do."""
-    lengths, split = rows.lengths, tiles.split or 1 << 30
-    first = (lengths - window).clamp(min=0) // split if window else torch.zeros_like(lengths)
-    most = min(most, window // split + 2) if window and tiles.split else most
-    number = torch.arange(most, dtype=torch.int32, device=lengths.device)
-    split_of = first[:, None] + number
-    row = torch.arange(len(lengths), dtype=torch.int32, device=lengths.device)[:, None].expand_as(split_of)
-    row = row.masked_fill(split_of * split >= lengths[:, None], -1)
-    return Work(tiles, window, torch.stack([row, torch.zeros_like(row), split_of], -1).flatten(0, 1), most)
+    if not tiles.split:
+        most = 1
+    elif window:
+        most = min(most, window // tiles.split + 2)
+    return Work(tiles, window, None, most)

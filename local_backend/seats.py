@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+Seat = tuple[int, int]  # a sequence's id, and how many tokens before the last of those that it computes
 Change = tuple[int, int]  # where in the tables, row after row, and the block that stands there from now on
 
 
@@ -11,16 +12,16 @@ class Seats:
     def __init__(self, rows: int, width: int) -> None:
         """`width`: blocks of a row."""
         self._width = width
-        self._rows: dict[int, int] = {}  # by the sequence's id
+        self._rows: dict[Seat, int] = {}
         self._told: list[list[int]] = [[] for _ in range(rows)]
 
-    def sit(self, numbers: list[int], most: int) -> list[int]:
-        """A row below `most` for each sequence, of which there are no more. Who had one keeps it, who is not among them
+    def sit(self, seats: list[Seat], most: int) -> list[int]:
+        """A row below `most` for each seat, of which there are no more. Who had one keeps it, who is not among them
         loses it."""
-        kept = {one: row for one in numbers if (row := self._rows.get(one, most)) < most}
+        kept = {one: row for one in seats if (row := self._rows.get(one, most)) < most}
         taken = set(kept.values())
         free = (row for row in range(most) if row not in taken)
-        self._rows = {one: kept[one] if one in kept else next(free) for one in numbers}
+        self._rows = {one: kept[one] if one in kept else next(free) for one in seats}
         return list(self._rows.values())
 
     def tell(self, row: int, table: list[int]) -> Iterator[Change]:

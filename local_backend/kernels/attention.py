@@ -14,6 +14,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.knobs import runtime
 
+from local_backend.kernels.early import early, wait
+
 _JOINED = 16  # splits read at once
 _LOG2E = tl.constexpr(1.4426950408889634)
 _PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
@@ -21,18 +23,19 @@ _PRODUCTS = {torch.float32: tl.float32, torch.bfloat16: tl.bfloat16, torch.float
 
 class Tiles(NamedTuple):
     """How work is cut. `lines`: query heads of a tile, each of one query; `keys` read at once; `split`: keys of a
-    program, a multiple of `keys`, or 0 for all."""
+    program, a multiple of `keys`, or 0 for all; `stages`: reads that are under way at a time."""
 
     lines: int
     keys: int
     split: int
     warps: int
+    stages: int = 2
 
 
 class Rows(NamedTuple):
-    """Sequences whose queries lie one after the other: `tables` int32 [rows, blocks]; `starts` int32 [rows + 1],
-    where each one's queries begin; `lengths` int32 [rows], keys of each up to its last query; `owners` int32
-    [queries], the row of each, or -1 for padding, which is neither read nor written."""
+    """Sequences whose queries lie one after the other: `tables` int32 [rows, blocks]; `lengths` int32 [rows], keys of
+    each up to its last query, 0 for padding, which is neither read nor written; `starts` int32 [rows + 1], where each
+    one's queries begin, and `owners` int32 [queries], the row of each: not read where every row has one query."""
 
     tables: Tensor
     starts: Tensor
@@ -41,12 +44,12 @@ class Rows(NamedTuple):
 
 
 class Work(NamedTuple):
-    """`items` int32 [programs, 3]: row (-1: nothing to do), the tile's first query, the split. `most`: splits of a
-    row at most."""
+    """`items` int32 [programs, 3]: row, the tile's first query, the split; None where every row has one query, and as
+    many programs as it may have splits. `most`: splits of a row at most."""
 
     tiles: Tiles
     window: int  # keys that a query sees, its own included; 0: all
-    items: Tensor
+    items: Tensor | None
     most: int
 
 
@@ -70,17 +73,22 @@ def attend(
     marks = q.new_empty((queries, heads, work.most, 2) if split else (1,), dtype=torch.float32)
     dims = max(16, triton.next_power_of_2(size))  # a product takes no less
     key_scales, value_scales = scales or (keys, values)  # not read where there are none
-    _mix[(len(work.items), kv)](
+    single = work.items is None
+    items = rows.lengths if work.items is None else work.items
+    programs = len(items) * (work.most if single else 1)
+    how = early(q.device)
+    _mix[(programs, kv)](
         q, keys, values, key_scales, value_scales, out, parts, marks,
-        rows.tables, rows.starts, rows.lengths, work.items, rows.tables.shape[1], work.most, scale, softcap,
+        rows.tables, rows.starts, rows.lengths, items, rows.tables.shape[1], work.most, scale, softcap,
         KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block, LINES=tiles.lines, KEYS=tiles.keys,
         SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0,
-        SCALED=scales is not None, PRODUCT=_product(q.dtype), num_warps=tiles.warps, num_stages=2,
+        SCALED=scales is not None, SINGLE=single, PRODUCT=_product(q.dtype), num_warps=tiles.warps,
+        num_stages=tiles.stages, **how,
     )  # fmt: skip
     if split:
         _join[(queries, heads)](
             parts, marks, out, rows.starts, rows.lengths, rows.owners, work.most, SIZE=size, DIMS=dims,
-            SPLIT=tiles.split, WINDOW=work.window, JOINED=_JOINED, num_warps=4,
+            SPLIT=tiles.split, WINDOW=work.window, JOINED=_JOINED, SINGLE=single, num_warps=4, **how,
         )  # fmt: skip
 
 
@@ -95,17 +103,24 @@ def _mix(
     softcap,
     KV: tl.constexpr, GROUP: tl.constexpr, SIZE: tl.constexpr, DIMS: tl.constexpr, BLOCK: tl.constexpr,
     LINES: tl.constexpr, KEYS: tl.constexpr, SPLIT: tl.constexpr, JOINED: tl.constexpr, WINDOW: tl.constexpr,
-    CAPPED: tl.constexpr, SCALED: tl.constexpr, PRODUCT: tl.constexpr,
+    CAPPED: tl.constexpr, SCALED: tl.constexpr, SINGLE: tl.constexpr, PRODUCT: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    wait(EARLY)
     item, head = tl.program_id(0), tl.program_id(1)
-    row = tl.load(items + item * 3)
-    if row < 0:
-        return
-    first = tl.load(items + item * 3 + 1)
-    split = tl.load(items + item * 3 + 2)
-    begin = tl.load(starts + row)
-    size = tl.load(starts + row + 1) - begin
-    length = tl.load(lengths + row)
+    if SINGLE:
+        row, first, size = item // most, 0, 1
+        begin = row
+        length = tl.load(lengths + row)
+        split = item % most + _skipped(length, size, SPLIT, WINDOW)
+        if (length == 0) | (split * SPLIT >= length):
+            return
+    else:
+        row = tl.load(items + item * 3)
+        first = tl.load(items + item * 3 + 1)
+        split = tl.load(items + item * 3 + 2)
+        begin = tl.load(starts + row)
+        size = tl.load(starts + row + 1) - begin
+        length = tl.load(lengths + row)
 
     lines = tl.arange(0, LINES)
     query = first + lines // GROUP
@@ -129,45 +144,79 @@ def _mix(
     best = tl.full([LINES], -float("inf"), tl.float32)
     total = tl.zeros([LINES], tl.float32)
     mixed = tl.zeros([LINES, DIMS], tl.float32)
-    for start in range(low, high, KEYS):
-        spots = start + tl.arange(0, KEYS)
-        there = (spots < high) & (spots >= least)
-        block = tl.load(tables + row.to(tl.int64) * width + spots // BLOCK, mask=there, other=0)
-        own = (block.to(tl.int64) * BLOCK + spots % BLOCK) * KV + head
-        spot = own * SIZE
-        k = tl.load(keys + spot[None, :] + dims[:, None], mask=real[:, None] & there[None, :], other=0.0).to(
-            PRODUCT
-        )
-        scores = tl.dot(asking, k, input_precision="ieee") * scale
-        scores = _scaled(scores, key_scales + own, there, SCALED)
-        if CAPPED:
-            scores = softcap * _tanh(scores / softcap)
-        seen = there[None, :] & (spots[None, :] <= at[:, None])
-        if WINDOW > 0:
-            seen = seen & (spots[None, :] > at[:, None] - WINDOW)
-        scores = tl.where(seen, scores * _LOG2E, -float("inf"))
-        top = tl.maximum(best, tl.max(scores, 1))
-        level = tl.where(top == -float("inf"), 0.0, top)  # a line that has seen nothing yet stays at 0
-        weights = tl.exp2(scores - level[:, None])
-        fade = tl.exp2(best - level)
-        total = total * fade + tl.sum(weights, 1)
-        weights = _scaled(weights, value_scales + own, there, SCALED)
-        v = tl.load(
-            values + spot[:, None] + dims[None, :], mask=there[:, None] & real[None, :], other=0.0
-        ).to(PRODUCT)
-        mixed = mixed * fade[:, None] + tl.dot(weights.to(PRODUCT), v, input_precision="ieee")
-        best = top
+    table = tables + row.to(tl.int64) * width
+    plain = low
+    # Up to there every line sees every key. Only where keys are split: of prompts one loop is faster, and the sums of a
+    # line are the same bits whatever else is in its tile.
+    if (SPLIT > 0) & (WINDOW == 0):
+        plain = tl.maximum(low, tl.minimum(length - size + first + 1, high) // KEYS * KEYS)
+        for start in range(low, plain, KEYS):
+            best, total, mixed = _see(
+                asking, best, total, mixed, keys, values, key_scales, value_scales, table, start, least, high, at,
+                dims, scale, softcap, head, KV, SIZE, BLOCK, KEYS, WINDOW, CAPPED, SCALED, False, PRODUCT,
+            )  # fmt: skip
+    for start in range(plain, high, KEYS):
+        best, total, mixed = _see(
+            asking, best, total, mixed, keys, values, key_scales, value_scales, table, start, least, high, at,
+            dims, scale, softcap, head, KV, SIZE, BLOCK, KEYS, WINDOW, CAPPED, SCALED, True, PRODUCT,
+        )  # fmt: skip
 
     if JOINED:
-        place = line * most + split
-        if WINDOW > 0:
-            place -= tl.maximum(0, length - size - WINDOW + 1) // SPLIT
+        place = line * most + split - _skipped(length, size, SPLIT, WINDOW)
         tl.store(parts + place[:, None] * SIZE + dims[None, :], mixed, mask=held)
         tl.store(marks + place * 2, best, mask=asked)
         tl.store(marks + place * 2 + 1, total, mask=asked)
     else:
         answer = mixed / tl.where(asked, total, 1.0)[:, None]
         tl.store(out + line[:, None] * SIZE + dims[None, :], answer.to(out.dtype.element_ty), mask=held)
+
+
+@triton.jit
+def _skipped(length, size, SPLIT: tl.constexpr, WINDOW: tl.constexpr):
+    """Splits of a row that its window has left behind."""
+    skipped = 0
+    if (WINDOW > 0) & (SPLIT > 0):
+        skipped = tl.maximum(0, length - size - WINDOW + 1) // SPLIT
+    return skipped
+
+
+@triton.jit
+def _see(
+    asking, best, total, mixed, keys, values, key_scales, value_scales, table, start, least, high, at, dims, scale,
+    softcap, head,
+    KV: tl.constexpr, SIZE: tl.constexpr, BLOCK: tl.constexpr, KEYS: tl.constexpr, WINDOW: tl.constexpr,
+    CAPPED: tl.constexpr, SCALED: tl.constexpr, HIDES: tl.constexpr, PRODUCT: tl.constexpr,
+):  # fmt: skip
+    """Take the keys from `start` on into account. HIDES: not every line sees all of them."""
+    spots = start + tl.arange(0, KEYS)
+    real = dims < SIZE
+    there = spots >= 0
+    if HIDES:
+        there = (spots < high) & (spots >= least)
+    block = tl.load(table + spots // BLOCK, mask=there, other=0)
+    own = (block.to(tl.int64) * BLOCK + spots % BLOCK) * KV + head
+    spot = own * SIZE
+    k = tl.load(keys + spot[None, :] + dims[:, None], mask=real[:, None] & there[None, :], other=0.0).to(
+        PRODUCT
+    )
+    scores = _scaled(tl.dot(asking, k, input_precision="ieee"), key_scales + own, there, SCALED)
+    scores = softcap * _LOG2E * _tanh(scores * (scale / softcap)) if CAPPED else scores * (scale * _LOG2E)
+    if HIDES:
+        seen = there[None, :] & (spots[None, :] <= at[:, None])
+        if WINDOW > 0:
+            seen = seen & (spots[None, :] > at[:, None] - WINDOW)
+        scores = tl.where(seen, scores, -float("inf"))
+    top = tl.maximum(best, tl.max(scores, 1))
+    level = tl.where(top == -float("inf"), 0.0, top)  # a line that has seen nothing yet stays at 0
+    weights = tl.exp2(scores - level[:, None])
+    fade = tl.exp2(best - level)
+    total = total * fade + tl.sum(weights, 1)
+    weights = _scaled(weights, value_scales + own, there, SCALED)
+    v = tl.load(values + spot[:, None] + dims[None, :], mask=there[:, None] & real[None, :], other=0.0).to(
+        PRODUCT
+    )
+    mixed = mixed * fade[:, None] + tl.dot(weights.to(PRODUCT), v, input_precision="ieee")
+    return top, total, mixed
 
 
 @triton.jit
@@ -188,16 +237,18 @@ def _tanh(x):
 def _join(
     parts, marks, out, starts, lengths, owners, most,
     SIZE: tl.constexpr, DIMS: tl.constexpr, SPLIT: tl.constexpr, WINDOW: tl.constexpr, JOINED: tl.constexpr,
+    SINGLE: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    wait(EARLY)
     query, head = tl.program_id(0), tl.program_id(1)
-    row = tl.load(owners + query)
-    if row < 0:
-        return
-    size = tl.load(starts + row + 1) - tl.load(starts + row)
+    row, size = query, 1
+    if not SINGLE:
+        row = tl.load(owners + query)
+        size = tl.load(starts + row + 1) - tl.load(starts + row)
     length = tl.load(lengths + row)
-    count = tl.cdiv(length, SPLIT)
-    if WINDOW > 0:
-        count -= tl.maximum(0, length - size - WINDOW + 1) // SPLIT
+    if length == 0:
+        return
+    count = tl.cdiv(length, SPLIT) - _skipped(length, size, SPLIT, WINDOW)
 
     dims = tl.arange(0, DIMS)
     line = query.to(tl.int64) * tl.num_programs(1) + head

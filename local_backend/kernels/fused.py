@@ -6,6 +6,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from local_backend.kernels.early import early, wait
+
 _TOP = tl.constexpr(448.0)  # the largest number of e4m3
 _HEADS = 8  # of one token that a program turns: an estimate, not yet measured
 
@@ -29,7 +31,9 @@ def gated(rows: Tensor, gelu: bool) -> Tensor:
     tokens, both = rows.shape
     out = rows.new_empty(tokens, both // 2)
     across = 1024
-    _gated[(tokens, triton.cdiv(both // 2, across))](rows, out, both // 2, GELU=gelu, ACROSS=across)
+    _gated[(tokens, triton.cdiv(both // 2, across))](
+        rows, out, both // 2, GELU=gelu, ACROSS=across, **early(rows.device)
+    )
     return out
 
 
@@ -57,6 +61,7 @@ def turn_and_store(
         rows, q, q_norm, k_norm, eps, cos, sin, keys, values, key_scales, value_scales, slots,
         QUERIES=heads, KV=(all_heads - heads) // 2, SCALED=scales is not None,
         SIZE=size, DIMS=triton.next_power_of_2(size), TURNED=turned, NORMED=norms is not None, HEADS=_HEADS,
+        **early(rows.device),
     )  # fmt: skip
     return q
 
@@ -69,47 +74,57 @@ def _launch_norm(
     added = x if more is None else more
     _norm[(rows,)](
         x, added, scale, weight, eps, out, x.stride(0), added.stride(0), out.stride(0), size, MORE=more is not None,
-        ACROSS=across, num_warps=min(16, max(1, across // 512)),
+        ACROSS=across, num_warps=min(16, max(1, across // 512)), **early(x.device),
     )  # fmt: skip
 
 
 @triton.jit
 def _norm(
-    x, more, scale, weight, eps, out, x_row, more_row, out_row, size, MORE: tl.constexpr, ACROSS: tl.constexpr
+    x, more, scale, weight, eps, out, x_row, more_row, out_row, size, MORE: tl.constexpr, ACROSS: tl.constexpr,
+    EARLY: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     at = tl.arange(0, ACROSS)
     real = at < size
+    weights = tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
+    wait(EARLY)
     found = tl.load(x + row * x_row + at, mask=real, other=0.0).to(tl.float32)
     if MORE:
         found += tl.load(more + row * more_row + at, mask=real, other=0.0).to(tl.float32) * scale
         tl.store(x + row * x_row + at, found.to(x.dtype.element_ty), mask=real)
     root = tl.rsqrt(tl.sum(found * found, 0) / size + eps)
-    found = found * root * tl.load(weight + at, mask=real, other=0.0).to(tl.float32)
+    found = found * root * weights
     tl.store(out + row * out_row + at, found.to(out.dtype.element_ty), mask=real)
 
 
 @triton.jit
-def _gated(rows, out, size, GELU: tl.constexpr, ACROSS: tl.constexpr):
+def _gated(rows, out, size, GELU: tl.constexpr, ACROSS: tl.constexpr, EARLY: tl.constexpr):
+    wait(EARLY)
     row = tl.program_id(0).to(tl.int64)
     at = tl.program_id(1) * ACROSS + tl.arange(0, ACROSS)
     real = at < size
     gate = tl.load(rows + row * 2 * size + at, mask=real, other=0.0).to(tl.float32)
     up = tl.load(rows + row * 2 * size + size + at, mask=real, other=0.0).to(tl.float32)
+    tl.store(out + row * size + at, (opened(gate, GELU) * up).to(out.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def opened(gate, GELU: tl.constexpr):
+    """SiLU, or GELU in its tanh form: x / 2 * (1 + tanh(y)) = x * sigmoid(2 y)."""
     if GELU:
-        # x / 2 * (1 + tanh(y)) = x * sigmoid(2 y)
         gate = gate * tl.sigmoid(1.5957691216057308 * (gate + 0.044715 * gate * gate * gate))
     else:
         gate = gate * tl.sigmoid(gate)
-    tl.store(out + row * size + at, (gate * up).to(out.dtype.element_ty), mask=real)
+    return gate
 
 
 @triton.jit
 def _turn(
     rows, q, q_norm, k_norm, eps, cos, sin, keys, values, key_scales, value_scales, slots,
     QUERIES: tl.constexpr, KV: tl.constexpr, SIZE: tl.constexpr, DIMS: tl.constexpr, TURNED: tl.constexpr,
-    NORMED: tl.constexpr, SCALED: tl.constexpr, HEADS: tl.constexpr,
+    NORMED: tl.constexpr, SCALED: tl.constexpr, HEADS: tl.constexpr, EARLY: tl.constexpr,
 ):  # fmt: skip
+    wait(EARLY)
     token = tl.program_id(0).to(tl.int64)
     head = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     dims = tl.arange(0, DIMS)

@@ -18,12 +18,12 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     x, out = x.contiguous(), x.new_empty(rows, outputs)
     _product[(triton.cdiv(outputs, ACROSS), triton.cdiv(rows, LINES))](
         x, weight, weight if bias is None else bias, out, rows, outputs, inputs, BIASED=bias is not None, LINES=LINES,
-        ACROSS=ACROSS, DEEP=DEEP, WIDE=_is_widened(x.dtype), num_warps=WARPS, num_stages=STAGES,
+        ACROSS=ACROSS, DEEP=DEEP, WIDE=is_widened(x.dtype), num_warps=WARPS, num_stages=STAGES,
     )  # fmt: skip
     return out
 
 
-def _is_widened(dtype: torch.dtype) -> bool:
+def is_widened(dtype: torch.dtype) -> bool:
     """The interpreter of Triton 3.6 cannot multiply bf16."""
     return runtime.interpret and dtype is torch.bfloat16
 

@@ -27,9 +27,9 @@ class Asked(NamedTuple):
     filters: bool
 
 
-def draw(logits: Tensor, asked: Asked, chunk: int) -> Tensor:
-    """One id [rows] for each row of fp32 logits [rows, vocabulary], of which `chunk` are read at once (a power of
-    two); the first of equals."""
+def draw(logits: Tensor, asked: Asked, chunk: int, out: Tensor | None = None) -> Tensor:
+    """One id int64 [rows] for each row of fp32 logits [rows, vocabulary], of which `chunk` are read at once (a power of
+    two); the first of equals. Into `out` where that is given."""
     rows, size = logits.shape
     chunks = triton.cdiv(size, chunk)
     least = logits.new_full((rows,), -torch.inf)
@@ -49,7 +49,7 @@ def draw(logits: Tensor, asked: Asked, chunk: int) -> Tensor:
     _best[(rows, chunks)](
         logits, least, asked.temperature, asked.keys, values, ids, size, CHUNK=chunk, num_warps=8
     )
-    drawn = logits.new_empty(rows, dtype=torch.int64)
+    drawn = logits.new_empty(rows, dtype=torch.int64) if out is None else out
     _pick[(rows,)](values, ids, drawn, chunks, CHUNKS=triton.next_power_of_2(chunks), num_warps=1)
     return drawn
 
@@ -66,7 +66,8 @@ def _best(logits, least, temperature, keys, values, ids, size, CHUNK: tl.constex
     place = row * tl.num_programs(1) + chunk
     best, index = tl.max(found, 0, return_indices=True, return_indices_tie_break_left=True)
     tl.store(values + place, best)
-    tl.store(ids + place, (chunk * CHUNK + index).to(tl.int64))
+    # Of a row that is NaN nothing is the best: what is drawn is in the vocabulary even so.
+    tl.store(ids + place, tl.minimum(chunk * CHUNK + index, size - 1).to(tl.int64))
 
 
 @triton.jit

@@ -9,15 +9,15 @@ def told(seats: Seats, row: int, table: list[int]) -> list[tuple[int, int]]:
 
 def test_a_sequence_keeps_its_row_while_others_come_and_go() -> None:
     seats = Seats(8, 4)
-    assert seats.sit([10, 11, 12], 4) == [0, 1, 2]
-    assert seats.sit([10, 12, 13], 4) == [0, 2, 1]
-    assert seats.sit([12, 14], 4) == [2, 0]
+    assert seats.sit([(10, 0), (11, 0), (12, 0)], 4) == [0, 1, 2]
+    assert seats.sit([(10, 0), (12, 0), (13, 0)], 4) == [0, 2, 1]
+    assert seats.sit([(12, 0), (14, 0)], 4) == [2, 0]
 
 
 def test_who_sits_too_far_back_moves_where_fewer_rows_are_computed() -> None:
     seats = Seats(8, 4)
-    seats.sit([1, 2, 3, 4, 5], 8)
-    assert seats.sit([5, 1], 2) == [1, 0]
+    seats.sit([(1, 0), (2, 0), (3, 0), (4, 0), (5, 0)], 8)
+    assert seats.sit([(5, 0), (1, 0)], 2) == [1, 0]
 
 
 def test_a_row_is_told_its_table_once_and_then_what_was_added() -> None:

@@ -12,8 +12,8 @@ pytest.importorskip(
 
 from torch import Tensor  # noqa: E402
 
-from local_backend.kernels.attention import Tiles, attend  # noqa: E402
-from local_backend.paged import rows_of, tiles_for, work_of  # noqa: E402
+from local_backend.kernels.attention import Rows, Tiles, attend  # noqa: E402
+from local_backend.paged import rows_of, tiles_for, work_of, work_of_decodes  # noqa: E402
 
 WHOLE, SPLIT = Tiles(16, 16, 0, 4), Tiles(16, 16, 32, 4)
 
@@ -139,27 +139,30 @@ def test_a_row_alone_is_the_same_bits_as_in_a_batch(tiles: Tiles, device: str) -
         first += row[0]
 
 
+@pytest.mark.parametrize("window", [0, 19])
 @pytest.mark.parametrize("tiles", [WHOLE, SPLIT], ids=["whole", "split"])
-def test_padding_is_neither_read_nor_written(tiles: Tiles, device: str) -> None:
-    case = Case([(1, 70), (2, 35)], kv=1)
-    filled = fill(case, device)
-    rows = rows_of(filled.tables, [1, 2], [70, 35], filled.q.device)
-    work = work_of(rows, [1, 2], [70, 35], 0, case.group, tiles)
-    nobody = torch.full((2, 3), -1, dtype=torch.int32, device=device)
-    rows = rows._replace(owners=torch.cat([rows.owners, nobody[0]]))
-    work = work._replace(items=torch.cat([nobody, work.items, nobody]))
-    q = torch.cat([filled.q, torch.full_like(filled.q, torch.nan)])
+def test_padding_between_decodes_is_neither_read_nor_written(tiles: Tiles, window: int, device: str) -> None:
+    filled = fill(Case([(1, 70), (1, 35)], kv=1, window=window), device)
+    nowhere, real = [2**20] * 5, torch.tensor([0, 2])
+    tables = torch.tensor(
+        [filled.tables[0], nowhere, filled.tables[1] + [2**20] * 2, nowhere], dtype=torch.int32
+    )
+    lengths = torch.tensor([70, 0, 35, 0], dtype=torch.int32)
+    rows = Rows(*(one.to(device) for one in (tables, lengths, lengths, lengths)))
+    q = torch.full((4, *filled.q.shape[1:]), torch.nan, device=device)
+    q[real] = filled.q
     out = torch.full_like(q, torch.nan)
-    attend(q, filled.keys, filled.values, out, rows, work, case.size**-0.5)
-    torch.testing.assert_close(out[:3], filled.expected, rtol=2e-5, atol=2e-5)
-    assert out[3:].isnan().all()
+    attend(q, filled.keys, filled.values, out, rows, work_of_decodes(8, window, tiles), 64**-0.5)
+    torch.testing.assert_close(out[real], filled.expected, rtol=2e-5, atol=2e-5)
+    assert out[1::2].isnan().all()
 
 
 @pytest.mark.parametrize("group", [1, 3, 7, 8, 20, 71])
 @pytest.mark.parametrize("size", [64, 80, 128, 256])
 def test_tiles_hold_whole_groups_and_splits_whole_tiles(group: int, size: int) -> None:
     for few in (True, False):
-        tiles = tiles_for(group, size, few)
-        assert tiles.lines >= group
-        assert tiles.split % tiles.keys == 0
-        assert bool(tiles.split) == few
+        for rows in (1, 32, 256):
+            tiles = tiles_for(group, size, few, rows)
+            assert tiles.lines >= group
+            assert tiles.split % tiles.keys == 0
+            assert bool(tiles.split) == few

@@ -1,6 +1,7 @@
 """Every kernel compiles for a real GPU, down to its machine code: that takes none, only a process without the
 interpreter."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -15,6 +16,7 @@ pytest.importorskip(
 )
 
 FP32, HALF, FP8, INT, LONG = "*fp32", "*bf16", "*fp8e4nv", "*i32", "*i64"
+EVEN = {"inputs", "outputs", "columns", "size", "x_row", "more_row", "out_row"}
 SHARED = 101_376  # bytes of one multiprocessor that a program may have on the smaller cards of compute capability 8.6
 
 
@@ -27,40 +29,37 @@ def kept(scaled: bool) -> dict[str, str]:
 def compile_all() -> None:
     """In a process of its own. Raises where a kernel does not compile or asks for more shared memory than there is."""
     import triton
-    from triton import language
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from local_backend.kernels import attention, fp8, fused, int4, product
-    from local_backend.paged import tiles_for
+    from local_backend.kernels import fp8, fused, int4, product
 
     def compile(
         kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4, stages: int = 2
     ) -> None:
         floats = {"scale", "softcap", "eps"}
+        if "EARLY" in kernel.arg_names:
+            sizes = {**sizes, "EARLY": True}
         signature = {
             name: "constexpr" if name in sizes else pointers.get(name, "fp32" if name in floats else "i32")
             for name in kernel.arg_names
         }
+        # What a launch finds out of its arguments: these are multiples of 16, so that reads may be under way.
+        even = {
+            (at,): [["tt.divisibility", 16]]
+            for at, (name, kind) in enumerate(signature.items())
+            if kind.startswith("*") or name in EVEN
+        }
         made = triton.compile(
-            ASTSource(kernel, signature, sizes),
+            ASTSource(kernel, signature, sizes, even),
             target=GPUTarget("cuda", 90, 32),
             options={"num_warps": warps, "num_stages": stages},
         )
         assert made.asm["cubin"]
         assert made.metadata.shared <= SHARED, f"{kernel}: {made.metadata.shared}"
 
-    rows = {"tables": INT, "starts": INT, "lengths": INT, "items": INT, "owners": INT}
-    parts = {"parts": FP32, "marks": FP32, "out": HALF}
-    for size, group, window, few in ((128, 4, 0, True), (80, 7, 4096, False), (256, 2, 1024, True)):
-        tiles = tiles_for(group, size, few)
-        shape = {"SIZE": size, "DIMS": triton.next_power_of_2(size), "SPLIT": tiles.split, "WINDOW": window}
-        more = {"KV": 8, "GROUP": group, "BLOCK": 32, "LINES": tiles.lines, "KEYS": tiles.keys, "JOINED": few}
-        flags = {"CAPPED": size == 256, "SCALED": size != 80, "PRODUCT": language.bfloat16}
-        tensors = {"q": HALF, **kept(size != 80), **rows, **parts}
-        compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps)
-    shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16}
-    compile(attention._join, {**rows, **parts}, shape)
+    compile_attention(compile)
+    compile_few(compile)
 
     compile(
         fused._norm, {"x": FP32, "more": HALF, "weight": FP32, "out": HALF}, {"MORE": True, "ACROSS": 4096}, 8
@@ -81,8 +80,9 @@ def compile_all() -> None:
 
     compile(fp8._by_rows, {"x": HALF, "out": FP8, "scale": FP32}, {"ACROSS": 1024})
     tensors = {"x": FP8, "step": FP32, "weight": FP8, "scale": FP32, "bias": FP32, "out": HALF}
-    sizes = {"BIASED": True, "ACROSS": fp8.ACROSS, "DEEP": fp8.DEEP, "ROWS": fp8.ROWS}
-    compile(fp8._product, tensors, sizes, fp8.WARPS, fp8.STAGES)
+    sizes = {"BIASED": True, "ACROSS": fp8.ACROSS, "DEEP": fp8.DEEP}
+    for lines in (16, 32):
+        compile(fp8._product, tensors, {**sizes, "LINES": lines}, fp8.WARPS, fp8.STAGES)
 
     sizes = {
         "BIASED": True,
@@ -100,6 +100,55 @@ def compile_all() -> None:
         compile(int4._product, tensors, {**sizes, "LINES": lines}, int4.WARPS, int4.STAGES)
 
     compile_samplers(compile)
+
+
+def compile_attention(compile: Any) -> None:
+    import triton
+    from triton import language
+
+    from local_backend.kernels import attention
+    from local_backend.paged import tiles_for
+
+    rows = {"tables": INT, "starts": INT, "lengths": INT, "items": INT, "owners": INT}
+    parts = {"parts": FP32, "marks": FP32, "out": HALF}
+    for size, group, window, count in (
+        (128, 4, 0, 1),
+        (128, 4, 0, 256),
+        (80, 7, 4096, 0),
+        (256, 2, 1024, 32),
+    ):
+        split = count > 0
+        tiles = tiles_for(group, size, split, count)
+        shape = {"SIZE": size, "DIMS": triton.next_power_of_2(size), "SPLIT": tiles.split, "WINDOW": window}
+        more = {
+            "KV": 8,
+            "GROUP": group,
+            "BLOCK": 32,
+            "LINES": tiles.lines,
+            "KEYS": tiles.keys,
+            "JOINED": split,
+        }
+        flags = {"CAPPED": size == 256, "SCALED": size != 80, "SINGLE": split, "PRODUCT": language.bfloat16}
+        tensors = {"q": HALF, **kept(size != 80), **rows, **parts}
+        compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps, tiles.stages)
+    shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16, "SINGLE": False}
+    compile(attention._join, {**rows, **parts}, shape)
+
+
+def compile_few(compile: Any) -> None:
+    from local_backend.kernels import few
+
+    for lines, outputs in itertools.product((16, 32), (1024, 4096, 6144, 28672)):
+        cut = few.cut_for(lines, outputs, SHARED)
+        sizes = {"BIASED": True, "LINES": lines, "ACROSS": cut.across, "DEEP": cut.deep, "WIDE": False}
+        compile(
+            few._product, {"x": HALF, "weight": HALF, "bias": HALF, "out": HALF}, sizes, cut.warps, cut.stages
+        )
+    for gate, scaled in ((few.Gate.NONE, False), (few.Gate.SILU, True), (few.Gate.GELU, False)):
+        cut = few.cut_for_one(4096, gate > 0, scaled)
+        sizes = {"GATE": int(gate), "BIASED": True, "SCALED": scaled, "ACROSS": cut.across, "DEEP": cut.deep}
+        tensors = {"x": HALF, "weight": FP8 if scaled else HALF, "scale": FP32, "bias": FP32, "out": HALF}
+        compile(few._single, tensors, sizes, cut.warps)
 
 
 def compile_samplers(compile: Any) -> None:

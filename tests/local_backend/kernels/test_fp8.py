@@ -26,7 +26,7 @@ def test_rows_are_rounded_as_they_are_without_kernels(dtype: Any, device: str) -
 
 
 @pytest.mark.parametrize(
-    ("rows", "outputs", "inputs", "biased"), [(1, 40, 300, False), (3, 64, 256, True), (16, 7, 20, True)]
+    ("rows", "outputs", "inputs", "biased"), [(2, 40, 300, False), (3, 64, 256, True), (19, 7, 20, True)]
 )
 def test_few_rows_are_multiplied_as_they_are_without_kernels(
     rows: int, outputs: int, inputs: int, biased: bool, device: str, monkeypatch: pytest.MonkeyPatch
@@ -44,7 +44,22 @@ def test_a_row_alone_is_the_same_bits_as_among_few(device: str) -> None:
     torch.manual_seed(3)
     weight, scale = (one.to(device) for one in by_rows(torch.randn(32, 500)))
     rows, step = fp8.by_rows(torch.randn(5, 500).to(device))
-    together = fp8.product(rows, step, weight, scale, None, torch.float32)
+    nobody = torch.full((5, 32), torch.nan, device=device)
+    together = fp8.product(rows, step, weight, scale, None, nobody.clone(), 16)
     for at in range(5):
-        alone = fp8.product(rows[at : at + 1], step[at : at + 1], weight, scale, None, torch.float32)
+        mine = slice(at, at + 1)
+        alone = fp8.product(rows[mine], step[mine], weight, scale, None, nobody[mine], 16)
         assert torch.equal(alone[0], together[at])
+
+
+@pytest.mark.parametrize("biased", [False, True])
+def test_one_row_is_multiplied_as_it_is(biased: bool, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(4)
+    layer = Fp8.of(torch.randn(40, 300), torch.randn(40) if biased else None)
+    x = torch.randn(1, 300)
+    wide = layer.weight.double() * layer.scale.double()[:, None]
+    expected = torch.nn.functional.linear(
+        x.double(), wide, None if layer.bias is None else layer.bias.double()
+    )
+    monkeypatch.setattr(kernels, "wanted", True)
+    torch.testing.assert_close(layer.to(device)(x.to(device)).cpu(), expected.float(), rtol=1e-5, atol=1e-4)

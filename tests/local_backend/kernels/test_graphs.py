@@ -12,9 +12,11 @@ pytest.importorskip(
 from local_backend import kernels  # noqa: E402
 from local_backend.cache import Kept, scales_of  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
+from local_backend.graphs import SHORT  # noqa: E402
 from local_backend.kernels.attention import Tiles, attend  # noqa: E402
 from local_backend.options import EngineConfig  # noqa: E402
 from local_backend.paged import rows_of, work_of, work_of_decodes  # noqa: E402
+from local_backend.seats import paddings  # noqa: E402
 from local_backend.types import Delta, Finish, Job, Sampling  # noqa: E402
 from tests.local_backend.kernels.test_attention import Case, fill  # noqa: E402
 from tests.local_backend.kernels.test_model import SHAPES, model  # noqa: E402
@@ -144,7 +146,7 @@ def test_a_graph_with_room_for_more_splits_gives_the_same_bits(device: str) -> N
         found = []
         for work in (
             work_of(rows, [1] * 4, lengths, window, case.group, tiles),
-            work_of_decodes(rows, 4, window, tiles),
+            work_of_decodes(4, window, tiles),
         ):
             out = torch.full_like(filled.q, torch.nan)
             attend(filled.q, filled.keys, filled.values, out, rows, work, case.size**-0.5)
@@ -175,12 +177,38 @@ def test_keys_and_values_in_fp8_are_answered_as_they_are_read(device: str) -> No
     torch.testing.assert_close(found, filled.expected, rtol=0.2, atol=0.2)
 
 
+def test_rows_that_nobody_has_look_up_nothing_that_is_not_there(device: str) -> None:
+    engine = Engine(model().to(device), EngineConfig(block_size=4))
+    graphs = engine._runner._graphs
+    assert graphs is not None
+    graphs._drawn.fill_(1 << 40)
+    with torch.inference_mode():
+        graphs._compute(4, 1)
+    assert (graphs._drawn[:4] < model().config.vocab_size).all()
+    engine.close()
+
+
+@pytest.mark.parametrize("cut", [3, 64])
+def test_short_prompts_are_computed_by_graphs_beside_answers(cut: int, device: str) -> None:
+    """Each token in a row of its own; and however they are cut into steps."""
+    found = say(model().to(device), DRAWN, step_tokens=cut)
+    assert found.ids == plainly(model(), DRAWN).ids
+    assert {rows for rows, _ in found.shapes} >= ({8} if cut == 64 else {2, 4})
+
+
+def test_a_long_prompt_is_not_cut_into_rows(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local_backend.graphs.SHORT", 4)
+    found = say(model().to(device), [GREEDY] * 3)
+    assert found.ids == plainly(model(), [GREEDY] * 3).ids
+    assert max(rows for rows, _ in found.shapes) == 4, "decodes, and the prompt of two tokens"
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: there is nothing to capture")
 def test_all_graphs_are_captured_before_anybody_waits() -> None:
     engine, told = Engine(model().to("cuda"), EngineConfig(max_seqs=4)), list[str]()
     engine.warm(told.append)
     graphs = engine._runner._graphs
     assert graphs is not None
-    assert {rows for rows, _ in graphs._made} == {1, 2, 4}
-    assert told[-1] == "3 of 3 steps are captured"
+    assert {rows for rows, _ in graphs._made} == set(paddings(SHORT))
+    assert told[-1] == f"{len(graphs._made)} of {len(graphs._made)} steps are captured"
     engine.close()

@@ -81,3 +81,9 @@ def test_a_row_draws_the_same_whoever_shares_the_batch(device: str) -> None:
     ]
     together = drawn(rows, mixed, device)
     assert together == [drawn(rows[at : at + 1], [one], device)[0] for at, one in enumerate(mixed)]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_what_is_drawn_from_nonsense_is_in_the_vocabulary(temperature: float, device: str) -> None:
+    rows = torch.full((2, SIZE), torch.nan)
+    assert all(0 <= token < SIZE for token in drawn(rows, draws(2, temperature=temperature), device))

@@ -63,10 +63,12 @@ def test_an_answer_has_the_same_bits_alone_and_in_company(
         True: Tiles(16, 16, 16, 4),
         False: Tiles(32, 16, 0, 4),
     }  # as if the texts were long: decodes are split
-    monkeypatch.setattr(paged, "tiles_for", lambda group, size, few: tiles[few])
+    monkeypatch.setattr(paged, "tiles_for", lambda group, size, few, rows: tiles[few])
     plain = model(layers=1)
     made = build(plain.config, Made(plain, device), torch.float32, quantize)
     hold_steady(made)
     alone = scores(made, [LONG])
     assert len(alone) == 3
+    assert scores(made, [LONG], enforce_eager=True) == alone, "operation by operation"
+    assert scores(made, [LONG, *OTHERS], step_tokens=18, enforce_eager=True) == alone
     assert scores(made, [LONG, *OTHERS], step_tokens=18) == alone, "in pieces, some of them short"
