@@ -179,7 +179,7 @@ class House:
         hot["GET", "/v1/responses"] = self.reception.route(
             "responses", WebSockets(self.reception, made, recall)
         )
-        rest = starlette(self.desk, self.identify, self.ready)
+        rest = starlette(self.desk, self.identify, self.ready, time.time)
         app: App = Door(hot, families, methods, rest)
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if origins:

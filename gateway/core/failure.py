@@ -18,6 +18,7 @@ GatewayError
 └── UpstreamTimeout 504
 """
 
+from collections.abc import Sequence
 from enum import Enum
 
 
@@ -94,10 +95,20 @@ class NotFound(GatewayError):
 
 
 class WrongMethod(GatewayError):
+    """`taken` are the methods that the path serves."""
+
     status = 405
     code = "method_not_allowed"
     type = "invalid_request_error"
     outcome = "client_error"
+
+    def __init__(self, path: str, method: str, taken: Sequence[str]) -> None:
+        self._taken = ", ".join(taken)
+        super().__init__(f"{path} does not take {method}; it takes {self._taken}")
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"allow", self._taken.encode()),)
 
 
 class BodyTooLarge(GatewayError):

@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Mapping
 
 from gateway.core.failure import GatewayError, NotFound, WrongMethod
 from gateway.edge.asgi import App, Receive, Scope, Send
-from gateway.wire.envelope import envelope_of, gemini_method, render
+from gateway.wire.envelope import gemini_method
 
 _POSTED = (
-    "/v1/chat/completions", "/v1/completions", "/v1/embeddings", "/v1/rerank", "/v2/rerank",
+    "/v1/completions", "/v1/embeddings", "/v1/messages", "/v1/messages/count_tokens", "/v1/rerank", "/v2/rerank",
 )  # fmt: skip
 
 
@@ -39,17 +39,13 @@ class Door:
 def unknown(scope: Scope) -> GatewayError:
     """Why a path leads nowhere."""
     path, method = scope["path"], scope["method"]
+    if path in _POSTED or gemini_method(path):
+        return WrongMethod(path, method, ("POST",))
     if path.startswith(("/v1/messages", "/v1beta/")):
         return NotFound(f"{method} {path} is not served by this gateway yet", code="route_not_found")
-    if path in _POSTED or path == "/v1/models":
-        return WrongMethod(f"{path} does not take {method}")
     return NotFound(f"there is no {method} {path} here", code="route_not_found")
 
 
 async def nowhere(scope: Scope, receive: Receive, send: Send) -> None:
-    """The last application: an error in the dialect of the path."""
-    error = unknown(scope)
-    body = render(error, envelope_of(scope["path"]))
-    headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    """The last application. Raises GatewayError."""
+    raise unknown(scope)

@@ -12,7 +12,7 @@ class Family(NamedTuple):
     """`label` is the first segment after /v1. Under it lie `collections` of objects (whose members are named by
     the segment that follows: "" is the family's own root) and `actions` (whole paths that name no object).
     `open` families need no `passthrough` entry. `upload`: bodies may be files. `named`: a multipart body may
-    name a model. `creates`: POST on a collection makes an object here (else on a hot route)."""
+    name a model."""
 
     label: str
     collections: tuple[str, ...] = ("",)
@@ -20,7 +20,6 @@ class Family(NamedTuple):
     open: bool = False
     upload: bool = False
     named: bool = False
-    creates: bool = True
 
 
 class Place(NamedTuple):
@@ -37,7 +36,7 @@ FAMILIES = {
     for family in (
         Family("audio", (), frozenset({"speech", "transcriptions", "translations"}), True, True, True),
         Family("batches", open=True),
-        Family("chat", ("completions",), open=True, creates=False),  # stored completions
+        Family("chat", ("completions",), open=True),  # stored completions
         Family("conversations", open=True),
         Family("files", open=True, upload=True),
         Family("images", (), frozenset({"generations", "edits", "variations"}), True, True, True),
@@ -78,18 +77,17 @@ def place_of(family: Family, path: str) -> Place:
     raise NotFound(f"there is no {path[:200]!r} here", code="route_not_found")
 
 
-def check_method(family: Family, place: Place, method: str) -> None:
+def check_method(place: Place, method: str) -> None:
     """Raises WrongMethod. What an object takes is the provider's to say."""
     taken: tuple[str, ...]
     if place.is_collection:
-        taken = ("GET", "POST") if family.creates else ("GET",)
+        taken = ("GET", "POST")
     elif place.object_id:
         taken = ("GET", "POST", "DELETE", "HEAD", "PUT", "PATCH")
     else:
         taken = ("POST",)
     if method not in taken:
-        path = "/v1/" + "/".join(place.segments)
-        raise WrongMethod(f"{path} does not take {method}; it takes {', '.join(taken)}")
+        raise WrongMethod("/v1/" + "/".join(place.segments), method, taken)
 
 
 def check_open(family: Family, team: str, passthrough: frozenset[str]) -> None:

@@ -68,7 +68,7 @@ class Passthrough:
         team = visit.snapshot.teams[visit.caller.team]
         check_open(family, team.name, team.passthrough)
         place = place_of(family, visit.scope["path"])
-        check_method(family, place, method)
+        check_method(place, method)
         if visit.head.get(b"upgrade", b"").lower() == b"websocket":
             raise BadRequest(
                 "WebSockets are served at /v1/responses alone; use HTTP here", code="websocket_not_supported"

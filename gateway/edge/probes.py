@@ -9,15 +9,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.config.desk import Desk
-from gateway.core.failure import GatewayError
+from gateway.core.exchange import new_id
+from gateway.core.failure import GatewayError, WrongMethod
 from gateway.edge.door import nowhere
+from gateway.edge.reply import request_id_of
 from gateway.pipeline.identify import Identify
-from gateway.wire.envelope import render
+from gateway.wire.envelope import envelope_of, gemini_method, render
 
 Ready = Callable[[], dict[str, Any]]
 
 
-def starlette(desk: Desk, identify: Identify, ready: Ready) -> Starlette:
+def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable[[], float]) -> Starlette:
     """Routes without a limit or a provider behind them. Paths that nothing serves end in `nowhere`."""
 
     async def live(request: Request) -> Response:
@@ -41,8 +43,16 @@ def starlette(desk: Desk, identify: Identify, ready: Ready) -> Starlette:
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
+        request_id = request_id_of(request.scope["gateway.head"], new_id(wall_clock()))
         headers = {name.decode(): value.decode() for name, value in error.headers}
-        return Response(render(error), error.status, {**headers, **_PRIVATE}, "application/json")
+        headers |= {"x-request-id": request_id, **_PRIVATE}
+        body = render(error, envelope_of(request.scope["path"]), request_id)
+        return Response(body, error.status, headers, "application/json")
+
+    async def wrong_method(request: Request, error: Exception) -> Response:
+        path = request.scope["path"]
+        taken = ("GET", "HEAD", "POST") if gemini_method(path) else ("GET", "HEAD")
+        return await refused(request, WrongMethod(path, request.method, taken))
 
     routes = [
         Route("/health/live", live),
@@ -50,7 +60,7 @@ def starlette(desk: Desk, identify: Identify, ready: Ready) -> Starlette:
         Route("/v1/models", models),
         Route("/v1/models/{name:path}", model),
     ]
-    app = Starlette(routes=routes, exception_handlers={GatewayError: refused})
+    app = Starlette(routes=routes, exception_handlers={GatewayError: refused, 405: wrong_method})
     app.router.redirect_slashes = False
     app.router.default = nowhere
     return app

@@ -26,6 +26,8 @@ from gateway.wire.responses.words import OURS, responses_usage
 _FAMILY = FAMILIES["responses"]
 _JSON = (b"content-type", b"application/json")
 MOST_LISTED = 100  # items of a page
+# What an answer takes, by the path below it.
+_TAKEN = {(): ("GET", "DELETE"), ("input_items",): ("GET",), ("cancel",): ("POST",)}
 
 
 class Recall:
@@ -65,8 +67,8 @@ class Recall:
                     return await self._background.cancel(kept)
                 message = "only responses that run in the background can be cancelled; this one has ended"
                 raise BadRequest(message, code="invalid_request")
-            case _, () | ("input_items",) | ("cancel",):
-                raise WrongMethod(f"{visit.scope['path'][:200]} does not take {method}")
+            case _, below if below in _TAKEN:
+                raise WrongMethod(visit.scope["path"], method, _TAKEN[below])
         raise NotFound(f"there is no {visit.scope['path'][:200]!r} here", code="route_not_found")
 
     async def _again(self, kept: Kept, query: Mapping[str, str]) -> AsyncIterator[bytes]:

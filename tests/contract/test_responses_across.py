@@ -448,7 +448,9 @@ async def test_answers_kept_here_are_listed_counted_and_never_cancelled(tmp_path
             assert (await client.get(f"{path}/input_items?{query}")).status_code == 400
         assert (await client.get(f"{path}?stream=true")).status_code == 400
         assert (await client.post(f"{path}/cancel")).status_code == 400
-        assert (await client.put(path)).status_code == 405
+        for below, taken in (("", "GET, DELETE"), ("/input_items", "GET"), ("/cancel", "POST")):
+            wrong = await client.put(path + below)
+            assert (wrong.status_code, wrong.headers["allow"]) == (405, taken)
         assert (await client.get(f"{path}/other")).status_code == 404
         counted = await client.post(
             "/v1/responses/input_tokens",

@@ -14,6 +14,7 @@ from gateway.core.failure import (
     StoreGone,
     UpstreamFailed,
     UpstreamTimeout,
+    WrongMethod,
 )
 
 EVERY = [one for one in vars(failure).values() if isinstance(one, type) and issubclass(one, GatewayError)]
@@ -61,6 +62,12 @@ def test_retry_after_is_whole_seconds_rounded_up_and_never_none_at_all(
 def test_a_claim_that_never_fits_names_its_rule_and_no_time() -> None:
     told = NeverFits("no", rule="r")
     assert (told.status, told.rule, told.headers) == (400, "r", ())
+
+
+def test_a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes() -> None:
+    told = WrongMethod("/v1/files", "PUT", ("GET", "POST"))
+    assert told.message == "/v1/files does not take PUT; it takes GET, POST"
+    assert told.headers == ((b"allow", b"GET, POST"),)
 
 
 @pytest.mark.parametrize(

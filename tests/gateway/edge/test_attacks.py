@@ -213,6 +213,44 @@ async def test_a_compressed_body_is_a_415(running: Running, provider: Provider, 
     assert provider.asked == []
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "taken"),
+    [
+        ("PUT", CHAT_PATH, "GET, POST"),
+        ("PUT", "/v1/responses", "GET, POST"),
+        ("DELETE", "/v1/files", "GET, POST"),
+        ("GET", "/v1/embeddings", "POST"),
+        ("GET", "/v1/messages", "POST"),
+        ("GET", "/v1/messages/count_tokens", "POST"),
+        ("GET", "/v2/rerank", "POST"),
+        ("GET", "/v1beta/models/smart:generateContent", "POST"),
+        ("PUT", "/v1/models/smart:generateContent", "GET, HEAD, POST"),
+        ("POST", "/v1/models", "GET, HEAD"),
+        ("DELETE", "/v1/models/smart", "GET, HEAD"),
+        ("PUT", "/health/live", "GET, HEAD"),
+    ],
+)
+async def test_a_405_names_what_the_path_takes(running: Running, method: str, path: str, taken: str) -> None:
+    raw = get(path, f"Authorization: Bearer {KEY}").replace(b"GET", method.encode(), 1)
+    told = await say(running.port, raw)
+    assert told.status == 405
+    assert f"\r\nallow: {taken}\r\n".encode() in told.head
+    assert f"does not take {method}; it takes {taken}" in told.body.decode()
+
+
+@pytest.mark.parametrize(("path", "status"), [("/v1/messages/batches", 404), ("/v1/messages", 405)])
+async def test_a_path_without_a_route_is_told_with_the_id_of_the_request(
+    running: Running, path: str, status: int
+) -> None:
+    told = await say(running.port, get(path))
+    ident = json.loads(told.body)["request_id"]
+    assert told.status == status
+    assert f"\r\nx-request-id: {ident}\r\n".encode() in told.head
+    assert re.fullmatch("[0-9a-f]{32}", ident)
+    theirs = await say(running.port, get(path, "X-Request-Id: mine"))
+    assert json.loads(theirs.body)["request_id"] == "mine"
+
+
 async def test_a_body_past_the_bound_is_a_413_before_it_is_read(running: Running) -> None:
     raw = post(b"", "Content-Length: 999999999", length=False)
     assert (await say(running.port, raw)).status == 413

@@ -43,9 +43,9 @@ def test_collections_are_known(path: str) -> None:
 def test_actions_name_no_object(path: str) -> None:
     place = place_of(FAMILIES[path.split("/")[2]], path)
     assert place == Place(tuple(path[4:].split("/")))
-    check_method(FAMILIES[path.split("/")[2]], place, "POST")
+    check_method(place, "POST")
     with pytest.raises(WrongMethod):
-        check_method(FAMILIES[path.split("/")[2]], place, "GET")
+        check_method(place, "GET")
 
 
 @pytest.mark.parametrize(
@@ -72,10 +72,10 @@ def test_all_else_leads_nowhere(path: str) -> None:
     assert refused.value.code == "route_not_found"
 
 
-def test_stored_completions_are_not_made_where_they_are_kept() -> None:
-    chat = FAMILIES["chat"]
-    with pytest.raises(WrongMethod):
-        check_method(chat, place_of(chat, "/v1/chat/completions"), "POST")
+def test_a_collection_is_told_with_both_its_methods_one_of_a_hot_route_too() -> None:
+    with pytest.raises(WrongMethod) as refused:
+        check_method(place_of(FAMILIES["chat"], "/v1/chat/completions"), "PUT")
+    assert refused.value.message == "/v1/chat/completions does not take PUT; it takes GET, POST"
 
 
 def test_closed_families_say_what_to_add() -> None:

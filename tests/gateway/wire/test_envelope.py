@@ -42,6 +42,7 @@ def test_openais_has_all_four_keys() -> None:
     ("error", "kind"),
     [
         (BadRequest("no"), "invalid_request_error"),
+        (WrongMethod("/x", "PUT", ["GET"]), "invalid_request_error"),
         (BodyTooLarge("no"), "request_too_large"),
         (LimitReached("no", rule="r"), "rate_limit_error"),
         (Overloaded("no"), "overloaded_error"),
@@ -51,7 +52,7 @@ def test_openais_has_all_four_keys() -> None:
 def test_anthropics_names_the_type_by_the_status(error: GatewayError, kind: str) -> None:
     assert orjson.loads(render(error, "anthropic", "req-1")) == {
         "type": "error",
-        "error": {"type": kind, "message": "no"},
+        "error": {"type": kind, "message": error.message},
         "request_id": "req-1",
     }
 
@@ -60,7 +61,7 @@ def test_anthropics_names_the_type_by_the_status(error: GatewayError, kind: str)
     ("error", "code", "status"),
     [
         (BadRequest("no"), 400, "INVALID_ARGUMENT"),
-        (WrongMethod("no"), 405, "UNIMPLEMENTED"),
+        (WrongMethod("/x", "PUT", ["GET"]), 405, "UNIMPLEMENTED"),
         (LimitReached("no", rule="r"), 429, "RESOURCE_EXHAUSTED"),
         (GatewayError("no"), 500, "INTERNAL"),
     ],
@@ -69,7 +70,7 @@ def test_geminis_has_googles_status_and_our_code_as_the_reason(
     error: GatewayError, code: int, status: str
 ) -> None:
     told = orjson.loads(render(error, "gemini"))["error"]
-    assert (told["code"], told["message"], told["status"]) == (code, "no", status)
+    assert (told["code"], told["message"], told["status"]) == (code, error.message, status)
     assert told["details"] == [{"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": error.code}]
 
 
