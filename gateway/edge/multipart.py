@@ -14,9 +14,11 @@ MOST_PARTS, MOST_PART_HEAD, MOST_VALUE = 1000, 8 << 10, 256
 _BOUNDARY = re.compile(
     rb";\s*boundary=(?:\"([^\"\\\r\n]{1,70})\"|([^\s\";,]{1,70}))\s*(?:;|$)", re.IGNORECASE
 )
-# Strict on purpose: a head that another reader would take for another field could hide a model or an id.
+# Strict on purpose: a head that another reader would take for another field could hide a model or an id. So a file's
+# name holds no backslash where the field's name is still to come.
 _DISPOSITION = re.compile(
-    rb'content-disposition:[ \t]*form-data;[ \t]*name=(?:"([^"\r\n\\]*)"|([\w.\[\]-]+))'
+    rb'content-disposition:[ \t]*form-data(?:;[ \t]*filename\*?=(?:"[^"\r\n\\]*"|[^\s";]+))*'
+    rb';[ \t]*name=(?:"([^"\r\n\\]*)"|([\w.\[\]-]+))'
     rb'(?:;[ \t]*filename\*?=(?:"[^"\r\n]*"|[^\s";]+))*[ \t]*',
     re.IGNORECASE,
 )

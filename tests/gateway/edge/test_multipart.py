@@ -46,6 +46,11 @@ def test_an_empty_field_is_found_as_one() -> None:
     assert [one.value for one in scan(form(part("model", b"")))] == [""]
 
 
+def test_a_file_may_be_named_before_its_field() -> None:
+    head = b'content-disposition: form-data; filename="a; name=x.wav"; filename*=UTF-8\'\'b; name="model"'
+    assert [one.value for one in scan(form(b"--xYz\r\n" + head + b"\r\n\r\ngpt\r\n"))] == ["gpt"]
+
+
 def test_names_without_quotes_count_as_well() -> None:
     body = form(b"--xYz\r\ncontent-disposition: form-data; name=model\r\n\r\ngpt\r\n")
     assert [one.value for one in scan(body)] == ["gpt"]
@@ -61,6 +66,9 @@ def test_names_without_quotes_count_as_well() -> None:
         'Content-Disposition: form-data;\r\n name="model"',
         'Content-Disposition: attachment; name="model"',
         'Content-Disposition: form-data; name="mo\\del"',
+        'Content-Disposition: form-data; filename="a\\"; name="model"; filename="b"',
+        'Content-Disposition: form-data; filename="a"',
+        'Content-Disposition: form-data; name="x"; filename="a"; name="model"',
         "Content-Type: text/plain",
         'X: y\nContent-Disposition: form-data; name="model"',
         'Content-Disposition: form-data; name="model"\r\nContent-Transfer-Encoding: base64',
