@@ -150,11 +150,12 @@ class Cycle:
         parts = [_STATUS_LINES[status], self._line.default_lines()]
         sized = False
         for name, value in headers:
+            if name == b"connection" and value.lower() == b"close":
+                self.keep_alive = False  # which is said below
+                continue
             parts.append(b"%b: %b\r\n" % (name, value))
             if name == b"content-length":
                 sized, self._left = True, int(value)
-            elif name == b"connection" and value.lower() == b"close":
-                self.keep_alive = False
         if not sized and self.scope["method"] != "HEAD" and status not in _BODILESS:
             # HTTP/1.0 knows no chunks: the end of the connection is the end of the answer.
             self._until_close = self.scope["http_version"] == "1.0"

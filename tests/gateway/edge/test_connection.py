@@ -327,6 +327,18 @@ async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(method
                 assert await reader.readuntil(b"0\r\n\r\n") == b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"
 
 
+async def test_an_answer_says_once_that_it_is_the_last() -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [(b"content-length", b"0"), (b"connection", b"close")]
+        await send({"type": "http.response.start", "status": 431, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    for asked in (GET, GET.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)):
+        async with client(app) as (reader, writer):
+            writer.write(asked)
+            assert (await reader.read()).count(b"connection: close\r\n") == 1
+
+
 async def test_what_a_client_sends_while_the_server_ends_is_answered_and_the_last() -> None:
     async with serving(telling(lambda scope, body: b"well")) as (one, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
