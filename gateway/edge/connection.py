@@ -192,13 +192,12 @@ class Connection(asyncio.Protocol):
         self._serve(cycle)
 
     def _go_on(self, rest: bytes) -> None:
-        """A request that asks for another protocol is served as the HTTP/1.1 that it is, unless it asks for a WebSocket
-        and the application takes the connection over. The parser has stopped before its body."""
+        """A request that asks for another protocol is served as the HTTP/1.1 that it is, unless it asks for a
+        WebSocket, alone, and the application takes the connection over. The parser has stopped before its body."""
         assert self._cycle is not None
         scope = self._cycle.scope
-        if is_for_socket(scope):
-            if len(self._cycles) == 1:
-                scope["gateway.upgrade"] = self.hand_over
+        if not rest and len(self._cycles) == 1 and is_for_socket(scope):
+            scope["gateway.upgrade"] = self.hand_over
             return
         self._cycle.more_body = True
         self._parser, self._is_primed = httptools.HttpRequestParser(self), True

@@ -6,10 +6,10 @@ _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def is_for_socket(scope: Scope) -> bool:
-    """Whether it asks for a WebSocket."""
-    return scope["method"] == "GET" and (b"upgrade", b"websocket") in [
-        (name, value.strip().lower()) for name, value in scope["headers"]
-    ]
+    """Whether it asks for a WebSocket. With a body it does not: left unread, that would be the next request."""
+    said = [(name, value.strip().lower()) for name, value in scope["headers"]]
+    has_body = any(name in _FRAMING and value != b"0" for name, value in said)
+    return scope["method"] == "GET" and (b"upgrade", b"websocket") in said and not has_body
 
 
 def head_of_body(scope: Scope) -> bytes:

@@ -50,7 +50,10 @@ class WebSockets:
         head = welcome(visit.head, visit.writer.request_id)
         upgrade = visit.scope.get("gateway.upgrade")
         if upgrade is None:
-            raise BadRequest("a WebSocket begins with a plain HTTP/1.1 request", code="invalid_request")
+            message = (
+                "a WebSocket begins with a plain HTTP/1.1 request that has no body and waits for its answer"
+            )
+            raise BadRequest(message, code="invalid_request")
         team, bounds = visit.caller.team, self._reception.bounds
         if (
             self._open.total() >= bounds.in_flight * SHARE

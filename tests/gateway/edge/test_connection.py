@@ -458,6 +458,42 @@ async def test_a_get_that_asks_for_http_2_has_no_body() -> None:
         assert [(await answer(reader))[1] for _ in range(2)] == [b"!", b"!"]
 
 
+HANDSHAKE = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+HIDDEN = {
+    "sized": b"Content-Length: %d\r\n\r\n%b" % (len(GET), GET),
+    "chunked": b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(GET), GET),
+}
+
+
+@pytest.mark.parametrize("cut", [None, len(HANDSHAKE) + 3, -len(GET), -3])
+@pytest.mark.parametrize("body", HIDDEN.values(), ids=HIDDEN)
+async def test_the_body_of_a_handshake_is_no_request(body: bytes, cut: int | None) -> None:
+    asked = HANDSHAKE + body
+    async with client(telling(lambda scope, body: b"%d" % ("gateway.upgrade" in scope) + body)) as streams:
+        reader, writer = streams
+        for _ in range(3):
+            writer.write(asked[:cut])
+            if cut:
+                await writer.drain()
+                await asyncio.sleep(0)
+                writer.write(asked[cut:])
+            assert (await answer(reader))[1] == b"0" + GET, "what it hides is read, and takes nothing over"
+        writer.write(GET)
+        assert (await answer(reader))[1] == b"0"
+
+
+async def test_a_handshake_alone_may_take_the_connection_over() -> None:
+    async with client(telling(lambda scope, _: b"%d" % ("gateway.upgrade" in scope))) as (reader, writer):
+        for asked, answers in (
+            (HANDSHAKE + b"\r\n", [b"1"]),
+            (HANDSHAKE + b"Content-Length: 0\r\n\r\n", [b"1"]),
+            (GET + HANDSHAKE + b"\r\n", [b"0", b"0"]),
+            (HANDSHAKE + b"\r\n" + GET, [b"0", b"0"]),
+        ):
+            writer.write(asked)
+            assert [(await answer(reader))[1] for _ in answers] == answers, asked
+
+
 async def test_trailers_are_no_headers() -> None:
     async with client(telling(lambda scope, body: repr(scope["headers"]).encode() + body)) as (
         reader,

@@ -6,11 +6,21 @@ from gateway.edge.switch import head_of_body, is_for_socket
 
 
 @pytest.mark.parametrize(
-    ("method", "upgrade", "is_one"),
-    [("GET", b"WebSocket ", True), ("GET", b"h2c", False), ("POST", b"websocket", False)],
+    ("method", "upgrade", "framing", "is_one"),
+    [
+        ("GET", b"WebSocket ", (b"x-a", b"1"), True),
+        ("GET", b"websocket", (b"content-length", b" 0"), True),
+        ("GET", b"websocket", (b"content-length", b"1"), False),
+        ("GET", b"websocket", (b"transfer-encoding", b"chunked"), False),
+        ("GET", b"h2c", (b"x-a", b"1"), False),
+        ("POST", b"websocket", (b"x-a", b"1"), False),
+    ],
 )
-def test_only_a_get_asks_for_a_websocket(method: str, upgrade: bytes, is_one: bool) -> None:
-    assert is_for_socket({"method": method, "headers": [(b"host", b"x"), (b"upgrade", upgrade)]}) is is_one
+def test_only_a_get_without_a_body_asks_for_a_websocket(
+    method: str, upgrade: bytes, framing: tuple[bytes, bytes], is_one: bool
+) -> None:
+    headers = [(b"host", b"x"), (b"upgrade", upgrade), framing]
+    assert is_for_socket({"method": method, "headers": headers}) is is_one
 
 
 def test_a_body_is_framed_as_its_head_said() -> None:
