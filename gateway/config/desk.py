@@ -12,11 +12,11 @@ from watchfiles import awatch
 
 from gateway.config.compile import Ground, compile_papers
 from gateway.config.load import fingerprint, load, read_folder, signature
-from gateway.config.problem import BadPolicies, Problem
+from gateway.config.problem import BadPolicies, Place, Problem
 from gateway.config.schema import TestsPaper
 from gateway.config.snapshot import Snapshot
 from gateway.config.trial import run_tests
-from gateway.config.variables import Variables
+from gateway.config.variables import Variables, bytes_if_any
 from gateway.core.meters import Meters
 
 # Seconds between looks of our own, 0.2 ms each: some file systems send no notices, and none is sent of what
@@ -180,10 +180,14 @@ class Desk:
             return [str(bad)]
 
     def _fingerprint(self) -> str:
+        return self._seen_with({file: bytes_if_any(file) for file in self._files})
+
+    def _seen_with(self, files: Mapping[Path, bytes | None]) -> str:
+        """Tells apart what the folder and these files hold, or why that cannot be read."""
         try:
-            return fingerprint(read_folder(self.path), {file: _bytes(file) for file in self._files})
-        except BadPolicies as bad:
-            return str(bad)
+            return fingerprint(read_folder(self.path), files)
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
 
     def _read(self, turn: int) -> Reading:
         variables = Variables(os.environ, _folder(self.path))
@@ -191,12 +195,11 @@ class Desk:
             snapshot = load_policies(self.path, self._ground, variables)
             return Reading(turn, snapshot, [], frozenset(variables.files), snapshot.version)
         except BadPolicies as bad:
-            files = frozenset(variables.files)
-            try:
-                seen = fingerprint(read_folder(self.path), variables.files)
-            except BadPolicies as worse:
-                seen = str(worse)
-            return Reading(turn, None, bad.problems, files, seen)
+            problems = bad.problems
+        except Exception as error:  # a fault of ours, and still no edit may end the watch
+            why = f"cannot be used for a fault of the gateway ({type(error).__name__})"
+            problems = [Problem(Place(str(self.path), 1, 1), "", f"{why}; take the last edit back")]
+        return Reading(turn, None, problems, frozenset(variables.files), self._seen_with(variables.files))
 
     def _adopt(self, reading: Reading) -> None:
         if reading.turn < self._adopted:
@@ -227,10 +230,3 @@ class Desk:
 
 def _folder(path: Path) -> Path:
     return path if path.is_dir() else path.parent
-
-
-def _bytes(file: Path) -> bytes | None:
-    try:
-        return file.read_bytes()
-    except OSError:
-        return None

@@ -1,6 +1,7 @@
 """`${VAR}`, `${VAR:-default}` and `${file:PATH}` in the values of policy files; `$${` stays `${`."""
 
 import re
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -55,10 +56,23 @@ class Variables:
         if "\0" in name:
             raise ValueError("the name of a file holds no NUL character; take it out")
         try:
-            raw = path.read_bytes()
-            self.files[path] = raw
+            self.files[path] = raw = bytes_of(path)
             return raw.decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             self.files.setdefault(path, None)
             why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
             raise ValueError(f"the file {name} cannot be read ({why}); mend the path or its rights") from None
+
+
+def bytes_of(path: Path) -> bytes:
+    """Raises OSError, for what is no plain file too: a pipe would be waited for without end."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(None, "it is not a plain file")
+    return path.read_bytes()
+
+
+def bytes_if_any(path: Path) -> bytes | None:
+    try:
+        return bytes_of(path)
+    except OSError:
+        return None

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway.config import desk
 from gateway.config.bench import Ground
 from gateway.config.desk import Desk, load_policies
 from gateway.config.problem import BadPolicies
@@ -324,12 +325,14 @@ async def test_a_file_whose_name_no_watch_can_read_stops_no_reload(tmp_path: Pat
         ("${file:~nosuchuser/k}", "in the home of nobody"),
         ("${file:" + "a" * 300 + "}", "cannot be read"),
         ("${file:a\\0b}", "no NUL character"),
+        ("${file:pipe}", "not a plain file"),
     ],
 )
 async def test_a_reference_that_cannot_be_followed_is_refused_and_can_be_mended(
     tmp_path: Path, value: str, why: str
 ) -> None:
     write(tmp_path, "one")
+    os.mkfifo(tmp_path / "pipe")
     office = Office(tmp_path)
     async with watched(office) as until:
         bad = (GOOD % "two").replace("http://127.0.0.1:1/v1", value)
@@ -338,3 +341,26 @@ async def test_a_reference_that_cannot_be_followed_is_refused_and_can_be_mended(
         assert why in office.desk.status.problems[0].message
         write(tmp_path, "three")
         await until(lambda: office.models == ["three"])
+
+
+@pytest.mark.parametrize("broken", ["read_folder", "compile_papers"])
+async def test_a_fault_of_ours_refuses_the_edit_and_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broken: str
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("the value sk-1")
+
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    async with watched(office) as until:
+        with monkeypatch.context() as patched:
+            patched.setattr(desk, broken, fail)
+            write(tmp_path, "two")
+            await until(lambda: bool(office.desk.status.problems))
+            assert "RuntimeError" in office.desk.reload().problems[0].message
+            assert office.models == ["one"]
+        write(tmp_path, "three")
+        await until(lambda: office.models == ["three"])
+    assert [level for level, _ in office.logged] == ["error", "info"]
+    assert "sk-1" not in str(office.logged)
+    assert office.counted() == {"ok": 2, "refused": 1}

@@ -1,8 +1,9 @@
+import os
 from pathlib import Path
 
 import pytest
 
-from gateway.config.variables import Variables
+from gateway.config.variables import Variables, bytes_if_any
 
 
 def fill(text: str, folder: Path = Path("/nowhere"), **environ: str) -> str:
@@ -64,6 +65,19 @@ def test_a_file_that_is_no_text_is_refused_without_showing_it(tmp_path: Path) ->
     with pytest.raises(ValueError, match="it is not UTF-8 text") as caught:
         fill("${file:key}", tmp_path)
     assert "secret" not in str(caught.value)
+
+
+def test_what_would_be_waited_for_without_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name in ("pipe", "/dev/zero", "/dev/null", "."):
+        with pytest.raises(ValueError, match=r"cannot be read \(it is not a plain file\); mend the path"):
+            fill(f"${{file:{name}}}", tmp_path)
+
+
+def test_bytes_are_read_where_there_are_any(tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(b"\xff")
+    os.mkfifo(tmp_path / "pipe")
+    assert [bytes_if_any(tmp_path / name) for name in ("key", "gone", "pipe")] == [b"\xff", None, None]
 
 
 @pytest.mark.parametrize(
