@@ -3,12 +3,15 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from difflib import get_close_matches
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+_SIZE = re.compile(r"(\d{1,18}) *([a-z]*)", re.ASCII)
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _PREFIX = "GATEWAY_"
@@ -21,22 +24,23 @@ _OF_KUBERNETES = re.compile(
 )
 
 
-def _size(value: object) -> object:
-    """`32MiB` -> bytes; plain numbers are bytes."""
-    text = str(value).strip().lower().replace(" ", "")
-    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    unit = _UNITS.get(text[len(digits) :] or "b")
-    return int(digits) * unit if unit and digits.isdigit() else value
+def _size(value: object) -> int:
+    """`32MiB` -> bytes; plain numbers are bytes. Raises ValueError."""
+    match = _SIZE.fullmatch(str(value).strip().lower())
+    if match is None or (match[2] or "b") not in _UNITS:
+        raise ValueError("takes a size; write it as 32MiB, 64kb or a number of bytes")
+    return int(match[1]) * _UNITS[match[2] or "b"]
 
 
-def _seconds(value: object) -> object:
-    """`30s`, `500ms` -> seconds; plain numbers are seconds."""
+def _seconds(value: object) -> float:
+    """`30s`, `500ms` -> seconds; plain numbers are seconds. Raises ValueError."""
     text = str(value).strip().lower()
     digits = text.rstrip("mhs")
-    try:
-        return float(digits) * _SECONDS[text[len(digits) :] or "s"]
-    except (ValueError, KeyError):
-        return value
+    with suppress(ValueError, KeyError):
+        seconds = float(digits) * _SECONDS[text[len(digits) :] or "s"]
+        if isfinite(seconds):
+            return seconds
+    raise ValueError("takes a time; write it as 500ms, 30s, 5m, 1h or a number of seconds")
 
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
@@ -86,7 +90,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        raise BadSettings(f"{_PREFIX}{str(first['loc'][0]).upper()}: {first['msg']}") from None
+        said = first["msg"].removeprefix("Value error, ")
+        raise BadSettings(f"{_PREFIX}{str(first['loc'][0]).upper()}: {said}") from None
 
 
 def _is_of_others(name: str, value: str) -> bool:

@@ -68,6 +68,24 @@ def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_told(name: st
     assert f"'{value}'" not in told.replace("'debug', 'info', 'warning' or 'error'", "")
 
 
+@pytest.mark.parametrize("value", ["12 parsec", "5xb", "much", "", "-1", "1.5MiB", "²", "9" * 5000])
+def test_a_size_that_is_none_says_how_one_is_written(value: str) -> None:
+    assert complaint(GATEWAY_MAX_BODY=value) == (
+        "GATEWAY_MAX_BODY: takes a size; write it as 32MiB, 64kb or a number of bytes"
+    )
+
+
+@pytest.mark.parametrize("value", ["1d", "soon", "", "5sm", "inf", "nan", "-infinity", "infs", "9" * 400])
+def test_a_time_that_is_none_says_how_one_is_written(value: str) -> None:
+    assert complaint(GATEWAY_KEEP_ALIVE=value) == (
+        "GATEWAY_KEEP_ALIVE: takes a time; write it as 500ms, 30s, 5m, 1h or a number of seconds"
+    )
+
+
+def test_a_time_is_longer_than_none() -> None:
+    assert complaint(GATEWAY_KEEP_ALIVE="0s") == "GATEWAY_KEEP_ALIVE: Input should be greater than 0"
+
+
 def test_an_unknown_name_says_which_one_is_near() -> None:
     assert complaint(GATEWAY_MAX_BODDY="1") == (
         "GATEWAY_MAX_BODDY: there is no such setting; did you mean GATEWAY_MAX_BODY?"
