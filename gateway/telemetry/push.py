@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from gateway.core.meters import Meters
@@ -27,7 +28,7 @@ class Push:
     def open(
         cls, environ: Mapping[str, str], meters: Meters, wall_clock: Callable[[], float]
     ) -> "Push | None":
-        """None where no endpoint is set."""
+        """None where no endpoint is set. Raises ValueError."""
         wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or environ.get(
             "OTEL_EXPORTER_OTLP_ENDPOINT"
         )
@@ -35,8 +36,8 @@ class Push:
             return None
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-        milliseconds = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
-        seconds = float(milliseconds) / 1000 if milliseconds else DEFAULT_INTERVAL
+        interval = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
+        seconds = _seconds(interval) if interval else DEFAULT_INTERVAL
         return cls(OTLPMetricExporter(), meters, wall_clock, seconds)
 
     def close(self) -> None:
@@ -52,6 +53,13 @@ class Push:
 
     def _export(self) -> None:
         self._exporter.export(metrics_data(self._meters, self._started, int(self._now() * 1e9)))
+
+
+def _seconds(text: str) -> float:
+    with suppress(ValueError):
+        if 0 < (milliseconds := float(text)) < 2**31:
+            return milliseconds / 1000
+    raise ValueError("OTEL_METRIC_EXPORT_INTERVAL: takes milliseconds, as 60000")
 
 
 def metrics_data(meters: Meters, started: int, now: int) -> Any:

@@ -6,6 +6,7 @@ Deciding first costs 0.3 us; a span that is then dropped would cost 3, one that 
 import random
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from gateway.core.exchange import Attempt, Exchange, Headers, Trace
@@ -25,7 +26,7 @@ class Sampler:
         kind = name.removeprefix("parentbased_")
         if kind not in ("always_on", "always_off", "traceidratio"):
             raise ValueError(f"OTEL_TRACES_SAMPLER: there is no sampler {name!r}")
-        argument = float(environ.get("OTEL_TRACES_SAMPLER_ARG") or 1.0)
+        argument = _share(environ.get("OTEL_TRACES_SAMPLER_ARG") or "1")
         self._share = {"always_on": 1.0, "always_off": 0.0}.get(kind, argument)
         self._exporting = exporting
 
@@ -42,6 +43,13 @@ class Sampler:
         sampled = self._exporting and (asked if self._by_parent else random.random() < self._share)
         state = tracestate.decode("ascii") if tracestate is not None and _STATE.fullmatch(tracestate) else ""
         return Trace(parent[1].decode(), parent[2].decode(), _span_id(), sampled, state)
+
+
+def _share(text: str) -> float:
+    with suppress(ValueError):
+        if 0 <= (share := float(text)) <= 1:
+            return share
+    raise ValueError("OTEL_TRACES_SAMPLER_ARG: takes a share from 0 to 1, as 0.25")
 
 
 def _span_id() -> str:

@@ -76,8 +76,6 @@ TRIED_BY = {
     "gateway/state/allowance.py": "tests/contract/test_allowance.py",
     "gateway/state/lifeline.py": "tests/gateway/state/test_redis.py",
     "gateway/telemetry/house.py": "tests/gateway/telemetry/test_prometheus.py",
-    "gateway/telemetry/push.py": "tests/gateway/telemetry/test_record.py",
-    "gateway/telemetry/tracing.py": "tests/gateway/telemetry/test_record.py",
     "gateway/upstream/failures.py": "tests/gateway/upstream/test_client.py",
     "gateway/wire/base.py": "tests/contract/test_dialects.py",
     "gateway/wire/reader.py": "tests/gateway/wire/messages/test_reader.py",
