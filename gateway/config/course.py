@@ -14,7 +14,6 @@ from gateway.policy.capabilities import able
 from gateway.providers.registry import PROVIDERS, serves
 from gateway.wire.base import Changes, Way
 from gateway.wire.chat import CAPS
-from gateway.wire.fields import refuse_twice
 from gateway.wire.registry import DIALECTS, between
 
 CAPPED = (
@@ -93,7 +92,6 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
     params, model = provider.params(target.facts), target.asked(call.model)
     cap = lane.team.max_output_tokens
     if cap is not None and call.route in CAPPED and way.name != "openai.raw":
-        refuse_twice(call.body, _BOUNDS)
         params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
         plain = _plain(call) if way.crosses else call
     if not (way.crosses or asks or params) and model == call.model:

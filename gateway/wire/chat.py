@@ -12,10 +12,11 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
 
 CAPS = ("max_completion_tokens", "max_tokens")
+_ONCE = (*WATCHED, *CAPS, "n", "best_of")
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
@@ -32,7 +33,7 @@ class Chat(Untouched):
         self._listed = listed
 
     def read(self, body: bytes) -> Reading:
-        reading = read_object(body)
+        reading = read_object(body, _ONCE)
         if reading.payload.get(self._listed) is None:
             raise BadRequest(
                 f"'{self._listed}' is missing", code="missing_required_parameter", param=self._listed

@@ -1,6 +1,6 @@
 """The few fields of a JSON call that the house reads, checked by hand; the provider judges the rest."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any, TypeGuard
 
 import orjson
@@ -11,7 +11,7 @@ from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
-_WATCHED = ("model", "stream")
+WATCHED = ("model", "stream")
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -50,10 +50,11 @@ def given(arguments: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {"arguments": arguments}
 
 
-def read_object(body: bytes) -> Reading:
-    """Model and stream of a JSON object. Raises BadRequest that says what is wrong with it."""
+def read_object(body: bytes, once: tuple[str, ...] = WATCHED) -> Reading:
+    """Model and stream of a JSON object that has each of `once` at most once. Raises BadRequest that says what is wrong
+    with it."""
     payload = parse_object(body)
-    refuse_twice(body, _WATCHED)
+    refuse_twice(body, payload, once)
     model = payload.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model", code="missing_required_parameter", param="model")
@@ -65,9 +66,12 @@ def read_object(body: bytes) -> Reading:
     return Reading(payload, model, bool(stream))
 
 
-def refuse_twice(body: bytes, names: tuple[str, ...]) -> None:
-    """Raises BadRequest where one of these members of a (valid) object stands twice."""
-    if twice := duplicated(body, names):
+def refuse_twice(
+    body: bytes, said: Container[str], names: tuple[str, ...], inside: tuple[str, ...] = ()
+) -> None:
+    """Raises BadRequest where one of these names stands twice in a (valid) object, or in one of its members `inside`.
+    `said` are those that stand there at all: no others are looked for."""
+    if twice := duplicated(body, said, names, inside):
         raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
 
 

@@ -13,7 +13,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, loaded, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, estimate, loaded, note_usage, read_object
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes
@@ -32,7 +32,7 @@ class Raw(Untouched):
     name = "openai.raw"
 
     def read(self, body: bytes) -> Reading:
-        return read_object(body)
+        return read_object(body, (*WATCHED, "max_output_tokens"))
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
         """What Responses and images say of their size; the body's size where the rest is unknown."""

@@ -1,7 +1,7 @@
 """Change single members of a JSON object in its bytes, so that all other bytes stay the client's own."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -49,37 +49,44 @@ def _trimmed(body: bytes, start: int, end: int) -> tuple[int, int]:
     return start, end
 
 
-def duplicated(body: bytes, names: tuple[str, ...]) -> str | None:
-    """The first of `names` that stands twice at the top level of this (valid) object.
+def duplicated(
+    body: bytes, said: Container[str], names: tuple[str, ...], inside: tuple[str, ...] = ()
+) -> str | None:
+    """The first of `names` that stands twice at the top level of this (valid) object, or at that of a member `inside`.
+    `said` are those that stand there at all.
 
     A parser keeps one of the two and the provider may keep the other: what was checked would not be what
     is served. The full scan runs only where a name occurs twice at all, or may be written with escapes.
     """
-    if not _suspicious(body, names):
+    if not _suspicious(body, said, names):
         return None
     seen: set[str] = set()
     for member in members(body):
         if member.name in names and member.name in seen:
             return member.name
         seen.add(member.name)
+        if member.name in inside and body[member.start] == 0x7B:
+            twice = duplicated(body[member.start : member.end], said, names)
+            if twice is not None:
+                return twice
     return None
 
 
-def _suspicious(body: bytes, names: tuple[str, ...]) -> bool:
+def _suspicious(body: bytes, said: Container[str], names: tuple[str, ...]) -> bool:
     # (`in` would take this for a number first, and fail, at a fifth of the search.)
     if body.find(b"\\u00") >= 0:
         for escape in _escapes(names):
             if escape in body:
                 return True
-    for quoted in _quoted(names):  # noqa: SIM110 - a generator costs more than the search
-        if body.count(quoted) > 1:
+    for name, quoted in _quoted(names):  # noqa: SIM110 - a generator costs more than the search
+        if name in said and body.find(quoted) != body.rfind(quoted):
             return True
     return False
 
 
 @cache
-def _quoted(names: tuple[str, ...]) -> tuple[bytes, ...]:
-    return tuple(b'"%b"' % name.encode() for name in names)
+def _quoted(names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    return tuple((name, b'"%b"' % name.encode()) for name in names)
 
 
 @cache
@@ -120,7 +127,7 @@ _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
 
 def _lone_model(body: bytes) -> Member | None:
     """The model's place without a scan: 0.5 us instead of 0.2 us per token of the body."""
-    if b"\\u006" in body or body.count(b'"model"') != 1:
+    if body.find(b"\\u006") >= 0 or body.find(b'"model"') != body.rfind(b'"model"'):
         return None
     match = _MODEL.search(body)
     return Member("model", match.start(1), match.end(1)) if match else None

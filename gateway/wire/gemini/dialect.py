@@ -17,7 +17,15 @@ from gateway.wire import sse
 from gateway.wire.array import ArraySplitter
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
-from gateway.wire.fields import IMAGE_TOKENS, bound, json_tokens, loaded, note_usage, parse_object
+from gateway.wire.fields import (
+    IMAGE_TOKENS,
+    bound,
+    json_tokens,
+    loaded,
+    note_usage,
+    parse_object,
+    refuse_twice,
+)
 from gateway.wire.gemini.back import CAP
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
@@ -26,6 +34,8 @@ _SAID = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _FINISH = re.compile(rb'"finishReason"\s*:\s*"?\w')
 _ERROR = re.compile(rb'(?:^data:|^[\[,]?)\s*\{\s*"error"\s*:\s*\{', re.MULTILINE)
 _MOST_OUTPUT = 2**31
+_CONFIGS = ("generationConfig", "generation_config")
+_BOUNDS = (*_CONFIGS, CAP, "max_output_tokens", "candidateCount", "candidate_count")
 _COUNTED = ("contents", "generateContentRequest", "generate_content_request")
 
 
@@ -40,6 +50,9 @@ class Generate(Untouched):
 
     def read(self, body: bytes) -> Reading:
         payload = parse_object(body)
+        config = payload.get("generationConfig") or payload.get("generation_config")
+        said = {**payload, **config} if isinstance(config, dict) else payload
+        refuse_twice(body, said, _BOUNDS, _CONFIGS)
         if not isinstance(payload.get(self._listed), list):
             message = f"'{self._listed}' must be a list"
             raise BadRequest(message, code="missing_required_parameter", param=self._listed)

@@ -10,7 +10,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import bound, estimate, is_count, json_tokens, loaded, part, read_object
+from gateway.wire.fields import WATCHED, bound, estimate, is_count, json_tokens, loaded, part, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
@@ -24,7 +24,7 @@ class Messages(Untouched):
     name = "anthropic.messages"
 
     def read(self, body: bytes) -> Reading:
-        reading = read_object(body)
+        reading = read_object(body, (*WATCHED, "max_tokens"))
         if not isinstance(reading.payload.get("messages"), list):
             message = "'messages' must be a list of messages"
             raise BadRequest(message, code="missing_required_parameter", param="messages")

@@ -11,7 +11,7 @@ from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
-from gateway.wire.fields import bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
+from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
 from gateway.wire.responses.words import finish
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
@@ -26,7 +26,7 @@ class Responses(Untouched):
     name = "openai.responses"
 
     def read(self, body: bytes) -> Reading:
-        return read_object(body)
+        return read_object(body, (*WATCHED, "max_output_tokens"))
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
         """What stands in no message (calls, their results, thoughts) counts by its size as JSON, but for pictures that

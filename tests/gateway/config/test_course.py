@@ -12,7 +12,6 @@ from gateway.config.course import put
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
 from gateway.config.trial import try_call
-from gateway.core.failure import BadRequest
 from tests.gateway.config.texts import BASE, snapshot
 from tests.running import ACCESS, Running, gateway
 from tests.scripted import CHAT, Provider, answer
@@ -206,17 +205,6 @@ def test_across_dialects_a_foreign_bound_does_not_arrive(more: dict[str, Any]) -
     assert crossed("openai.responses", {"input": "hi", **more})["max_tokens"] == 100
     within = crossed("openai.responses", {"input": "hi", "max_output_tokens": 7, **more})
     assert within["max_tokens"] == 7
-
-
-def test_a_bound_that_stands_twice_is_refused_where_a_team_has_one() -> None:
-    capped = 'kind: access\nteams: {capped: {models: ["*"], max_output_tokens: 100}}'
-    trial = try_call(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5"))
-    assert trial.exchange is not None
-    assert trial.lane is not None
-    body = b'{"messages": [], "max_tokens": 9000, "max\\u005ftokens": 1}'
-    trial.exchange.call = replace(trial.exchange.call, body=body)
-    with pytest.raises(BadRequest, match="'max_tokens' stands twice"):
-        put(trial.exchange, trial.lane, trial.targets[0], leniently=False)
 
 
 def test_a_body_that_is_no_json_goes_as_it_is() -> None:

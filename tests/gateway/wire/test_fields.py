@@ -56,6 +56,44 @@ def test_any_other_bound_is_refused_by_its_name(value: Any) -> None:
     assert "from 1 to 9" in caught.value.message
 
 
+CALL = b'"model": "m", "messages": [], "prompt": ["a", "b"], "input": "hi", "contents": []'
+
+
+@pytest.mark.parametrize(
+    ("dialect", "twice", "name"),
+    [
+        ("openai.chat", b'"max_tokens": 9000, "max_tokens": 1', "max_tokens"),
+        ("openai.chat", b'"max_completion_tokens": 9, "max\\u005fcompletion_tokens": 1', "max_completion_tokens"),
+        ("openai.chat", b'"n": 9, "n": 1', "n"),
+        ("openai.completions", b'"max_tokens": 9, "max_tokens": 1', "max_tokens"),
+        ("openai.completions", b'"best_of": 9, "best_of": 1', "best_of"),
+        ("openai.responses", b'"max_output_tokens": 9, "max_output_tokens": 1', "max_output_tokens"),
+        ("openai.raw", b'"max_output_tokens": 9, "max_output_tokens": 1', "max_output_tokens"),
+        ("anthropic.messages", b'"max_tokens": 9, "max_tokens": 1', "max_tokens"),
+        ("gemini.generate", b'"generationConfig": {}, "generationConfig": {}', "generationConfig"),
+        (
+            "gemini.array",
+            b'"generation_config": {"maxOutputTokens": 9, "maxOutputTokens": 1}',
+            "maxOutputTokens",
+        ),
+        ("gemini.generate", b'"generationConfig": {"candidateCount": 9, "candidateCoun\\u0074": 1}', "candidateCount"),
+    ],
+)  # fmt: skip
+def test_a_bound_of_the_output_stands_once(dialect: str, twice: bytes, name: str) -> None:
+    """One parser keeps the first of two, another the last: what is reserved would not be what is written."""
+    with pytest.raises(BadRequest, match=f"'{name}' stands twice in the body"):
+        DIALECTS[dialect].read(b"{%b, %b}" % (CALL, twice))
+
+
+@pytest.mark.parametrize(
+    "names", [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
+)
+def test_of_two_bounds_of_one_call_the_larger_counts(names: tuple[str, str]) -> None:
+    dialect = DIALECTS["openai.chat"]
+    reading = dialect.read(b'{%b, "%b": 9000, "%b": 1}' % (CALL, *(name.encode() for name in names)))
+    assert dialect.shape(reading.payload, 0).max_tokens == 9000
+
+
 @pytest.mark.parametrize(
     ("asked", "tokens", "images"),
     [

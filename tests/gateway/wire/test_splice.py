@@ -107,6 +107,9 @@ def test_only_the_models_own_place_is_taken_for_the_model(body: bytes, renamed: 
         (b'{"model": "a", "x": 1, "x": 2}', None),
         (b'{"model": "model", "x": {"model": "b", "stream": 1}}', None),
         (b'{"model": "a", "x": "\\u0065"}', None),
+        (b'{"model": "a", "held": {"stream": 1, "str\\u0065am": 2}}', "stream"),
+        (b'{"held": {"stream": 1, "x": [{"stream": 2}]}, "stream": 3}', None),
+        (b'{"model": "a", "x": {"stream": 1, "stream": 2}, "held": [{"stream": 1}, {"stream": 2}]}', None),
         (b'{"model": "a"}', None),
         (b"{}", None),
     ],
@@ -114,7 +117,7 @@ def test_only_the_models_own_place_is_taken_for_the_model(body: bytes, renamed: 
 def test_a_watched_name_that_stands_twice_is_found_even_when_it_is_disguised(
     body: bytes, twice: str | None
 ) -> None:
-    assert duplicated(body, NAMES) == twice
+    assert duplicated(body, NAMES, NAMES, ("held",)) == twice
 
 
 @given(others, st.sampled_from(NAMES), styles)
@@ -122,5 +125,5 @@ def test_any_object_is_found_out_when_a_watched_name_is_repeated(
     pairs: list[tuple[str, Any]], name: str, style: dict[str, Any]
 ) -> None:
     body = json.dumps({name: 1, **dict(pairs)}, **style).encode()
-    assert duplicated(body, NAMES) is None
-    assert duplicated(body[:-1] + b',"' + name.encode() + b'": 2}', NAMES) == name
+    assert duplicated(body, NAMES, NAMES) is None
+    assert duplicated(body[:-1] + b',"' + name.encode() + b'": 2}', NAMES, NAMES) == name
