@@ -25,6 +25,7 @@ PAUSE = 0.2  # seconds between looks
 AT_ONCE = 512 << 10  # bytes read of one file at a time: what is taken apart is several times as large
 AT_A_TIME = 1024  # events in one transaction
 RETENTION_PAUSE = 3600.0
+_UNWRITTEN = "the usage ledger cannot be written"
 
 Log = Callable[[str, str], None]
 
@@ -48,7 +49,7 @@ class Collector:
         self._meters, self._log = meters, log
         self._files: dict[Path, File] = {}
         self._thread = ThreadPoolExecutor(1, "usage")
-        self._failing = False
+        self.failing = False
         self._complete = time.perf_counter()  # what was spooled before then is in the ledger
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
 
@@ -85,7 +86,7 @@ class Collector:
         try:
             return self._ledger.forget(before)
         except Exception as error:  # the database is away: tried again with the next look
-            self._fail(error)
+            self._fail(self, _UNWRITTEN, error)
             return 0
 
     def _collect(self) -> None:
@@ -102,11 +103,11 @@ class Collector:
                     raise
                 except Exception as error:
                     whole = False
-                    self._fail_file(file, error)
+                    self._fail(file, f"spool file {file.path.name!a} cannot be taken", error)
         except Exception as error:  # nothing must end the collector
-            self._fail(error)
+            self._fail(self, _UNWRITTEN, error)
             return
-        self._failing = False
+        self.failing = False
         self._meters.usage_backlog.set(backlog)
         if whole:
             self._complete = began
@@ -196,23 +197,12 @@ class Collector:
             file.told = True
             self._log("error", f"spool file {file.path.name!a}: {what} is no usage event and is dropped")
 
-    def _fail_file(self, file: File, error: Exception) -> None:
+    def _fail(self, one: "Collector | File", told: str, error: Exception) -> None:
+        """It is tried again with the next look, and told once until it goes well."""
         self._meters.usage_events.add(("ledger", "retried"))
-        if not file.failing:
-            file.failing = True
-            self._log(
-                "error",
-                f"spool file {file.path.name!a} cannot be taken ({type(error).__name__}): it is tried again",
-            )
-
-    def _fail(self, error: Exception) -> None:
-        self._meters.usage_events.add(("ledger", "retried"))
-        if not self._failing:
-            self._failing = True
-            self._log(
-                "error",
-                f"the usage ledger cannot be written ({type(error).__name__}): events wait in the spool",
-            )
+        if not one.failing:
+            one.failing = True
+            self._log("error", f"{told} ({type(error).__name__}): events wait in the spool")
 
 
 def _is_of_a_row(error: Exception) -> bool:

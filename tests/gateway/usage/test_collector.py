@@ -155,7 +155,9 @@ async def test_a_file_that_fails_is_told_once_and_tried_again(
         await books.collector.flush()
         await books.collector.flush()
         assert set(books.rows()) == {call(2).id}
-        assert books.said == ["spool file 'a.jsonl' cannot be taken (PermissionError): it is tried again"]
+        assert books.said == [
+            "spool file 'a.jsonl' cannot be taken (PermissionError): events wait in the spool"
+        ]
     await books.collector.flush()
     assert set(books.rows()) == {call(1).id, call(2).id}
     await books.collector.aclose()
