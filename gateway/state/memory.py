@@ -111,6 +111,11 @@ class MemoryAllowance:
         self._open[grant.id] = taken
         return grant
 
+    def use_at_least(self, limit: Limit, name: str, units: int) -> None:
+        """So much of a bucket is used, by others it may be."""
+        bucket = self._bucket(limit, name, self._clock() // 1000)
+        bucket.used = max(bucket.used, units * bucket.per)
+
     def settle(self, grant: Grant, tokens: int) -> None:
         for bucket, claim in self._open.pop(grant.id, ()):
             limit, _, amount = claim

@@ -63,11 +63,14 @@ class RedisAllowance:
         for limit, _, amount in claims:
             arguments += [limit.limit, limit.per * MICROSECONDS, min(amount, LARGEST)]
             arguments += ["e" if limit.mode == "enforce" else "s", "-" if limit.unit == "requests" else "h"]
-        undo = partial(self._undo, grant_id, claims)
+        passed: list[Grant] = []
+        undo = partial(self._undo, grant_id, claims, passed)
         try:
             answer = await lifeline.ask_soon(self._reserve, arguments, undo)
         except RedisLate:
-            return self._stopgap.take(claims, lifeline.processes)
+            grant = self._stopgap.take(claims, lifeline.processes)
+            passed.append(grant)
+            return grant
         except RedisAway:
             undo(None)
             return self._stopgap.take(claims, lifeline.processes)
@@ -117,6 +120,8 @@ class RedisAllowance:
         short: list[Shortage] = []
         for at, claim in enumerate(claims):
             fits, used, carry = answer[3 * at + 2 : 3 * at + 5]
+            if used * 2 > claim.limit.limit:
+                self._stopgap.hear(claim, used)
             if fits:
                 taken.append(claim)
             elif claim.limit.mode == "shadow":
@@ -132,12 +137,17 @@ class RedisAllowance:
         self._open.add(grant_id)
         return Grant(grant_id, tuple(taken), tuple(standings))
 
-    def _undo(self, grant_id: str, claims: Sequence[Claim], answer: Any) -> None:
-        """Nobody waits for this grant any more: give back what was taken. No answer: what may have been."""
-        if answer is None:
-            self._say(grant_id, [claim for claim in claims if claim.limit.unit != "requests"], 0)
-        elif isinstance(answer, list) and answer[0] == GRANTED:
-            self._say(grant_id, [claim for claim, fits in zip(claims, answer[2::3], strict=True) if fits], 0)
+    def _undo(self, grant_id: str, claims: Sequence[Claim], passed: Sequence[Grant], answer: Any) -> None:
+        """Nobody waits for this grant any more: give back what was taken. No answer: what may have been. A call that
+        has `passed` by another grant is a request even so, and counts as one."""
+        taken = claims
+        if isinstance(answer, list) and answer[0] == GRANTED:
+            taken = [claim for claim, fits in zip(claims, answer[2::3], strict=True) if fits]
+        elif answer is not None:
+            taken = ()
+        if passed or answer is None:
+            taken = [claim for claim in taken if claim.limit.unit != "requests"]
+        self._say(grant_id, taken, 0)
 
     def _say(self, grant_id: str, claims: Sequence[Claim], tokens: int) -> None:
         """Queue that of these claims only `tokens` were used."""

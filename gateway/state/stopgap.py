@@ -1,19 +1,37 @@
 """What each rule does while the shared store is away, by its own word: a local share, no limit, or a refusal."""
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from gateway.core.claim import Claim, Grant, Limit
 from gateway.core.failure import StoreGone
 from gateway.core.meters import Meters
+from gateway.state.bucket import pace
 from gateway.state.memory import MemoryAllowance
+
+MOST_HEARD = 20_000  # buckets whose use is remembered
 
 
 class Stopgap:
-    def __init__(self, meters: Meters) -> None:
+    """A share begins as far used as the whole was when it was last heard of: an outage fills no bucket."""
+
+    def __init__(self, meters: Meters, clock: Callable[[], int] = time.monotonic_ns) -> None:
         self._store_errors = meters.store_errors
-        self._local = MemoryAllowance(meters)
+        self._local = MemoryAllowance(meters, clock)
+        self._clock = clock
         self._shares: dict[tuple[Limit, int], Limit] = {}
+        self._heard: dict[tuple[str, str, str], tuple[int, int]] = {}  # units used, and when by the clock
+
+    def hear(self, claim: Claim, used: int) -> None:
+        """How many units of a claim's bucket were used when its call had been decided. Concurrency is another matter:
+        what is in flight ends, and nobody would tell."""
+        limit = claim.limit
+        if limit.unit == "concurrent":
+            return
+        if len(self._heard) >= MOST_HEARD:
+            self._heard.clear()
+        self._heard[limit.rule, limit.unit, claim.bucket] = used, self._clock()
 
     def take(self, claims: Sequence[Claim], processes: int) -> Grant:
         """`processes`: among how many a limit is shared. Raises StoreGone, LimitReached."""
@@ -45,4 +63,9 @@ class Stopgap:
             if len(self._shares) > 1000:  # policy sets come and go
                 self._shares.clear()
             share = self._shares[limit, processes] = replace(limit, limit=max(1, limit.limit // processes))
+        heard = self._heard.get((limit.rule, limit.unit, claim.bucket))
+        if heard is not None:
+            rate, per = pace(limit)
+            still = max(0, heard[0] - (self._clock() - heard[1]) // 1000 * rate // per)
+            self._local.use_at_least(share, claim.bucket, still * share.limit // limit.limit)
         return Claim(share, claim.bucket, min(claim.amount, share.limit))

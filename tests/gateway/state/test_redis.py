@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -347,7 +348,7 @@ async def test_what_redis_wakes_up_to_does_not_count(own_redis: RedisServer) -> 
         assert [standing.remaining for standing in grant.standings] == [999, 9000]
 
 
-async def test_a_grant_that_came_too_late_is_given_back(
+async def test_a_grant_that_came_too_late_is_given_back_but_for_the_request_that_went_ahead(
     own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway.state.lifeline.DEADLINE_SLACK", 60_000_000)
@@ -360,7 +361,23 @@ async def test_a_grant_that_came_too_late_is_given_back(
         await here.back()
         await until_answered(here)
         grant = await here.reserve(claim(REQUESTS), claim(TOKENS, 1000), claim(AT_ONCE))
-        assert [standing.remaining for standing in grant.standings] == [999, 9000, 0]
+        assert [standing.remaining for standing in grant.standings] == [998, 9000, 0]
+
+
+async def test_a_grant_that_came_too_late_for_a_call_that_was_refused_is_given_back_whole(
+    own_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.state.lifeline.DEADLINE_SLACK", 60_000_000)
+    refusing = replace(REQUESTS, rule="refusing", on_store_error="refuse")
+    async with process(own_redis.url) as here:
+        own_redis.pause()
+        with pytest.raises(StoreGone):
+            await here.reserve(claim(refusing))
+        own_redis.resume()
+        await here.back()
+        await until_answered(here)
+        grant = await here.reserve(claim(refusing))
+        assert [standing.remaining for standing in grant.standings] == [999]
 
 
 async def until_answered(here: Process) -> None:

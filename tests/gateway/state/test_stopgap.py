@@ -12,9 +12,11 @@ import pytest
 from gateway.core.claim import Claim, Limit
 from gateway.core.failure import LimitReached, StoreGone
 from gateway.core.meters import Meters
+from gateway.state import stopgap
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import PATIENCE, parse_url
 from gateway.state.scripts import Script, load, sha_of
+from gateway.state.stopgap import Stopgap
 from tests.redis_server import RedisServer
 
 DAY = 86_400
@@ -186,3 +188,47 @@ async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_
         late = int(one.errors("allow"))
         assert late <= (hours > 0)
         assert outcomes == ["granted"] * (1 + late) + ["limited"] * (3 - late)
+
+
+@pytest.mark.parametrize(("used", "left"), [(4, 0), (3, 1), (1, 4)])
+async def test_an_outage_fills_no_bucket_that_was_more_than_half_used(
+    redis_server: RedisServer, tmp_path: Path, used: int, left: int
+) -> None:
+    limit = Limit("r", "requests", 4, DAY)
+    async with Line(redis_server.socket, tmp_path / "line") as line, process(line.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        for _ in range(used):
+            assert await one.outcome(Claim(limit, "mine", 1)) == "granted"
+        await line.cut()
+        await until(lambda: bool(one.allowance.degraded))
+        outcomes = [await one.outcome(Claim(limit, "mine", 1)) for _ in range(5)]
+        assert outcomes == ["granted"] * left + ["limited"] * (5 - left)
+        assert await one.outcome(Claim(limit, "another's", 1)) == "granted"
+
+
+async def test_calls_in_flight_that_were_heard_of_keep_nobody_out_for_an_outage(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    limit = Limit("r", "concurrent", 1, 0)
+    async with Line(redis_server.socket, tmp_path / "line") as line, process(line.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        assert await one.outcome(Claim(limit, "", 1)) == "granted"
+        assert await one.outcome(Claim(limit, "", 1)) == "limited"
+        await line.cut()
+        await until(lambda: bool(one.allowance.degraded))
+        assert await one.outcome(Claim(limit, "", 1)) == "granted"
+
+
+def test_what_was_heard_ages_and_is_forgotten_when_it_is_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopgap, "MOST_HEARD", 1)
+    now = 0
+    here = Stopgap(Meters(), lambda: now)
+    hour = Limit("r", "requests", 60, 3600)
+    here.hear(Claim(hour, "a", 1), 60)
+    now = 10 * 60 * 10**9
+    here.take([Claim(hour, "a", 10)], 1)
+    with pytest.raises(LimitReached):
+        here.take([Claim(hour, "a", 1)], 1)
+    here.hear(Claim(hour, "b", 1), 60)
+    here.hear(Claim(hour, "c", 1), 60)
+    here.take([Claim(hour, "b", 60)], 1)
