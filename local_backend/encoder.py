@@ -11,7 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 from local_backend.config import UnusableModel
 from local_backend.encoder_config import EncoderConfig
 from local_backend.fp8 import Fp8
-from local_backend.layers import Dense, Int8
+from local_backend.layers import Dense, Int8, Table
 from local_backend.weights import Weights
 
 _SPARE = (
@@ -48,9 +48,9 @@ class Encoder(nn.Module):
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        self.words = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.places = nn.Embedding(config.first + config.positions, config.hidden_size)
-        self.kinds = nn.Embedding(config.kinds, config.hidden_size)
+        self.words = Table(config.vocab_size, config.hidden_size)
+        self.places = Table(config.first + config.positions, config.hidden_size)
+        self.kinds = Table(config.kinds, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.eps)
         self.layers = nn.ModuleList(EncoderLayer(config) for _ in range(config.layers))
 

@@ -68,6 +68,15 @@ def gated(rows: Tensor, gelu: bool) -> Tensor:
     return gate * up
 
 
+class Table(nn.Embedding):
+    """A vector for each id."""
+
+    def reset_parameters(self) -> None:
+        """What lies nowhere yet is not filled: torch would import its compiler for that, which takes a second."""
+        if self.weight.device.type != "meta":
+            super().reset_parameters()
+
+
 class Dense(nn.Linear):
     """A linear layer whose weights may be of fewer bits than what flows through it. `steady`: its sums are taken in one
     order however many rows there are, by a kernel."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from local_backend.config import ModelConfig
 from local_backend.kernels import ready
-from local_backend.layers import Dense, Heads, Norm, Rotary, add_norm, gated_product
+from local_backend.layers import Dense, Heads, Norm, Rotary, Table, add_norm, gated_product
 
 # (layer, its queries, keys and values) -> [tokens, heads, head_dim]
 Attend = Callable[[int, Heads], Tensor]
@@ -88,7 +88,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig, join: Join | None = None) -> None:
         super().__init__()
         self.config = config
-        self.embed = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.embed = Table(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config, number, join) for number in range(config.layers))
         self.norm = Norm(config.hidden_size, config.rms_eps)
         self.head = Dense(config.hidden_size, config.vocab_size, bias=False)

@@ -1,11 +1,14 @@
-"""Linear layers of int8: near to fp32, and every row for itself."""
+"""Linear layers of int8: near to fp32, and every row for itself; and tables."""
+
+import subprocess
+import sys
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
 from local_backend import layers  # noqa: E402
-from local_backend.layers import Int8, Int8Embedding, quantise  # noqa: E402
+from local_backend.layers import Int8, Int8Embedding, Table, quantise  # noqa: E402
 
 
 def test_int8_is_the_product_of_whole_numbers_written_out() -> None:
@@ -51,3 +54,11 @@ def test_a_table_of_int8_is_read_back_nearly() -> None:
     weight = torch.randn(10, 64)
     found = Int8Embedding(weight)(torch.tensor([3, 7]))
     assert (found - weight[[3, 7]]).abs().max() <= weight.abs().max() / 127
+
+
+def test_a_table_that_lies_nowhere_is_made_without_torchs_compiler() -> None:
+    """It takes a second to import, in which nobody would be answered."""
+    made = "import sys, torch; from local_backend.layers import Table; Table(3, 2, device='meta')"
+    asked = f"{made}; assert 'torch._dynamo' not in sys.modules"
+    subprocess.run([sys.executable, "-c", asked], check=True)
+    assert Table(3, 2).weight.std() > 0
