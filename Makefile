@@ -5,7 +5,7 @@ TORCH ?= torch==2.13.0
 VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .make
-# Programs that tests and benchmarks run for real. Tests start hundreds of processes: what is compiled is kept for them.
+# Programs that tests and benchmarks run for real.
 TEST_PROGRAMS := redis-server prometheus promtool openssl curl node npm
 BENCH_PROGRAMS := nginx redis-server wrk
 # Rooms without a socket or a clock; tests/house/pure.ini tells which files of theirs are meant.
@@ -20,6 +20,7 @@ help: ## show this list
 run: $(STAMPS)/local ## start the gateway with the bundled local model; prints a key and a curl
 	@$(BIN)/python -m gateway serve --config policies --starter-key
 
+# Tests start hundreds of processes: what Python compiles for one is kept for the others.
 test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all of them
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(STAMPS)/node || true

@@ -61,13 +61,6 @@ class Fp8(nn.Module):
         """Whether a kernel takes so many rows as they are: of one it is reading the weights that costs time."""
         return rows == 1 and not self.steady and ready(self.weight.device)
 
-    def gated_one(self, x: Tensor, gelu: bool) -> Tensor:
-        """x [1, inputs] through the layer, and the first half of what comes out opens the second, at once."""
-        from local_backend.kernels import few
-
-        out, gate = x.new_empty(1, len(self.weight) // 2), few.Gate.GELU if gelu else few.Gate.SILU
-        return few.single(x, self.weight, self.scale, self.bias, out, gate)
-
     def _widened(self, rows: Tensor) -> Tensor:
         outputs, inputs = self.weight.shape
         kind = torch.float64 if rows.device.type == "cpu" else torch.bfloat16

@@ -53,7 +53,11 @@ def add_norm(
 def gated_product(layer: nn.Module, x: Tensor, gelu: bool) -> Tensor:
     """`gated` of what a layer makes of x."""
     if len(x) == 1 and isinstance(layer, Dense | Fp8) and layer.takes(1):
-        return layer.gated_one(x, gelu)
+        from local_backend.kernels import few
+
+        scale = layer.scale if isinstance(layer, Fp8) else None
+        out, gate = x.new_empty(1, len(layer.weight) // 2), few.Gate.GELU if gelu else few.Gate.SILU
+        return few.single(x, layer.weight, scale, layer.bias, out, gate)
     return gated(layer(x), gelu)
 
 
@@ -105,14 +109,6 @@ class Dense(nn.Linear):
         """Whether a kernel of ours multiplies so many rows faster than torch does."""
         halves = self.weight.dtype in (torch.bfloat16, torch.float16)
         return rows <= FEW and halves and not self.steady and ready(self.weight.device)
-
-    def gated_one(self, x: Tensor, gelu: bool) -> Tensor:
-        """x [1, inputs] through the layer and `gated`, at once; where it takes a row."""
-        from local_backend.kernels import few
-
-        weight, gate = self.weight, few.Gate.GELU if gelu else few.Gate.SILU
-        out = x.new_empty(1, len(weight) // 2)
-        return few.single(x.to(weight.dtype), weight, None, self.bias, out, gate)
 
 
 def hold_steady(model: nn.Module) -> None:
