@@ -120,7 +120,7 @@ class RedisAllowance:
         short: list[Shortage] = []
         for at, claim in enumerate(claims):
             fits, used, carry = answer[3 * at + 2 : 3 * at + 5]
-            if used * 2 > claim.limit.limit:
+            if used * 2 > claim.limit.limit or self._stopgap.heard:
                 self._stopgap.hear(claim, used)
             if fits:
                 taken.append(claim)

@@ -21,17 +21,19 @@ class Stopgap:
         self._local = MemoryAllowance(meters, clock)
         self._clock = clock
         self._shares: dict[tuple[Limit, int], Limit] = {}
-        self._heard: dict[tuple[str, str, str], tuple[int, int]] = {}  # units used, and when by the clock
+        # Of buckets more than half used: how many units, and when by the clock.
+        self.heard: dict[tuple[str, str, str], tuple[int, int]] = {}
 
     def hear(self, claim: Claim, used: int) -> None:
         """How many units of a claim's bucket were used when its call had been decided. Concurrency is another matter:
         what is in flight ends, and nobody would tell."""
-        limit = claim.limit
-        if limit.unit == "concurrent":
+        limit, name = claim.limit, (claim.limit.rule, claim.limit.unit, claim.bucket)
+        if used * 2 <= limit.limit or limit.unit == "concurrent":
+            self.heard.pop(name, None)  # what was claimed then has been given back since
             return
-        if len(self._heard) >= MOST_HEARD:
-            self._heard.clear()
-        self._heard[limit.rule, limit.unit, claim.bucket] = used, self._clock()
+        if len(self.heard) >= MOST_HEARD:
+            self.heard.clear()
+        self.heard[name] = used, self._clock()
 
     def take(self, claims: Sequence[Claim], processes: int) -> Grant:
         """`processes`: among how many a limit is shared. Raises StoreGone, LimitReached."""
@@ -63,7 +65,7 @@ class Stopgap:
             if len(self._shares) > 1000:  # policy sets come and go
                 self._shares.clear()
             share = self._shares[limit, processes] = replace(limit, limit=max(1, limit.limit // processes))
-        heard = self._heard.get((limit.rule, limit.unit, claim.bucket))
+        heard = self.heard.get((limit.rule, limit.unit, claim.bucket))
         if heard is not None:
             rate, per = pace(limit)
             still = max(0, heard[0] - (self._clock() - heard[1]) // 1000 * rate // per)

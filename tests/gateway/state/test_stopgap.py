@@ -206,6 +206,22 @@ async def test_an_outage_fills_no_bucket_that_was_more_than_half_used(
         assert await one.outcome(Claim(limit, "another's", 1)) == "granted"
 
 
+async def test_what_was_given_back_before_an_outage_is_not_held_against_a_share(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    limit = Limit("r", "tokens", 100, DAY)
+    async with Line(redis_server.socket, tmp_path / "line") as line, process(line.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        grant = await one.allowance.reserve([Claim(limit, "mine", 90)], 600)
+        one.allowance.settle(grant, 5)
+        async with asyncio.timeout(10):
+            while one.allowance._stopgap.heard:
+                assert await one.outcome(Claim(limit, "mine", 1)) == "granted"
+        await line.cut()
+        await until(lambda: bool(one.allowance.degraded))
+        assert await one.outcome(Claim(limit, "mine", 90)) == "granted"
+
+
 async def test_calls_in_flight_that_were_heard_of_keep_nobody_out_for_an_outage(
     redis_server: RedisServer, tmp_path: Path
 ) -> None:
