@@ -1,6 +1,8 @@
 """The one way to open a database: SQLite in the data folder by default, whatever SQLAlchemy speaks else."""
 
 import asyncio
+import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -9,6 +11,7 @@ from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+BUSY = 5.0  # seconds that one process waits for another's lock
 SWEEP = 600.0  # seconds between looks for what is kept too long
 
 
@@ -19,10 +22,25 @@ def open_engine(url: str) -> Engine:
 
         @event.listens_for(engine, "connect")
         def _pragmas(connection: Any, record: Any) -> None:
-            for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=5000"):
-                connection.execute(f"PRAGMA {pragma}")
+            connection.execute(f"PRAGMA busy_timeout={BUSY * 1000:.0f}")
+            _write_ahead(connection)
+            connection.execute("PRAGMA synchronous=NORMAL")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """For the first to turn to WAL SQLite has every other one fail at once, whatever its patience. Raises
+    sqlite3.OperationalError after BUSY."""
+    ends = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
 
 
 def ensure(engine: Engine, tables: MetaData) -> None:

@@ -1,11 +1,16 @@
 """Databases as they are opened: SQLite files that several processes share."""
 
 import asyncio
+import sqlite3
+import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sql
 
+from gateway.state import sql as state_sql
 from gateway.state.sql import ensure, keep_tidy, open_engine
 
 METADATA = sql.MetaData()
@@ -31,6 +36,24 @@ def test_many_may_make_the_same_tables_at_once(tmp_path: Path) -> None:
     assert sql.inspect(engines[0]).has_table("rows")
     for engine in engines:
         ensure(engine, METADATA)
+        engine.dispose()
+
+
+def test_a_file_that_is_being_written_to_is_waited_for_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(state_sql, "BUSY", 0.05)
+    file = tmp_path / "state.db"
+    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("CREATE TABLE rows (id)")
+        other.execute("BEGIN IMMEDIATE")  # so that turning to WAL fails at once
+        engine = open_engine(f"sqlite:///{file}")
+        with pytest.raises(sql.exc.OperationalError, match="locked"):
+            engine.connect()
+        monkeypatch.setattr(state_sql, "BUSY", 5.0)
+        threading.Timer(0.05, other.execute, ["COMMIT"]).start()
+        with engine.connect() as connection:
+            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
         engine.dispose()
 
 
