@@ -179,7 +179,8 @@ class Graphs:
         self._made[shape]()
 
     def _captured(self, shape: tuple[int, int]) -> Act:
-        """A first run compiles what is to be compiled and takes what memory libraries keep."""
+        """A first run compiles what is to be compiled and takes what memory libraries keep. It draws, too, where what
+        was drawn by the step ahead is still to be read."""
 
         def act() -> None:
             self._compute(*shape)
@@ -189,7 +190,9 @@ class Graphs:
         current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(current)
         with torch.cuda.stream(aside):
+            drawn = self._drawn.clone()
             act()
+            self._drawn.copy_(drawn)
         current.wait_stream(aside)
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, pool=self._pool):

@@ -22,6 +22,7 @@ from loadtests.engine.sizes import Sizes
 RESULTS = Path(__file__).parent.parent / "results"
 Figures = dict[str, Any]  # plain JSON, but for goals
 Act = Callable[[], object]
+_AGAIN = 2.0  # seconds
 
 
 class OutOfTime(Exception):
@@ -72,14 +73,15 @@ class Bench:
 
     @contextmanager
     def at_most(self, seconds: float) -> Iterator[None]:
-        """Raises OutOfTime inside after so many seconds, or when all is to be over; in the main thread alone."""
+        """Raises OutOfTime inside after so many seconds, or when all is to be over; in the main thread alone. Again and
+        again, for some libraries log whatever is raised in them and go on."""
 
         def ring(number: int, frame: FrameType | None) -> None:
             raise OutOfTime("time")
 
         self.part_ends = time.perf_counter() + seconds
         before = signal.signal(signal.SIGALRM, ring)
-        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.left))
+        signal.setitimer(signal.ITIMER_REAL, max(0.001, self.left), _AGAIN)
         try:
             yield
         finally:

@@ -15,16 +15,17 @@ def turns(bench: Bench, found: Figures) -> None:
     shape = bench.sizes.http_shape
     model = ours(shape, bench.device, bench.dtype)
     taken: dict[str, list[float]] = {"first": [], "second": []}
+    engine = engine_for(bench, model, 1, SHARED + TURN + 2, tokens=2 * (bench.rounds + 1) * (SHARED + 2 * TURN))
+    engine.warm(bench.tell)
     for number in range(bench.rounds + 1):
         bench.tell(f"two turns, round {number}/{bench.rounds} ...")
-        engine = engine_for(bench, model, 1, SHARED + TURN + 2)
         (beginning,) = prompts(1, SHARED, model.config.vocab_size, number)
         ends = prompts(2, TURN, model.config.vocab_size, 1000 + number)
         for name, end in zip(taken, ends, strict=True):
             seconds = first_token(bench, engine, beginning + end)
             if number:
                 taken[name].append(seconds)
-        engine.close()
+    engine.close()
     medians = {name: statistics.median(runs) for name, runs in taken.items()}
     found |= {
         "shape": shape, "shared_tokens": SHARED, "own_tokens": TURN,

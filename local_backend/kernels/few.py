@@ -40,7 +40,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None, out: Tensor) -> Tens
     rows, inputs = x.shape
     outputs = len(weight)
     lines = 16 if rows <= 16 else 32
-    cut = cut_for(lines, outputs, _shared(x.device))
+    cut = cut_for(lines, outputs, shared(x.device))
     _product[(triton.cdiv(outputs, cut.across),)](
         x.contiguous(), weight, weight if bias is None else bias, out, rows, outputs, inputs, BIASED=bias is not None,
         LINES=lines, ACROSS=cut.across, DEEP=cut.deep, WIDE=is_widened(x.dtype), num_warps=cut.warps,
@@ -78,14 +78,14 @@ def cut_for(lines: int, outputs: int, shared: int) -> Cut:
 
 def cut_for_one(inputs: int, gated: bool, scaled: bool) -> Cut:
     """Of a gate a program has a pair of rows for each output."""
-    across = 1 if gated else 2
     if scaled:
-        return Cut(across, 2048, 1, 4)
+        return Cut(2 if gated else 4, 2048, 1, 4)
+    across = 1 if gated else 2
     return Cut(across, 2048, 1, 8) if inputs >= 8_192 else Cut(across, 1024, 1, 4)
 
 
 @cache
-def _shared(device: torch.device) -> int:
+def shared(device: torch.device) -> int:
     """Bytes of shared memory that a program may have."""
     if device.type == "cpu":
         return 1 << 20

@@ -81,8 +81,9 @@ def compile_all() -> None:
     compile(fp8._by_rows, {"x": HALF, "out": FP8, "scale": FP32}, {"ACROSS": 1024})
     tensors = {"x": FP8, "step": FP32, "weight": FP8, "scale": FP32, "bias": FP32, "out": HALF}
     sizes = {"BIASED": True, "ACROSS": fp8.ACROSS, "DEEP": fp8.DEEP}
-    for lines in (16, 32):
-        compile(fp8._product, tensors, {**sizes, "LINES": lines}, fp8.WARPS, fp8.STAGES)
+    for lines, outputs in itertools.product((16, 32), (4096, 28672)):
+        stages = fp8.stages_for(lines, outputs, SHARED)
+        compile(fp8._product, tensors, {**sizes, "LINES": lines}, fp8.WARPS, stages)
 
     sizes = {
         "BIASED": True,
