@@ -15,7 +15,9 @@ def turns(bench: Bench, found: Figures) -> None:
     shape = bench.sizes.http_shape
     model = ours(shape, bench.device, bench.dtype)
     taken: dict[str, list[float]] = {"first": [], "second": []}
-    engine = engine_for(bench, model, 1, SHARED + TURN + 2, tokens=2 * (bench.rounds + 1) * (SHARED + 2 * TURN))
+    engine = engine_for(
+        bench, model, 1, SHARED + TURN + 2, tokens=2 * (bench.rounds + 1) * (SHARED + 2 * TURN)
+    )
     engine.warm(bench.tell)
     for number in range(bench.rounds + 1):
         bench.tell(f"two turns, round {number}/{bench.rounds} ...")
