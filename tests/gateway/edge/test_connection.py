@@ -10,6 +10,7 @@ import pytest
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
 from gateway.edge.server import Server, server
+from tests.running import ended, stop
 
 GET = b"GET /a%20b?c=d HTTP/1.1\r\nHost: x\r\n\r\n"
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -25,8 +26,8 @@ async def serving(app: App, keep_alive: float = 75) -> AsyncIterator[tuple[Serve
     try:
         yield one, sock.getsockname()[1]
     finally:
-        one.should_exit = one.force_exit = True
-        await task
+        await ended([task])
+        await stop(one)
 
 
 @asynccontextmanager
