@@ -23,7 +23,8 @@ Json = dict[str, Any]
 _ODD = (TypeError, AttributeError, LookupError, ValueError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
 UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
-# A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
+# A chunk of a chat stream, or {"error": {"message", "type", "code"}}. Its `prompt`, (all, cached), are tokens that the
+# provider counts before it writes: usage comes at the end, and not every stream gets there.
 Piece = Mapping[str, Any]
 
 
@@ -238,6 +239,8 @@ class CrossingTap:
     def _note(self, piece: Piece) -> None:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
+        elif "prompt" in piece:
+            self._usage.prompt, self._usage.cached = piece["prompt"]
         for choice in piece["choices"]:
             self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
             if not self._usage.reported:

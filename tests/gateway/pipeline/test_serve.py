@@ -288,6 +288,26 @@ async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(
             assert left["x-ratelimit-remaining-requests"] == "98"
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+async def test_a_prompt_that_was_counted_before_a_stream_broke_is_what_the_call_took(
+    tmp_path: Path, path: str
+) -> None:
+    counts = {"input_tokens": 1000, "cache_read_input_tokens": 500, "output_tokens": 1}
+    begun = event(type="message_start", message={"id": "m", "model": "c", "usage": counts})
+    said = event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "hello there"})
+    async with Provider([stream(begun, said, end=False)]) as provider:
+        text = policies(provider.url.removesuffix("/v1")).replace(
+            "type: compatible", "type: anthropic, api_key: k"
+        )
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            body = {"model": "smart", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+            came = await client.post(path, json=body | {"stream": True})
+            assert "hello there" in came.text
+            total = (await running.usage())["total"]
+            assert (total["prompt_tokens"], total["estimated"]) == (1500, 1)
+            assert 0 < total["completion_tokens"] < 9
+
+
 async def test_reservations_are_settled_to_what_was_used(tmp_path: Path) -> None:
     async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
         first = await running.chat(max_tokens=500)
