@@ -204,17 +204,21 @@ def note_usage(usage: Usage, counts: Any) -> None:
     if not is_count(prompt) or not is_count(completion):
         return
     usage.prompt, usage.completion, usage.reported = prompt, completion, True
-    usage.cached = _detail(counts, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
-    usage.reasoning = _detail(
-        counts, "completion_tokens_details", "output_tokens_details", "reasoning_tokens"
-    )
+    usage.cached = cached_tokens(counts)
+    details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+    usage.reasoning = thought if is_count(thought) else 0
+
+
+def cached_tokens(counts: Mapping[str, Any]) -> int:
+    """How much of the prompt came from a cache; 0 where the provider does not say."""
+    details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
+    if isinstance(details, dict):
+        value = details.get("cached_tokens")
+    else:  # Mistral (mistral-chat_completions-fe6d16dd3b), Together (together-chat_completions-33a70ae1be)
+        value = counts.get("num_cached_tokens", counts.get("cached_tokens"))
+    return value if is_count(value) else 0
 
 
 def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**40  # a bool is no count
-
-
-def _detail(counts: Mapping[str, Any], chat: str, responses: str, name: str) -> int:
-    details = counts.get(chat) or counts.get(responses)
-    value = details.get(name, 0) if isinstance(details, dict) else 0
-    return value if is_count(value) else 0
