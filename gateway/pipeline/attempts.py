@@ -220,10 +220,14 @@ class Attempts:
             return Setback(failure, "", status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
+            if isinstance(tap, CrossingTap) and not exchange.call.stream:
+                raise BadAnswer(f"{target.name} answered a call with a stream that asked for none")
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
+            if isinstance(tap, CrossingTap) and exchange.call.stream:
+                return _as_a_stream(answered, answer, tap, way)
             answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
             return _is_an_error(answered, way) if tap.failed else answered
@@ -304,6 +308,16 @@ def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:
     if isinstance(tap, CrossingTap):
         return of_said(tap.error, provider.classify, lambda status: provider.mask(facts, tap.refusal(status)))
     return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
+
+
+def _as_a_stream(answered: Answered, answer: Answer, tap: CrossingTap, way: Way) -> Answered | Setback:
+    """Of a whole answer to a call for a stream: its client waits for events, and would read nothing else."""
+    told = tap.streamed(answered.body)
+    if told is None:
+        return _is_an_error(answered, way)
+    return Answered(
+        answered.target, answered.attempt, answered.status, answered.headers, b"", answer, tap, [told], True
+    )
 
 
 def _is_an_error(answered: Answered, way: Way) -> Setback:

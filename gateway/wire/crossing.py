@@ -197,10 +197,19 @@ class CrossingTap:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
+        return self._told(body, lambda completion: orjson.dumps(self._teller.whole(completion)))
+
+    def streamed(self, body: bytes) -> bytes | None:
+        """A whole answer that came though a stream was asked for, as the stream that the client waits for."""
+        return self._told(
+            body, lambda completion: self._teller.write(_chunk(completion)) + self._teller.end()
+        )
+
+    def _told(self, body: bytes, tell: Callable[[Json], bytes]) -> bytes | None:
         self.begun = self.finished = True
         try:
             completion = self._back.completion(orjson.loads(body))
-            told = self._teller.whole(completion)
+            told = tell(completion)
         except UNLIKE:
             self.failed = True
             return None
@@ -209,7 +218,7 @@ class CrossingTap:
             self.finish_reason = str(choice.get("finish_reason") or "")
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
-        return orjson.dumps(told)
+        return told
 
     def broken(self, error: GatewayError) -> bytes:
         """What ends a stream that broke, in the order of what was told before."""
@@ -247,3 +256,14 @@ class CrossingTap:
                 delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
+
+
+def _chunk(completion: Json) -> Piece:
+    """A completion as the one chunk of a stream."""
+    choices = []
+    for choice in completion["choices"]:
+        delta = dict(choice["message"])
+        calls = [{**call, "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
+        choices.append({**choice, "delta": delta | ({"tool_calls": calls} if calls else {})})
+        del choices[-1]["message"]
+    return {**completion, "choices": choices}

@@ -234,7 +234,11 @@ def _settled(message: Json) -> Json:
 
 def _counted(usage: Any) -> Any:
     """Usage that tells where OpenAI does what came from a cache."""
-    if not isinstance(usage, dict) or usage.get("prompt_tokens_details") or not (cached := cached_tokens(usage)):
+    if (
+        not isinstance(usage, dict)
+        or usage.get("prompt_tokens_details")
+        or not (cached := cached_tokens(usage))
+    ):
         return usage
     return {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
 
