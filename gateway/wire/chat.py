@@ -14,6 +14,7 @@ from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
 from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
+from gateway.wire.written import read
 
 CAPS = ("max_completion_tokens", "max_tokens")
 _ONCE = (*WATCHED, *CAPS, "n", "best_of")
@@ -141,7 +142,7 @@ class ChatTap:
         """Usage and finish reason of a whole answer, without parsing the text where that is possible."""
         self.begun = self.finished = True
         try:
-            answer = orjson.loads(body)
+            answer = read(body)
         except orjson.JSONDecodeError:
             self.failed = True
             return
@@ -169,7 +170,7 @@ class ChatTap:
     def _usage_event(self, event: bytes) -> bool:
         """Note this event's usage; False if the event came for nothing else and is to be withheld."""
         try:
-            payload = orjson.loads(sse.data(event))
+            payload = read(sse.data(event))
         except orjson.JSONDecodeError:
             return True
         counts = usage_of(payload)
@@ -205,7 +206,7 @@ def _tokens(block: bytes) -> int:
 
 def _is_json(payload: bytes) -> bool:
     try:
-        orjson.loads(payload)
+        read(payload)
     except orjson.JSONDecodeError:
         return False
     return True

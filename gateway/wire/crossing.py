@@ -18,6 +18,7 @@ from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
+from gateway.wire.written import read
 
 Json = dict[str, Any]
 _ODD = (TypeError, AttributeError, LookupError, ValueError)
@@ -208,7 +209,7 @@ class CrossingTap:
     def _told(self, body: bytes, tell: Callable[[Json], bytes]) -> bytes | None:
         self.begun = self.finished = True
         try:
-            completion = self._back.completion(orjson.loads(body))
+            completion = self._back.completion(read(body))
             told = tell(completion)
         except UNLIKE:
             self.failed = True

@@ -9,6 +9,7 @@ from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated
+from gateway.wire.written import read
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 WATCHED = ("model", "stream")
@@ -29,7 +30,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def loaded(data: bytes) -> dict[str, Any]:
     """The JSON object that a provider wrote, empty for what is none."""
     try:
-        value = orjson.loads(data)
+        value = read(data)
     except orjson.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}

@@ -6,6 +6,8 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.written import read
+
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
@@ -85,7 +87,7 @@ def data(event: bytes) -> bytes:
 def parsed(data: bytes) -> dict[str, Any]:
     """The JSON object that an event is. Raises BadStream."""
     try:
-        event = orjson.loads(data)
+        event = read(data)
     except orjson.JSONDecodeError:
         raise BadStream("an event is not valid JSON") from None
     if not isinstance(event, dict):
