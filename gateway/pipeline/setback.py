@@ -82,7 +82,8 @@ def of_events(events: bytes, classify: Classify) -> Setback:
         except orjson.JSONDecodeError:
             continue
         if isinstance(said, dict) and (error := _error_in(said)):
-            return of_said(error, classify, partial(_as_it_came, said))
+            status = {"status": said["status"]} if isinstance(said.get("status"), int) else {}
+            return of_said({**status, **error}, classify, partial(_as_it_came, said))
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 

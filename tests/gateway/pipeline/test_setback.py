@@ -41,6 +41,9 @@ def test_an_error_that_says_its_status_is_that_answer(error: object, status: int
         ({"error": {"code": "server_error", "message": "sorry"}}, 500, Failure.BROKEN),
         ({"error": {"message": "down", "code": "x"}}, 502, Failure.BROKEN),
         ({"error": "a text"}, 502, Failure.BROKEN),
+        ({"status": 429, "error": {"message": "slower"}}, 429, Failure.THROTTLED),
+        ({"status": 429, "error": "a text"}, 429, Failure.THROTTLED),
+        ({"status": "failed", "error": "a text"}, 502, Failure.BROKEN),
     ],
 )
 def test_one_that_says_its_kind_has_the_status_of_that_kind(said: Any, status: int, failure: Failure) -> None:
