@@ -29,7 +29,15 @@ from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_body, of_error, of_events, of_said, retry_after_seconds
+from gateway.pipeline.setback import (
+    Setback,
+    of_body,
+    of_error,
+    of_events,
+    of_said,
+    retry_after_seconds,
+    retry_delay,
+)
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
@@ -214,9 +222,13 @@ class Attempts:
             status = provider.status(answer.status, body)
             failure = provider.classify(status, body)
             now = exchange.clock + self._tools.clock() - exchange.arrived
-            told, wait = way.refusal(status, body), retry_after_seconds(answer, body, now)
-            if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
-                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+            told, wait = way.refusal(status, body), retry_after_seconds(answer, now)
+            if wait is None:
+                wait = retry_delay(body)
+                if wait is None and failure is Failure.THROTTLED:
+                    wait = reset_seconds(answer.headers)
+                if wait is not None:  # clients look for it in the head
+                    headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
