@@ -1,7 +1,7 @@
 """Change single members of a JSON object in its bytes, so that all other bytes stay the client's own."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -124,6 +124,16 @@ def set_members(body: bytes, replace: Mapping[str, Any], add: Mapping[str, Any])
         at = end
     parts.append(body[at:])
     return b"".join(parts)
+
+
+def reframed(body: bytes, first: Mapping[str, Any], keep: Callable[[str], bool]) -> bytes:
+    """An object of the members of `body` that are to be kept, their values in the bytes that they came in, behind those
+    of `first` that it does not tell itself."""
+    kept = [member for member in members(body) if keep(member.name)]
+    said = {member.name for member in kept}
+    told = [(name, orjson.dumps(value)) for name, value in first.items() if name not in said]
+    told += [(member.name, body[member.start : member.end]) for member in kept]
+    return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(name), value) for name, value in told])
 
 
 def _wanted(body: bytes, replace: Mapping[str, Any]) -> list[Member]:
