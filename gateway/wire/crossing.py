@@ -18,7 +18,7 @@ from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
-from gateway.wire.written import read
+from gateway.wire.written import exactly, read_exactly
 
 Json = dict[str, Any]
 _ODD = (TypeError, AttributeError, LookupError, ValueError)
@@ -132,7 +132,8 @@ class Crossing:
 
     def _across(self, call: Call, changes: Changes) -> Json:
         refusals = Refusals("chat completions", changes.dropped, changes.left_out)
-        chat = self._front.to_chat(call.payload, refusals)
+        payload = exactly(call.payload, call.body) if isinstance(call.body, bytes) else call.payload
+        chat = self._front.to_chat(payload, refusals)
         chat["model"] = changes.model
         if call.stream:
             chat["stream"] = True
@@ -209,7 +210,7 @@ class CrossingTap:
     def _told(self, body: bytes, tell: Callable[[Json], bytes]) -> bytes | None:
         self.begun = self.finished = True
         try:
-            completion = self._back.completion(read(body))
+            completion = self._back.completion(read_exactly(body))
             told = tell(completion)
         except UNLIKE:
             self.failed = True

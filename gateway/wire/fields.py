@@ -9,7 +9,7 @@ from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated
-from gateway.wire.written import read
+from gateway.wire.written import as_written, read
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 WATCHED = ("model", "stream")
@@ -42,13 +42,13 @@ def part(value: Any, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def given(arguments: Any) -> dict[str, Any]:
-    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
+def given(arguments: Any) -> dict[str, Any] | orjson.Fragment:
+    """The arguments of a call as an object, to be written; a model that wrote none leaves what it wrote to be seen."""
     try:
-        value = orjson.loads(arguments) if arguments else {}
+        value = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}
+    return as_written(arguments or "{}", value) if isinstance(value, dict) else {"arguments": arguments}
 
 
 def read_object(body: bytes, once: tuple[str, ...] = WATCHED) -> Reading:
@@ -119,9 +119,9 @@ def text(payload: Mapping[str, Any], name: str, where: str = "") -> str:
     return value or ""
 
 
-def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a function is called with, empty where absent. Raises BadRequest for what is no JSON object; `where` is the
-    place of `function` in the body, with the dot that follows it."""
+def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any] | orjson.Fragment:
+    """What a function is called with, to be written; empty where absent. Raises BadRequest for what is no JSON object;
+    `where` is the place of `function` in the body, with the dot that follows it."""
     written = text(function, "arguments", where)
     try:
         value = orjson.loads(written) if written else {}
@@ -130,7 +130,7 @@ def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         field = f"{where}arguments"
         raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
-    return value
+    return as_written(written, value)
 
 
 def _unlike(where: str, what: str) -> BadRequest:

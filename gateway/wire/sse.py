@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.written import read
+from gateway.wire.written import read_exactly
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
@@ -87,7 +87,7 @@ def data(event: bytes) -> bytes:
 def parsed(data: bytes) -> dict[str, Any]:
     """The JSON object that an event is. Raises BadStream."""
     try:
-        event = read(data)
+        event = read_exactly(data)
     except orjson.JSONDecodeError:
         raise BadStream("an event is not valid JSON") from None
     if not isinstance(event, dict):

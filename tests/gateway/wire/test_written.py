@@ -1,14 +1,16 @@
-"""JSON that orjson takes for none and Python's clients read."""
+"""JSON that orjson takes for none and Python's clients read; numbers that it rounds and tools are called with."""
 
 import json
+from typing import Any
 
 import orjson
 import pytest
 
+from gateway.core.exchange import Call
 from gateway.core.usage import Usage
-from gateway.wire.base import Asked
-from gateway.wire.registry import DIALECTS, between
-from gateway.wire.written import read
+from gateway.wire.base import Asked, Changes
+from gateway.wire.registry import DIALECTS, FRONTS, between
+from gateway.wire.written import as_written, exactly, read, read_exactly
 from tests.scripted import DONE, FINISH
 
 HALF = b'{"id":"c","choices":[{"index":0,"message":{"content":"a\\ud83d"},"finish_reason":"stop"}],' \
@@ -73,3 +75,95 @@ def test_half_a_character_breaks_no_crossing() -> None:
     ]
     stream = b"".join(map(tap.feed, [*halves, FINISH, DONE]))
     assert (stream.count("\ufffd".encode()), tap.finished, tap.failed) == (2, True, False)
+
+
+WEI = b"123456789012345678901234"
+
+
+@pytest.mark.parametrize(
+    "number",
+    [b"0", b"1234567890123456789", b"-9223372036854775808", b"-9223372036854775809", b"18446744073709551615",
+     b"18446744073709551616", WEI, b"-" + WEI, b"9" * 300],
+)  # fmt: skip
+def test_a_whole_number_is_written_as_it_was_read(number: bytes) -> None:
+    said = b'{"a":[%b,"%b","\\ud83d"],"b":NaN}' % (number, number)
+    kept = b'{"a":[%b,"%b","\xef\xbf\xbd"],"b":null}' % (number, number)
+    assert orjson.dumps(read_exactly(said)) == kept
+
+
+def test_what_is_nested_too_deeply_to_be_written_is_read_all_the_same() -> None:
+    assert read_exactly(b"[" * 1000 + WEI + b"]" * 1000)
+
+
+def test_a_payload_has_the_numbers_of_its_body_where_it_has_its_values() -> None:
+    body = b'{"a":{"b":%b},"c":%b,"gone":1}' % (WEI, WEI)
+    read_of_it: dict[str, Any] = orjson.loads(body)
+    changed = {"a": read_of_it["a"], "c": 5, "new": None}
+    assert orjson.dumps(exactly(changed, body)) == b'{"a":{"b":%b},"c":5,"new":null}' % WEI
+    short = {"a": 1}
+    assert exactly(short, b'{"a":1}') is short
+
+
+def test_a_text_keeps_its_words_where_it_holds_a_long_number() -> None:
+    text = '{"wei": 123456789012345678901234, "x": 0.1234567890123456789}'
+    assert orjson.dumps(as_written(text, orjson.loads(text))) == text.encode()
+    assert as_written('{"a": 1.50}', {"a": 1.5}) == {"a": 1.5}
+
+
+CALLED = b'{"wei":%b}' % WEI
+USER = {"role": "user", "content": "hi"}
+BY_CHAT = {"role": "assistant", "content": None, "tool_calls": [
+    {"id": "t", "type": "function", "function": {"name": "f", "arguments": CALLED.decode()}}]}  # fmt: skip
+
+
+def asked(dialect: str, payload: bytes) -> Call:
+    return Call("x", dialect, "POST", "/x", payload, orjson.loads(payload), "m", False)
+
+
+@pytest.mark.parametrize("back", ["anthropic.messages", "gemini.generate", "bedrock.converse"])
+def test_what_a_tool_was_called_with_reaches_every_provider_exactly(back: str) -> None:
+    result = {"role": "tool", "tool_call_id": "t", "content": CALLED.decode()}
+    chat = orjson.dumps({"model": "m", "max_tokens": 9, "messages": [USER, BY_CHAT, result]})
+    written = between("openai.chat", back).write(asked("openai.chat", chat), Changes("m"))
+    assert written.count(CALLED) == (2 if back == "gemini.generate" else 1)
+
+
+@pytest.mark.parametrize(
+    ("dialect", "said"),
+    [
+        ("anthropic.messages", b'{"role":"assistant","content":[{"type":"tool_use","id":"t","name":"f","input":%b}]}'),
+        ("gemini.generate", b'{"role":"model","parts":[{"functionCall":{"id":"t","name":"f","args":%b}}]}'),
+    ],
+)  # fmt: skip
+def test_what_a_client_says_a_tool_was_called_with_is_exact(dialect: str, said: bytes) -> None:
+    listed = b"messages" if dialect == "anthropic.messages" else b"contents"
+    body = b'{"model":"m","max_tokens":9,"%b":[%b]}' % (listed, said % CALLED)
+    written = between(dialect, "openai.chat").write(asked(dialect, body), Changes("m"))
+    [call] = orjson.loads(written)["messages"][-1]["tool_calls"]
+    assert call["function"]["arguments"] == CALLED.decode()
+
+
+ANSWERS = {
+    "openai.chat": orjson.dumps(
+        {"choices": [{"index": 0, "message": BY_CHAT, "finish_reason": "tool_calls"}]}
+    ),
+    "anthropic.messages": b'{"content":[{"type":"tool_use","id":"t","name":"f","input":%b}]}' % CALLED,
+    "gemini.generate": b'{"candidates":[{"content":{"parts":[{"functionCall":{"name":"f","args":%b}}]}}]}'
+    % CALLED,
+    "bedrock.converse": b'{"output":{"message":{"content":[{"toolUse":{"toolUseId":"t","name":"f","input":%b}}]}}}'
+    % CALLED,
+}
+
+
+@pytest.mark.parametrize(
+    ("front", "back"), [(front, back) for front in FRONTS for back in ANSWERS if front != back]
+)
+def test_what_a_model_calls_a_tool_with_reaches_every_client_exactly(front: str, back: str) -> None:
+    told = between(front, back).tap(Asked({"model": "m"}, Usage())).whole(ANSWERS[back])
+    assert told
+    assert CALLED in told.replace(b'\\"', b'"')
+
+
+def test_arguments_that_come_whole_in_a_stream_are_exact() -> None:
+    tap = between("openai.chat", "gemini.generate").tap(Asked({"model": "m"}, Usage()))
+    assert CALLED in tap.feed(b"data: " + ANSWERS["gemini.generate"] + b"\n\n").replace(b'\\"', b'"')
