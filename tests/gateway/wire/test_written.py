@@ -91,8 +91,16 @@ def test_a_whole_number_is_written_as_it_was_read(number: bytes) -> None:
     assert orjson.dumps(read_exactly(said)) == kept
 
 
-def test_what_is_nested_too_deeply_to_be_written_is_read_all_the_same() -> None:
+def test_what_is_nested_too_deeply_to_be_written_is_read_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert read_exactly(b"[" * 1000 + WEI + b"]" * 1000)
+
+    def too_deep(*_: Any, **__: Any) -> None:  # as of that depth some of Python's versions say
+        raise RecursionError
+
+    monkeypatch.setattr(json, "loads", too_deep)
+    assert read_exactly(b"[[%b]]" % WEI) == [[float(WEI)]]
 
 
 def test_a_payload_has_the_numbers_of_its_body_where_it_has_its_values() -> None:
