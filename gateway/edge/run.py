@@ -54,9 +54,7 @@ class Run:
             return
         self.response = {**self.response, "status": "in_progress"}
         self.turned.set()
-        if isinstance(reply.body, bytes):
-            self._end_as(loaded(reply.body))
-            return
+        assert not isinstance(reply.body, bytes), "a crossing streams where it was asked to"
         async for block in reply.body:
             self.response = last_response(block) or self.response
             if self.streams:
@@ -115,7 +113,7 @@ class Run:
 
 
 def ending(response: Json, number: int) -> bytes:
-    """The last event of a response that was told in no stream, or not to its end."""
+    """The last event of a response that was not told to its end."""
     status = response["status"]
     name = f"response.{'failed' if status == 'cancelled' else status}"
     told = {"type": name, "sequence_number": number, "response": response}

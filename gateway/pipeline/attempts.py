@@ -29,7 +29,15 @@ from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
-from gateway.pipeline.setback import Setback, of_body, of_error, of_events, of_said, retry_after_seconds
+from gateway.pipeline.setback import (
+    Setback,
+    of_body,
+    of_error,
+    of_events,
+    of_said,
+    retry_after_seconds,
+    retry_delay,
+)
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker, RetryBudgets
@@ -214,16 +222,24 @@ class Attempts:
             status = provider.status(answer.status, body)
             failure = provider.classify(status, body)
             now = exchange.clock + self._tools.clock() - exchange.arrived
-            told, wait = way.refusal(status, body), retry_after_seconds(answer, body, now)
-            if wait is None and failure is Failure.THROTTLED and (wait := reset_seconds(answer.headers)):
-                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+            told, wait = way.refusal(status, body), retry_after_seconds(answer, now)
+            if wait is None:
+                wait = retry_delay(body)
+                if wait is None and failure is Failure.THROTTLED:
+                    wait = reset_seconds(answer.headers)
+                if wait is not None:  # clients look for it in the head
+                    headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, "", status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
+            if isinstance(tap, CrossingTap) and not exchange.call.stream:
+                raise BadAnswer(f"{target.name} answered a call with a stream that asked for none")
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
+            if isinstance(tap, CrossingTap) and exchange.call.stream:
+                return _as_a_stream(answered, answer, tap, way)
             answered.body = tap.whole(answered.body) or answered.body
             exchange.finish_reason = tap.finish_reason
             return _is_an_error(answered, way) if tap.failed else answered
@@ -304,6 +320,16 @@ def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:
     if isinstance(tap, CrossingTap):
         return of_said(tap.error, provider.classify, lambda status: provider.mask(facts, tap.refusal(status)))
     return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
+
+
+def _as_a_stream(answered: Answered, answer: Answer, tap: CrossingTap, way: Way) -> Answered | Setback:
+    """Of a whole answer to a call for a stream: its client waits for events, and would read nothing else."""
+    told = tap.streamed(answered.body)
+    if told is None:
+        return _is_an_error(answered, way)
+    return Answered(
+        answered.target, answered.attempt, answered.status, answered.headers, b"", answer, tap, [told], True
+    )
 
 
 def _is_an_error(answered: Answered, way: Way) -> Setback:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from gateway.core.exchange import Call
 from gateway.upstream.client import Answer
 from gateway.wire.base import EVENTS, Way
+from gateway.wire.crossing import Crossing
 from gateway.wire.registry import DIALECTS
 
 Header = tuple[bytes, bytes]
@@ -58,7 +59,8 @@ def streams(call: Call, answer: Answer, way: Way) -> bool:
 
 def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that is translated: what the provider says of its body is true no more."""
-    events = streams(call, answer, way) and answer.status < 400
+    streamed = streams(call, answer, way) or (call.stream and isinstance(way, Crossing))
+    events = streamed and answer.status < 400
     media = DIALECTS[call.dialect].media if events else b"application/json"
     kept = [pair for pair in answer.headers if pair[0] in _KEPT]
     return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]

@@ -113,4 +113,4 @@ def _estimate(exchange: Exchange) -> None:
     usage = exchange.usage
     last = exchange.attempts[-1]
     if not usage.reported and last.sent and last.result in ("ok", "cut", "cancelled", "pending"):
-        usage.prompt = exchange.shape.input_tokens
+        usage.prompt = usage.prompt or exchange.shape.input_tokens  # Anthropic tells it when a stream begins

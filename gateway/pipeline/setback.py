@@ -82,7 +82,8 @@ def of_events(events: bytes, classify: Classify) -> Setback:
         except orjson.JSONDecodeError:
             continue
         if isinstance(said, dict) and (error := _error_in(said)):
-            return of_said(error, classify, partial(_as_it_came, said))
+            status = {"status": said["status"]} if isinstance(said.get("status"), int) else {}
+            return of_said({**status, **error}, classify, partial(_as_it_came, said))
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
@@ -137,9 +138,9 @@ def _status_of(error: Mapping[str, Any]) -> int:
     return 0
 
 
-def retry_after_seconds(answer: Answer, body: bytes, now: float) -> float | None:
-    """`retry-after-ms` or `retry-after` in seconds, else what Google says in the body; nonsense is None. A date is
-    reckoned from the answer's own `date`, where it has one, else from `now`, in seconds since the epoch."""
+def retry_after_seconds(answer: Answer, now: float) -> float | None:
+    """`retry-after-ms` or `retry-after` in seconds; nonsense is None. A date is reckoned from the answer's own `date`,
+    where it has one, else from `now`, in seconds since the epoch."""
     for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
         value = answer.header(name)
         try:
@@ -149,9 +150,13 @@ def retry_after_seconds(answer: Answer, body: bytes, now: float) -> float | None
             seconds = then - (_moment(answer.header(b"date")) or now) if then else 0
         if 0 < seconds < 86400:
             return seconds
-    if (found := _RETRY_DELAY.search(body)) and 0 < float(found[1]) < 86400:
-        return float(found[1])
     return None
+
+
+def retry_delay(body: bytes) -> float | None:
+    """The same where Google says it."""
+    found = _RETRY_DELAY.search(body)
+    return float(found[1]) if found and 0 < float(found[1]) < 86400 else None
 
 
 def _moment(value: bytes) -> float | None:

@@ -12,8 +12,9 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
-from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object
 from gateway.wire.splice import set_members
+from gateway.wire.written import read
 
 CAPS = ("max_completion_tokens", "max_tokens")
 _ONCE = (*WATCHED, *CAPS, "n", "best_of")
@@ -22,7 +23,7 @@ _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
-_ERROR = re.compile(rb'(?:^|[\r\n])data:\s*\{\s*"(?:error"\s*:\s*[{"]|object"\s*:\s*"error")')
+_ERROR = re.compile(rb'"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
 
 
 class Chat(Untouched):
@@ -124,7 +125,7 @@ class ChatTap:
         if sse.is_done(block):
             self.finished = True
         if b'"error"' in block and _ERROR.search(block):
-            self.failed = True
+            self.failed = self.failed or any(map(_is_error, sse.events(block)))
         return block
 
     def rest(self) -> bytes:
@@ -141,7 +142,7 @@ class ChatTap:
         """Usage and finish reason of a whole answer, without parsing the text where that is possible."""
         self.begun = self.finished = True
         try:
-            answer = orjson.loads(body)
+            answer = read(body)
         except orjson.JSONDecodeError:
             self.failed = True
             return
@@ -169,7 +170,7 @@ class ChatTap:
     def _usage_event(self, event: bytes) -> bool:
         """Note this event's usage; False if the event came for nothing else and is to be withheld."""
         try:
-            payload = orjson.loads(sse.data(event))
+            payload = read(sse.data(event))
         except orjson.JSONDecodeError:
             return True
         counts = usage_of(payload)
@@ -189,6 +190,12 @@ def usage_of(chunk: Any) -> dict[str, Any] | None:
     return usage_of(own)
 
 
+def _is_error(event: bytes) -> bool:
+    """Wherever in an event it stands, if only not within another member: calls and notes may tell of errors."""
+    said = loaded(sse.data(event))
+    return bool(said.get("error")) or "error" in (said.get("object"), said.get("type"))
+
+
 def _prompts(prompt: Any) -> int:
     """Of several texts, or lists of tokens, each is answered; a list of tokens is one."""
     return len(prompt) if isinstance(prompt, list) and prompt and not isinstance(prompt[0], int) else 1
@@ -205,7 +212,7 @@ def _tokens(block: bytes) -> int:
 
 def _is_json(payload: bytes) -> bool:
     try:
-        orjson.loads(payload)
+        read(payload)
     except orjson.JSONDecodeError:
         return False
     return True

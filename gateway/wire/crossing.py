@@ -18,12 +18,14 @@ from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
+from gateway.wire.written import exactly, read_exactly
 
 Json = dict[str, Any]
 _ODD = (TypeError, AttributeError, LookupError, ValueError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
 UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
-# A chunk of a chat stream, or {"error": {"message", "type", "code"}}.
+# A chunk of a chat stream, or {"error": {"message", "type", "code"}}. Its `prompt`, (all, cached), are tokens that the
+# provider counts before it writes: usage comes at the end, and not every stream gets there.
 Piece = Mapping[str, Any]
 
 
@@ -130,7 +132,8 @@ class Crossing:
 
     def _across(self, call: Call, changes: Changes) -> Json:
         refusals = Refusals("chat completions", changes.dropped, changes.left_out)
-        chat = self._front.to_chat(call.payload, refusals)
+        payload = exactly(call.payload, call.body) if isinstance(call.body, bytes) else call.payload
+        chat = self._front.to_chat(payload, refusals)
         chat["model"] = changes.model
         if call.stream:
             chat["stream"] = True
@@ -196,10 +199,19 @@ class CrossingTap:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
+        return self._told(body, lambda completion: orjson.dumps(self._teller.whole(completion)))
+
+    def streamed(self, body: bytes) -> bytes | None:
+        """A whole answer that came though a stream was asked for, as the stream that the client waits for."""
+        return self._told(
+            body, lambda completion: self._teller.write(_chunk(completion)) + self._teller.end()
+        )
+
+    def _told(self, body: bytes, tell: Callable[[Json], bytes]) -> bytes | None:
         self.begun = self.finished = True
         try:
-            completion = self._back.completion(orjson.loads(body))
-            told = self._teller.whole(completion)
+            completion = self._back.completion(read_exactly(body))
+            told = tell(completion)
         except UNLIKE:
             self.failed = True
             return None
@@ -208,7 +220,7 @@ class CrossingTap:
             self.finish_reason = str(choice.get("finish_reason") or "")
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
-        return orjson.dumps(told)
+        return told
 
     def broken(self, error: GatewayError) -> bytes:
         """What ends a stream that broke, in the order of what was told before."""
@@ -238,9 +250,22 @@ class CrossingTap:
     def _note(self, piece: Piece) -> None:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
+        elif "prompt" in piece:
+            self._usage.prompt, self._usage.cached = piece["prompt"]
         for choice in piece["choices"]:
             self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
             if not self._usage.reported:
                 delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
+
+
+def _chunk(completion: Json) -> Piece:
+    """A completion as the one chunk of a stream."""
+    choices = []
+    for choice in completion["choices"]:
+        delta = dict(choice["message"])
+        calls = [{**call, "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
+        choices.append({**choice, "delta": delta | ({"tool_calls": calls} if calls else {})})
+        del choices[-1]["message"]
+    return {**completion, "choices": choices}

@@ -21,9 +21,9 @@ from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 
 MOST_INPUTS = 2048
-# The usage object has no object inside it in any embeddings answer on record.
 _ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
-_USAGE = re.compile(rb'"usage"\s*:\s*(\{[^{}]*\})')
+# In it may stand what the call cost (openrouter-embeddings-fc81606e8b, perplexity-embeddings-ae644e7bce).
+_USAGE = re.compile(rb'"usage"\s*:\s*(\{(?:[^{}]++|\{[^{}]*+\})*+\})')
 
 
 class Embeddings(Untouched):

@@ -9,6 +9,7 @@ from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated
+from gateway.wire.written import as_written, read
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 WATCHED = ("model", "stream")
@@ -29,7 +30,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 def loaded(data: bytes) -> dict[str, Any]:
     """The JSON object that a provider wrote, empty for what is none."""
     try:
-        value = orjson.loads(data)
+        value = read(data)
     except orjson.JSONDecodeError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -41,13 +42,13 @@ def part(value: Any, name: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def given(arguments: Any) -> dict[str, Any]:
-    """The arguments of a call as an object; a model that wrote none leaves what it wrote to be seen."""
+def given(arguments: Any) -> dict[str, Any] | orjson.Fragment:
+    """The arguments of a call as an object, to be written; a model that wrote none leaves what it wrote to be seen."""
     try:
-        value = orjson.loads(arguments) if arguments else {}
+        value = orjson.loads(arguments or "{}")
     except orjson.JSONDecodeError:
         value = None
-    return value if isinstance(value, dict) else {"arguments": arguments}
+    return as_written(arguments or "{}", value) if isinstance(value, dict) else {"arguments": arguments}
 
 
 def read_object(body: bytes, once: tuple[str, ...] = WATCHED) -> Reading:
@@ -118,9 +119,9 @@ def text(payload: Mapping[str, Any], name: str, where: str = "") -> str:
     return value or ""
 
 
-def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """What a function is called with, empty where absent. Raises BadRequest for what is no JSON object; `where` is the
-    place of `function` in the body, with the dot that follows it."""
+def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any] | orjson.Fragment:
+    """What a function is called with, to be written; empty where absent. Raises BadRequest for what is no JSON object;
+    `where` is the place of `function` in the body, with the dot that follows it."""
     written = text(function, "arguments", where)
     try:
         value = orjson.loads(written) if written else {}
@@ -129,7 +130,7 @@ def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         field = f"{where}arguments"
         raise BadRequest(f"{field} is not a JSON object in a string", code="invalid_value", param=field)
-    return value
+    return as_written(written, value)
 
 
 def _unlike(where: str, what: str) -> BadRequest:
@@ -204,17 +205,21 @@ def note_usage(usage: Usage, counts: Any) -> None:
     if not is_count(prompt) or not is_count(completion):
         return
     usage.prompt, usage.completion, usage.reported = prompt, completion, True
-    usage.cached = _detail(counts, "prompt_tokens_details", "input_tokens_details", "cached_tokens")
-    usage.reasoning = _detail(
-        counts, "completion_tokens_details", "output_tokens_details", "reasoning_tokens"
-    )
+    usage.cached = cached_tokens(counts)
+    details = counts.get("completion_tokens_details") or counts.get("output_tokens_details")
+    thought = details.get("reasoning_tokens") if isinstance(details, dict) else 0
+    usage.reasoning = thought if is_count(thought) else 0
+
+
+def cached_tokens(counts: Mapping[str, Any]) -> int:
+    """How much of the prompt came from a cache; 0 where the provider does not say."""
+    details = counts.get("prompt_tokens_details") or counts.get("input_tokens_details")
+    if isinstance(details, dict):
+        value = details.get("cached_tokens")
+    else:  # Mistral (mistral-chat_completions-fe6d16dd3b), Together (together-chat_completions-33a70ae1be)
+        value = counts.get("num_cached_tokens", counts.get("cached_tokens"))
+    return value if is_count(value) else 0
 
 
 def is_count(value: Any) -> TypeGuard[int]:
     return type(value) is int and 0 <= value < 2**40  # a bool is no count
-
-
-def _detail(counts: Mapping[str, Any], chat: str, responses: str, name: str) -> int:
-    details = counts.get(chat) or counts.get(responses)
-    value = details.get(name, 0) if isinstance(details, dict) else 0
-    return value if is_count(value) else 0

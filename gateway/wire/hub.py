@@ -9,6 +9,7 @@ from gateway.wire import sse
 from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
+from gateway.wire.fields import cached_tokens
 from gateway.wire.refusals import Refusals
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
@@ -110,7 +111,7 @@ class ChatBack:
             for place, call in enumerate(message.get("tool_calls") or []):
                 call["id"] = call.get("id") or f"{answer.get('id') or 'call'}-{place}"
             choices.append({**_ended(choice), "message": message})
-        return {**answer, "choices": choices}
+        return {**answer, "choices": choices, "usage": _counted(answer.get("usage"))}
 
     def reader(self) -> "ChatReader":
         return ChatReader()
@@ -177,7 +178,7 @@ class ChatReader:
             for call in choice["delta"].get("tool_calls") or []:
                 self._place(call, str(piece.get("id") or "call"))
             self._has_reason = self._has_reason or bool(choice.get("finish_reason"))
-        return {**piece, "choices": choices, "usage": usage_of(piece)}
+        return {**piece, "choices": choices, "usage": _counted(usage_of(piece))}
 
     def _place(self, call: Json, answer: str) -> None:
         """Mistral leaves out the index of calls that come whole, Google's chat endpoint has had them all at 0, and some
@@ -229,6 +230,17 @@ def _settled(message: Json) -> Json:
     if thought:
         message["reasoning_content"] = thought
     return message
+
+
+def _counted(usage: Any) -> Any:
+    """Usage that tells where OpenAI does what came from a cache."""
+    if (
+        not isinstance(usage, dict)
+        or usage.get("prompt_tokens_details")
+        or not (cached := cached_tokens(usage))
+    ):
+        return usage
+    return {**usage, "prompt_tokens_details": {"cached_tokens": cached}}
 
 
 def _sources(answer: Mapping[str, Any]) -> list[Json]:

@@ -13,6 +13,7 @@ from gateway.wire.crossing import Json, refusal_across
 from gateway.wire.eventstream import CONTENT_TYPE, Message
 from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.hub import ChatBack, ChatFront, ChatReader
+from gateway.wire.splice import reframed
 
 
 class Invocations(Chat):
@@ -25,7 +26,7 @@ class Invocations(Chat):
         super().__init__("sagemaker.chat", "messages")
 
     def write(self, call: Call, changes: Changes) -> bytes:
-        return orjson.dumps(_renamed(orjson.loads(super().write(call, changes)), changes))
+        return reframed(super().write(call, changes), _model(changes), lambda name: name != "model")
 
     def tap(self, asked: Asked) -> ChatTap:
         return ChatTap(asked.usage, asked.withhold_usage, asked.choices, Parts())
@@ -38,7 +39,9 @@ class InvocationsBack(ChatBack):
     """Behind clients of other dialects."""
 
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        return _renamed(super().from_chat(chat, changes), changes)
+        body = super().from_chat(chat, changes)
+        del body["model"]
+        return body | _model(changes)
 
     def reader(self) -> ChatReader:
         return ChatReader(Parts())
@@ -69,10 +72,9 @@ class Parts(sse.Splitter):
         return b"".join(_error(one) if one.exception else feed(one.payload) for one in frames)
 
 
-def _renamed(body: Json, changes: Changes) -> Json:
+def _model(changes: Changes) -> Json:
     """The endpoint's name is none of its container's: that knows its one model by another, or by none."""
-    kept = {name: value for name, value in body.items() if name != "model"}
-    return kept | {name: changes.params[name] for name in ("model",) if name in changes.params}
+    return {name: changes.params[name] for name in ("model",) if name in changes.params}
 
 
 def _error(message: Message) -> bytes:

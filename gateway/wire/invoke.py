@@ -7,6 +7,7 @@ https://docs.aws.amazon.com/bedrock/latest/userguide/model-parameters-anthropic-
 
 import binascii
 from base64 import b64decode, b64encode
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.fields import is_count
 from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
 from gateway.wire.messages.front import MessagesFront
+from gateway.wire.splice import reframed
 
 VERSION = "bedrock-2023-05-31"  # the only one there is
 _IN_PATH = frozenset({"model", "stream"})
@@ -35,7 +37,7 @@ class Invoke(Messages):
     media = CONTENT_TYPE
 
     def write(self, call: Call, changes: Changes) -> bytes:
-        return orjson.dumps(_body(call, changes))
+        return _framed(call, _body(call, changes))
 
     def tap(self, asked: Asked) -> MessagesTap:
         return MessagesTap(asked.usage, Events())
@@ -58,7 +60,7 @@ class InvokeCount(CountTokens):
         thinking = body.get("thinking")
         budget = thinking.get("budget_tokens") if isinstance(thinking, dict) else 0
         whole = {"max_tokens": 1 + (budget if is_count(budget) else 0), **body}
-        return orjson.dumps({"input": {"invokeModel": {"body": b64encode(orjson.dumps(whole)).decode()}}})
+        return orjson.dumps({"input": {"invokeModel": {"body": b64encode(_framed(call, whole)).decode()}}})
 
     def tap(self, asked: Asked) -> "CountTap":
         return CountTap(asked.usage)
@@ -106,6 +108,13 @@ def _body(call: Call, changes: Changes) -> dict[str, Any]:
         asked_for = map(str.strip, header.split(","))
         kept["anthropic_beta"] = own + [beta for beta in asked_for if beta and beta not in own]
     return {"anthropic_version": VERSION, **kept}
+
+
+def _framed(call: Call, body: Mapping[str, Any]) -> bytes:
+    """What is the client's own in it stays as the client wrote it."""
+    assert isinstance(call.body, bytes)
+    own = {name for name, value in call.payload.items() if name in body and body[name] is value}
+    return reframed(call.body, {name: body[name] for name in body if name not in own}, own.__contains__)
 
 
 def _event(message: Message) -> bytes:

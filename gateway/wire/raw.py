@@ -5,8 +5,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from gateway.core.exchange import Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
@@ -114,11 +112,7 @@ class RawTap:
         held = body or bytes(self._held)
         if not held.lstrip(b" \t\r\n").startswith(b"{"):
             return
-        try:
-            answer = orjson.loads(held)
-        except orjson.JSONDecodeError:
-            return
-        note_usage(self._usage, answer.get("usage"))
+        note_usage(self._usage, loaded(held).get("usage"))
 
     def _note_event_usage(self, event: bytes) -> None:
         payload = loaded(sse.data(event))

@@ -1,15 +1,29 @@
 """Change single members of a JSON object in its bytes, so that all other bytes stay the client's own."""
 
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, NamedTuple
 
 import orjson
 
-# One alternative per JSON token that can change the depth or hide one: strings, brackets, comma, colon.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\],:]', re.DOTALL)
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
+_NAME = re.compile(rb"[\s,]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
+_TEXT = re.compile(_STRING, re.DOTALL)
+_PLAIN = re.compile(rb"[^\s,}]++")  # a number, true, false, null
 _BLANK = b" \t\r\n"
+
+
+def _bracket(depth: int) -> re.Pattern[bytes]:
+    """The next bracket, past all objects and lists that hold at most so many levels of others: what the pattern goes
+    through by itself is five times as fast as what comes back to Python."""
+    within = flat = rb'[^"{}\[\]]++|' + _STRING
+    for _ in range(depth):
+        within = flat + rb"|[{\[](?:" + within + rb")*+[}\]]"
+    return re.compile(rb"(?:" + within + rb")*+([{}\[\]])", re.DOTALL)
+
+
+_BRACKET = _bracket(4)
 
 
 class Member(NamedTuple):
@@ -23,30 +37,28 @@ class Member(NamedTuple):
 def members(body: bytes) -> list[Member]:
     """The top-level members of an object that is known to be valid JSON, duplicates included."""
     found: list[Member] = []
-    depth, name, start = 0, None, 0
-    for token in _TOKEN.finditer(body):
-        first = body[token.start()]
-        if first in b"}]":
-            depth -= 1
-        if depth == 1 and first == 0x22 and name is None:
-            name = orjson.loads(token.group())
-        elif depth == 1 and first == 0x3A and not start:
-            start = token.end()
-        elif name is not None and start and (depth == 0 or (depth == 1 and first == 0x2C)):
-            left, right = _trimmed(body, start, token.start())
-            found.append(Member(name, left, right))
-            name, start = None, 0
-        if first in b"{[":
-            depth += 1
+    at = body.index(b"{") + 1
+    while name := _NAME.match(body, at):
+        start = name.end()
+        at = _end(body, start)
+        found.append(Member(orjson.loads(name[1]), start, at))
     return found
 
 
-def _trimmed(body: bytes, start: int, end: int) -> tuple[int, int]:
-    while body[start] in _BLANK:
-        start += 1
-    while body[end - 1] in _BLANK:
-        end -= 1
-    return start, end
+def _end(body: bytes, start: int) -> int:
+    """Where the value ends that begins here."""
+    first = body[start]
+    if first not in b"{[":
+        match = (_TEXT if first == 0x22 else _PLAIN).match(body, start)
+        assert match is not None
+        return match.end()
+    depth, at = 1, start + 1
+    while depth:
+        bracket = _BRACKET.match(body, at)
+        assert bracket is not None
+        depth += 1 if bracket[1] in b"{[" else -1
+        at = bracket.end()
+    return at
 
 
 def duplicated(
@@ -112,6 +124,16 @@ def set_members(body: bytes, replace: Mapping[str, Any], add: Mapping[str, Any])
         at = end
     parts.append(body[at:])
     return b"".join(parts)
+
+
+def reframed(body: bytes, first: Mapping[str, Any], keep: Callable[[str], bool]) -> bytes:
+    """An object of the members of `body` that are to be kept, their values in the bytes that they came in, behind those
+    of `first` that it does not tell itself."""
+    kept = [member for member in members(body) if keep(member.name)]
+    said = {member.name for member in kept}
+    told = [(name, orjson.dumps(value)) for name, value in first.items() if name not in said]
+    told += [(member.name, body[member.start : member.end]) for member in kept]
+    return b"{%b}" % b",".join([b"%b:%b" % (orjson.dumps(name), value) for name, value in told])
 
 
 def _wanted(body: bytes, replace: Mapping[str, Any]) -> list[Member]:

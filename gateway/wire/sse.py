@@ -6,8 +6,10 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.written import read_exactly
+
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
-_BLANK = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
@@ -32,12 +34,12 @@ class Splitter:
     def feed(self, chunk: bytes) -> bytes:
         """Whole events, their blank lines included; b"" while the first is still incomplete. Raises
         EventTooLarge."""
-        if not self._rest and chunk.endswith((b"\n\n", b"\r\n\r\n")):
+        if not self._rest and chunk.endswith((b"\n\n", b"\n\r\n")):
             return chunk  # the common case: a chunk is a number of whole events
         rest = self._rest
         rest += chunk
-        # Blank lines are at most four bytes long: only they may straddle what was searched before.
-        cut = _last_blank_line(rest, max(0, self._searched - 3))
+        # What ends in a blank line does so in three bytes: only they may straddle what was searched before.
+        cut = _last_blank_line(rest, max(0, self._searched - 2))
         if not cut:
             self._searched = len(rest)
             if len(rest) > MOST_EVENT:
@@ -56,9 +58,9 @@ class Splitter:
 def _last_blank_line(buffer: bytearray, start: int) -> int:
     """Where the last whole event ends, 0 if there is none from `start` on."""
     lf = buffer.rfind(b"\n\n", start) + 2
-    crlf = buffer.rfind(b"\r\n\r\n", start) + 4
+    crlf = buffer.rfind(b"\n\r\n", start) + 3
     cr = buffer.rfind(b"\r\r", start) + 2
-    return max(lf if lf > 1 else 0, crlf if crlf > 3 else 0, cr if cr > 1 else 0)
+    return max(lf if lf > 1 else 0, crlf if crlf > 2 else 0, cr if cr > 1 else 0)
 
 
 def events(block: bytes) -> Iterator[bytes]:
@@ -85,7 +87,7 @@ def data(event: bytes) -> bytes:
 def parsed(data: bytes) -> dict[str, Any]:
     """The JSON object that an event is. Raises BadStream."""
     try:
-        event = orjson.loads(data)
+        event = read_exactly(data)
     except orjson.JSONDecodeError:
         raise BadStream("an event is not valid JSON") from None
     if not isinstance(event, dict):

@@ -407,7 +407,8 @@ async def test_a_throttled_gemini_says_in_its_body_when_to_come_again(tmp_path: 
     busy = {"error": {"code": 429, "message": "slow", "status": "RESOURCE_EXHAUSTED", "details": [delay]}}
     async with before(tmp_path) as (client, provider):
         provider.script[:] = [answer(busy, 429)]
-        assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 429
+        came = await client.post("/v1/chat/completions", json=CHAT)
+        assert (came.status_code, came.headers["retry-after"]) == (429, "48"), "where clients look for it"
         again = await client.post("/v1/messages", json=CHAT)
         assert (again.status_code, len(provider.asked)) == (503, 1), "it is left alone until then"
 

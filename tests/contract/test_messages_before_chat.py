@@ -128,6 +128,17 @@ async def test_a_messages_client_is_told_all_that_a_chat_provider_said(
                     assert told.reason == "tool_calls", record["id"]
 
 
+async def test_a_whole_answer_to_a_call_for_a_stream_is_told_as_one(tmp_path: Path) -> None:
+    chosen = [one for one in records() if not one["streaming"]]
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            for record in chosen:
+                provider.script[:] = [replayed(record, whole(record))]
+                came = await client.post("/v1/messages", json=ASKS | {"stream": True})
+                assert came.headers["content-type"].startswith("text/event-stream"), record["id"]
+                assert simplified(of_stream(came.text)) == simplified(expected(record)), record["id"]
+
+
 async def test_a_refusal_of_a_chat_provider_is_told_in_anthropics_words(tmp_path: Path) -> None:
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
         async with running.client() as client:

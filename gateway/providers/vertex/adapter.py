@@ -1,10 +1,7 @@
 """Where a model of Vertex AI is, and what its publisher wants in the body."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import orjson
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Source
@@ -12,6 +9,7 @@ from gateway.core.exchange import Call, Headers, Target
 from gateway.providers.compatible import ANTHROPIC_DIALECTS, Compatible, Endpoint, Place
 from gateway.providers.gemini import Gemini, method
 from gateway.providers.vertex.tokens import GoogleToken, service_account
+from gateway.wire.splice import reframed
 
 VERSION = "vertex-2023-10-16"  # what stands for `anthropic-version`, in the body
 
@@ -91,6 +89,4 @@ def _is_claude(model: str) -> bool:
 
 def _for_claude(body: bytes, *, keep_model: bool) -> bytes:
     """The model stands in the path, the version in the body."""
-    payload: Mapping[str, Any] = orjson.loads(body)
-    kept = {name: value for name, value in payload.items() if keep_model or name != "model"}
-    return orjson.dumps({"anthropic_version": VERSION, **kept})
+    return reframed(body, {"anthropic_version": VERSION}, lambda name: keep_model or name != "model")

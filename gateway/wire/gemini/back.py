@@ -13,6 +13,7 @@ from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.words import FORMAT, MADE, thinking
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
+from gateway.wire.written import as_written
 
 CAP = "maxOutputTokens"
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
@@ -248,14 +249,14 @@ def _thought(detail: Json) -> Json:
     return {"text": detail["text"], "thought": True} | ({"thoughtSignature": signature} if signature else {})
 
 
-def _response(text: str, is_error: bool) -> Json:
+def _response(text: str, is_error: bool) -> Json | orjson.Fragment:
     """An object as it is; a text under the name that Google gives to it."""
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = None
     if isinstance(value, dict) and not is_error:
-        return value
+        return as_written(text, value)
     return {"error" if is_error else "output": text}
 
 

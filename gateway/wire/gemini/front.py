@@ -169,7 +169,7 @@ class _Conversation:
         results: list[Json] = []
         shown: list[Json] = []
         for where, part in parts:
-            if "functionResponse" in part:
+            if part.get("functionResponse") is not None:
                 result, media = self._result(camel(part["functionResponse"]), where)
                 results.append(self._refusals.stands_for(result, where))
                 shown += media  # chat takes only text from a tool
@@ -204,7 +204,7 @@ class _Conversation:
         message: Json = {"role": "assistant", "content": None}
         for where, part in parts:
             signature = part.get("thoughtSignature")
-            if "functionCall" in part:
+            if part.get("functionCall") is not None:
                 self._add_call(message, camel(part["functionCall"]), signature, where)
             elif part.get("thought"):
                 text = part.get("text") or ""

@@ -6,7 +6,7 @@ import orjson
 
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import part
-from gateway.wire.messages.words import FORMAT, chat_usage, finish
+from gateway.wire.messages.words import FORMAT, chat_usage, finish, prompt_tokens
 from gateway.wire.reader import EventReader
 
 
@@ -32,7 +32,8 @@ class MessagesReader(EventReader):
                 message = event.get("message") or {}
                 self._usage |= part(message, "usage")
                 piece = _piece({"role": "assistant", "content": ""})
-                return [{"id": message.get("id", ""), "model": message.get("model", ""), **piece}]
+                head = {"id": message.get("id", ""), "model": message.get("model", "")}
+                return [{**head, "prompt": prompt_tokens(self._usage), **piece}]
             case "message_delta":
                 return self._end(event)
             case "message_stop":

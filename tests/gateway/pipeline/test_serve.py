@@ -288,6 +288,67 @@ async def test_a_client_that_hangs_up_closes_the_upstream_and_is_settled(
             assert left["x-ratelimit-remaining-requests"] == "98"
 
 
+@pytest.mark.parametrize(
+    ("path", "last"),
+    [
+        ("/v1/messages", "event: message_stop"),
+        ("/v1/responses", '"status":"completed"'),
+        ("/v1beta/models/smart:streamGenerateContent?alt=sse", '"finishReason":"STOP"'),
+    ],
+)
+async def test_who_asks_across_for_a_stream_gets_one_though_the_provider_does_not_stream(
+    tmp_path: Path, path: str, last: str
+) -> None:
+    hi = [{"role": "user", "content": "hi"}]
+    body: dict[str, Any] = {"model": "smart", "stream": True, "messages": hi, "input": "hi"}
+    if "v1beta" in path:
+        body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            came = await client.post(path, json=body)
+            assert came.headers["content-type"].startswith("text/event-stream")
+            assert "hello" in came.text
+            assert last in came.text
+            total = (await running.usage())["total"]
+            assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
+
+
+async def test_an_answer_that_is_none_is_an_error_to_who_asks_for_a_stream_too(tmp_path: Path) -> None:
+    async with Provider([answer({"error": {"message": "no", "type": "rate_limit_error"}})]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
+            came = await client.post("/v1/messages", json={"model": "smart", "messages": [], "stream": True})
+            assert (came.status_code, came.json()["error"]["type"]) == (429, "rate_limit_error")
+
+
+async def test_a_stream_that_nobody_asked_for_is_no_answer_across(tmp_path: Path) -> None:
+    async with Provider([stream(word("hi"), FINISH, DONE)]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model="retry: {attempts: 1}")) as running:
+            async with running.client() as client:
+                came = await client.post("/v1/messages", json={"model": "smart", "messages": []})
+                assert (came.status_code, "asked for none" in came.text) == (502, True)
+            assert b"hi" in (await running.chat()).content, "between equals it passes"
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])
+async def test_a_prompt_that_was_counted_before_a_stream_broke_is_what_the_call_took(
+    tmp_path: Path, path: str
+) -> None:
+    counts = {"input_tokens": 1000, "cache_read_input_tokens": 500, "output_tokens": 1}
+    begun = event(type="message_start", message={"id": "m", "model": "c", "usage": counts})
+    said = event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "hello there"})
+    async with Provider([stream(begun, said, end=False)]) as provider:
+        text = policies(provider.url.removesuffix("/v1")).replace(
+            "type: compatible", "type: anthropic, api_key: k"
+        )
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            body = {"model": "smart", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+            came = await client.post(path, json=body | {"stream": True})
+            assert "hello there" in came.text
+            total = (await running.usage())["total"]
+            assert (total["prompt_tokens"], total["estimated"]) == (1500, 1)
+            assert 0 < total["completion_tokens"] < 9
+
+
 async def test_reservations_are_settled_to_what_was_used(tmp_path: Path) -> None:
     async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=LIMITS)) as running:
         first = await running.chat(max_tokens=500)

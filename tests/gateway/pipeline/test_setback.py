@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.failure import Failure
-from gateway.pipeline.setback import of_body, of_events, retry_after_seconds
+from gateway.pipeline.setback import of_body, of_events, retry_after_seconds, retry_delay
 from gateway.providers.base import failure_from_status
 from tests.scripted import event, word
 
@@ -41,6 +41,9 @@ def test_an_error_that_says_its_status_is_that_answer(error: object, status: int
         ({"error": {"code": "server_error", "message": "sorry"}}, 500, Failure.BROKEN),
         ({"error": {"message": "down", "code": "x"}}, 502, Failure.BROKEN),
         ({"error": "a text"}, 502, Failure.BROKEN),
+        ({"status": 429, "error": {"message": "slower"}}, 429, Failure.THROTTLED),
+        ({"status": 429, "error": "a text"}, 429, Failure.THROTTLED),
+        ({"status": "failed", "error": "a text"}, 502, Failure.BROKEN),
     ],
 )
 def test_one_that_says_its_kind_has_the_status_of_that_kind(said: Any, status: int, failure: Failure) -> None:
@@ -107,24 +110,36 @@ class Head(dict[bytes, bytes]):
 
 
 @pytest.mark.parametrize(
-    ("head", "body", "seconds"),
+    ("head", "seconds"),
     [
-        ({b"retry-after": b"7"}, b"", 7.0),
-        ({b"retry-after-ms": b"1500", b"retry-after": b"7"}, b"", 1.5),
-        ({b"retry-after": b"Fri, 15 Jan 2027 08:00:30 GMT"}, b"", 30.0),
-        ({b"retry-after": b"Fri, 15 Jan 2027 08:00:30 GMT", b"date": b"Fri, 15 Jan 2027 08:00:20 GMT"}, b"", 10.0),
-        ({b"retry-after": b"Fri, 15 Jan 2027 07:59:00 GMT"}, b"", None),
-        ({b"retry-after": b"soon"}, b"", None),
-        ({b"retry-after": b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, b"", None),
-        ({b"retry-after": b"Mon, 01 Jan 2020 00:00:00 +99999999999999"}, b"", None),
-        ({b"retry-after": b"Mon, 01 Jan 0001 00:00:00 -0000"}, b"", None),
-        ({b"retry-after": b"Mon, 99 Jan 2020 00:00:00 GMT"}, b"", None),
-        ({b"retry-after": b"9999999"}, b"", None),
-        ({}, b'{"retryDelay": "48s"}', 48.0),
-        ({}, b"", None),
+        ({b"retry-after": b"7"}, 7.0),
+        ({b"retry-after-ms": b"1500", b"retry-after": b"7"}, 1.5),
+        ({b"retry-after": b"Fri, 15 Jan 2027 08:00:30 GMT"}, 30.0),
+        ({b"retry-after": b"Fri, 15 Jan 2027 08:00:30 GMT", b"date": b"Fri, 15 Jan 2027 08:00:20 GMT"}, 10.0),
+        ({b"retry-after": b"Fri, 15 Jan 2027 07:59:00 GMT"}, None),
+        ({b"retry-after": b"soon"}, None),
+        ({b"retry-after": b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, None),
+        ({b"retry-after": b"Mon, 01 Jan 2020 00:00:00 +99999999999999"}, None),
+        ({b"retry-after": b"Mon, 01 Jan 0001 00:00:00 -0000"}, None),
+        ({b"retry-after": b"Mon, 99 Jan 2020 00:00:00 GMT"}, None),
+        ({b"retry-after": b"9999999"}, None),
+        ({}, None),
     ],
 )  # fmt: skip
 def test_when_to_come_back_is_read_from_whatever_says_it(
-    head: dict[bytes, bytes], body: bytes, seconds: float | None
+    head: dict[bytes, bytes], seconds: float | None
 ) -> None:
-    assert retry_after_seconds(cast(Any, Head(head)), body, 1_800_000_000.0) == seconds
+    assert retry_after_seconds(cast(Any, Head(head)), 1_800_000_000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("body", "seconds"),
+    [
+        (b'{"retryDelay": "48s"}', 48.0),
+        (b'{"retryDelay":"0.5s"}', 0.5),
+        (b'{"retryDelay": "0s"}', None),
+        (b"", None),
+    ],
+)
+def test_google_says_it_in_the_body(body: bytes, seconds: float | None) -> None:
+    assert retry_delay(body) == seconds

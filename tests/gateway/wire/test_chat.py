@@ -209,7 +209,8 @@ def test_events_with_a_usage_that_is_none_pass(odd: bytes, withhold: bool) -> No
 
 def test_an_event_that_is_an_error_is_a_failure_and_talk_of_errors_is_none() -> None:
     one, _ = tap()
-    one.feed(word('{"error": {}}') + event(choices=[], note={"error": "x"}))
+    one.feed(word('{"error": {}}') + event(choices=[], note={"error": "x"}) + event(choices=[], error=None))
+    one.feed(event(choices=[{"delta": {"tool_calls": [{"type": "error", "error": {}}]}}], error=""))
     assert not one.failed
     one.feed(event(error={"message": "out of memory"}))
     assert one.failed
@@ -218,6 +219,8 @@ def test_an_event_that_is_an_error_is_a_failure_and_talk_of_errors_is_none() -> 
 @pytest.mark.parametrize(
     "told",
     [
+        event(id="i", choices=[], error={"message": "no"}), event(type="error", error={"message": "no"}),
+        event(status=429, error="no"), event(type="error", message="no"), word("a") + event(id="i", error="no"),
         event(object="error", message="no"), b'data: {}\r\rdata: {"error": "no"}\r\r',
         event(id="i", error={"message": "no"}, choices=[{"delta": {"content": ""}, "finish_reason": "error"}]),
     ],

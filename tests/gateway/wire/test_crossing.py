@@ -80,6 +80,30 @@ def test_a_whole_answer_is_told_and_counted() -> None:
     assert (watched.finish_reason, watched.finished, watched.failed) == ("length", True, False)
 
 
+def test_a_whole_answer_may_be_told_as_the_stream_that_was_asked_for() -> None:
+    function = {"name": "f", "arguments": '{"a":1}'}
+    called = {
+        "content": "yes",
+        "tool_calls": [{"id": i, "type": "function", "function": function} for i in "tu"],
+    }
+    choice = {"index": 0, "message": called, "finish_reason": "tool_calls"}
+    counts = {"prompt_tokens": 7, "completion_tokens": 3}
+    watched, usage = tap()
+    assert isinstance(watched, CrossingTap)
+    told = watched.streamed(orjson.dumps({"id": "c", "model": "m", "choices": [choice], "usage": counts}))
+    assert told
+    reader = MessagesBack().reader()
+    read = [choice["delta"] for piece in reader.feed(told) for choice in piece["choices"]]
+    assert "".join(delta.get("content", "") for delta in read) == "yes"
+    calls = [call for delta in read for call in delta.get("tool_calls", [])]
+    assert [call["id"] for call in calls if "id" in call] == ["t", "u"]
+    assert "".join(call["function"]["arguments"] for call in calls) == '{"a":1}' * 2
+    assert (reader.finished, watched.finished, watched.finish_reason) == (True, True, "tool_calls")
+    assert (usage.prompt, usage.completion, usage.reported) == (7, 3, True)
+    assert watched.rest() == b"", "it has ended"
+    assert (watched.streamed(b"{}"), watched.failed) == (None, True)
+
+
 def test_an_answer_without_usage_is_estimated() -> None:
     _, _, usage = whole({"choices": [{"message": {"content": "y" * 400}}]})
     assert 100 <= usage.completion <= 120

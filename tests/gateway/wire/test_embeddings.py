@@ -68,6 +68,14 @@ def test_usage_is_read_at_either_end(answer: dict[str, Any]) -> None:
     assert usage == Usage(5, reported=True)
 
 
+@pytest.mark.parametrize("cost", [{"cost": {"total": 1e-7}, **COUNTS}, {**COUNTS, "details": {"cost": {}}}])
+def test_usage_that_tells_a_cost_is_read_where_it_is_not_too_deep(cost: dict[str, Any]) -> None:
+    one, usage = tap()
+    one.whole(orjson.dumps({"data": NUMBERS, "usage": cost}))
+    assert not one.failed
+    assert usage == (Usage(5, reported=True) if "cost" in cost else Usage())
+
+
 @pytest.mark.parametrize(
     "answer", [{"data": NUMBERS}, {"data": NUMBERS, "usage": None}, {"data": [], "usage": {}}]
 )

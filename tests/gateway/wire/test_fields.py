@@ -143,6 +143,15 @@ def test_usage_is_taken_over_in_the_words_of_responses() -> None:
     assert noted(counts) == Usage(9, 5, 4, 3, reported=True)
 
 
+@pytest.mark.parametrize("name", ["num_cached_tokens", "cached_tokens"])
+def test_what_came_from_a_cache_may_stand_beside_the_prompt(name: str) -> None:
+    counts = {"prompt_tokens": 9, "completion_tokens": 5}
+    assert noted({**counts, name: 4}) == Usage(9, 5, 4, reported=True)
+    assert noted({**counts, name: "4"}) == Usage(9, 5, reported=True)
+    details = {"prompt_tokens_details": {"cached_tokens": 3}}
+    assert noted({**counts, name: 4, **details}) == Usage(9, 5, 3, reported=True)
+
+
 @pytest.mark.parametrize(
     "details", [None, 7, {}, {"cached_tokens": None}, {"cached_tokens": -1}, {"cached_tokens": True}]
 )

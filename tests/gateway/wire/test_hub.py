@@ -214,6 +214,14 @@ def test_chunks_are_read_until_done() -> None:
     assert reader.finished
 
 
+def test_what_came_from_a_cache_is_told_where_openai_tells_it() -> None:
+    counts = {"prompt_tokens": 9, "num_cached_tokens": 4}
+    told = {**counts, "prompt_tokens_details": {"cached_tokens": 4}}
+    [piece], _ = read(event(choices=[], usage=counts))
+    answer = BACK.completion({"choices": [{"message": {"content": "a"}}], "usage": counts})
+    assert (piece["usage"], answer["usage"]) == (told, told)
+
+
 def test_usage_is_found_where_its_provider_puts_it() -> None:
     counts = {"prompt_tokens": 1}
     pieces, _ = read(event(choices=[], usage=counts), event(x_groq={"usage": counts}), event(x_groq="?"))

@@ -1,5 +1,6 @@
 """OpenAI's chat in the frames of SageMaker's endpoints."""
 
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -48,6 +49,13 @@ def test_a_chat_call_goes_on_without_the_endpoints_name() -> None:
     assert orjson.loads(asked) == {
         "messages": HI, "stream": True, "stream_options": {"include_usage": True}, "model": "tgi",
     }  # fmt: skip
+    exactly = (
+        b'{"model":"endpoint","messages":[{"role":"user","content":"hi"}],"seed": 12345678901234567890123}'
+    )
+    asks = replace(call(), body=exactly)
+    assert WAY.write(asks, Changes("endpoint")) == exactly.replace(b'"model":"endpoint",', b"").replace(
+        b" ", b""
+    )
     assert (WAY.name, WAY.crosses, WAY.media) == ("sagemaker.chat", True, CONTENT_TYPE)
 
 

@@ -22,7 +22,8 @@ HI = [{"role": "user", "content": "hi"}]
 def call(*betas: bytes, **body: Any) -> Call:
     payload = {"model": "m", "messages": HI, "max_tokens": 9, **body}
     forward = [(b"content-type", b"application/json"), *((b"anthropic-beta", beta) for beta in betas)]
-    return Call("messages", "anthropic.messages", "POST", "/messages", b"{}", payload, "m", True, forward)
+    raw = orjson.dumps(payload)
+    return Call("messages", "anthropic.messages", "POST", "/messages", raw, payload, "m", True, forward)
 
 
 def written(*betas: bytes, params: dict[str, Any] | None = None, **body: Any) -> Any:
@@ -48,6 +49,16 @@ def test_all_of_a_call_goes_on_but_what_stands_in_the_path() -> None:
     }  # fmt: skip
     assert written(anthropic_version="bedrock-2099-01-01")["anthropic_version"] == "bedrock-2099-01-01"
     assert (WAY.crosses, WAY.media, WAY.gives_usage({})) == (True, CONTENT_TYPE, True)
+
+
+def test_what_the_client_wrote_stays_as_it_was_written() -> None:
+    raw = b'{"model":"m", "stream": null, "messages" : [{"wei": 123456789012345678901234, "x": 1.0e0}],"max_tokens":9}'
+    asked = replace(call(), body=raw, payload=orjson.loads(raw))
+    written = WAY.write(asked, Changes("claude", params={"top_k": 3}))
+    assert written == (
+        b'{"anthropic_version":"bedrock-2023-05-31","top_k":3,'
+        b'"messages":[{"wei": 123456789012345678901234, "x": 1.0e0}],"max_tokens":9}'
+    )
 
 
 def test_betas_of_the_header_stand_in_the_body() -> None:
@@ -116,7 +127,7 @@ def test_a_refusal_is_told_in_anthropics_envelope() -> None:
 def test_what_is_counted_is_a_whole_call() -> None:
     def counted(**body: Any) -> Any:
         payload = {"model": "m", "messages": HI, **body}
-        asked = replace(call(), dialect="anthropic.count_tokens", payload=payload)
+        asked = replace(call(), dialect="anthropic.count_tokens", body=orjson.dumps(payload), payload=payload)
         told = orjson.loads(COUNT.write(asked, Changes("claude")))
         return orjson.loads(base64.b64decode(told["input"]["invokeModel"]["body"]))
 

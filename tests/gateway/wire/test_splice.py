@@ -77,6 +77,16 @@ def test_a_value_is_bounded_without_the_blanks_around_it() -> None:
     assert members(b"{}") == []
 
 
+@pytest.mark.parametrize("depth", [1, 4, 5, 6, 50])
+def test_a_value_may_be_nested_deeply(depth: int) -> None:
+    value = b'[{"a]": "[", "b": [1, {}]}, ' * depth + b'{"c": "}"}' + b', "\\"]"]' * depth
+    body = b'{"a": %b, "b": %b}' % (value, value)
+    assert members(body) == [
+        Member("a", 6, 6 + len(value)),
+        Member("b", len(body) - 1 - len(value), len(body) - 1),
+    ]
+
+
 def test_members_are_replaced_and_added_in_one_pass() -> None:
     body = b'{"model": "m", "x": {"model": "inner"}, "stream": false}'
     assert set_members(body, {"model": "n", "stream": True}, {"user": "u"}) == (

@@ -9,11 +9,15 @@ from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
-streams = st.tuples(st.lists(st.lists(lines, min_size=1, max_size=3), max_size=6), st.sampled_from(ENDS))
+# Of a line and of a blank one.
+MIXED = [*((end, end) for end in ENDS), (b"\n", b"\r\n"), (b"\r\n", b"\n")]
+Told = tuple[list[list[bytes]], tuple[bytes, bytes]]
+streams = st.tuples(st.lists(st.lists(lines, min_size=1, max_size=3), max_size=6), st.sampled_from(MIXED))
 
 
-def whole(told: list[list[bytes]], end: bytes) -> list[bytes]:
-    return [end.join(event) + end + end for event in told]
+def whole(told: list[list[bytes]], ends: tuple[bytes, bytes]) -> list[bytes]:
+    end, blank = ends
+    return [end.join(event) + end + blank for event in told]
 
 
 def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
@@ -28,9 +32,7 @@ def cut(stream: bytes, sizes: list[int]) -> list[bytes]:
 @given(
     streams, st.lists(st.integers(0, 12), max_size=40), st.sampled_from([b"", b"data: half", b"data: half\n"])
 )
-def test_any_chunking_gives_the_same_events(
-    told: tuple[list[list[bytes]], bytes], sizes: list[int], half: bytes
-) -> None:
+def test_any_chunking_gives_the_same_events(told: Told, sizes: list[int], half: bytes) -> None:
     complete = whole(*told)
     splitter = Splitter()
     blocks = [splitter.feed(piece) for piece in cut(b"".join(complete) + half, sizes)]
@@ -39,7 +41,7 @@ def test_any_chunking_gives_the_same_events(
 
 
 @given(streams)
-def test_an_event_passes_no_later_than_with_its_last_byte(told: tuple[list[list[bytes]], bytes]) -> None:
+def test_an_event_passes_no_later_than_with_its_last_byte(told: Told) -> None:
     splitter = Splitter()
     for event in whole(*told):
         passed = [splitter.feed(bytes([byte])) for byte in event]
@@ -47,8 +49,9 @@ def test_an_event_passes_no_later_than_with_its_last_byte(told: tuple[list[list[
 
 
 def test_a_chunk_of_whole_events_passes_as_the_very_same_object() -> None:
-    chunk = b"data: 1\n\ndata: 2\n\n"
-    assert Splitter().feed(chunk) is chunk
+    for blank in (b"\n", b"\r\n"):
+        chunk = b"data: 1\n\ndata: 2\n" + blank
+        assert Splitter().feed(chunk) is chunk
 
 
 def test_a_block_of_one_event_without_its_blank_line_is_that_event() -> None:

@@ -34,6 +34,9 @@ def test_claude_is_told_the_version_in_the_body_and_the_model_in_the_path() -> N
         "messages": [],
     }
     assert wire.length == len(wire.body)
+    said = b'{"anthropic_version":"mine","messages":[{"wei": 123456789012345678901234, "x": 1.0e0}]}'
+    exactly = asked(CALL, "anthropic.messages", said.replace(b'"messages"', b'"model":"m","messages"'))
+    assert exactly.body == said, "what the client wrote stays as it was written"
     streamed = asked(replace(CALL, stream=True, dialect="openai.chat"), "anthropic.messages", body)
     assert b"/models/claude-x:streamRawPredict HTTP/1.1" in streamed.head
     counted = asked(replace(CALL, dialect="anthropic.count_tokens"), "anthropic.count_tokens", body)

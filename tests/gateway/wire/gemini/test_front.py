@@ -144,6 +144,12 @@ def test_parts_are_told_as_chat_tells_them(part: dict[str, Any], made: dict[str,
     assert messages({"parts": [part]}) == [{"role": "user", "content": [made]}]
 
 
+def test_a_member_that_is_null_is_none() -> None:
+    unset = {"functionCall": None, "functionResponse": None, "inlineData": None, "thoughtSignature": None}
+    said = [{"role": role, "parts": [{"text": "a", **unset}]} for role in ("user", "model")]
+    assert messages(*said) == [{"role": "user", "content": "a"}, {"role": "assistant", "content": "a"}]
+
+
 def test_a_system_instruction_is_the_first_message() -> None:
     assert messages(systemInstruction="be brief") == [{"role": "system", "content": "be brief"}]
     two = {"parts": [{"text": "a"}, {"text": "b"}]}

@@ -45,6 +45,7 @@ def test_the_first_event_names_the_message_and_the_last_ones_count_it() -> None:
         "m",
         {"role": "assistant", "content": ""},
     )
+    assert first["prompt"] == (7, 5), "known from the start, should the stream never come to its end"
     counts = {"output_tokens": 9, "input_tokens": None}
     [end] = reader.feed(
         told("message_delta", delta={"stop_reason": "stop_sequence", "stop_sequence": "END"}, usage=counts)
