@@ -248,13 +248,13 @@ _FIELDS = {
 
 
 def _merge(details: list[Json], new: Json) -> None:
-    """Details of one index are pieces of one; their texts go on."""
+    """Details of one index are pieces of one: their texts go on, and what a piece says nothing of stays as it was (a
+    signature comes with an empty text)."""
     for known in details:
         if known.get("index") == new.get("index") and known.get("type") == new.get("type"):
-            texts = {
-                name: (known.get(name) or "") + new[name] for name in ("text", "summary") if new.get(name)
-            }
-            known |= {**new, **texts}
+            said = {name: value for name, value in new.items() if value}
+            texts = {name: (known.get(name) or "") + said[name] for name in ("text", "summary") if name in said}
+            known |= said | texts
             return
     details.append(dict(new))
 

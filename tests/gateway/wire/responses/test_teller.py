@@ -11,6 +11,8 @@ from gateway.wire.base import Asked
 from gateway.wire.registry import between
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of, unseal
+from tests.gateway.wire import frames
+from tests.scripted import DONE, FINISH, event
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
 
@@ -86,6 +88,47 @@ def test_thoughts_words_and_calls_are_items_in_their_order() -> None:
     assert response["service_tier"] == "default"
     assert {answer_of(one["id"]) for one in response["output"]} == {response["id"]}
     assert answer_of("msg_1") == ""
+
+
+FORMAT = "anthropic-claude-v1"
+CLAUDES = (
+    event(type="content_block_start", content_block={"type": "thinking", "thinking": "", "signature": ""}),
+    event(type="content_block_delta", delta={"type": "thinking_delta", "thinking": "h"}),
+    event(type="content_block_delta", delta={"type": "thinking_delta", "thinking": "m"}),
+    event(type="content_block_delta", delta={"type": "signature_delta", "signature": "s"}),
+    event(type="content_block_stop"),
+    event(type="message_delta", delta={"stop_reason": "end_turn"}),
+    event(type="message_stop"),
+)
+BEDROCKS = (
+    *(frames.event("contentBlockDelta", delta={"reasoningContent": {"text": text}}) for text in "hm"),
+    frames.event("contentBlockDelta", delta={"reasoningContent": {"signature": "s"}}),
+    frames.event("contentBlockStop"),
+    frames.event("messageStop", stopReason="end_turn"),
+    frames.event("metadata"),
+)
+OPENROUTERS = (
+    *(
+        event(choices=[{"delta": {"reasoning_details": [
+            {"type": "reasoning.text", "index": 0, "format": FORMAT, **more}]}}])
+        for more in ({"text": "h", "signature": None}, {"text": "m"}, {"text": None, "signature": "s"},
+                     {"text": "", "signature": None})
+    ),
+    FINISH, DONE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "stream"),
+    [("anthropic.messages", CLAUDES), ("bedrock.converse", BEDROCKS), ("openai.chat", OPENROUTERS)],
+)
+def test_a_signed_thought_is_sealed_with_all_its_words(provider: str, stream: tuple[bytes, ...]) -> None:
+    """Its signature comes after them, with an empty text or none: without its words it would be refused."""
+    tap = between("openai.responses", provider).tap(Asked({"model": "m"}, Usage(), ident="i"))
+    [thought] = events(b"".join(map(tap.feed, stream)))[-1]["response"]["output"]
+    [detail] = unseal(thought["encrypted_content"])
+    assert (detail["text"], detail["signature"], detail["format"]) == ("hm", "s", FORMAT)
+    assert thought["summary"] == [{"type": "summary_text", "text": "hm"}]
 
 
 def test_calls_that_come_interleaved_are_told_together() -> None:
