@@ -11,6 +11,7 @@ from gateway.wire.base import Asked
 from gateway.wire.registry import between
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of, unseal
+from gateway.wire.sse import BadStream
 from tests.gateway.wire import frames
 from tests.scripted import DONE, FINISH, event
 
@@ -138,6 +139,33 @@ def test_calls_that_come_interleaved_are_told_together() -> None:
     assert [one["item"].get("arguments") for one in found if one["type"] == "response.output_item.done"] == [
         '{"a":1}', "{}", None
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("between", "kind"),
+    [({"content": "\n"}, "message"), ({"refusal": "no"}, "message"), ({"annotations": ["odd"]}, "message"),
+     ({"reasoning_content": "hm"}, "reasoning")],
+)  # fmt: skip
+def test_pieces_of_one_call_are_one_call_whatever_comes_between(between: dict[str, Any], kind: str) -> None:
+    found = told(call(0, '{"a":', name="f"), between, call(0, "1}"), call(1, "{}", name="g"))
+    first, other, second = found[-1]["response"]["output"]
+    assert (first["call_id"], first["arguments"], other["type"]) == ("c0", '{"a":1}', kind)
+    assert (second["call_id"], second["arguments"]) == ("c1", "{}")
+
+
+def test_words_that_came_before_the_end_of_a_cut_call_are_told_after_it() -> None:
+    found = told(call(0, "{", name="f"), {"content": "a"}, reason="length")
+    cut, message = found[-1]["response"]["output"]
+    assert (cut["arguments"], cut["status"]) == ("{", "incomplete")
+    assert message["content"][0]["text"] == "a"
+
+
+def test_a_late_piece_of_a_call_says_nothing_or_breaks_the_stream() -> None:
+    calls = (call(0, "{}", name="f"), call(1, "{}", name="g"))
+    found = told(*calls, call(0, ""), call(0, "\n"))
+    assert [one["arguments"] for one in found[-1]["response"]["output"]] == ["{}", "{}"]
+    with pytest.raises(BadStream, match="goes on after"):
+        told(*calls, call(0, "1"))
 
 
 def test_custom_tools_and_namespaces_are_told_by_their_own_names() -> None:
