@@ -153,7 +153,7 @@ class _Conversation:
             self._messages.append(self._refusals.stands_for(message, where))
 
     def _unknown(self, kind: Any, where: str) -> None:
-        if kind not in _ELSEWHERE:
+        if not isinstance(kind, str) or kind not in _ELSEWHERE:
             message = f"'{where}.type' is no type of item that is known: {str(kind)[:64]!r}"
             raise BadRequest(message, code="invalid_value", param=f"{where}.type")
         self._refusals.add(where, f"'{where}' (an item of type {kind})")
