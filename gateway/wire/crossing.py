@@ -28,7 +28,10 @@ Piece = Mapping[str, Any]
 
 
 class Teller(Protocol):
-    """Tells one answer in a client's dialect: whole, or chunk by chunk."""
+    """Tells one answer in a client's dialect: whole, or chunk by chunk. `tells_failure` where an answer's end may say
+    that its generation failed (`error`, as OpenRouter calls it); elsewhere that is told as an error."""
+
+    tells_failure: bool
 
     def whole(self, completion: Json) -> Json:
         """A chat completion as this dialect's answer."""
@@ -168,7 +171,8 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_reader", "_teller", "_usage", "begun", "error", "failed", "finish_reason", "finished",
+        "_back", "_front", "_reader", "_reason", "_teller", "_usage", "begun", "error", "failed", "finish_reason",
+        "finished",
     )  # fmt: skip
 
     def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back) -> None:
@@ -176,7 +180,7 @@ class CrossingTap:
         self._reader = back.reader()
         self.begun = self.finished = self.failed = False
         self.error: Json = {}  # OpenAI's error object of a stream that failed
-        self.finish_reason = ""
+        self.finish_reason = self._reason = ""  # in chat's words, and in the provider's own
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadStream."""
@@ -196,6 +200,7 @@ class CrossingTap:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
+        """Raises BadStream for a generation that failed, where this dialect's answers cannot tell of it."""
         self.begun = self.finished = True
         try:
             completion = self._back.completion(orjson.loads(body))
@@ -205,9 +210,11 @@ class CrossingTap:
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
-            self.finish_reason = str(choice.get("finish_reason") or "")
+            self._note_reason(choice)
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
+        if why := self._untold():
+            raise BadStream(why)
         return orjson.dumps(told)
 
     def broken(self, error: GatewayError) -> bytes:
@@ -231,16 +238,30 @@ class CrossingTap:
                 self._note(piece)
             out.append(self._teller.write(piece))
         if self._reader.finished and not self.finished and not self.failed:
-            self.finished = True
-            out.append(self._teller.end())
+            if why := self._untold():
+                self.failed, self.error = True, {"message": why, "type": "api_error"}
+                out.append(self._teller.write({"error": self.error}))
+            else:
+                self.finished = True
+                out.append(self._teller.end())
         return b"".join(out)
+
+    def _untold(self) -> str:
+        """What is to be told in place of an end: that the generation failed, where the end itself cannot say so."""
+        has_failed = self.finish_reason == "error" and not self._teller.tells_failure
+        return f"the generation failed ({self._reason})" if has_failed else ""
 
     def _note(self, piece: Piece) -> None:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
         for choice in piece["choices"]:
-            self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
+            self._note_reason(choice)
             if not self._usage.reported:
                 delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
+
+    def _note_reason(self, choice: Json) -> None:
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
+            self._reason = str(choice.get("native_finish_reason") or reason)

@@ -14,6 +14,13 @@ from gateway.wire.refusals import Refusals
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
 EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
 HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
+# Ends that OpenAI has another word for: of Together, TGI, Mistral, DeepSeek and Z.ai. A failed generation is an
+# `error`, as OpenRouter calls it.
+_REASONS = {
+    "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "model_length": "length",
+    "model_context_window_exceeded": "length", "sensitive": "content_filter", "network_error": "error",
+    "insufficient_system_resource": "error",
+}  # fmt: skip
 _EMPTY_ERROR: Json = {"type": "api_error", "param": None, "code": None}
 _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
           429: "rate_limit_error"}  # fmt: skip
@@ -47,6 +54,8 @@ class ChatFront:
 class ChatTeller:
     """Writes as OpenAI does: one id and model throughout, usage last and only where asked for. `head` holds both
     for providers that name none."""
+
+    tells_failure = True
 
     def __init__(self, moment: int, usage: bool, head: Json) -> None:
         self._asked_usage = usage
@@ -208,10 +217,11 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
 
 
 def _ended(choice: Json) -> Json:
-    """A choice whose finish reason, if it has one, is a text: it is looked up by whoever tells it."""
+    """A choice whose finish reason, if it has one, is a text, and one of OpenAI's where that has a word for it."""
     reason = choice.get("finish_reason")
-    if reason is not None and not isinstance(reason, str):
-        choice["finish_reason"] = str(reason)
+    if reason is not None:
+        choice.setdefault("native_finish_reason", str(reason))  # as OpenRouter calls it
+        choice["finish_reason"] = _REASONS.get(str(reason), str(reason))
     return choice
 
 

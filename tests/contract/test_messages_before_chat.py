@@ -1,5 +1,6 @@
 """A client that speaks Anthropic's Messages before real answers of some twenty chat providers: nothing is lost."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.contract.recorded import (
 )
 from tests.contract.test_messages import Told, events, of_blocks, of_stream
 from tests.running import gateway, policies
-from tests.scripted import Provider
+from tests.scripted import DONE, USAGE, Provider, answer, event, stream, word
 
 PROVIDERS = (
     "azure", "cerebras", "crusoe", "deepseek", "groq", "huggingface", "mistral", "ollama", "openai", "openrouter",
@@ -126,6 +127,29 @@ async def test_a_messages_client_is_told_all_that_a_chat_provider_said(
                 assert simplified(told) == simplified(expected(record)), record["id"]
                 if told.calls:
                     assert told.reason == "tool_calls", record["id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_a_generation_that_failed_is_told_to_have_failed(tmp_path: Path, path: str) -> None:
+    """A whole answer leads on like any other failure; what has begun ends in an error."""
+    ended = event(choices=[{"index": 0, "delta": {}, "finish_reason": "error"}])
+    failed = {"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "error"}]}
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            provider.script[:] = [answer(failed)]
+            came = await client.post(path, json={**ASKS, "input": "hi"})
+            assert (came.status_code, came.headers["x-gateway-attempts"]) == (502, "2")
+            assert "the generation failed (error)" in came.text
+            said = asyncio.Event()
+            provider.script[:] = [stream(word("a"), said, ended, USAGE, DONE)]
+            async with client.stream("POST", path, json={**ASKS, "input": "hi", "stream": True}) as came:
+                told = came.aiter_text()
+                begun = await anext(told)
+                said.set()
+                found = events(begun + "".join([text async for text in told]))
+            assert found[-1]["type"] == ("error" if "messages" in path else "response.failed")
+        (row,) = (await running.usage(by="outcome"))["rows"]
+        assert (row["outcome"], row["calls"]) == ("upstream_error", 2)
 
 
 async def test_a_refusal_of_a_chat_provider_is_told_in_anthropics_words(tmp_path: Path) -> None:

@@ -14,6 +14,8 @@ from gateway.wire.thoughts import packed
 class GeminiTeller:
     """Calls are never split here: their fragments are kept until the end, where the usage is known too."""
 
+    tells_failure = True
+
     def __init__(self) -> None:
         self._head: Json = {}
         self._usage: Json | None = None

@@ -214,6 +214,20 @@ def test_chunks_are_read_until_done() -> None:
     assert reader.finished
 
 
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("eos", "stop"), ("eos_token", "stop"), ("model_length", "length"), ("insufficient_system_resource", "error"),
+     ("tool_calls", "tool_calls"), ("new", "new"), (7, "7"), (None, None)],
+)  # fmt: skip
+def test_ends_have_openais_words_where_it_has_one(theirs: Any, ours: str | None) -> None:
+    choice = {"index": 0, "finish_reason": theirs}
+    told = ChatBack().completion({"choices": [{**choice, "message": {"content": "a"}}]})
+    assert told["choices"][0]["finish_reason"] == ours
+    [piece] = ChatReader().feed(event(choices=[{**choice, "delta": {}}]))
+    assert piece["choices"][0]["finish_reason"] == ours
+    assert piece["choices"][0].get("native_finish_reason") == (theirs and str(theirs))
+
+
 def test_usage_is_found_where_its_provider_puts_it() -> None:
     counts = {"prompt_tokens": 1}
     pieces, _ = read(event(choices=[], usage=counts), event(x_groq={"usage": counts}), event(x_groq="?"))

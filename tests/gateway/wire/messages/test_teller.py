@@ -95,7 +95,9 @@ def test_thoughts_that_nobody_signed_are_thoughts_all_the_same() -> None:
         (whole("stop", stop=7, content="a"), "end_turn", None),
         (whole("stop", refusal="no"), "refusal", None),
         (whole("", tool_calls=[call(0, "{}", "f", "t")]), "tool_use", None),
-        (whole("eos", content="a"), "eos", None),
+        (whole("new", content="a"), "end_turn", None),
+        (whole("new", tool_calls=[call(0, "{}", "f", "t")]), "tool_use", None),
+        (whole("length", tool_calls=[call(0, "{", "f", "t")]), "max_tokens", None),
     ],
 )
 def test_why_an_answer_ended(told: dict[str, Any], stop: str, sequence: str | None) -> None:
