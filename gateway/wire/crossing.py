@@ -16,6 +16,7 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
+from gateway.wire.media import is_shown
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
 
@@ -29,9 +30,11 @@ Piece = Mapping[str, Any]
 
 class Teller(Protocol):
     """Tells one answer in a client's dialect: whole, or chunk by chunk. `tells_failure` where an answer's end may say
-    that its generation failed (`error`, as OpenRouter calls it); elsewhere that is told as an error."""
+    that its generation failed (`error`, as OpenRouter calls it), `tells_media` where an answer may hold pictures and
+    sound; elsewhere either is told as an error."""
 
     tells_failure: bool
+    tells_media: bool
 
     def whole(self, completion: Json) -> Json:
         """A chat completion as this dialect's answer."""
@@ -171,8 +174,8 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_reader", "_reason", "_teller", "_usage", "begun", "error", "failed", "finish_reason",
-        "finished",
+        "_back", "_front", "_reader", "_reason", "_shown", "_teller", "_usage", "begun", "error", "failed",
+        "finish_reason", "finished",
     )  # fmt: skip
 
     def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back) -> None:
@@ -181,6 +184,7 @@ class CrossingTap:
         self.begun = self.finished = self.failed = False
         self.error: Json = {}  # OpenAI's error object of a stream that failed
         self.finish_reason = self._reason = ""  # in chat's words, and in the provider's own
+        self._shown = False  # whether pictures or sound came
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadStream."""
@@ -200,11 +204,13 @@ class CrossingTap:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
-        """Raises BadStream for a generation that failed, where this dialect's answers cannot tell of it."""
+        """Raises BadStream for a generation that failed, and BadRequest for one of pictures or sound (which none would
+        answer better), where this dialect's answers cannot tell of it."""
         self.begun = self.finished = True
         try:
             completion = self._back.completion(orjson.loads(body))
             told = self._teller.whole(completion)
+            self._shown = is_shown(completion["choices"][0]["message"])
         except UNLIKE:
             self.failed = True
             return None
@@ -213,8 +219,10 @@ class CrossingTap:
             self._note_reason(choice)
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
-        if why := self._untold():
-            raise BadStream(why)
+        if error := self._untold():
+            if error["type"] == "invalid_request_error":
+                raise BadRequest(error["message"], code=error["code"])
+            raise BadStream(error["message"])
         return orjson.dumps(told)
 
     def broken(self, error: GatewayError) -> bytes:
@@ -238,26 +246,34 @@ class CrossingTap:
                 self._note(piece)
             out.append(self._teller.write(piece))
         if self._reader.finished and not self.finished and not self.failed:
-            if why := self._untold():
-                self.failed, self.error = True, {"message": why, "type": "api_error"}
-                out.append(self._teller.write({"error": self.error}))
+            if error := self._untold():
+                self.failed, self.error = True, error
+                out.append(self._teller.write({"error": error}))
             else:
                 self.finished = True
                 out.append(self._teller.end())
         return b"".join(out)
 
-    def _untold(self) -> str:
-        """What is to be told in place of an end: that the generation failed, where the end itself cannot say so."""
-        has_failed = self.finish_reason == "error" and not self._teller.tells_failure
-        return f"the generation failed ({self._reason})" if has_failed else ""
+    def _untold(self) -> Json:
+        """The error that is told in place of an end; empty where the answer tells all."""
+        if self.finish_reason == "error" and not self._teller.tells_failure:
+            return {"message": f"the generation failed ({self._reason})", "type": "api_error"}
+        if self._shown and not self._teller.tells_media:
+            message = (
+                "the model answered with pictures or sound, for which this API has no place; chat completions "
+                "and Gemini's have one"
+            )
+            return {"message": message, "type": "invalid_request_error", "code": "unsupported_output"}
+        return {}
 
     def _note(self, piece: Piece) -> None:
         if piece.get("usage"):
             note_usage(self._usage, piece["usage"])
         for choice in piece["choices"]:
             self._note_reason(choice)
+            delta = choice.get("delta") or {}
+            self._shown = self._shown or is_shown(delta)
             if not self._usage.reported:
-                delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
 

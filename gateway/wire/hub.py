@@ -55,7 +55,7 @@ class ChatTeller:
     """Writes as OpenAI does: one id and model throughout, usage last and only where asked for. `head` holds both
     for providers that name none."""
 
-    tells_failure = True
+    tells_failure = tells_media = True
 
     def __init__(self, moment: int, usage: bool, head: Json) -> None:
         self._asked_usage = usage

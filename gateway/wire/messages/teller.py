@@ -18,7 +18,7 @@ class MessagesTeller:
     """Chat may go on with a call after words or another call began; here what is closed stays closed. So all that
     comes while a call is open is kept until its arguments are whole."""
 
-    tells_failure = False
+    tells_failure = tells_media = False
 
     def __init__(self, ident: str = "msg", model: str = "") -> None:
         self._ident, self._model = ident, model  # for providers that name none

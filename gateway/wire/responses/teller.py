@@ -18,7 +18,7 @@ class ResponsesTeller:
     """Thoughts and words come one item at a time. Calls that chat streams interleaved are open together; one is
     closed as soon as something else begins and its arguments are whole. Words that come before are kept until then."""
 
-    tells_failure = False
+    tells_failure = tells_media = False
 
     def __init__(self, asked: Mapping[str, Any], moment: int, ident: str) -> None:
         self._response = resource(asked, moment, ident)

@@ -186,6 +186,27 @@ def test_a_whole_answer_of_a_failed_generation_is_none_but_counts(front: str) ->
     assert (watched.finish_reason, usage.prompt) == ("error", 7)
 
 
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+@pytest.mark.parametrize("front", ["anthropic.messages", "openai.responses"])
+def test_pictures_that_a_dialect_has_no_place_for_end_in_an_error(front: str) -> None:
+    """Words before them are told; a whole answer is refused, for to ask again would bring the same."""
+    tap = between(front, "openai.chat").tap(Asked({"model": "m"}, Usage()))
+    assert isinstance(tap, CrossingTap)
+    begun = tap.feed(word("Look:") + event(choices=[{"index": 0, "delta": {"images": [PICTURE]}}]))
+    end = tap.feed(FINISH + USAGE + DONE)
+    assert (b"Look:" in begun, b"pictures or sound" in end, tap.failed) == (True, True, True)
+    usage = Usage()
+    choice = {"message": {"content": "", "images": [PICTURE]}, "finish_reason": "stop"}
+    counts = {"prompt_tokens": 7, "completion_tokens": 1290}
+    with pytest.raises(BadRequest, match="pictures or sound") as refused:
+        between(front, "openai.chat").tap(Asked({"model": "m"}, usage)).whole(
+            orjson.dumps({"choices": [choice], "usage": counts})
+        )
+    assert (refused.value.code, usage.completion) == ("unsupported_output", 1290)
+
+
 def test_chat_says_by_its_reason_that_a_generation_failed() -> None:
     watched = between("openai.chat", "gemini.generate").tap(Asked({"model": "m"}, Usage()))
     end = watched.feed(event(**malformed("Hm"))) + watched.rest()
