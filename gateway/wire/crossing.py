@@ -2,8 +2,8 @@
 turns its dialect into chat and chat's answers back, a back does the reverse for a provider's format.
 
 What chat has no word for travels in words that other gateways use too: `reasoning_content` and
-`reasoning_details` (signed or encrypted thinking), `cache_control`, `annotations`, `other_blocks` (parts nobody
-here knows, as they came).
+`reasoning_details` (signed or encrypted thinking; `thoughts` tells its place), `cache_control`, `annotations`,
+`other_blocks` (parts nobody here knows, as they came).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence

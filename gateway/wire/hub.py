@@ -10,6 +10,7 @@ from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import bare
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
 EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
@@ -209,7 +210,7 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
     if quirks.thought and "reasoning_content" in message:
         made[quirks.thought] = message["reasoning_content"]
     if quirks.signed and "reasoning_details" in message:
-        made["reasoning_details"] = message["reasoning_details"]
+        made["reasoning_details"] = list(map(bare, message["reasoning_details"]))
     content = made.get("content")
     if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
         made["content"] = "\n".join(part["text"] for part in content)

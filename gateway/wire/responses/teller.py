@@ -12,6 +12,7 @@ from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
 from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import bare, in_order, merge
 
 
 class ResponsesTeller:
@@ -35,12 +36,17 @@ class ResponsesTeller:
         self._reason: Any = None
 
     def whole(self, completion: Json) -> Json:
-        """A completion is a stream of one piece."""
+        """A completion is a stream of one piece, or of as many as its thoughts stand apart."""
         first = completion["choices"][0]
         message = first["message"]
         calls = [{**call, "index": place} for place, call in enumerate(message.get("tool_calls") or [])]
-        choice = {**first, "delta": {**message, "tool_calls": calls}}
-        self.write({**completion, "choices": [choice]})
+        steps = list(in_order(message.get("reasoning_details") or [], message.get("content"), calls))
+        for thoughts, words, called in steps:
+            delta = {**message, "reasoning_details": thoughts, "content": words, "tool_calls": called}
+            if len(steps) > 1:
+                delta["reasoning_content"] = None  # which holds the words of all thoughts
+            self.write({**completion, "choices": [{**first, "delta": delta}]})
+            message = {}
         self.end()
         return self._response
 
@@ -117,7 +123,7 @@ class ResponsesTeller:
             item["summary"][0]["text"] += text
             out.append(self._of(item, "reasoning_summary_text.delta", summary_index=0, delta=text))
         for detail in details:
-            _merge(self._details, detail)
+            merge(self._details, bare(detail))  # the items tell its place
         return out
 
     def _text(self, text: str, logprobs: list[Json]) -> list[bytes]:
@@ -274,20 +280,6 @@ _FIELDS = {
     "function_call": ("arguments", "function_call_arguments"),
     "custom_tool_call": ("input", "custom_tool_call_input"),
 }
-
-
-def _merge(details: list[Json], new: Json) -> None:
-    """Details of one index are pieces of one: their texts go on, and what a piece says nothing of stays as it was (a
-    signature comes with an empty text)."""
-    for known in details:
-        if known.get("index") == new.get("index") and known.get("type") == new.get("type"):
-            said = {name: value for name, value in new.items() if value}
-            texts = {
-                name: (known.get(name) or "") + said[name] for name in ("text", "summary") if name in said
-            }
-            known |= said | texts
-            return
-    details.append(dict(new))
 
 
 def _is_whole(item: Json) -> bool:

@@ -124,7 +124,12 @@ def test_what_chat_has_no_field_for_is_kept_from_chat_providers() -> None:
 def test_thoughts_go_back_to_those_who_want_them_by_the_name_they_want(
     quirks: Quirks, kept: dict[str, Any]
 ) -> None:
-    thought = {"role": "assistant", "content": "x", "reasoning_content": "t", "reasoning_details": [{}]}
+    thought = {
+        "role": "assistant",
+        "content": "x",
+        "reasoning_content": "t",
+        "reasoning_details": [{"after": [1, 0]}],
+    }
     chat = {"messages": [thought, {"role": "user", "content": "y"}]}
     sent = BACK.from_chat(chat, Changes("m", quirks=quirks))["messages"]
     assert sent == [{"role": "assistant", "content": "x", **kept}, {"role": "user", "content": "y"}]
