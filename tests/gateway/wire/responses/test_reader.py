@@ -129,10 +129,12 @@ def test_a_message_that_comes_at_once_is_told_at_its_end_and_no_other_twice() ->
         event("output_item.done", **item("message", 0, content=[{"type": "output_text", "text": "a"}])),
         event("output_item.done", **item("message", 1, content=[{"type": "refusal", "refusal": "n"}])),
         event("output_item.done", **item("message", 2, content=whole)),
+        event("output_item.done", **item("message", 3, content=[{"type": "output_text", "text": "b"}])),
     )
     cited = [{"type": "url_citation", "url_citation": {"url": "https://a"}}]
     assert [one["choices"][0]["delta"] for one in told] == [
         {"content": "a"}, {"refusal": "n"}, {"content": "all", "annotations": cited}, {"refusal": "no"},
+        {"content": "b"},
     ]  # fmt: skip
     assert told[2]["choices"][0]["logprobs"]["content"] == [{"token": "all"}]
     unnumbered = event("output_text.delta", delta="a")

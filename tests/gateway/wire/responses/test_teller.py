@@ -216,6 +216,26 @@ def test_encrypted_thoughts_come_without_a_summary_and_likelihoods_with_the_text
     assert response["usage"] is None
 
 
+def test_thoughts_of_a_whole_answer_are_items_where_they_stood() -> None:
+    details = [
+        {"type": "reasoning.text", "text": "one", "signature": "s", "index": 0},
+        {"type": "reasoning.text", "text": "two", "signature": "t", "index": 1, "after": [1, 1]},
+    ]
+    calls = [{"id": f"c{place}", "function": {"name": "f", "arguments": "{}"}} for place in range(2)]
+    message = {
+        "content": "a",
+        "reasoning_content": "onetwo",
+        "reasoning_details": details,
+        "tool_calls": calls,
+    }
+    response = ResponsesTeller({"model": "m"}, 5, "i").whole({"choices": [{"message": message}]})
+    first, said, called, second, last = response["output"]
+    assert (first["summary"][0]["text"], second["summary"][0]["text"]) == ("one", "two")
+    assert (said["content"][0]["text"], called["call_id"], last["call_id"]) == ("a", "c0", "c1")
+    assert unseal(second["encrypted_content"]) == [{name: details[1][name] for name in ("type", "text", "signature",
+                                                                                       "index")}]  # fmt: skip
+
+
 def test_what_was_asked_is_told_with_the_answer() -> None:
     asked = {"tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}], "temperature": 0.2,
              "text": {"verbosity": "low"}, "store": False, "metadata": {"a": "b"}}  # fmt: skip
