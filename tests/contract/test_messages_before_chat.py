@@ -20,7 +20,7 @@ from tests.contract.recorded import (
 )
 from tests.contract.test_messages import Told, events, of_blocks, of_stream
 from tests.running import gateway, policies
-from tests.scripted import DONE, USAGE, Provider, answer, event, stream, word
+from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
 PROVIDERS = (
     "azure", "cerebras", "crusoe", "deepseek", "groq", "huggingface", "mistral", "ollama", "openai", "openrouter",
@@ -150,6 +150,21 @@ async def test_a_generation_that_failed_is_told_to_have_failed(tmp_path: Path, p
             assert found[-1]["type"] == ("error" if "messages" in path else "response.failed")
         (row,) = (await running.usage(by="outcome"))["rows"]
         assert (row["outcome"], row["calls"]) == ("upstream_error", 2)
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_stream_that_is_cut_within_an_event_is_told_to_have_broken(
+    tmp_path: Path, done: bool
+) -> None:
+    end = [FINISH, DONE] if done else []
+    async with Provider([stream(word("a"), *end, b"data: {")]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
+            came = await client.post("/v1/messages", json=ASKS | {"stream": True})
+    last = events(came.text)[-1]
+    if done:
+        assert last["type"] == "message_stop"
+    else:
+        assert "the provider's stream ended before its end" in last["error"]["message"]
 
 
 async def test_a_refusal_of_a_chat_provider_is_told_in_anthropics_words(tmp_path: Path) -> None:
