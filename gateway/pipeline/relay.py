@@ -90,7 +90,7 @@ async def _events(
         if not (tap.finished and isinstance(error, TimedOut)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
-    if rest := tap.rest():
+    if rest := _rest(tap):
         yield rest
     if not tap.finished and not tap.failed:
         yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
@@ -99,6 +99,14 @@ async def _events(
     else:
         answered.attempt.result = "ok"
     exchange.finish_reason = tap.finish_reason
+
+
+def _rest(tap: Tap) -> bytes:
+    """What is left at a stream's end; of an event that was cut, nothing."""
+    try:
+        return tap.rest()
+    except BadStream:
+        return b""
 
 
 def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: str) -> bytes:

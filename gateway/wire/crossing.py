@@ -2,8 +2,8 @@
 turns its dialect into chat and chat's answers back, a back does the reverse for a provider's format.
 
 What chat has no word for travels in words that other gateways use too: `reasoning_content` and
-`reasoning_details` (signed or encrypted thinking), `cache_control`, `annotations`, `other_blocks` (parts nobody
-here knows, as they came).
+`reasoning_details` (signed or encrypted thinking; `thoughts` tells its place), `cache_control`, `annotations`,
+`other_blocks` (parts nobody here knows, as they came).
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +16,7 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import note_usage
+from gateway.wire.media import is_shown
 from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
 from gateway.wire.written import exactly, read_exactly
@@ -30,7 +31,12 @@ Piece = Mapping[str, Any]
 
 
 class Teller(Protocol):
-    """Tells one answer in a client's dialect: whole, or chunk by chunk."""
+    """Tells one answer in a client's dialect: whole, or chunk by chunk. `tells_failure` where an answer's end may say
+    that its generation failed (`error`, as OpenRouter calls it), `tells_media` where an answer may hold pictures and
+    sound; elsewhere either is told as an error."""
+
+    tells_failure: bool
+    tells_media: bool
 
     def whole(self, completion: Json) -> Json:
         """A chat completion as this dialect's answer."""
@@ -171,7 +177,8 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_reader", "_teller", "_usage", "begun", "error", "failed", "finish_reason", "finished",
+        "_back", "_front", "_reader", "_reason", "_shown", "_teller", "_usage", "begun", "error", "failed",
+        "finish_reason", "finished",
     )  # fmt: skip
 
     def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back) -> None:
@@ -179,7 +186,8 @@ class CrossingTap:
         self._reader = back.reader()
         self.begun = self.finished = self.failed = False
         self.error: Json = {}  # OpenAI's error object of a stream that failed
-        self.finish_reason = ""
+        self.finish_reason = self._reason = ""  # in chat's words, and in the provider's own
+        self._shown = False  # whether pictures or sound came
 
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadStream."""
@@ -199,10 +207,13 @@ class CrossingTap:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
+        """Raises BadStream for a generation that failed, and BadRequest for one of pictures or sound (which none would
+        answer better), where this dialect's answers cannot tell of it."""
         return self._told(body, lambda completion: orjson.dumps(self._teller.whole(completion)))
 
     def streamed(self, body: bytes) -> bytes | None:
-        """A whole answer that came though a stream was asked for, as the stream that the client waits for."""
+        """A whole answer that came though a stream was asked for, as the stream that the client waits for. Raises the
+        same."""
         return self._told(
             body, lambda completion: self._teller.write(_chunk(completion)) + self._teller.end()
         )
@@ -212,14 +223,19 @@ class CrossingTap:
         try:
             completion = self._back.completion(read_exactly(body))
             told = tell(completion)
+            self._shown = is_shown(completion["choices"][0]["message"])
         except UNLIKE:
             self.failed = True
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
-            self.finish_reason = str(choice.get("finish_reason") or "")
+            self._note_reason(choice)
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
+        if error := self._untold():
+            if error["type"] == "invalid_request_error":
+                raise BadRequest(error["message"], code=error["code"])
+            raise BadStream(error["message"])
         return told
 
     def broken(self, error: GatewayError) -> bytes:
@@ -243,9 +259,25 @@ class CrossingTap:
                 self._note(piece)
             out.append(self._teller.write(piece))
         if self._reader.finished and not self.finished and not self.failed:
-            self.finished = True
-            out.append(self._teller.end())
+            if error := self._untold():
+                self.failed, self.error = True, error
+                out.append(self._teller.write({"error": error}))
+            else:
+                self.finished = True
+                out.append(self._teller.end())
         return b"".join(out)
+
+    def _untold(self) -> Json:
+        """The error that is told in place of an end; empty where the answer tells all."""
+        if self.finish_reason == "error" and not self._teller.tells_failure:
+            return {"message": f"the generation failed ({self._reason})", "type": "api_error"}
+        if self._shown and not self._teller.tells_media:
+            message = (
+                "the model answered with pictures or sound, for which this API has no place; chat completions "
+                "and Gemini's have one"
+            )
+            return {"message": message, "type": "invalid_request_error", "code": "unsupported_output"}
+        return {}
 
     def _note(self, piece: Piece) -> None:
         if piece.get("usage"):
@@ -253,11 +285,17 @@ class CrossingTap:
         elif "prompt" in piece:
             self._usage.prompt, self._usage.cached = piece["prompt"]
         for choice in piece["choices"]:
-            self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
+            self._note_reason(choice)
+            delta = choice.get("delta") or {}
+            self._shown = self._shown or is_shown(delta)
             if not self._usage.reported:
-                delta = choice.get("delta") or {}
                 said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
                 self._usage.completion += -(-len(str(said)) // 4) if said else 0
+
+    def _note_reason(self, choice: Json) -> None:
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
+            self._reason = str(choice.get("native_finish_reason") or reason)
 
 
 def _chunk(completion: Json) -> Piece:

@@ -11,10 +11,18 @@ from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import cached_tokens
 from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import bare
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
 EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
 HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
+# Ends that OpenAI has another word for: of Together, TGI, Mistral, DeepSeek and Z.ai. A failed generation is an
+# `error`, as OpenRouter calls it.
+_REASONS = {
+    "eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "model_length": "length",
+    "model_context_window_exceeded": "length", "sensitive": "content_filter", "network_error": "error",
+    "insufficient_system_resource": "error",
+}  # fmt: skip
 _EMPTY_ERROR: Json = {"type": "api_error", "param": None, "code": None}
 _TYPES = {401: "invalid_request_error", 403: "invalid_request_error", 404: "invalid_request_error",
           429: "rate_limit_error"}  # fmt: skip
@@ -48,6 +56,8 @@ class ChatFront:
 class ChatTeller:
     """Writes as OpenAI does: one id and model throughout, usage last and only where asked for. `head` holds both
     for providers that name none."""
+
+    tells_failure = tells_media = True
 
     def __init__(self, moment: int, usage: bool, head: Json) -> None:
         self._asked_usage = usage
@@ -201,7 +211,7 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
     if quirks.thought and "reasoning_content" in message:
         made[quirks.thought] = message["reasoning_content"]
     if quirks.signed and "reasoning_details" in message:
-        made["reasoning_details"] = message["reasoning_details"]
+        made["reasoning_details"] = list(map(bare, message["reasoning_details"]))
     content = made.get("content")
     if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
         made["content"] = "\n".join(part["text"] for part in content)
@@ -209,10 +219,11 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
 
 
 def _ended(choice: Json) -> Json:
-    """A choice whose finish reason, if it has one, is a text: it is looked up by whoever tells it."""
+    """A choice whose finish reason, if it has one, is a text, and one of OpenAI's where that has a word for it."""
     reason = choice.get("finish_reason")
-    if reason is not None and not isinstance(reason, str):
-        choice["finish_reason"] = str(reason)
+    if reason is not None:
+        choice.setdefault("native_finish_reason", str(reason))  # as OpenRouter calls it
+        choice["finish_reason"] = _REASONS.get(str(reason), str(reason))
     return choice
 
 

@@ -1,7 +1,8 @@
 """Pictures, sounds and documents inside a body: data URLs, and what an address lets one guess."""
 
 import mimetypes
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 
@@ -16,6 +17,13 @@ def inline(url: str) -> Inline | None:
     if not (url.startswith("data:") and comma and head.endswith(";base64")):
         return None
     return Inline(head[5:-7], data)
+
+
+def is_shown(message: Mapping[str, Any]) -> bool:
+    """Whether an answer in chat's words, or a piece of one, holds pictures or sound: as OpenRouter tells them, or in
+    Gemini's own parts."""
+    others = message.get("other_blocks") or []
+    return bool(message.get("images")) or any("inlineData" in one for one in others if isinstance(one, dict))
 
 
 def kind_of(url: str) -> str:

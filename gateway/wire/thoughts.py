@@ -1,21 +1,84 @@
-"""Signed thinking of one format on its way through a client of another: it must come back as it was signed."""
+"""Signed thinking of one format on its way through a client of another: it must come back as it was signed, in its
+place among words and calls. Chat has one place for all thoughts of a message, so one that stands behind others says so:
+`after` holds how many characters of the text and how many calls came before it.
+"""
 
 import base64
 import binascii
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import orjson
 
+from gateway.wire.fields import is_count
+
 _MARK = b"gatehouse:"
+Json = dict[str, Any]
+Call = TypeVar("Call")
 
 
-def packed(detail: dict[str, Any]) -> str:
+def after(characters: int, calls: int) -> Json:
+    """The member of a detail that tells its place; none for a thought that came first."""
+    return {"after": [characters, calls]} if characters or calls else {}
+
+
+def after_all(message: Mapping[str, Any]) -> Json:
+    """The same of a thought that comes behind all that a chat message holds so far."""
+    return after(len(message.get("content") or ""), len(message.get("tool_calls") or []))
+
+
+def bare(detail: Mapping[str, Any]) -> Json:
+    """A detail as its provider knows it."""
+    return {name: value for name, value in detail.items() if name != "after"}
+
+
+def in_order(
+    details: Iterable[Mapping[str, Any]], content: Any, calls: Sequence[Call]
+) -> Iterable[tuple[list[Mapping[str, Any]], Any, Sequence[Call]]]:
+    """A message in the order in which it was said: thoughts, the words and the calls that came after them, thoughts
+    again. Words that are not one text are not cut."""
+    text, parts = (content, None) if isinstance(content, str) else ("", content)
+    thoughts: list[Mapping[str, Any]] = []
+    said = called = 0
+    for detail in details:
+        characters, before = _place(detail)
+        # Blank words are left to those that follow: a provider takes no block of them.
+        words = text[said:characters] if text[said:characters].strip() else ""
+        if words or before > called:
+            yield thoughts, parts or words, calls[called:before]
+            thoughts, parts, said, called = [], None, said + len(words), max(called, before)
+        thoughts.append(detail)
+    yield thoughts, parts or text[said:], calls[called:]
+
+
+def _place(detail: Mapping[str, Any]) -> tuple[int, int]:
+    match detail.get("after"):
+        case [characters, calls] if is_count(characters) and is_count(calls):
+            return characters, calls
+    return 0, 0
+
+
+def merge(details: list[Json], new: Json) -> None:
+    """Details of one index are pieces of one: their texts go on, and what a piece says nothing of stays as it was (a
+    signature comes with an empty text)."""
+    for known in details:
+        if known.get("index") == new.get("index") and known.get("type") == new.get("type"):
+            said = {name: value for name, value in new.items() if value}
+            texts = {
+                name: (known.get(name) or "") + said[name] for name in ("text", "summary") if name in said
+            }
+            known |= said | texts
+            return
+    details.append(dict(new))
+
+
+def packed(detail: Json) -> str:
     """A detail of `reasoning_details` but for its text, as base64: the shape that all signatures have."""
     kept = {name: value for name, value in detail.items() if name not in ("text", "index")}
     return base64.b64encode(_MARK + orjson.dumps(kept)).decode()
 
 
-def unpacked(text: str) -> dict[str, Any] | None:
+def unpacked(text: str) -> Json | None:
     """None for a signature that was not packed here."""
     try:
         # An SDK that keeps signatures as bytes may write them in the other alphabet.

@@ -1,5 +1,6 @@
 """A client that speaks Anthropic's Messages before real answers of some twenty chat providers: nothing is lost."""
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tests.contract.recorded import (
 )
 from tests.contract.test_messages import Told, events, of_blocks, of_stream
 from tests.running import gateway, policies
-from tests.scripted import Provider
+from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
 PROVIDERS = (
     "azure", "cerebras", "crusoe", "deepseek", "groq", "huggingface", "mistral", "ollama", "openai", "openrouter",
@@ -137,6 +138,44 @@ async def test_a_whole_answer_to_a_call_for_a_stream_is_told_as_one(tmp_path: Pa
                 came = await client.post("/v1/messages", json=ASKS | {"stream": True})
                 assert came.headers["content-type"].startswith("text/event-stream"), record["id"]
                 assert simplified(of_stream(came.text)) == simplified(expected(record)), record["id"]
+
+
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses"])
+async def test_a_generation_that_failed_is_told_to_have_failed(tmp_path: Path, path: str) -> None:
+    """A whole answer leads on like any other failure; what has begun ends in an error."""
+    ended = event(choices=[{"index": 0, "delta": {}, "finish_reason": "error"}])
+    failed = {"choices": [{"index": 0, "message": {"content": None}, "finish_reason": "error"}]}
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client:
+            provider.script[:] = [answer(failed)]
+            came = await client.post(path, json={**ASKS, "input": "hi"})
+            assert (came.status_code, came.headers["x-gateway-attempts"]) == (502, "2")
+            assert "the generation failed (error)" in came.text
+            said = asyncio.Event()
+            provider.script[:] = [stream(word("a"), said, ended, USAGE, DONE)]
+            async with client.stream("POST", path, json={**ASKS, "input": "hi", "stream": True}) as came:
+                told = came.aiter_text()
+                begun = await anext(told)
+                said.set()
+                found = events(begun + "".join([text async for text in told]))
+            assert found[-1]["type"] == ("error" if "messages" in path else "response.failed")
+        (row,) = (await running.usage(by="outcome"))["rows"]
+        assert (row["outcome"], row["calls"]) == ("upstream_error", 2)
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_stream_that_is_cut_within_an_event_is_told_to_have_broken(
+    tmp_path: Path, done: bool
+) -> None:
+    end = [FINISH, DONE] if done else []
+    async with Provider([stream(word("a"), *end, b"data: {")]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
+            came = await client.post("/v1/messages", json=ASKS | {"stream": True})
+    last = events(came.text)[-1]
+    if done:
+        assert last["type"] == "message_stop"
+    else:
+        assert "the provider's stream ended before its end" in last["error"]["message"]
 
 
 async def test_a_refusal_of_a_chat_provider_is_told_in_anthropics_words(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ RESULTS = ('{"sky":"clear"}', "12:00")
 
 class Turn(NamedTuple):
     """What stands in a second turn. `calls` are (id, name, arguments), `results` (id, text), in their order; ids are ""
-    where the format has none. `signed` is what a provider had signed."""
+    where the format has none. `signed` are the signatures that came with the words they sign."""
 
     calls: list[tuple[str, str, Json]]
     results: list[tuple[str, str]]
@@ -419,7 +419,7 @@ def messages_turn(body: Json) -> Turn:
     return Turn(
         [(one["id"], one["name"], one["input"]) for one in blocks if one["type"] == "tool_use"],
         [(one["tool_use_id"], text_of(one["content"])) for one in blocks if one["type"] == "tool_result"],
-        [one["signature"] for one in blocks if one["type"] == "thinking"],
+        [one["signature"] for one in blocks if one["type"] == "thinking" and one["thinking"] == "hm"],
     )
 
 
@@ -435,7 +435,7 @@ def converse_turn(body: Json) -> Turn:
     return Turn(
         [(one["toolUseId"], one["name"], one["input"]) for one in uses],
         [(one["toolUseId"], _shown(one["content"])) for one in results],
-        [one["signature"] for one in thoughts],
+        [one["signature"] for one in thoughts if one["text"] == "hm"],
     )
 
 

@@ -14,6 +14,7 @@ from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
 from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import after_all
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
@@ -195,10 +196,10 @@ def _add_block(message: Json, block: Json) -> None:
 
 
 def _add_thought(message: Json, content: Json) -> None:
-    details = message.setdefault("reasoning_details", [])
+    details, place = message.setdefault("reasoning_details", []), after_all(message)
     if "reasoningText" in content:
         said = content["reasoningText"]
         message["reasoning_content"] = message.get("reasoning_content", "") + (said.get("text") or "")
-        details.append(thought(said.get("text") or "", said.get("signature") or "", len(details)))
+        details.append(thought(said.get("text") or "", said.get("signature") or "", len(details)) | place)
     else:
-        details.append(hidden(content.get("redactedContent") or "", len(details)))
+        details.append(hidden(content.get("redactedContent") or "", len(details)) | place)

@@ -6,6 +6,7 @@ from gateway.wire import sse
 from gateway.wire.converse.words import EXCEPTIONS, citation, ending, hidden, is_call, thought, usage_of
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.eventstream import Message, Splitter
+from gateway.wire.thoughts import after
 
 
 class ConverseReader:
@@ -13,7 +14,7 @@ class ConverseReader:
 
     def __init__(self) -> None:
         self._splitter = Splitter()
-        self._calls = self._details = 0
+        self._calls = self._details = self._said = 0  # of the text, its characters
         self._kind = ""  # of the open block: call | thought | other, "" for text
         self._given = False  # whether the open call has had its arguments
         self._stopped = False
@@ -69,6 +70,7 @@ class ConverseReader:
             self._given = self._given or bool(given)
             return [self._call({"function": {"arguments": given}})] if given else []
         if "text" in delta:
+            self._said += len(delta["text"])
             return [_piece({"content": delta["text"]})]
         if "reasoningContent" in delta:
             return self._thought(delta["reasoningContent"])
@@ -80,11 +82,11 @@ class ConverseReader:
         if self._kind != "thought":
             self._kind = "thought"
             self._details += 1
-        place = self._details - 1
+        index, place = self._details - 1, after(self._said, self._calls)
         if "redactedContent" in content:
-            return [_piece({"reasoning_details": [hidden(content["redactedContent"], place)]})]
-        said = content.get("text") or ""
-        detail = thought(said, content.get("signature") or "", place)
+            return [_piece({"reasoning_details": [hidden(content["redactedContent"], index) | place]})]
+        said, signature = content.get("text") or "", content.get("signature") or ""
+        detail = thought(said, signature, index) | (place if signature else {})
         return [_piece({"reasoning_content": said, "reasoning_details": [detail]} if said else
                        {"reasoning_details": [detail]})]  # fmt: skip
 

@@ -9,6 +9,7 @@ from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.media import inline
 from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import in_order
 
 FORMATS = {
     "image": {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"},
@@ -79,14 +80,17 @@ class Turns:
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
         details = members(message.get("reasoning_details"), f"{where}.reasoning_details")
-        blocks = [made for detail in details if (made := reasoning(detail))]
-        blocks += self._blocks(message.get("content"), f"{where}.content")
-        if refusal := text(message, "refusal", f"{where}."):
-            blocks.append({"text": refusal})
-        others = members(message.get("other_blocks"), f"{where}.other_blocks")
-        blocks += [dict(block) for block in others if block.keys() <= {"toolUse", "toolResult"}]
         calls = members(message.get("tool_calls"), f"{where}.tool_calls")
-        blocks += [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        uses = [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        others = members(message.get("other_blocks"), f"{where}.other_blocks")
+        apart = [dict(block) for block in others if block.keys() <= {"toolUse", "toolResult"}]
+        if refusal := text(message, "refusal", f"{where}."):
+            apart.insert(0, {"text": refusal})
+        blocks: list[Json] = []
+        for thoughts, words, used in in_order(details, message.get("content"), uses):
+            blocks += [made for detail in thoughts if (made := reasoning(detail))]
+            blocks += [*self._blocks(words, f"{where}.content"), *apart, *used]
+            apart = []
         if legacy := member(message, "function_call", f"{where}."):
             blocks.append(_use({"id": legacy.get("name"), "function": legacy}, f"{where}."))
         return blocks + cache_point(message)

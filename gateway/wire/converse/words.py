@@ -17,6 +17,8 @@ FINISH = {
     "tool_use": "tool_calls",
     "guardrail_intervened": "content_filter",
     "content_filtered": "content_filter",
+    "malformed_model_output": "error",
+    "malformed_tool_use": "error",
 }
 # What went wrong in the middle of a stream: the status it would have been, and OpenAI's word for its kind.
 # Source: the API reference of ConverseStream.
@@ -50,6 +52,8 @@ def ending(stop: Mapping[str, Any]) -> Json:
     """What a choice says of its end. Which sequence stopped it is told only to who asks for it by
     `additionalModelResponseFieldPaths`."""
     said: Json = {"finish_reason": finish(stop.get("stopReason"))}
+    if said["finish_reason"] == "error":
+        said["native_finish_reason"] = stop["stopReason"]
     if stop.get("stopReason") != "stop_sequence":
         return said
     fields = stop.get("additionalModelResponseFields")

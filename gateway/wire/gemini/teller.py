@@ -8,11 +8,14 @@ import orjson
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
 from gateway.wire.gemini.words import FORMAT, STOP, failure, gemini_usage
+from gateway.wire.media import inline, kind_of
 from gateway.wire.thoughts import packed
 
 
 class GeminiTeller:
     """Calls are never split here: their fragments are kept until the end, where the usage is known too."""
+
+    tells_failure = tells_media = True
 
     def __init__(self) -> None:
         self._head: Json = {}
@@ -127,6 +130,14 @@ def _said(message: Mapping[str, Any]) -> Iterable[Json]:
     if text or signed:
         yield {"text": text or ""} | signed
     yield from (block for block in message.get("other_blocks") or [] if "type" not in block)
+    for image in message.get("images") or []:
+        yield _picture(image["image_url"]["url"])
+
+
+def _picture(url: str) -> Json:
+    if found := inline(url):
+        return {"inlineData": {"mimeType": found.kind, "data": found.data}}
+    return {"fileData": {"mimeType": kind_of(url), "fileUri": url}}
 
 
 def _is_of_call(detail: Json) -> bool:

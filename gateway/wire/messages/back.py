@@ -13,6 +13,7 @@ from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
 from gateway.wire.refusals import Refusals
+from gateway.wire.thoughts import after_all, in_order
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
@@ -190,14 +191,17 @@ class _Conversation:
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
         details = members(message.get("reasoning_details"), f"{where}.reasoning_details")
-        blocks = [made for detail in details if (made := _thought(detail))]
-        blocks += self._parts(message.get("content"), f"{where}.content")
-        if message.get("refusal"):
-            blocks.append({"type": "text", "text": message["refusal"]})
-        others = members(message.get("other_blocks"), f"{where}.other_blocks")
-        blocks += [dict(block) for block in others if "type" in block]  # Gemini's have none
         calls = members(message.get("tool_calls"), f"{where}.tool_calls")
-        blocks += [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        uses = [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        others = members(message.get("other_blocks"), f"{where}.other_blocks")
+        apart = [dict(block) for block in others if "type" in block]  # Gemini's have none
+        if message.get("refusal"):
+            apart.insert(0, {"type": "text", "text": message["refusal"]})
+        blocks: list[Json] = []
+        for thoughts, words, used in in_order(details, message.get("content"), uses):
+            blocks += [made for detail in thoughts if (made := _thought(detail))]
+            blocks += [*self._parts(words, f"{where}.content"), *apart, *used]
+            apart = []
         if legacy := member(message, "function_call", f"{where}."):
             blocks.append(_use({"id": legacy.get("name"), "function": legacy}, f"{where}."))
         return blocks
@@ -285,4 +289,4 @@ def _add_block(message: Json, block: Json) -> None:
 
 def _add_detail(message: Json, detail: Json) -> None:
     details = message.setdefault("reasoning_details", [])
-    details.append({**detail, "format": FORMAT, "index": len(details)})
+    details.append({**detail, **after_all(message), "format": FORMAT, "index": len(details)})

@@ -8,6 +8,7 @@ from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import part
 from gateway.wire.messages.words import FORMAT, chat_usage, finish, prompt_tokens
 from gateway.wire.reader import EventReader
+from gateway.wire.thoughts import after
 
 
 class MessagesReader(EventReader):
@@ -16,7 +17,7 @@ class MessagesReader(EventReader):
     def __init__(self) -> None:
         super().__init__()
         self._usage: Json = {}
-        self._calls = self._details = 0
+        self._calls = self._details = self._said = 0  # of the text, its characters
         self._kind = ""
         self._given = False  # whether the open call has had its arguments
 
@@ -64,20 +65,17 @@ class MessagesReader(EventReader):
             return self._thought(block.get("thinking", ""), block.get("signature", ""))
         if kind == "redacted_thinking":
             self._details += 1
-            return [
-                _piece(
-                    {"reasoning_details": [self._detail("reasoning.encrypted", data=block.get("data", ""))]}
-                )
-            ]
+            hidden = self._detail("reasoning.encrypted", data=block.get("data", ""))
+            return [_piece({"reasoning_details": [hidden | after(self._said, self._calls)]})]
         if kind == "text":
-            return [_piece({"content": block["text"]})] if block.get("text") else []
+            return self._text(block["text"]) if block.get("text") else []
         return [_piece({"other_blocks": [block]})]
 
     def _delta(self, event: Json) -> list[Piece]:
         delta = event.get("delta") or {}
         match delta.get("type"):
             case "text_delta":
-                return [_piece({"content": delta.get("text", "")})]
+                return self._text(delta.get("text", ""))
             case "input_json_delta" if self._kind == "tool_use":
                 if not (text := delta.get("partial_json", "")):
                     return []
@@ -90,6 +88,10 @@ class MessagesReader(EventReader):
             case "citations_delta":
                 return [_piece({"annotations": [delta.get("citation")]})]
         return [_piece({"other_blocks": [event]})]
+
+    def _text(self, text: str) -> list[Piece]:
+        self._said += len(text)
+        return [_piece({"content": text})]
 
     def _stop(self) -> list[Piece]:
         """A call without arguments is one with an empty object."""
@@ -111,7 +113,7 @@ class MessagesReader(EventReader):
             return []
         detail = self._detail("reasoning.text", text=text)
         if signature:
-            detail["signature"] = signature
+            detail |= {"signature": signature, **after(self._said, self._calls)}
         return [_piece({"reasoning_content": text, "reasoning_details": [detail]} if text else
                        {"reasoning_details": [detail]})]  # fmt: skip
 

@@ -1,6 +1,8 @@
 """Chat's answers as Anthropic's: whole, or as a stream with one block open at a time, in order."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import orjson
@@ -8,12 +10,15 @@ import orjson
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
 from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
+from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import packed
 
 
 class MessagesTeller:
-    """Calls that chat streams interleaved are written one after the other: of those that come while one is
-    open, the words are kept until its arguments are whole."""
+    """Chat may go on with a call after words or another call began; here what is closed stays closed. So all that
+    comes while a call is open is kept until its arguments are whole."""
+
+    tells_failure = tells_media = False
 
     def __init__(self, ident: str = "msg", model: str = "") -> None:
         self._ident, self._model = ident, model  # for providers that name none
@@ -22,7 +27,9 @@ class MessagesTeller:
         self._open = ""  # text | thinking | tool_use
         self._call: Any = None  # the index, in chat, of the call that is open
         self._said: list[str] = []  # its arguments so far
-        self._waiting: dict[Any, Json] = {}
+        self._waiting: dict[Any, Json] = {}  # calls that are kept, by their index
+        self._told: set[Any] = set()  # the indexes of calls that were opened
+        self._kept: deque[Callable[[], list[bytes]]] = deque()
         self._has_calls = self._refused = False
         self._reason: str | None = None
         self._sequence: str | None = None
@@ -65,7 +72,9 @@ class MessagesTeller:
 
     def end(self) -> bytes:
         out = [] if self._begun else [self._start({})]
-        out += [*self._next_calls(), self._close()]
+        while self._kept:
+            out += self._kept.popleft()()
+        out.append(self._close())
         stop = "stop_sequence" if self._sequence is not None else stopped(self._reason, self._has_calls)
         delta = {"stop_reason": "refusal" if self._refused else stop, "stop_sequence": self._sequence}
         out.append(
@@ -94,15 +103,13 @@ class MessagesTeller:
         delta, out = choice.get("delta") or {}, []
         details = delta.get("reasoning_details") or []
         for detail in details:
-            out += self._detail(detail)
+            out += self._tell(partial(self._detail, detail))
         if not details and delta.get("reasoning_content"):
-            out += self._thought(delta["reasoning_content"])
+            out += self._tell(partial(self._thought, delta["reasoning_content"]))
         if text := delta.get("content") or delta.get("refusal"):
-            out += self._in("text", {"type": "text", "text": ""})
-            out.append(self._delta({"type": "text_delta", "text": text}))
+            out += self._tell(partial(self._text, {"type": "text_delta", "text": text}))
         for cited in _citations(delta, self._cited):
-            out += self._in("text", {"type": "text", "text": ""})
-            out.append(self._delta({"type": "citations_delta", "citation": cited}))
+            out += self._tell(partial(self._text, {"type": "citations_delta", "citation": cited}))
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._refused = self._refused or bool(delta.get("refusal"))
@@ -110,6 +117,20 @@ class MessagesTeller:
         if isinstance(choice.get("stop_reason"), str):
             self._sequence = choice["stop_reason"]
         return out
+
+    def _tell(self, part: Callable[[], list[bytes]]) -> list[bytes]:
+        self._kept.append(part)
+        return self._proceed()
+
+    def _proceed(self) -> list[bytes]:
+        """What is kept, in its order, as far as no call that may go on is open."""
+        out: list[bytes] = []
+        while self._kept and (self._call is None or _is_whole("".join(self._said))):
+            out += self._kept.popleft()()
+        return out
+
+    def _text(self, delta: Json) -> list[bytes]:
+        return [*self._in("text", {"type": "text", "text": ""}), self._delta(delta)]
 
     def _detail(self, detail: Json) -> list[bytes]:
         if detail.get("type") == "reasoning.encrypted":
@@ -132,38 +153,37 @@ class MessagesTeller:
         return [*out, self._delta({"type": "thinking_delta", "thinking": text})]
 
     def _fragment(self, call: Json) -> list[bytes]:
-        """A piece of a call: written where its block is open or may be opened, else kept."""
-        place = call["index"]
-        function = call.get("function") or {}
-        out: list[bytes] = []
-        if place != self._call:
-            kept = self._waiting.setdefault(place, {"id": "", "name": "", "arguments": ""})
-            kept["id"] = kept["id"] or call.get("id") or ""
-            kept["name"] = kept["name"] or function.get("name") or ""
-            kept["arguments"] += function.get("arguments") or ""
-            if self._call is None or _is_whole("".join(self._said)):
-                out += self._open_call(place)
-        elif text := function.get("arguments"):
+        """A piece of a call. Raises BadStream for one of a call that has been told already."""
+        place, function = call["index"], call.get("function") or {}
+        text = function.get("arguments") or ""
+        if place == self._call:
             self._said.append(text)
-            out.append(self._delta({"type": "input_json_delta", "partial_json": text}))
-        return out
+            return [self._delta({"type": "input_json_delta", "partial_json": text})] if text else []
+        if place in self._told:
+            if text.strip():
+                raise BadStream("a call goes on after its arguments were whole")
+            return []
+        if place not in self._waiting:
+            self._waiting[place] = {"id": "", "name": "", "arguments": ""}
+            self._kept.append(partial(self._open_call, place))
+        kept = self._waiting[place]
+        kept["id"] = kept["id"] or call.get("id") or ""
+        kept["name"] = kept["name"] or function.get("name") or ""
+        kept["arguments"] += text
+        return self._proceed()
 
-    def _open_call(self, place: Any) -> list[bytes]:
+    def _open_call(self, place: int) -> list[bytes]:
         call = self._waiting.pop(place)
         block = {"type": "tool_use", "id": call["id"], "name": call["name"], "input": {}}
         out = [self._close(), self._open_block("tool_use", block)]
         self._call, self._said, self._has_calls = place, [call["arguments"]], True
+        self._told.add(place)
         if call["arguments"]:
             out.append(self._delta({"type": "input_json_delta", "partial_json": call["arguments"]}))
         return out
 
-    def _next_calls(self) -> list[bytes]:
-        return [event for place in list(self._waiting) for event in self._open_call(place)]
-
     def _in(self, kind: str, block: Json) -> list[bytes]:
-        if self._open == kind:
-            return []
-        return [*self._next_calls(), self._close(), self._open_block(kind, block)]
+        return [] if self._open == kind else [self._close(), self._open_block(kind, block)]
 
     def _open_block(self, kind: str, block: Json) -> bytes:
         self._open, self._index = kind, self._index + 1

@@ -49,11 +49,10 @@ def finish(reason: Any) -> str | None:
 
 
 def stopped(reason: str | None, calls: bool) -> str:
-    """A finish reason in Anthropic's words. Snowflake gives none, and OpenAI says `stop` of a call it was made to
-    write: an answer with calls always ends in `tool_use`."""
-    if calls and reason in (None, "", "stop"):
-        return "tool_use"
-    return STOP.get(reason, reason) if reason else "end_turn"
+    """A finish reason in Anthropic's words; one that nobody here knows ends a turn all the same. Snowflake gives none,
+    and OpenAI says `stop` of a call it was made to write: an answer with calls that was not cut ends in `tool_use`."""
+    stop = STOP.get(reason or "", "end_turn")
+    return "tool_use" if calls and stop == "end_turn" else stop
 
 
 def citation(annotation: Any) -> dict[str, Any] | None:

@@ -12,6 +12,7 @@ from gateway.wire.crossing import Json
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.compaction import PREFACE, summary_of
 from gateway.wire.responses.words import chat_name, item_id, unseal
+from gateway.wire.thoughts import after_all
 
 # Items of tools that a provider runs by itself, and of what it keeps for its clients.
 _ELSEWHERE = frozenset(
@@ -138,9 +139,9 @@ class _Conversation:
         if text:
             message["reasoning_content"] = message.get("reasoning_content", "") + text
         if sealed := item.get("encrypted_content"):
-            details = message.setdefault("reasoning_details", [])
+            details, place = message.setdefault("reasoning_details", []), after_all(message)
             for detail in unseal(str(sealed), str(item.get("id") or "")):
-                details.append({**detail, "index": len(details)})
+                details.append({**detail, **place, "index": len(details)})
 
     def _summary(self, item: Json, where: str) -> None:
         summary = summary_of(item)
@@ -153,7 +154,7 @@ class _Conversation:
             self._messages.append(self._refusals.stands_for(message, where))
 
     def _unknown(self, kind: Any, where: str) -> None:
-        if kind not in _ELSEWHERE:
+        if not isinstance(kind, str) or kind not in _ELSEWHERE:
             message = f"'{where}.type' is no type of item that is known: {str(kind)[:64]!r}"
             raise BadRequest(message, code="invalid_value", param=f"{where}.type")
         self._refusals.add(where, f"'{where}' (an item of type {kind})")

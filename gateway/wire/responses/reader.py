@@ -18,12 +18,13 @@ class ResponsesReader(EventReader):
         self._calls: dict[Any, int] = {}  # the index in chat of the call at a place of the output
         self._given: set[Any] = set()  # places of calls that were given something
         self._thinks = False  # whether the open thought has said something
+        self._spoken: set[Any] = set()  # places of messages that have said something
 
     def _pieces(self, event: Json) -> list[Piece]:
         match event.get("type"):
             case "response.output_text.delta":
-                logprobs = {"content": event["logprobs"], "refusal": None} if event.get("logprobs") else None
-                return [_piece({"content": event["delta"]}, logprobs=logprobs)]
+                self._spoken.add(event.get("output_index"))
+                return [_piece({"content": event["delta"]}, logprobs=_logprobs(event))]
             case "response.function_call_arguments.delta" | "response.custom_tool_call_input.delta":
                 return self._fragment(event)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
@@ -32,6 +33,7 @@ class ResponsesReader(EventReader):
             case "response.reasoning_summary_part.added" if self._thinks:
                 return [_piece({"reasoning_content": "\n\n"})]
             case "response.refusal.delta":
+                self._spoken.add(event.get("output_index"))
                 return [_piece({"refusal": event["delta"]})]
             case "response.output_text.annotation.added":
                 return [_piece({"annotations": [annotated(event["annotation"])]})]
@@ -49,13 +51,12 @@ class ResponsesReader(EventReader):
                 return [{**head, **_piece({"role": "assistant", "content": ""})}]
             case "response.completed" | "response.incomplete":
                 self.finished = True
-                usage = response.get("usage")
-                last = {"choices": [], "usage": chat_usage(usage)} if isinstance(usage, dict) else None
-                return [_piece({}, finish(response)), *([last] if last else [])]
+                return [_piece({}, finish(response)), *_usage(response)]
             case "response.failed" | "error":
                 error = response.get("error") or event.get("error") or event
                 named = {"message": str(error.get("message") or ""), "code": error.get("code")}
-                return [{"error": {**named, "type": _TYPES.get(str(error.get("code")), "api_error")}}]
+                kind = _TYPES.get(str(error.get("code")), "api_error")
+                return [*_usage(response), {"error": {**named, "type": kind}}]
         return []  # an event that says again what was said, or one that came after this was written
 
     def _begun(self, place: int, item: Json) -> list[Piece]:
@@ -79,14 +80,15 @@ class ResponsesReader(EventReader):
         return [_piece({"tool_calls": [call]})]
 
     def _done(self, place: int, item: Json) -> list[Piece]:
-        """What of an item was not told before: calls whose words come at once, signatures, items of other kinds."""
+        """What of an item was not told before: messages and calls whose words come at once, signatures, items of other
+        kinds."""
         kind = item.get("type")
         if kind not in _TOLD_BIT_BY_BIT:
             return [_piece({"other_blocks": [item]})]
         if kind == "reasoning":
             return self._thought(item)
-        if kind == "message":
-            return []
+        if kind == "message":  # a server that numbers no deltas has told all messages by them
+            return [] if self._spoken & {place, None} else list(map(_said, item.get("content") or []))
         name, field = _CALLS[kind]
         found = self._begun(place, item) if place not in self._calls else []
         if place not in self._given and item.get(field):
@@ -120,6 +122,25 @@ def thought_of(item: Json) -> tuple[str, list[Json]]:
     words = "\n\n".join(str(part.get("text") or "") for part in parts)
     details = unseal(item["encrypted_content"], item.get("id") or "") if item.get("encrypted_content") else []
     return words, [{**detail, "index": place} for place, detail in enumerate(details)]
+
+
+def _said(part: Json) -> Piece:
+    """A whole part of a message."""
+    if part.get("type") == "refusal":
+        return _piece({"refusal": part["refusal"]})
+    delta = {"content": part.get("text", "")}
+    if part.get("annotations"):
+        delta["annotations"] = [annotated(one) for one in part["annotations"]]
+    return _piece(delta, logprobs=_logprobs(part))
+
+
+def _logprobs(told: Json) -> Json | None:
+    return {"content": told["logprobs"], "refusal": None} if told.get("logprobs") else None
+
+
+def _usage(response: Json) -> list[Piece]:
+    counts = response.get("usage")
+    return [{"choices": [], "usage": chat_usage(counts)}] if isinstance(counts, dict) else []
 
 
 def _piece(delta: Json, reason: str | None = None, logprobs: Json | None = None) -> Json:

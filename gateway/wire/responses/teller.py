@@ -1,6 +1,8 @@
 """Chat's answers as responses: an item for each thought, message and call, whole or as a stream of events."""
 
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import orjson
@@ -9,11 +11,15 @@ from gateway.wire.crossing import Json, Piece
 from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
+from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import bare, in_order, merge
 
 
 class ResponsesTeller:
     """Thoughts and words come one item at a time. Calls that chat streams interleaved are open together; one is
-    closed as soon as another begins and its arguments are whole."""
+    closed as soon as something else begins and its arguments are whole. Words that come before are kept until then."""
+
+    tells_failure = tells_media = False
 
     def __init__(self, asked: Mapping[str, Any], moment: int, ident: str) -> None:
         self._response = resource(asked, moment, ident)
@@ -24,16 +30,23 @@ class ResponsesTeller:
         self._sequence = 0
         self._open: Json | None = None  # the message or the thought that is being told
         self._calls: dict[Any, Json] = {}  # calls that are being told, by their index in chat
+        self._told: set[Any] = set()  # the indexes of calls that were closed
+        self._kept: deque[Callable[[], list[bytes]]] = deque()
         self._details: list[Json] = []  # of the open thought, as chat tells them
         self._reason: Any = None
 
     def whole(self, completion: Json) -> Json:
-        """A completion is a stream of one piece."""
+        """A completion is a stream of one piece, or of as many as its thoughts stand apart."""
         first = completion["choices"][0]
         message = first["message"]
         calls = [{**call, "index": place} for place, call in enumerate(message.get("tool_calls") or [])]
-        choice = {**first, "delta": {**message, "tool_calls": calls}}
-        self.write({**completion, "choices": [choice]})
+        steps = list(in_order(message.get("reasoning_details") or [], message.get("content"), calls))
+        for thoughts, words, called in steps:
+            delta = {**message, "reasoning_details": thoughts, "content": words, "tool_calls": called}
+            if len(steps) > 1:
+                delta["reasoning_content"] = None  # which holds the words of all thoughts
+            self.write({**completion, "choices": [{**first, "delta": delta}]})
+            message = {}
         self.end()
         return self._response
 
@@ -52,6 +65,9 @@ class ResponsesTeller:
     def end(self) -> bytes:
         status, details = ending(self._reason)
         out = self._close_all(status)
+        while self._kept:
+            out += self._kept.popleft()()
+        out += self._close_all(status)
         self._response |= {"status": status, "incomplete_details": details}
         out.append(self._event(f"response.{status}", response=self._response))
         return b"".join(out)
@@ -72,16 +88,28 @@ class ResponsesTeller:
         details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought or details:
             texts = (str(one.get("text") or one.get("summary") or "") for one in details)
-            out += self._thought(thought or "".join(texts), details)
+            out += self._tell(partial(self._thought, thought or "".join(texts), details))
         if text := delta.get("content"):
-            out += self._text(text, (choice.get("logprobs") or {}).get("content") or [])
+            logprobs = (choice.get("logprobs") or {}).get("content") or []
+            out += self._tell(partial(self._text, text, logprobs))
         if refusal := delta.get("refusal"):
-            out += self._refusal(refusal)
+            out += self._tell(partial(self._refusal, refusal))
         for annotation in delta.get("annotations") or []:
-            out += self._annotation(annotation)
+            out += self._tell(partial(self._annotation, annotation))
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._reason = choice.get("finish_reason") or self._reason
+        return out
+
+    def _tell(self, part: Callable[[], list[bytes]]) -> list[bytes]:
+        self._kept.append(part)
+        return self._proceed()
+
+    def _proceed(self) -> list[bytes]:
+        """What is kept, in its order, as soon as no call may go on."""
+        out: list[bytes] = []
+        while self._kept and all(map(_is_whole, self._calls.values())):
+            out += self._kept.popleft()()
         return out
 
     def _thought(self, text: str, details: list[Json]) -> list[bytes]:
@@ -95,7 +123,7 @@ class ResponsesTeller:
             item["summary"][0]["text"] += text
             out.append(self._of(item, "reasoning_summary_text.delta", summary_index=0, delta=text))
         for detail in details:
-            _merge(self._details, detail)
+            merge(self._details, bare(detail))  # the items tell its place
         return out
 
     def _text(self, text: str, logprobs: list[Json]) -> list[bytes]:
@@ -123,18 +151,24 @@ class ResponsesTeller:
         return [*out, self._of_part("output_text.annotation.added", **where)]
 
     def _fragment(self, call: Json) -> list[bytes]:
-        """A piece of a call: what names it comes first, its arguments bit by bit."""
+        """A piece of a call: what names it comes first, its arguments bit by bit. Raises BadStream for one of a call
+        that has been told already."""
         place = call.get("index", call.get("id"))
         out: list[bytes] = []
         said = call.get("function") or call.get("custom") or {}
+        text = said.get("arguments") or said.get("input") or ""
+        if place in self._told:
+            if text.strip():
+                raise BadStream("a call goes on after its arguments were whole")
+            return []
         if place not in self._calls:
-            out += self._close_open()
+            out += [*self._proceed(), *self._close_open()]
             for done in [one for one, item in self._calls.items() if _is_whole(item)]:
-                out += self._close_call(self._calls.pop(done))
+                out += self._close_call(done)
             out.append(self._open_call(place, call, said))
         item = self._calls[place]
         field, event = _FIELDS[item["type"]]
-        if text := said.get("arguments") or said.get("input"):
+        if text:
             item[field] += text
             out.append(self._of(item, f"{event}.delta", delta=text))
         return out
@@ -180,9 +214,8 @@ class ResponsesTeller:
 
     def _close_all(self, status: str) -> list[bytes]:
         out = self._close_open(status)
-        for call in self._calls.values():
-            out += self._close_call(call, status)
-        self._calls.clear()
+        for place in list(self._calls):
+            out += self._close_call(place, status)
         return out
 
     def _close_open(self, status: str = "completed") -> list[bytes]:
@@ -211,7 +244,9 @@ class ResponsesTeller:
             done = self._of_part("output_text.done", text=part["text"], logprobs=part["logprobs"])
         return [done, self._of_part("content_part.done", part=part)]
 
-    def _close_call(self, item: Json, status: str = "completed") -> list[bytes]:
+    def _close_call(self, place: Any, status: str = "completed") -> list[bytes]:
+        self._told.add(place)
+        item = self._calls.pop(place)
         field, event = _FIELDS[item["type"]]
         named = {"name": item["name"]} if item["type"] == "function_call" else {}
         out = []
@@ -245,18 +280,6 @@ _FIELDS = {
     "function_call": ("arguments", "function_call_arguments"),
     "custom_tool_call": ("input", "custom_tool_call_input"),
 }
-
-
-def _merge(details: list[Json], new: Json) -> None:
-    """Details of one index are pieces of one; their texts go on."""
-    for known in details:
-        if known.get("index") == new.get("index") and known.get("type") == new.get("type"):
-            texts = {
-                name: (known.get(name) or "") + new[name] for name in ("text", "summary") if new.get(name)
-            }
-            known |= {**new, **texts}
-            return
-    details.append(dict(new))
 
 
 def _is_whole(item: Json) -> bool:

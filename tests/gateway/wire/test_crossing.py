@@ -176,6 +176,69 @@ def test_what_is_no_event_at_all_is_named() -> None:
         watched.rest()
 
 
+def malformed(*words: str) -> dict[str, Any]:
+    """An answer of Gemini's that ended in a call nobody can read."""
+    content = {"role": "model", "parts": [{"text": one} for one in words]}
+    counts = {"promptTokenCount": 7, "totalTokenCount": 7}
+    ended = {"content": content, "finishReason": "MALFORMED_FUNCTION_CALL", "index": 0}
+    return {"candidates": [ended], "usageMetadata": counts, "responseId": "r"}
+
+
+@pytest.mark.parametrize(
+    ("front", "told"),
+    [("anthropic.messages", b'"type":"error","error":{"type":"api_error"'),
+     ("openai.responses", b'"status":"failed"')],
+)  # fmt: skip
+def test_a_generation_that_failed_is_an_error_where_no_word_says_so(front: str, told: bytes) -> None:
+    usage = Usage()
+    watched = between(front, "gemini.generate").tap(Asked({"model": "m"}, usage))
+    assert isinstance(watched, CrossingTap)
+    assert b"Hm" in watched.feed(event(**malformed("Hm")))
+    end = watched.rest()
+    assert told in end
+    assert b"the generation failed (MALFORMED_FUNCTION_CALL)" in end
+    assert (watched.failed, watched.finished, watched.error["type"]) == (True, False, "api_error")
+    assert (watched.finish_reason, usage.prompt, usage.reported) == ("error", 7, True)
+
+
+@pytest.mark.parametrize("front", ["anthropic.messages", "openai.responses"])
+def test_a_whole_answer_of_a_failed_generation_is_none_but_counts(front: str) -> None:
+    usage = Usage()
+    watched = between(front, "gemini.generate").tap(Asked({"model": "m"}, usage))
+    with pytest.raises(BadStream, match="MALFORMED_FUNCTION_CALL"):
+        watched.whole(orjson.dumps(malformed("Hm")))
+    assert (watched.finish_reason, usage.prompt) == ("error", 7)
+
+
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+
+
+@pytest.mark.parametrize("front", ["anthropic.messages", "openai.responses"])
+def test_pictures_that_a_dialect_has_no_place_for_end_in_an_error(front: str) -> None:
+    """Words before them are told; a whole answer is refused, for to ask again would bring the same."""
+    tap = between(front, "openai.chat").tap(Asked({"model": "m"}, Usage()))
+    assert isinstance(tap, CrossingTap)
+    begun = tap.feed(word("Look:") + event(choices=[{"index": 0, "delta": {"images": [PICTURE]}}]))
+    end = tap.feed(FINISH + USAGE + DONE)
+    assert (b"Look:" in begun, b"pictures or sound" in end, tap.failed) == (True, True, True)
+    usage = Usage()
+    choice = {"message": {"content": "", "images": [PICTURE]}, "finish_reason": "stop"}
+    counts = {"prompt_tokens": 7, "completion_tokens": 1290}
+    with pytest.raises(BadRequest, match="pictures or sound") as refused:
+        between(front, "openai.chat").tap(Asked({"model": "m"}, usage)).whole(
+            orjson.dumps({"choices": [choice], "usage": counts})
+        )
+    assert (refused.value.code, usage.completion) == ("unsupported_output", 1290)
+
+
+def test_chat_says_by_its_reason_that_a_generation_failed() -> None:
+    watched = between("openai.chat", "gemini.generate").tap(Asked({"model": "m"}, Usage()))
+    end = watched.feed(event(**malformed("Hm"))) + watched.rest()
+    assert (b'"finish_reason":"error"' in end, watched.finished, watched.failed) == (True, True, False)
+    told = orjson.loads(watched.whole(orjson.dumps(malformed("Hm"))) or b"{}")
+    assert told["choices"][0]["finish_reason"] == "error"
+
+
 ODD: list[Any] = ["x", 7, [1], {"a": {}}]
 
 

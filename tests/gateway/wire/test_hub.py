@@ -124,7 +124,12 @@ def test_what_chat_has_no_field_for_is_kept_from_chat_providers() -> None:
 def test_thoughts_go_back_to_those_who_want_them_by_the_name_they_want(
     quirks: Quirks, kept: dict[str, Any]
 ) -> None:
-    thought = {"role": "assistant", "content": "x", "reasoning_content": "t", "reasoning_details": [{}]}
+    thought = {
+        "role": "assistant",
+        "content": "x",
+        "reasoning_content": "t",
+        "reasoning_details": [{"after": [1, 0]}],
+    }
     chat = {"messages": [thought, {"role": "user", "content": "y"}]}
     sent = BACK.from_chat(chat, Changes("m", quirks=quirks))["messages"]
     assert sent == [{"role": "assistant", "content": "x", **kept}, {"role": "user", "content": "y"}]
@@ -220,6 +225,20 @@ def test_what_came_from_a_cache_is_told_where_openai_tells_it() -> None:
     [piece], _ = read(event(choices=[], usage=counts))
     answer = BACK.completion({"choices": [{"message": {"content": "a"}}], "usage": counts})
     assert (piece["usage"], answer["usage"]) == (told, told)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("eos", "stop"), ("eos_token", "stop"), ("model_length", "length"), ("insufficient_system_resource", "error"),
+     ("tool_calls", "tool_calls"), ("new", "new"), (7, "7"), (None, None)],
+)  # fmt: skip
+def test_ends_have_openais_words_where_it_has_one(theirs: Any, ours: str | None) -> None:
+    choice = {"index": 0, "finish_reason": theirs}
+    told = ChatBack().completion({"choices": [{**choice, "message": {"content": "a"}}]})
+    assert told["choices"][0]["finish_reason"] == ours
+    [piece] = ChatReader().feed(event(choices=[{**choice, "delta": {}}]))
+    assert piece["choices"][0]["finish_reason"] == ours
+    assert piece["choices"][0].get("native_finish_reason") == (theirs and str(theirs))
 
 
 def test_usage_is_found_where_its_provider_puts_it() -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from gateway.wire.media import inline, kind_of
+from gateway.wire.media import inline, is_shown, kind_of
 
 
 @pytest.mark.parametrize(
@@ -8,6 +8,12 @@ from gateway.wire.media import inline, kind_of
 )
 def test_an_address_tells_its_kind_by_its_end(url: str, kind: str) -> None:
     assert kind_of(url) == kind
+
+
+def test_pictures_in_an_answer_are_seen_however_they_are_told() -> None:
+    assert is_shown({"images": [{"type": "image_url", "image_url": {"url": "data:,"}}]})
+    assert is_shown({"other_blocks": [7, {"inlineData": {}}]})
+    assert not is_shown({"content": "a", "images": [], "other_blocks": [{"type": "x"}]})
 
 
 def test_a_data_url_holds_its_content() -> None:

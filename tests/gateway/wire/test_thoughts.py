@@ -1,8 +1,51 @@
 import base64
+from typing import Any
 
 import pytest
 
-from gateway.wire.thoughts import packed, unpacked
+from gateway.wire.thoughts import after, after_all, in_order, packed, unpacked
+
+
+def test_a_thought_behind_others_says_how_much_came_before_it() -> None:
+    assert after(0, 0) == {}
+    assert after_all({"role": "assistant", "content": None}) == {}
+    assert after_all({"content": "abc", "tool_calls": [{}, {}]}) == {"after": [3, 2]}
+
+
+def said(content: Any, *places: Any) -> list[Any]:
+    """The steps of a message with two calls and thoughts at these places, which are named by their number."""
+    details = [{"n": number, "after": place} for number, place in enumerate(places)]
+    steps = in_order(details, content, ["x", "y"])
+    return [([one["n"] for one in thoughts], words, list(calls)) for thoughts, words, calls in steps]
+
+
+def test_a_message_is_told_in_the_order_in_which_it_was_said() -> None:
+    assert said("abcd") == [([], "abcd", ["x", "y"])]
+    assert said("abcd", [0, 0], [0, 0]) == [([0, 1], "abcd", ["x", "y"])]
+    assert said("abcd", [0, 0], [1, 0], [3, 1], [4, 2]) == [
+        ([0], "a", []), ([1], "bc", ["x"]), ([2], "d", ["y"]), ([3], "", []),
+    ]  # fmt: skip
+    assert said("ab", [2, 0]) == [([], "ab", []), ([0], "", ["x", "y"])]
+
+
+def test_blank_words_are_left_to_those_that_follow() -> None:
+    assert said("\n\nb", [0, 0], [2, 0], [3, 1]) == [([0, 1], "\n\nb", ["x"]), ([2], "", ["y"])]
+
+
+def test_words_that_are_not_one_text_are_not_cut() -> None:
+    parts = [{"type": "text", "text": "abcd"}]
+    assert said(parts, [0, 0], [2, 1]) == [([0], parts, ["x"]), ([1], "", ["y"])]
+    assert said(parts, [2, 0]) == [([0], parts, ["x", "y"])]
+    assert said(None, [0, 1]) == [([], "", ["x"]), ([0], "", ["y"])]
+
+
+@pytest.mark.parametrize("place", [None, "ab", [1], [-1, 0], ["a", "b"], [0, True], {}])
+def test_a_place_that_is_none_is_the_first(place: Any) -> None:
+    assert said("ab", place) == [([0], "ab", ["x", "y"])]
+
+
+def test_a_place_beyond_the_end_is_the_end() -> None:
+    assert said("ab", [9, 9]) == [([], "ab", ["x", "y"]), ([0], "", [])]
 
 
 def test_what_was_packed_comes_back_but_for_its_text_and_place() -> None:

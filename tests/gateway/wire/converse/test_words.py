@@ -26,6 +26,8 @@ def test_reasons_to_stop() -> None:
     }
     assert {reason: finish(reason) for reason in told} == told
     assert finish(None) is None
+    failed = {"finish_reason": "error", "native_finish_reason": "malformed_tool_use"}
+    assert ending({"stopReason": "malformed_tool_use"}) == failed
     assert ending({"stopReason": "end_turn"}) == {"finish_reason": "stop"}
     stopped = {"stopReason": "stop_sequence"}
     assert ending(stopped) == {"finish_reason": "stop", "stop_reason": ""}

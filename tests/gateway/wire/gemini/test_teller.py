@@ -55,6 +55,17 @@ def test_a_completion_is_an_answer_with_thoughts_words_and_calls_in_order() -> N
     assert (candidate["index"], candidate["finishReason"]) == (1, "STOP")
 
 
+def test_pictures_of_other_providers_are_parts_of_their_own() -> None:
+    shown = [
+        {"type": "image_url", "image_url": {"url": url}}
+        for url in ("data:image/png;base64,AA==", "https://a/b.gif")
+    ]
+    assert told({"content": "", "images": shown})["content"]["parts"] == [
+        {"inlineData": {"mimeType": "image/png", "data": "AA=="}},
+        {"fileData": {"mimeType": "image/gif", "fileUri": "https://a/b.gif"}},
+    ]
+
+
 def test_what_others_signed_is_packed_with_the_thought() -> None:
     redacted = {"type": "reasoning.encrypted", "data": "d", "format": "anthropic-claude-v1"}
     first, second = told({"reasoning_content": "hm", "reasoning_details": [SIGNED, redacted]})["content"][

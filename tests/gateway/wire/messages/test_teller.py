@@ -7,6 +7,7 @@ import pytest
 from anthropic.types import TextBlock
 
 from gateway.wire.messages.teller import MessagesTeller
+from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import packed
 
 FORMAT = "anthropic-claude-v1"
@@ -94,7 +95,9 @@ def test_thoughts_that_nobody_signed_are_thoughts_all_the_same() -> None:
         (whole("stop", stop=7, content="a"), "end_turn", None),
         (whole("stop", refusal="no"), "refusal", None),
         (whole("", tool_calls=[call(0, "{}", "f", "t")]), "tool_use", None),
-        (whole("eos", content="a"), "eos", None),
+        (whole("new", content="a"), "end_turn", None),
+        (whole("new", tool_calls=[call(0, "{}", "f", "t")]), "tool_use", None),
+        (whole("length", tool_calls=[call(0, "{", "f", "t")]), "max_tokens", None),
     ],
 )
 def test_why_an_answer_ended(told: dict[str, Any], stop: str, sequence: str | None) -> None:
@@ -169,6 +172,44 @@ def test_a_call_without_arguments_yet_is_not_taken_for_whole() -> None:
         {"tool_calls": [call(0, "{}"), call(1, "{}")]},
     )
     assert short(found) == ["0 tool_use t", "0 +{}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
+
+
+@pytest.mark.parametrize(
+    ("between", "told"),
+    [
+        ({"content": "\n"}, ["1 text", "1 +\n", "1 ."]),
+        ({"reasoning_content": "hm"}, ["1 thinking", "1 +hm", "1 ."]),
+        ({"reasoning_details": [HIDDEN]}, ["1 redacted_thinking d", "1 ."]),
+    ],
+)
+def test_pieces_of_one_call_are_one_call_whatever_comes_between(
+    between: dict[str, Any], told: list[str]
+) -> None:
+    found = stream({"tool_calls": [call(0, '{"x":', "f", "t")]}, between, {"tool_calls": [call(0, "1}")]})
+    assert short(found) == ["0 tool_use t", '0 +{"x":', "0 +1}", "0 .", *told]
+
+
+def test_what_comes_while_a_call_is_open_is_told_in_its_order() -> None:
+    found = stream(
+        {"tool_calls": [call(0, "{", "f", "t")]},
+        {"content": "a"},
+        {"tool_calls": [call(1, "{", "g", "u")]},
+        {"content": "b"},
+        {"tool_calls": [call(0, "}")]},
+        {"content": "c"},
+        {"tool_calls": [call(1, "}")]},
+        {"content": "d"},
+    )
+    assert short(found) == ["0 tool_use t", "0 +{", "0 +}", "0 .", "1 text", "1 +a", "1 .", "2 tool_use u", "2 +{",
+                            "2 +}", "2 .", "3 text", "3 +b", "3 +c", "3 +d", "3 ."]  # fmt: skip
+
+
+def test_a_late_piece_of_a_call_says_nothing_or_breaks_the_stream() -> None:
+    calls = {"tool_calls": [call(0, "{}", "f", "t"), call(1, "{}", "g", "u")]}
+    found = stream(calls, {"tool_calls": [call(0, ""), call(1, ""), call(0, "\n")]})
+    assert short(found) == ["0 tool_use t", "0 +{}", "0 .", "1 tool_use u", "1 +{}", "1 ."]
+    with pytest.raises(BadStream, match="goes on after"):
+        stream(calls, {"tool_calls": [call(0, "1")]})
 
 
 def test_words_between_calls_lose_no_call() -> None:

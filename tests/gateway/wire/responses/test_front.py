@@ -83,6 +83,7 @@ def test_what_chat_has_no_use_for_is_left_out() -> None:
         ({"input": [user({"type": "input_audio"})]}, "input[0].content[0]"),
         ({"input": [{"role": "assistant", "content": [{"type": "sound"}]}]}, "input[0].content[0]"),
         ({"input": [{"type": "dance"}]}, "input[0].type"),
+        ({"input": [{"type": ["dance"]}]}, "input[0].type"),
         ({"input": [{"id": "msg_1"}]}, "input[0]"),
         ({"input": [{"type": "computer_call"}]}, "input[0]"),
         ({"input": [{"type": "function_call_output", "call_id": "c", "output": "x"}]}, "input[0]"),

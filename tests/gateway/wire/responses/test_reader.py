@@ -5,6 +5,9 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.core.usage import Usage
+from gateway.wire.base import Asked
+from gateway.wire.registry import between
 from gateway.wire.responses.reader import ResponsesReader
 from gateway.wire.responses.words import seal
 from gateway.wire.sse import BadStream
@@ -114,6 +117,31 @@ def test_what_another_gateway_sealed_is_told_once_with_its_signature() -> None:
     assert told == [{"reasoning_content": "hm"}, {"reasoning_details": [{**detail, "text": "", "index": 0}]}]
 
 
+def test_a_message_that_comes_at_once_is_told_at_its_end_and_no_other_twice() -> None:
+    citation = {"type": "url_citation", "url": "https://a"}
+    whole = [
+        {"type": "output_text", "text": "all", "annotations": [citation], "logprobs": [{"token": "all"}]},
+        {"type": "refusal", "refusal": "no"},
+    ]
+    told, _ = read(
+        event("output_text.delta", output_index=0, delta="a"),
+        event("refusal.delta", output_index=1, delta="n"),
+        event("output_item.done", **item("message", 0, content=[{"type": "output_text", "text": "a"}])),
+        event("output_item.done", **item("message", 1, content=[{"type": "refusal", "refusal": "n"}])),
+        event("output_item.done", **item("message", 2, content=whole)),
+        event("output_item.done", **item("message", 3, content=[{"type": "output_text", "text": "b"}])),
+    )
+    cited = [{"type": "url_citation", "url_citation": {"url": "https://a"}}]
+    assert [one["choices"][0]["delta"] for one in told] == [
+        {"content": "a"}, {"refusal": "n"}, {"content": "all", "annotations": cited}, {"refusal": "no"},
+        {"content": "b"},
+    ]  # fmt: skip
+    assert told[2]["choices"][0]["logprobs"]["content"] == [{"token": "all"}]
+    unnumbered = event("output_text.delta", delta="a")
+    done = event("output_item.done", **item("message", content=[{"type": "output_text", "text": "a"}]))
+    assert deltas(unnumbered, done) == [{"content": "a"}]
+
+
 def test_refusals_citations_and_items_nobody_here_knows() -> None:
     citation = {"type": "url_citation", "url": "https://a"}
     told = deltas(
@@ -141,6 +169,15 @@ def test_refusals_citations_and_items_nobody_here_knows() -> None:
 )  # fmt: skip
 def test_an_error_is_told_as_one(told: bytes, error: dict[str, Any]) -> None:
     assert read(told)[0] == [{"error": error}]
+
+
+def test_what_a_failed_response_used_counts() -> None:
+    counts = {"input_tokens": 1000, "output_tokens": 77, "total_tokens": 1077}
+    told = event("failed", response={"error": {"code": "server_error", "message": "boom"}, "usage": counts})
+    usage = Usage()
+    tap = between("openai.chat", "openai.responses").tap(Asked({}, usage))
+    assert b'"message":"boom"' in tap.feed(event("output_text.delta", delta="hey") + told)
+    assert (usage.prompt, usage.completion, usage.reported, tap.failed) == (1000, 77, True, True)
 
 
 @pytest.mark.parametrize("told", [b"data: {\n\n", b"data: [1]\n\n"])

@@ -11,6 +11,9 @@ from gateway.wire.base import Asked
 from gateway.wire.registry import between
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of, unseal
+from gateway.wire.sse import BadStream
+from tests.gateway.wire import frames
+from tests.scripted import DONE, FINISH, event
 
 USAGE = {"prompt_tokens": 7, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 2}}
 
@@ -88,6 +91,47 @@ def test_thoughts_words_and_calls_are_items_in_their_order() -> None:
     assert answer_of("msg_1") == ""
 
 
+FORMAT = "anthropic-claude-v1"
+CLAUDES = (
+    event(type="content_block_start", content_block={"type": "thinking", "thinking": "", "signature": ""}),
+    event(type="content_block_delta", delta={"type": "thinking_delta", "thinking": "h"}),
+    event(type="content_block_delta", delta={"type": "thinking_delta", "thinking": "m"}),
+    event(type="content_block_delta", delta={"type": "signature_delta", "signature": "s"}),
+    event(type="content_block_stop"),
+    event(type="message_delta", delta={"stop_reason": "end_turn"}),
+    event(type="message_stop"),
+)
+BEDROCKS = (
+    *(frames.event("contentBlockDelta", delta={"reasoningContent": {"text": text}}) for text in "hm"),
+    frames.event("contentBlockDelta", delta={"reasoningContent": {"signature": "s"}}),
+    frames.event("contentBlockStop"),
+    frames.event("messageStop", stopReason="end_turn"),
+    frames.event("metadata"),
+)
+OPENROUTERS = (
+    *(
+        event(choices=[{"delta": {"reasoning_details": [
+            {"type": "reasoning.text", "index": 0, "format": FORMAT, **more}]}}])
+        for more in ({"text": "h", "signature": None}, {"text": "m"}, {"text": None, "signature": "s"},
+                     {"text": "", "signature": None})
+    ),
+    FINISH, DONE,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("provider", "stream"),
+    [("anthropic.messages", CLAUDES), ("bedrock.converse", BEDROCKS), ("openai.chat", OPENROUTERS)],
+)
+def test_a_signed_thought_is_sealed_with_all_its_words(provider: str, stream: tuple[bytes, ...]) -> None:
+    """Its signature comes after them, with an empty text or none: without its words it would be refused."""
+    tap = between("openai.responses", provider).tap(Asked({"model": "m"}, Usage(), ident="i"))
+    [thought] = events(b"".join(map(tap.feed, stream)))[-1]["response"]["output"]
+    [detail] = unseal(thought["encrypted_content"])
+    assert (detail["text"], detail["signature"], detail["format"]) == ("hm", "s", FORMAT)
+    assert thought["summary"] == [{"type": "summary_text", "text": "hm"}]
+
+
 def test_calls_that_come_interleaved_are_told_together() -> None:
     found = told(
         call(0, '{"a"', name="f"), call(1, "{", name="g"), call(0, ":1}"), call(1, "}"), {"content": "ok"}
@@ -95,6 +139,33 @@ def test_calls_that_come_interleaved_are_told_together() -> None:
     assert [one["item"].get("arguments") for one in found if one["type"] == "response.output_item.done"] == [
         '{"a":1}', "{}", None
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("between", "kind"),
+    [({"content": "\n"}, "message"), ({"refusal": "no"}, "message"), ({"annotations": ["odd"]}, "message"),
+     ({"reasoning_content": "hm"}, "reasoning")],
+)  # fmt: skip
+def test_pieces_of_one_call_are_one_call_whatever_comes_between(between: dict[str, Any], kind: str) -> None:
+    found = told(call(0, '{"a":', name="f"), between, call(0, "1}"), call(1, "{}", name="g"))
+    first, other, second = found[-1]["response"]["output"]
+    assert (first["call_id"], first["arguments"], other["type"]) == ("c0", '{"a":1}', kind)
+    assert (second["call_id"], second["arguments"]) == ("c1", "{}")
+
+
+def test_words_that_came_before_the_end_of_a_cut_call_are_told_after_it() -> None:
+    found = told(call(0, "{", name="f"), {"content": "a"}, reason="length")
+    cut, message = found[-1]["response"]["output"]
+    assert (cut["arguments"], cut["status"]) == ("{", "incomplete")
+    assert message["content"][0]["text"] == "a"
+
+
+def test_a_late_piece_of_a_call_says_nothing_or_breaks_the_stream() -> None:
+    calls = (call(0, "{}", name="f"), call(1, "{}", name="g"))
+    found = told(*calls, call(0, ""), call(0, "\n"))
+    assert [one["arguments"] for one in found[-1]["response"]["output"]] == ["{}", "{}"]
+    with pytest.raises(BadStream, match="goes on after"):
+        told(*calls, call(0, "1"))
 
 
 def test_custom_tools_and_namespaces_are_told_by_their_own_names() -> None:
@@ -143,6 +214,26 @@ def test_encrypted_thoughts_come_without_a_summary_and_likelihoods_with_the_text
     assert (thought["summary"], unseal(thought["encrypted_content"])) == ([], [secret])
     assert said["content"][0]["logprobs"] == logprobs
     assert response["usage"] is None
+
+
+def test_thoughts_of_a_whole_answer_are_items_where_they_stood() -> None:
+    details = [
+        {"type": "reasoning.text", "text": "one", "signature": "s", "index": 0},
+        {"type": "reasoning.text", "text": "two", "signature": "t", "index": 1, "after": [1, 1]},
+    ]
+    calls = [{"id": f"c{place}", "function": {"name": "f", "arguments": "{}"}} for place in range(2)]
+    message = {
+        "content": "a",
+        "reasoning_content": "onetwo",
+        "reasoning_details": details,
+        "tool_calls": calls,
+    }
+    response = ResponsesTeller({"model": "m"}, 5, "i").whole({"choices": [{"message": message}]})
+    first, said, called, second, last = response["output"]
+    assert (first["summary"][0]["text"], second["summary"][0]["text"]) == ("one", "two")
+    assert (said["content"][0]["text"], called["call_id"], last["call_id"]) == ("a", "c0", "c1")
+    assert unseal(second["encrypted_content"]) == [{name: details[1][name] for name in ("type", "text", "signature",
+                                                                                       "index")}]  # fmt: skip
 
 
 def test_what_was_asked_is_told_with_the_answer() -> None:
