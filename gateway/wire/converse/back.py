@@ -12,7 +12,7 @@ from gateway.wire.converse.turns import Turns, cache_point
 from gateway.wire.converse.words import citation, ending, hidden, is_call, is_claude, thought, usage_of
 from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
-from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
+from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
@@ -42,7 +42,7 @@ _NOVA_EFFORTS = ("low", "medium", "high")
 
 class ConverseBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Bedrock's Converse", changes.dropped)
+        refusals = Refusals("Bedrock's Converse", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -55,10 +55,13 @@ class ConverseBack:
             body["system"] = turns.system
         known = OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
         more = {name: value for name, value in asked.items() if name not in known}
-        config = _config(asked, _cap(chat) or _cap(changes.params))
-        more |= _thinking(asked, config.get("maxTokens"), refusals)
+        cap = _cap(chat) or _cap(changes.params)
         more |= _set_tools(body, asked, refusals, called=_has_calls(turns.messages))
         _set_format(body, asked, refusals)
+        if _set_thinking(more, asked, cap, body, refusals):
+            for fields in (asked, more):
+                calm(fields, refusals)
+        config = _config(asked, cap)
         for name, made in (("inferenceConfig", config), ("additionalModelRequestFields", more)):
             if made:
                 body[name] = {**member(body, name), **made}
@@ -103,20 +106,25 @@ def _config(asked: Json, cap: Any) -> Json:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _thinking(asked: Json, cap: Any, refusals: Refusals) -> Json:
-    """An effort, as each maker's models take it."""
+def _set_thinking(more: Json, asked: Json, cap: Any, body: Json, refusals: Refusals) -> bool:
+    """Puts an effort into `more` as each maker's models take it, and says whether a Claude thinks by it."""
     effort, model = text(asked, "reasoning_effort") or "none", text(asked, "model")
+    if is_claude(model):
+        choice = member(member(body, "toolConfig"), "toolChoice")
+        unthought = is_unthought(
+            body["messages"], lambda block: "toolResult" in block, lambda block: "reasoningContent" in block
+        )
+        forced = bool(choice.keys() & {"any", "tool"})
+        return set_effort(more, asked, cap, refusals, forced=forced, unthought=unthought)
     if effort == "none" or "thinking" in asked:
-        return {}
-    if is_claude(model) and effort in BUDGETS:
-        budget = min(BUDGETS[effort], cap * 3 // 4) if cap else BUDGETS[effort]
-        return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= LEAST_BUDGET else {}
+        return False
     if "amazon.nova" in model and effort in _NOVA_EFFORTS:
-        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
-    if is_claude(model) or "amazon." in model:
+        more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": effort}
+    elif "amazon." in model:
         refusals.add("reasoning_effort")
-        return {}
-    return {"reasoning_effort": effort}  # gpt-oss and others that speak OpenAI's own language
+    else:
+        more["reasoning_effort"] = effort  # gpt-oss and others that speak OpenAI's own language
+    return False
 
 
 def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:

@@ -11,10 +11,12 @@ from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.messages.reader import MessagesReader
-from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
+from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
+from gateway.wire.messages.words import FORMAT, chat_usage, finish
 from gateway.wire.refusals import Refusals
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
+THOUGHTFUL_OUTPUT = 32_000  # and as many every one that takes an effort; its thoughts count too
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
@@ -32,7 +34,7 @@ _LEFT_OUT = frozenset(
 
 class MessagesBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Anthropic's Messages", changes.dropped)
+        refusals = Refusals("Anthropic's Messages", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -43,17 +45,17 @@ class MessagesBack:
         cap = chat.get("max_completion_tokens") or chat.get("max_tokens")
         if cap is not None:
             body["max_tokens"] = cap
-        body.setdefault("max_tokens", DEFAULT_OUTPUT)
+        body.setdefault("max_tokens", _default_output(chat))
         if user := chat.get("safety_identifier") or chat.get("user"):
             body["metadata"] = {"user_id": user}
         if stop := chat.get("stop"):
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-        _set_thinking(body, chat, refusals)
         _set_format(body, chat, refusals)
         _set_tools(body, chat, refusals)
         system, body["messages"] = _Conversation(refusals).turns(chat["messages"])
         if system:
             body["system"] = system if len(system) > 1 or "cache_control" in system[0] else system[0]["text"]
+        _set_thinking(body, chat, refusals)
         return body
 
     def completion(self, answer: Any) -> Json:
@@ -83,17 +85,20 @@ class MessagesBack:
             return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
 
 
+def _default_output(chat: Json) -> int:
+    thinks = (chat.get("reasoning_effort") or "none") != "none" and takes_effort(text(chat, "model"))
+    return THOUGHTFUL_OUTPUT if thinks else DEFAULT_OUTPUT
+
+
 def _set_thinking(body: Json, chat: Json, refusals: Refusals) -> None:
-    """An effort as a budget, which must leave room for an answer below `max_tokens`."""
-    asked = text(chat, "reasoning_effort") or "none"
-    if asked == "none" or "thinking" in body:
-        return
-    if asked not in BUDGETS:
-        refusals.add("reasoning_effort")
-        return
-    budget = min(BUDGETS[asked], body["max_tokens"] * 3 // 4)
-    if budget >= LEAST_BUDGET:
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    forced = member(body, "tool_choice").get("type") in ("any", "tool")
+    unthought = is_unthought(
+        body["messages"],
+        lambda block: block["type"] == "tool_result",
+        lambda block: block["type"] in ("thinking", "redacted_thinking"),
+    )
+    if set_effort(body, chat, body["max_tokens"], refusals, forced=forced, unthought=unthought):
+        calm(body, refusals)
 
 
 def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:

@@ -318,6 +318,16 @@ def test_what_a_fallback_leaves_out_is_told_in_the_clients_words_whoever_has_no_
     assert left_out == ["tools.0"]
 
 
+def test_what_is_left_out_of_every_call_is_told_in_the_clients_words_too() -> None:
+    payload = {"input": "hi", "max_output_tokens": 100, "reasoning": {"effort": "high"}}
+    asked = Call("responses", "openai.responses", "POST", "/", b"", payload, "m", False)
+    left_out: list[str] = []
+    between("openai.responses", "anthropic.messages").write(
+        asked, Changes("claude-haiku-4-5", left_out=left_out)
+    )
+    assert left_out == ["reasoning.effort"]
+
+
 # Calls of any shape
 
 MESSAGES_CALL = {
