@@ -38,6 +38,9 @@ OWN = frozenset(
      "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier"}
 )  # fmt: skip
 _NOVA_EFFORTS = ("low", "medium", "high")
+_PAST: Json = {
+    "description": "No longer there. Do not call it.", "inputSchema": {"json": {"type": "object", "properties": {}}}
+}  # fmt: skip
 
 
 class ConverseBack:
@@ -56,7 +59,7 @@ class ConverseBack:
         known = OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
         more = {name: value for name, value in asked.items() if name not in known}
         cap = _cap(chat) or _cap(changes.params)
-        more |= _set_tools(body, asked, refusals, called=_has_calls(turns.messages))
+        more |= _set_tools(body, asked, refusals, _called(turns.messages))
         _set_format(body, asked, refusals)
         if _set_thinking(more, asked, cap, body, refusals):
             for fields in (asked, more):
@@ -139,8 +142,9 @@ def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
         refusals.add("response_format")
 
 
-def _set_tools(body: Json, asked: Json, refusals: Refusals, *, called: bool) -> Json:
-    """Returns what of it the model itself is to be told."""
+def _set_tools(body: Json, asked: Json, refusals: Refusals, called: list[str]) -> Json:
+    """Returns what of it the model itself is to be told. A call whose history has calls must name tools: those that
+    were `called` stand in where it has none."""
     tools: list[Json] = []
     for place, tool in enumerate(members(asked.get("tools"), "tools")):
         function = member(tool, "function", f"tools[{place}].")
@@ -152,8 +156,11 @@ def _set_tools(body: Json, asked: Json, refusals: Refusals, *, called: bool) -> 
         made["inputSchema"] = {"json": function.get("parameters") or {"type": "object", "properties": {}}}
         tools += [{"toolSpec": made}, *cache_point(tool)]
     choice = asked.get("tool_choice")
-    if not tools or (choice == "none" and not called):
-        return {}  # tools that must not be called are as good as none, unless earlier calls are to be read
+    if not called and (not tools or choice == "none"):
+        return {}  # tools that must not be called are as good as none
+    if not tools:
+        body["toolConfig"] = {"tools": [{"toolSpec": {"name": name, **_PAST}} for name in called]}
+        return {}
     body["toolConfig"] = {"tools": tools}
     if (made_choice := _choice(choice, refusals)) is not None:
         body["toolConfig"]["toolChoice"] = made_choice
@@ -179,8 +186,10 @@ def _choice(asked: Any, refusals: Refusals) -> Json | None:
     return {"tool": {"name": name}}
 
 
-def _has_calls(messages: list[Json]) -> bool:
-    return any("toolUse" in block for message in messages for block in message["content"])
+def _called(messages: list[Json]) -> list[str]:
+    """The tools that were called, each once."""
+    blocks = (block for message in messages for block in message["content"])
+    return list(dict.fromkeys(block["toolUse"]["name"] for block in blocks if "toolUse" in block))
 
 
 def _add_block(message: Json, block: Json) -> None:

@@ -8,6 +8,7 @@ from gateway.wire.converse.words import reasoning
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.media import inline
+from gateway.wire.messages.words import SAID_NOTHING
 from gateway.wire.refusals import Refusals
 
 FORMATS = {
@@ -30,6 +31,7 @@ class Turns:
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
+        self._documents: set[str] = set()
         self.system: list[Json] = []
         self.messages: list[Json] = []
 
@@ -66,16 +68,29 @@ class Turns:
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
             elif block != {"text": ""}:
+                if "document" in block:
+                    block["document"]["name"] = self._named(block["document"]["name"])
                 blocks += [block, *cache_point(part)]
         return blocks
+
+    def _named(self, name: str) -> str:
+        """The same, numbered where another document of the call has it: Bedrock refuses two of one name."""
+        numbered, number = name, 1
+        while numbered in self._documents:
+            number += 1
+            numbered = f"{name} {number}"
+        self._documents.add(numbered)
+        return numbered
 
     def _result(self, message: Mapping[str, Any], where: str) -> list[Json]:
         made: Json = {
             "toolUseId": message.get("tool_call_id") or message.get("name") or "",
             "content": self._blocks(message.get("content"), f"{where}.content"),
         }
-        failed = {"status": "error"} if message.get("is_error") else {}
-        return [{"toolResult": made | failed}, *cache_point(message)]
+        if message.get("is_error"):
+            made["content"] = made["content"] or [{"text": SAID_NOTHING}]  # refused where it is empty
+            made["status"] = "error"
+        return [{"toolResult": made}, *cache_point(message)]
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
         details = members(message.get("reasoning_details"), f"{where}.reasoning_details")

@@ -12,7 +12,7 @@ from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
-from gateway.wire.messages.words import FORMAT, chat_usage, finish
+from gateway.wire.messages.words import FORMAT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
@@ -189,8 +189,8 @@ class _Conversation:
             "tool_use_id": message.get("tool_call_id") or message.get("name") or "",
         }
         parts = content if isinstance(content, str) else self._parts(content, f"{where}.content")
-        if parts:
-            made["content"] = parts
+        if parts or message.get("is_error"):
+            made["content"] = parts or SAID_NOTHING
         return made | {name: message[name] for name in ("is_error", "cache_control") if name in message}
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:

@@ -24,6 +24,7 @@ STOP = {
 # Tokens of thinking that an effort is worth, and the effort that a budget comes nearest to.
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh": 32000, "max": 64000}
 LEAST_BUDGET = 1024
+SAID_NOTHING = "failed"  # of a tool that failed without a word, for which there must be one
 FORMAT = "anthropic-claude-v1"  # of signed thinking, as OpenRouter's `reasoning_details` name it
 
 ERRORS = {

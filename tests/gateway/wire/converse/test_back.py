@@ -150,6 +150,16 @@ def test_one_call_at_a_time_is_asked_of_claude_and_refused_of_others() -> None:
         body(NOVA, tools=[TOOL], parallel_tool_calls=False)
 
 
+def test_tools_that_were_called_stand_in_where_a_call_has_none_any_more() -> None:
+    calls = [{"id": "t", "function": {"name": name}} for name in ("f", "g", "f")]
+    said = [*HI, {"role": "assistant", "tool_calls": calls}]
+    specs = [one["toolSpec"] for one in body(messages=said)["toolConfig"]["tools"]]
+    assert [spec["name"] for spec in specs] == ["f", "g"]
+    assert specs[0]["inputSchema"] == {"json": {"type": "object", "properties": {}}}
+    assert body(messages=said, tools=[TOOL])["toolConfig"] == {"tools": [SPEC]}
+    assert "toolConfig" not in body()
+
+
 def test_what_a_fallback_leaves_out_is_named() -> None:
     dropped: list[str] = []
     asks = {

@@ -161,6 +161,12 @@ def test_turns_alternate_and_results_open_the_users() -> None:
     assert turns({"role": "user", "content": []}) == []
 
 
+def test_a_tool_that_failed_without_a_word_has_one() -> None:
+    [turn] = turns({"role": "tool", "tool_call_id": "t", "content": "", "is_error": True})
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "failed", "is_error": True}
+    assert turn["content"] == [result]
+
+
 def test_parts_are_blocks_and_cache_marks_stay() -> None:
     mark = {"cache_control": {"type": "ephemeral"}}
     pdf = "data:application/pdf;base64,JVBE"
