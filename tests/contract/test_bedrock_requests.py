@@ -181,7 +181,7 @@ def chats(draw: Any) -> Json:
             messages[-1]["reasoning_details"] = details
         for place, arguments in enumerate(draw(st.lists(OBJECT, max_size=2))):
             function = {"name": "f", "arguments": orjson.dumps(arguments).decode()}
-            call = {"id": f"c{turn}.{place}", "type": "function", "function": function}
+            call = {"id": f"c{turn}-{place}", "type": "function", "function": function}
             messages[-1 - place].setdefault("tool_calls", []).append(call)
             result = {
                 "role": "tool",

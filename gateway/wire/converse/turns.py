@@ -7,8 +7,9 @@ from gateway.core.failure import BadRequest
 from gateway.wire.converse.words import reasoning
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
+from gateway.wire.idents import fitted
 from gateway.wire.media import inline
-from gateway.wire.messages.words import SAID_NOTHING
+from gateway.wire.messages.words import IDENT, SAID_NOTHING
 from gateway.wire.refusals import Refusals
 
 FORMATS = {
@@ -84,7 +85,7 @@ class Turns:
 
     def _result(self, message: Mapping[str, Any], where: str) -> list[Json]:
         made: Json = {
-            "toolUseId": message.get("tool_call_id") or message.get("name") or "",
+            "toolUseId": fitted(message.get("tool_call_id") or message.get("name") or "", IDENT),
             "content": self._blocks(message.get("content"), f"{where}.content"),
         }
         if message.get("is_error"):
@@ -159,5 +160,5 @@ def _name(filename: str) -> str:
 def _use(call: Mapping[str, Any], where: str) -> Json:
     function = member(call, "function", where)
     given = arguments(function, f"{where}function.")
-    named = {"toolUseId": call.get("id") or "", "name": function.get("name") or ""}
+    named = {"toolUseId": fitted(call.get("id") or "", IDENT), "name": function.get("name") or ""}
     return {"toolUse": {**named, "input": given}}

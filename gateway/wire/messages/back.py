@@ -10,9 +10,10 @@ from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
+from gateway.wire.idents import fitted
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
-from gateway.wire.messages.words import FORMAT, SAID_NOTHING, chat_usage, finish
+from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
@@ -186,7 +187,7 @@ class _Conversation:
         content = message.get("content")
         made: Json = {
             "type": "tool_result",
-            "tool_use_id": message.get("tool_call_id") or message.get("name") or "",
+            "tool_use_id": fitted(message.get("tool_call_id") or message.get("name") or "", IDENT),
         }
         parts = content if isinstance(content, str) else self._parts(content, f"{where}.content")
         if parts or message.get("is_error"):
@@ -247,7 +248,7 @@ def _use(call: Mapping[str, Any], where: str) -> Json:
     given = arguments(function, f"{where}function.")
     return {
         "type": "tool_use",
-        "id": call.get("id") or "",
+        "id": fitted(call.get("id") or "", IDENT),
         "name": function.get("name") or "",
         "input": given,
     }

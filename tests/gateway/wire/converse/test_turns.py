@@ -95,6 +95,15 @@ def test_documents_of_one_name_are_numbered() -> None:
     assert names == ["a", "b", "a 2", "a 2 2", "document", "document 2"]
 
 
+def test_ids_of_calls_are_as_bedrock_takes_them() -> None:
+    call = {"id": "functions.f:0", "function": {"name": "f"}}
+    said, told = turns(
+        {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "functions.f:0"}
+    ).messages
+    ident = said["content"][0]["toolUse"]["toolUseId"]
+    assert ident.isalnum() and told["content"][0]["toolResult"]["toolUseId"] == ident
+
+
 def test_a_tool_that_failed_without_a_word_has_one() -> None:
     made = turns(
         {"role": "tool", "tool_call_id": "t", "content": "", "is_error": True},

@@ -161,6 +161,16 @@ def test_turns_alternate_and_results_open_the_users() -> None:
     assert turns({"role": "user", "content": []}) == []
 
 
+def test_ids_of_calls_are_as_anthropic_takes_them() -> None:
+    call = {"id": "functions.f:0", "function": {"name": "f"}}
+    said, told = turns(
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": ""},
+    )
+    ident = said["content"][0]["id"]
+    assert ident.isalnum() and told["content"][0]["tool_use_id"] == ident
+
+
 def test_a_tool_that_failed_without_a_word_has_one() -> None:
     [turn] = turns({"role": "tool", "tool_call_id": "t", "content": "", "is_error": True})
     result = {"type": "tool_result", "tool_use_id": "t", "content": "failed", "is_error": True}
