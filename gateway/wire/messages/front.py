@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -43,8 +44,8 @@ class MessagesFront:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
-        if user := member(payload, "metadata").get("user_id"):
-            chat["user"] = user
+        if user := text(member(payload, "metadata"), "user_id", "metadata."):
+            chat["user"] = _short(user)
         if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
         if schema := member(member(payload, "output_config"), "format", "output_config."):
@@ -62,6 +63,11 @@ class MessagesFront:
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = ERRORS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+
+def _short(user: str) -> str:
+    """The same user by a name that all take: OpenAI's have at most 64 characters, Claude Code's almost 200."""
+    return user if len(user) <= 64 else sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:

@@ -59,6 +59,16 @@ def test_a_call_with_all_its_settings() -> None:
     }
 
 
+def test_a_user_of_a_long_name_has_one_that_all_take() -> None:
+    named = {"device_id": "a" * 64, "account_uuid": "b" * 36, "session_id": "c" * 36}  # as Claude Code's
+    long = chat(metadata={"user_id": orjson.dumps(named).decode()})["user"]
+    assert len(long) == 64 and long.isalnum()
+    other = chat(metadata={"user_id": orjson.dumps({**named, "session_id": "d"}).decode()})["user"]
+    assert other != long
+    assert chat(metadata={"user_id": "u" * 64})["user"] == "u" * 64
+    assert "user" not in chat(metadata={"user_id": None})
+
+
 @pytest.mark.parametrize(
     ("asked", "effort"),
     [
