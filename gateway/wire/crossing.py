@@ -20,7 +20,7 @@ from gateway.wire.refusals import Refusals
 from gateway.wire.sse import BadStream
 
 Json = dict[str, Any]
-_ODD = (TypeError, AttributeError, LookupError, ValueError)
+_ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
 UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}.

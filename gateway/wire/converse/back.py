@@ -14,6 +14,7 @@ from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
@@ -135,7 +136,7 @@ def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
     if wanted.get("type") == "json_schema":
         schema = member(wanted, "json_schema", "response_format.")
         made = {name: schema[name] for name in ("name", "description") if schema.get(name) is not None}
-        made["schema"] = orjson.dumps(schema.get("schema") or {}).decode()
+        made["schema"] = orjson.dumps(closed(schema.get("schema")) or {}).decode()
         structure = {"type": "json_schema", "structure": {"jsonSchema": made}}
         body["outputConfig"] = {**member(body, "outputConfig"), "textFormat": structure}
     elif wanted.get("type", "text") != "text":

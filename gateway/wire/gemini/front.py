@@ -11,6 +11,7 @@ from gateway.wire.gemini.schema import json_schema
 from gateway.wire.gemini.teller import ArrayTeller, GeminiTeller
 from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed, is_strict
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
@@ -82,10 +83,11 @@ def _set_config(chat: Json, config: Json, refusals: Refusals) -> None:
         chat["reasoning_effort"] = asked
     if [str(one).upper() for one in config.get("responseModalities") or []] not in ([], ["TEXT"]):
         refusals.add("generationConfig.responseModalities")
-    schema = config.get("responseJsonSchema") or json_schema(config.get("responseSchema"))
+    # Gemini writes no members but those that are named, though its schemas do not say so.
+    schema = closed(config.get("responseJsonSchema") or json_schema(config.get("responseSchema")))
     kind = config.get("responseMimeType") or "text/plain"
     if schema and kind == "application/json":
-        named = {"name": "answer", "strict": True, "schema": schema}
+        named = {"name": "answer", "strict": is_strict(schema), "schema": schema}
         chat["response_format"] = {"type": "json_schema", "json_schema": named}
     elif kind == "application/json":
         chat["response_format"] = {"type": "json_object"}
@@ -119,12 +121,21 @@ def _choose(chat: Json, calling: Json, refusals: Refusals) -> None:
     if allowed:
         chat["tools"] = [tool for tool in chat["tools"] if tool["function"]["name"] in allowed]
     if mode == "VALIDATED":
-        for tool in chat["tools"]:
-            tool["function"]["strict"] = True
+        _validate(chat["tools"], refusals)
     if mode == "ANY" and allowed and len(allowed) == 1:
         chat["tool_choice"] = {"type": "function", "function": {"name": allowed[0]}}
     elif "mode" in calling:
         chat["tool_choice"] = _MODES[mode]
+
+
+def _validate(tools: list[Json], refusals: Refusals) -> None:
+    """Calls that keep to their schemas, where all of those can be kept to the letter."""
+    schemas = [closed(tool["function"]["parameters"]) for tool in tools]
+    if not all(map(is_strict, schemas)):
+        refusals.leave_out("toolConfig.functionCallingConfig.mode")
+        return
+    for tool, schema in zip(tools, schemas, strict=True):
+        tool["function"] |= {"parameters": schema, "strict": True}
 
 
 def _function(declared: Json, where: str, refusals: Refusals) -> Json:

@@ -15,6 +15,7 @@ from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
 from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
 THOUGHTFUL_OUTPUT = 32_000  # and as many every one that takes an effort; its thoughts count too
@@ -106,7 +107,7 @@ def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:
     asked = member(chat, "response_format")
     if asked.get("type") == "json_schema":
         schema = member(asked, "json_schema", "response_format.").get("schema")
-        made = {"type": "json_schema", "schema": schema}
+        made = {"type": "json_schema", "schema": closed(schema)}
         body["output_config"] = {**member(body, "output_config"), "format": made}
     elif asked.get("type", "text") != "text":
         refusals.add("response_format")

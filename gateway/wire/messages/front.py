@@ -13,6 +13,7 @@ from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import is_strict
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are
@@ -49,7 +50,11 @@ class MessagesFront:
         if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
         if schema := member(member(payload, "output_config"), "format", "output_config."):
-            named = {"name": "answer", "strict": True, "schema": schema.get("schema")}
+            named = {
+                "name": "answer",
+                "strict": is_strict(schema.get("schema")),
+                "schema": schema.get("schema"),
+            }
             chat["response_format"] = {"type": "json_schema", "json_schema": named}
         _set_tools(chat, payload, refusals)
         return chat

@@ -304,6 +304,16 @@ def test_a_refusal_that_names_no_field_stays_as_it_is() -> None:
     assert (refused.value.code, refused.value.param) == ("closed", None)
 
 
+def test_a_schema_without_end_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(1000):
+        schema = {"not": schema}
+    asks = {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    asked = Call("chat", "openai.chat", "POST", "/", b"", asks, "m", False)
+    with pytest.raises(BadRequest, match="cannot be translated"):
+        TO_MESSAGES.write(asked, Changes("m"))
+
+
 def test_what_a_fallback_leaves_out_is_told_in_the_clients_words_whoever_has_no_place_for_it() -> None:
     content = [SEE, {"type": "video"}, {"type": "document", "source": {"type": "text", "data": "d"}}]
     payload = {"messages": [{"role": "user", "content": content}], "output_config": {"effort": "most"}}

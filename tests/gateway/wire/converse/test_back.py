@@ -109,10 +109,14 @@ def test_what_cannot_go_with_thinking_is_left_out_by_name() -> None:
 
 
 def test_a_schema_is_a_text_in_the_output_config() -> None:
-    schema = {"name": "a", "description": "d", "schema": {"type": "object"}, "strict": True}
+    schema: Any = {"name": "a", "description": "d", "schema": {"type": "object"}, "strict": True}
     made = body(response_format={"type": "json_schema", "json_schema": schema})["outputConfig"]["textFormat"]
     told = {"name": "a", "description": "d", "schema": '{"type":"object"}'}
     assert made == {"type": "json_schema", "structure": {"jsonSchema": told}}
+    schema["schema"] = {"type": "object", "properties": {}}
+    made = body(response_format={"type": "json_schema", "json_schema": schema})["outputConfig"]["textFormat"]
+    closed = '{"type":"object","properties":{},"additionalProperties":false}'
+    assert made["structure"]["jsonSchema"]["schema"] == closed
     assert "outputConfig" not in body(response_format={"type": "text"})
 
 

@@ -62,9 +62,17 @@ def test_an_answer_in_json_is_asked_with_its_schema() -> None:
         "properties": {"a": {"type": "STRING", "nullable": True}},
         "propertyOrdering": ["a"],
     }
-    config = {"responseMimeType": "application/json", "responseSchema": schema}
+    config: Any = {"responseMimeType": "application/json", "responseSchema": schema}
     told = chat(generationConfig=config)["response_format"]["json_schema"]
-    assert told["schema"] == {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    made = {
+        "type": "object",
+        "properties": {"a": {"type": ["string", "null"]}},
+        "additionalProperties": False,
+    }
+    assert (told["schema"], told["strict"]) == (made, False)
+    config["responseSchema"] = {**schema, "required": ["a"]}
+    told = chat(generationConfig=config)["response_format"]["json_schema"]
+    assert (told["schema"], told["strict"]) == ({**made, "required": ["a"]}, True)
     plain = chat(generationConfig={"responseMimeType": "application/json"})
     assert plain["response_format"] == {"type": "json_object"}
     assert (
@@ -95,9 +103,26 @@ def test_tools_are_functions_and_chosen(calling: dict[str, Any], names: list[str
     told = chat(tools=[{"functionDeclarations": DECLARED}], toolConfig={"functionCallingConfig": calling})
     assert [one["function"]["name"] for one in told["tools"]] == names
     assert told.get("tool_choice") == choice
-    strict = {one["function"].get("strict") for one in told["tools"]}
-    assert strict == ({True} if calling.get("mode") == "VALIDATED" else {None})
+    assert all("strict" not in one["function"] for one in told["tools"])
     assert told["tools"][0]["function"]["parameters"] == {"type": "object"}
+
+
+def test_calls_are_validated_where_their_schemas_can_be_kept_to_the_letter() -> None:
+    def told(*required: str) -> tuple[list[Any], list[str]]:
+        left: list[str] = []
+        member = {"type": "OBJECT", "properties": {"a": {"type": "STRING"}}, "required": list(required)}
+        declared = [{"name": "f", "parameters": member}, {"name": "g"}]
+        asked = {"contents": [], "tools": [{"functionDeclarations": declared}],
+                 "toolConfig": {"functionCallingConfig": {"mode": "VALIDATED"}}}  # fmt: skip
+        tools = FRONT.to_chat(asked, Refusals("chat", None, left))["tools"]
+        return [one["function"] for one in tools], left
+
+    functions, left = told("a")
+    assert left == [] and all(one["strict"] for one in functions)
+    assert [one["parameters"]["additionalProperties"] for one in functions] == [False, False]
+    functions, left = told()
+    assert left == ["toolConfig.functionCallingConfig.mode"]
+    assert all("strict" not in one and "additionalProperties" not in one["parameters"] for one in functions)
 
 
 @pytest.mark.parametrize(

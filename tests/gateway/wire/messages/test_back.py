@@ -115,6 +115,15 @@ def test_a_response_format_is_an_output_config() -> None:
     assert "output_config" not in asked(response_format={"type": "text"})
 
 
+def test_an_open_schema_is_closed_as_anthropic_wants_it() -> None:
+    inner = {"type": "object", "properties": {"b": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"a": inner}}
+    told = asked(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}})
+    shut = {"additionalProperties": False}
+    made = {**schema, "properties": {"a": {**inner, **shut}}, **shut}
+    assert told["output_config"]["format"]["schema"] == made
+
+
 def test_functions_are_tools() -> None:
     whole = {"name": "f", "description": "d", "strict": True, "parameters": {"type": "object"}}
     tools = [{"type": "function", "function": whole, "cache_control": {"type": "ephemeral"}},

@@ -84,11 +84,13 @@ def test_a_budget_of_thoughts_is_the_effort_nearest_to_it(asked: dict[str, Any],
     assert chat(**asked).get("reasoning_effort") == effort
 
 
-def test_a_schema_for_the_answer_is_chats_response_format() -> None:
-    schema = {"type": "object"}
+@pytest.mark.parametrize(("required", "strict"), [(["a", "b"], True), (["a"], False)])
+def test_a_schema_for_the_answer_is_chats_response_format(required: list[str], strict: bool) -> None:
+    members = {"a": {"type": "string"}, "b": {"type": "string"}}
+    schema = {"type": "object", "properties": members, "required": required, "additionalProperties": False}
     assert chat(output_config={"format": {"type": "json_schema", "schema": schema}})["response_format"] == {
         "type": "json_schema",
-        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        "json_schema": {"name": "answer", "strict": strict, "schema": schema},
     }
 
 
