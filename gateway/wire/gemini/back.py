@@ -10,7 +10,7 @@ from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments
 from gateway.wire.gemini.reader import GeminiReader, completion
-from gateway.wire.gemini.words import FORMAT, MADE, thinking
+from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
 
@@ -46,7 +46,8 @@ class GeminiBack:
         known = _LEFT_OUT | _TURNED | _CONFIG.keys() | _NOT_CARRIED.keys()
         body: Json = {name: value for name, value in changes.params.items() if name != CAP}
         body |= {name: value for name, value in chat.items() if name not in known}
-        system, contents = _Conversation(refusals).turns(chat["messages"])
+        signed = is_signed(str(chat.get("model", "")))
+        system, contents = _Conversation(refusals, signed).turns(chat["messages"])
         if system:
             body["systemInstruction"] = {"parts": system}
         body["contents"] = contents
@@ -145,8 +146,8 @@ def _choice(asked: Any, refusals: Refusals) -> Json | None:
 class _Conversation:
     """Results name their function here, which chat only tells by the id of the call."""
 
-    def __init__(self, refusals: Refusals) -> None:
-        self._refusals = refusals
+    def __init__(self, refusals: Refusals, signed: bool) -> None:
+        self._refusals, self._is_signed = refusals, signed
         self._names: dict[str, str] = {}
 
     def turns(self, messages: Iterable[Any]) -> tuple[list[Json], list[Json]]:
@@ -210,10 +211,10 @@ class _Conversation:
         calls = list(message.get("tool_calls") or [])
         if legacy := message.get("function_call"):
             calls.append({"id": legacy.get("name"), "function": legacy})
-        for place, call in enumerate(calls):
-            parts_of_call = self._call(call, f"{where}.tool_calls[{place}]", signed)
-            others.append(parts_of_call)
-        return [*parts, *words, *others]
+        made = [self._call(call, f"{where}.tool_calls[{place}]", signed) for place, call in enumerate(calls)]
+        if made and self._is_signed:
+            made[0].setdefault("thoughtSignature", FOREIGN)
+        return [*parts, *words, *others, *made]
 
     def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
         function = call.get("function") or {}

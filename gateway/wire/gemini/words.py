@@ -25,6 +25,9 @@ STOP: Mapping[str, str] = {
     "content_filter": "SAFETY",
 }  # fmt: skip
 FORMAT = "google-gemini-v1"  # of signed thinking, as OpenRouter's `reasoning_details` name it
+# Stands for the signature of a call that another model made: from Gemini 3 on the first call of each step must have one
+# (ai.google.dev/gemini-api/docs/thought-signatures).
+FOREIGN = "skip_thought_signature_validator"
 MADE = "call_gem_"  # begins the ids of calls to which Gemini gave none
 # Tokens of thinking for an effort, as Google's own OpenAI endpoint counts them; models from Gemini 3 on take a
 # level in words instead.
@@ -60,6 +63,11 @@ def failure(message: str, kind: Any) -> dict[str, Any]:
 def finish(reason: Any) -> str | None:
     """A finish reason in chat's words; one nobody here knows stays as it is."""
     return FINISH.get(str(reason), str(reason)) if reason is not None else None
+
+
+def is_signed(model: str) -> bool:
+    """Whether a model takes no calls back without a signature."""
+    return "gemini" in model and not _COUNTED_IN_TOKENS.search(model)
 
 
 def thinking(effort: str, model: str) -> dict[str, Any] | None:
