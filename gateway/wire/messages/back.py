@@ -13,6 +13,7 @@ from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
+from gateway.wire.messages.tools import set_tools
 from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
@@ -53,7 +54,7 @@ class MessagesBack:
         if stop := chat.get("stop"):
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
         _set_format(body, chat, refusals)
-        _set_tools(body, chat, refusals)
+        set_tools(body, chat, refusals)
         system, body["messages"] = _Conversation(refusals).turns(chat["messages"])
         if system:
             body["system"] = system if len(system) > 1 or "cache_control" in system[0] else system[0]["text"]
@@ -111,39 +112,6 @@ def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:
         body["output_config"] = {**member(body, "output_config"), "format": made}
     elif asked.get("type", "text") != "text":
         refusals.add("response_format")
-
-
-def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
-    tools = []
-    for place, tool in enumerate(members(chat.get("tools"), "tools")):
-        function = member(tool, "function", f"tools[{place}].")
-        if "name" not in function:
-            refusals.add(f"tools[{place}]")
-            continue
-        made: Json = {"name": function["name"]}
-        made |= {name: function[name] for name in ("description", "strict") if function.get(name) is not None}
-        made["input_schema"] = function.get("parameters") or {"type": "object", "properties": {}}
-        made |= {name: tool[name] for name in ("cache_control",) if name in tool}
-        tools.append(made)
-    if tools:
-        body["tools"] = tools
-    choice = _choice(chat.get("tool_choice"), refusals)
-    if chat.get("parallel_tool_calls") is False and tools:
-        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
-    if choice is not None and tools:
-        body["tool_choice"] = choice
-
-
-def _choice(asked: Any, refusals: Refusals) -> Json | None:
-    if asked is None:
-        return None
-    if isinstance(asked, str) and asked in ("auto", "none", "required"):
-        return {"type": "any" if asked == "required" else asked}
-    name = member(asked, "function", "tool_choice.").get("name") if isinstance(asked, dict) else None
-    if name is None:
-        refusals.add("tool_choice")
-        return None
-    return {"type": "tool", "name": name}
 
 
 class _Conversation:

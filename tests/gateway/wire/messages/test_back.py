@@ -124,33 +124,6 @@ def test_an_open_schema_is_closed_as_anthropic_wants_it() -> None:
     assert told["output_config"]["format"]["schema"] == made
 
 
-def test_functions_are_tools() -> None:
-    whole = {"name": "f", "description": "d", "strict": True, "parameters": {"type": "object"}}
-    tools = [{"type": "function", "function": whole, "cache_control": {"type": "ephemeral"}},
-             {"type": "function", "function": {"name": "g"}}]  # fmt: skip
-    assert asked(tools=tools)["tools"] == [
-        {"name": "f", "description": "d", "strict": True, "input_schema": {"type": "object"},
-         "cache_control": {"type": "ephemeral"}},
-        {"name": "g", "input_schema": {"type": "object", "properties": {}}},
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("more", "choice"),
-    [
-        ({}, None),
-        ({"tool_choice": "required"}, {"type": "any"}),
-        ({"tool_choice": "none"}, {"type": "none"}),
-        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, {"type": "tool", "name": "f"}),
-        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}),
-    ],
-)
-def test_which_tool_must_be_called(more: dict[str, Any], choice: Any) -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    assert asked(tools=tools, **more).get("tool_choice") == choice
-    assert "tool_choice" not in asked(**more)  # without tools there is nothing to choose
-
-
 def test_turns_alternate_and_results_open_the_users() -> None:
     call = {"id": "t", "type": "function", "function": {"name": "f", "arguments": '{"x": 1}'}}
     assert turns(
