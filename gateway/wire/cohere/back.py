@@ -34,7 +34,7 @@ _CHOICES = {"required": "REQUIRED", "none": "NONE"}
 
 class CohereBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Cohere's chat", changes.dropped)
+        refusals = Refusals("Cohere's chat", changes.dropped, changes.left_out)
         asked = {name: value for name, value in chat.items() if value is not None}
         for name, nothing in _NOT_CARRIED.items():
             if name in asked and asked[name] not in nothing:
@@ -137,6 +137,7 @@ class _Conversation:
         found = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 found.append({"role": "system", "content": self._content(message, where, ("text",))})
             elif role == "user":

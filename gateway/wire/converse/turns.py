@@ -41,6 +41,7 @@ class Turns:
         for place, message in enumerate(members(messages, "messages")):
             where = f"messages[{place}]"
             role, content = message.get("role"), message.get("content")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 self.system += self._blocks(content, f"{where}.content")
             elif role == "user":
@@ -65,6 +66,7 @@ class Turns:
             return [{"text": content}] if content else []
         blocks: list[Json] = []
         for place, part in enumerate(members(content, where)):
+            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")

@@ -39,7 +39,7 @@ _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
 class GeminiBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Gemini", changes.dropped)
+        refusals = Refusals("Gemini", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -157,6 +157,8 @@ class _Conversation:
         for place, message in enumerate(messages):
             where = f"messages[{place}]"
             role = message.get("role") if isinstance(message, dict) else None
+            if role is not None:
+                self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -180,6 +182,7 @@ class _Conversation:
             if made is None:
                 self._refusals.add(f"{where}[{place}]")
             elif made != {"text": ""}:
+                self._refusals.of_part(part)
                 parts.append(made)
         return parts
 

@@ -151,6 +151,8 @@ class _Conversation:
     def _shown(self, parts: Iterable[tuple[str, Json]]) -> list[Json]:
         found = []
         for where, part in parts:
+            if part.get("videoMetadata"):
+                self._refusals.add(f"{where}.videoMetadata")
             made = _part(part)
             if made is None:
                 self._refusals.add(where)

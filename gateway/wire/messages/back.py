@@ -126,6 +126,7 @@ class _Conversation:
         turns: list[Json] = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -145,6 +146,7 @@ class _Conversation:
             return [{"type": "text", "text": content}] if content else []
         blocks = []
         for place, part in enumerate(members(content, where)):
+            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")

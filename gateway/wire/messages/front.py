@@ -24,6 +24,8 @@ _KNOWN = frozenset(
      "container", "mcp_servers"}
 )  # fmt: skip
 _NOT_CARRIED = ("container", "mcp_servers")
+# What Anthropic alone knows of a tool. It is told once for all of them: some agents have hundreds.
+_OF_TOOLS = frozenset({"input_examples", "defer_loading", "allowed_callers"})
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_tokens", "stop": "stop_sequences", "user": "metadata.user_id",
@@ -97,6 +99,8 @@ def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> No
         if "name" not in tool:
             raise BadRequest(f"'{where}' has no name", code="invalid_value", param=where)
         made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
+        for name in tool.keys() & _OF_TOOLS:
+            refusals.leave_out(f"tools.{name}")
         made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
         tools.append(refusals.stands_for({"type": "function", "function": made}, where))
     choice = member(payload, "tool_choice")

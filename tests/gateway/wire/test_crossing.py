@@ -336,6 +336,21 @@ def test_what_is_left_out_of_every_call_is_told_in_the_clients_words_too() -> No
         asked, Changes("claude-haiku-4-5", left_out=left_out)
     )
     assert left_out == ["reasoning.effort"]
+    picture = {"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}}
+    payload = {
+        "model": "m",
+        "messages": [{"role": "user", "name": name, "content": [picture]} for name in "ab"],
+    }
+    for back, told in (
+        ("anthropic.messages", ["messages.name", "image_url.detail"]),
+        ("gemini.generate", ["messages.name", "image_url.detail"]),
+        ("cohere.chat", ["messages.name"]),
+        ("openai.responses", ["messages.name"]),
+    ):
+        left_out.clear()
+        asked = Call("chat", "openai.chat", "POST", "/", b"", payload, "m", False)
+        between("openai.chat", back).write(asked, Changes("m", left_out=left_out))
+        assert left_out == told
 
 
 # Calls of any shape

@@ -84,6 +84,8 @@ def test_an_answer_in_json_is_asked_with_its_schema() -> None:
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
+        ({"contents": [{"parts": [{"fileData": {"fileUri": "gs://a/b", "mimeType": "video/mp4"},
+                                   "videoMetadata": {"startOffset": "5s"}}]}]}, "contents[0].parts[0].videoMetadata"),
         ({"cachedContent": "c"}, "cachedContent"),
         ({"safetySettings": [{"threshold": "OFF"}, {"threshold": "BLOCK_ALL"}]}, "safetySettings[1]"),
         ({"generationConfig": {"imageConfig": {}}}, "generationConfig.imageConfig"),

@@ -105,6 +105,15 @@ def test_tools_are_functions() -> None:
     ]
 
 
+def test_what_anthropic_alone_knows_of_tools_is_told_once_for_all_of_them() -> None:
+    left: list[str] = []
+    tool = {"name": "f", "defer_loading": True, "input_examples": [{}], "eager_input_streaming": True}
+    asked = {"model": "m", "messages": [], "tools": [tool, {**tool, "name": "g"}]}
+    told = FRONT.to_chat(asked, Refusals("chat", None, left))["tools"]
+    assert set(left) == {"tools.defer_loading", "tools.input_examples"}
+    assert [one["function"].keys() for one in told] == [{"name", "parameters"}] * 2
+
+
 @pytest.mark.parametrize(
     ("choice", "told"),
     [
