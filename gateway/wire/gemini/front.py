@@ -176,6 +176,8 @@ class _Conversation:
                     _add(message, signature, {"type": "reasoning.encrypted"})
             else:
                 self._refusals.add(where)
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""  # of thoughts alone: chat wants words or calls
         return message
 
     def _add_call(self, message: Json, call: Json, signature: str | None, where: str) -> None:

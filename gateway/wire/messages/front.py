@@ -214,6 +214,8 @@ class _Conversation:
             return message
         for place, block in enumerate(members(content, f"{where}.content")):
             self._said(message, block, f"{where}.content[{place}]")
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""  # of thoughts alone: chat wants words or calls
         return message
 
     def _said(self, message: Json, block: Mapping[str, Any], at: str) -> None:

@@ -200,3 +200,9 @@ def test_signatures_are_kept_and_those_of_others_are_unpacked() -> None:
 )
 def test_a_refusal_is_googles(status: int, named: str) -> None:
     assert f'"status":"{named}"'.encode() in FRONT.refusal(status, "no", {})
+
+
+def test_a_turn_of_thoughts_alone_has_words_all_the_same_and_one_of_calls_none() -> None:
+    turns = ([], [{"text": "hm", "thought": True}], [{"functionCall": {"name": "f"}}])
+    told = messages(*({"role": "model", "parts": parts} for parts in turns))
+    assert [message["content"] for message in told] == ["", "", None]

@@ -284,3 +284,14 @@ def test_what_chat_has_no_word_for_is_refused_by_its_place(payload: dict[str, An
 def test_a_refusal_has_the_type_of_its_status(status: int, kind: str) -> None:
     told = orjson.loads(FRONT.refusal(status, "no", {}))
     assert told == {"type": "error", "error": {"type": kind, "message": "no"}}
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "thinking", "thinking": "hm", "signature": "s"}]])
+def test_a_turn_of_thoughts_alone_has_words_all_the_same(content: Any) -> None:
+    [message] = said(content, role="assistant")
+    assert message["content"] == ""
+
+
+def test_a_turn_of_calls_alone_has_none() -> None:
+    [message] = said([{"type": "tool_use", "id": "t", "name": "f", "input": {}}], role="assistant")
+    assert message["content"] is None
