@@ -6,6 +6,8 @@ from gateway.wire.gemini.words import camel
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed, is_strict
 
+# What a function gives back: Google's SDKs say it of every one that is annotated. It is told once for all of them.
+_DESCRIBES = frozenset({"response", "responseJsonSchema"})
 _MODES = {"AUTO": "auto", "NONE": "none", "ANY": "required", "VALIDATED": "auto"}
 
 
@@ -58,5 +60,8 @@ def _function(declared: Json, where: str, refusals: Refusals) -> Json:
     schema = declared.get("parametersJsonSchema") or json_schema(declared.get("parameters"))
     made["parameters"] = schema or {"type": "object", "properties": {}}
     for name in declared.keys() - {"name", "description", "parameters", "parametersJsonSchema"}:
-        refusals.add(f"{where}.{name}")
+        if name in _DESCRIBES:
+            refusals.leave_out(f"tools.functionDeclarations.{name}")
+        else:
+            refusals.add(f"{where}.{name}")
     return {"type": "function", "function": made}

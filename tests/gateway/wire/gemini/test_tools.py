@@ -56,3 +56,13 @@ def test_calls_are_validated_where_their_schemas_can_be_kept_to_the_letter() -> 
     functions, left = told()
     assert left == ["toolConfig.functionCallingConfig.mode"]
     assert all("strict" not in one and "additionalProperties" not in one["parameters"] for one in functions)
+
+
+def test_what_a_function_gives_back_is_left_out_and_told_once() -> None:
+    left: list[str] = []
+    declared = [{"name": one, "responseJsonSchema": {"type": "string"}} for one in ("f", "g")]
+    told = chat(
+        left, tools=[{"functionDeclarations": [*declared, {"name": "h", "response": {"type": "STRING"}}]}]
+    )
+    assert set(left) == {f"tools.functionDeclarations.{name}" for name in ("response", "responseJsonSchema")}
+    assert all(one["function"].keys() == {"name", "parameters"} for one in told["tools"])
