@@ -173,6 +173,7 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("verbosity", {"verbosity": "low"}),
         Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, HINT),
         Feature("service_tier, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+        Feature("prompt_cache_options", {"prompt_cache_options": {"mode": "explicit"}}, HINT),
     ],
     "openai.responses": [
         Feature("instructions", {"instructions": "be brief"}),

@@ -25,7 +25,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "moderation", "user", "safety_identifier"}
+     "prompt_cache_options", "moderation", "user", "safety_identifier"}
 )  # fmt: skip
 _RENAMED = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "top_p": "p", "top_k": "k"}
 _TURNED = frozenset({"messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort"})

@@ -23,7 +23,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
-     "prompt_cache_retention", "moderation", "user", "safety_identifier"}
+     "prompt_cache_options", "prompt_cache_retention", "moderation", "user", "safety_identifier"}
 )  # fmt: skip
 _CONFIG = {
     "max_completion_tokens": CAP, "max_tokens": CAP, "temperature": "temperature", "top_p": "topP",

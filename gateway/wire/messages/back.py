@@ -30,7 +30,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
+     "prompt_cache_options", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
      "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
 )  # fmt: skip
 
