@@ -82,7 +82,8 @@ def thinking(effort: str, model: str) -> dict[str, Any] | None:
 
 def effort(config: Mapping[str, Any]) -> str | None:
     """The effort in chat's words that a `thinkingConfig` asks for; None where it leaves it to the model."""
-    if level := config.get("thinkingLevel"):
+    level = config.get("thinkingLevel")
+    if level and level != "THINKING_LEVEL_UNSPECIFIED":
         return str(level).lower()
     budget = config.get("thinkingBudget")
     if not is_count(budget):

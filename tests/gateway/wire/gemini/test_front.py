@@ -50,6 +50,8 @@ def test_what_both_call_otherwise_is_called_as_chat_does() -> None:
         ({"thinkingBudget": 32000}, "high"),
         ({"thinkingBudget": -1}, None),
         ({"includeThoughts": True}, None),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, None),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED", "thinkingBudget": 0}, "none"),
     ],
 )
 def test_thinking_is_an_effort(config: dict[str, Any], effort: str | None) -> None:
