@@ -62,49 +62,6 @@ def test_the_bound_that_anthropic_needs_is_there_in_any_case() -> None:
     assert asked(max_tokens=5, params={"max_tokens": 7})["max_tokens"] == 5
 
 
-CALLED = {"id": "t", "type": "function", "function": {"name": "f"}}
-LOOP: list[dict[str, Any]] = [
-    {"role": "user", "content": "hi"},
-    {"role": "assistant", "content": None, "tool_calls": [CALLED]},
-    {"role": "tool", "tool_call_id": "t", "content": "r"},
-]
-TOOLS = [{"type": "function", "function": {"name": "f"}}]
-
-
-def test_an_effort_is_a_budget_for_an_old_claude_and_an_effort_for_a_new_one() -> None:
-    old = asked(model="claude-haiku-4-5", reasoning_effort="low", max_tokens=9000)
-    assert (old["thinking"], "output_config" in old) == ({"type": "enabled", "budget_tokens": 2048}, False)
-    new = asked(model="claude-opus-5", reasoning_effort="low", max_tokens=9000)
-    assert (new["thinking"]["type"], new["output_config"]) == ("adaptive", {"effort": "low"})
-
-
-def test_who_thinks_without_a_bound_has_room_for_an_answer() -> None:
-    assert asked(model="claude-opus-5", reasoning_effort="high")["max_tokens"] == 32000
-    assert asked(model="claude-opus-5", reasoning_effort="none")["max_tokens"] == 4096
-    assert asked(model="claude-opus-5", reasoning_effort="high", params={"max_tokens": 7})["max_tokens"] == 7
-    assert asked(model="claude-opus-4-1", reasoning_effort="high")["max_tokens"] == 4096
-
-
-def test_what_cannot_go_with_thinking_is_left_out_by_name() -> None:
-    left: list[str] = []
-
-    def sent(**chat: Any) -> dict[str, Any]:
-        left.clear()
-        chat = {"messages": LOOP, "tools": TOOLS, "reasoning_effort": "high", "temperature": 0.2, **chat}
-        return BACK.from_chat(chat, Changes("m", left_out=left))
-
-    old = sent(model="claude-sonnet-4-5")  # its turn began without a thought
-    assert ("thinking" in old, old["temperature"], left) == (False, 0.2, ["reasoning_effort"])
-    new = sent(model="claude-sonnet-5")
-    assert (new["thinking"]["type"], "temperature" in new, left) == ("adaptive", False, ["temperature"])
-    forced = sent(model="claude-sonnet-5", tool_choice="required")
-    assert ("thinking" in forced, forced["temperature"], left) == (False, 0.2, [])
-    signed = {"type": "reasoning.text", "text": "", "signature": "s", "format": "anthropic-claude-v1"}
-    thought = [LOOP[0], {**LOOP[1], "reasoning_details": [signed]}, LOOP[2]]
-    assert sent(model="claude-sonnet-4-5", messages=thought)["thinking"]["type"] == "enabled"
-    assert left == ["temperature"]
-
-
 def test_a_response_format_is_an_output_config() -> None:
     schema = {"type": "object"}
     format_ = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
