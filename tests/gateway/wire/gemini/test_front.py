@@ -205,6 +205,6 @@ def test_a_refusal_is_googles(status: int, named: str) -> None:
 
 
 def test_a_turn_of_thoughts_alone_has_words_all_the_same_and_one_of_calls_none() -> None:
-    turns = ([], [{"text": "hm", "thought": True}], [{"functionCall": {"name": "f"}}])
+    turns: Any = ([], [{"text": "hm", "thought": True}], [{"functionCall": {"name": "f"}}])
     told = messages(*({"role": "model", "parts": parts} for parts in turns))
     assert [message["content"] for message in told] == ["", "", None]
