@@ -93,11 +93,12 @@ PROVIDERS: dict[str, Provider] = {
     "lmstudio": Compatible("http://127.0.0.1:1234/v1"),
     "local": Local(),
     # Usage comes unasked in the last chunk (16 of 16 recorded streams, as mistral-chat_completions-3273410530); any
-    # field it does not know is a 422 extra_forbidden (mistralai/platform-docs-public#7).
+    # field it does not know is a 422 extra_forbidden (mistralai/platform-docs-public#7). Ids of calls have nine letters
+    # and digits, as all on record (mistral-chat_completions-0ec4df2aec); others are a 400.
     "mistral": Compatible(
         "https://api.mistral.ai/v1",
         needs_key=True,
-        quirks=Quirks(gives_usage=True, refuses=frozenset({"logit_bias", "top_k", "user"})),
+        quirks=Quirks(gives_usage=True, refuses=frozenset({"logit_bias", "top_k", "user"}), ident=9),
     ),
     "nvidia": Compatible("https://integrate.api.nvidia.com/v1", needs_key=True),
     "ollama": Compatible("http://127.0.0.1:11434/v1"),

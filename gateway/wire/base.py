@@ -24,7 +24,8 @@ class Quirks(NamedTuple):
     """How a provider's chat differs from OpenAI's, as far as a translated call has to know.
 
     `thought` is the name under which it takes an assistant's earlier reasoning back, "" where it takes none;
-    `refuses` are fields of a call that it knows no place for and would answer with an error.
+    `refuses` are fields of a call that it knows no place for and would answer with an error; `ident` is the length of
+    its ids of calls, letters and digits, 0 where any id does.
     """
 
     gives_usage: bool = False  # streams carry usage unasked, and asking may be refused
@@ -32,6 +33,7 @@ class Quirks(NamedTuple):
     signed: bool = False  # takes `reasoning_details` back
     refuses: frozenset[str] = frozenset()
     flat: bool = False  # a content must be one text where it holds nothing else
+    ident: int = 0
 
 
 PLAIN = Quirks()

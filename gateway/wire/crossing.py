@@ -22,7 +22,7 @@ from gateway.wire.sse import BadStream
 from gateway.wire.written import exactly, read_exactly
 
 Json = dict[str, Any]
-_ODD = (TypeError, AttributeError, LookupError, ValueError)
+_ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
 UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}. Its `prompt`, (all, cached), are tokens that the
@@ -145,12 +145,14 @@ class Crossing:
             chat["stream"] = True
             chat["stream_options"] = {"include_usage": True}  # a writer needs it, whatever the client asked
         lost: list[str] | None = None if changes.dropped is None else []
+        left: list[str] = []
         try:
-            body = self._back.from_chat(chat, changes._replace(dropped=lost))
+            body = self._back.from_chat(chat, changes._replace(dropped=lost, left_out=left))
         except BadRequest as refusal:
             raise _renamed(refusal, lambda place: refusals.origin(chat, place)) from None
-        if changes.dropped is not None and lost:
-            changes.dropped.extend(refusals.origin(chat, one) for one in lost)
+        for names, found in ((changes.dropped, lost), (changes.left_out, left)):
+            if names is not None and found:
+                names.extend(refusals.origin(chat, one) for one in found)
         return body
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:

@@ -141,7 +141,7 @@ def texts_of(payload: Mapping[str, Any], maker: str) -> list[str]:
 
 def check_form(payload: Mapping[str, Any], refusals: Refusals) -> None:
     """In which form the numbers are wanted."""
-    if payload.get("encoding_format", "float") not in ("float", "base64"):
+    if payload.get("encoding_format") not in (None, "float", "base64"):
         refusals.add("encoding_format")
 
 

@@ -1,5 +1,6 @@
 """OpenAI's chat as the house language: what a crossing does on the side that speaks chat already."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +11,7 @@ from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import cached_tokens
+from gateway.wire.idents import fitted
 from gateway.wire.refusals import Refusals
 from gateway.wire.thoughts import bare
 
@@ -213,9 +215,21 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
     if quirks.signed and "reasoning_details" in message:
         made["reasoning_details"] = list(map(bare, message["reasoning_details"]))
     content = made.get("content")
+    if quirks.ident:
+        _fit_idents(made, quirks.ident)
     if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
         made["content"] = "\n".join(part["text"] for part in content)
     return made
+
+
+def _fit_idents(message: Json, size: int) -> None:
+    form = re.compile(rf"[a-zA-Z0-9]{{{size}}}")
+    if "tool_call_id" in message:
+        message["tool_call_id"] = fitted(message["tool_call_id"], form, size)
+    if message.get("tool_calls"):
+        message["tool_calls"] = [
+            {**call, "id": fitted(call.get("id"), form, size)} for call in message["tool_calls"]
+        ]
 
 
 def _ended(choice: Json) -> Json:

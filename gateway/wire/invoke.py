@@ -23,10 +23,24 @@ from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.fields import is_count
 from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
 from gateway.wire.messages.front import MessagesFront
+from gateway.wire.messages.thinking import takes_effort
 from gateway.wire.splice import reframed
 
 VERSION = "bedrock-2023-05-31"  # the only one there is
 _IN_PATH = frozenset({"model", "stream"})
+# Flags of the header that Bedrock knows: any other is a 400, "invalid beta flag", and Claude Code sends several of
+# Anthropic's own service. Source: the guide above, `anthropic_beta`.
+_BETAS = frozenset(
+    {"compact-2026-01-12", "computer-use-2025-01-24", "computer-use-2025-11-24", "context-1m-2025-08-07",
+     "context-management-2025-06-27", "tool-search-tool-2025-10-19"}
+)  # fmt: skip
+# And those of what Claudes that take an effort do without being asked: they refuse these too
+# (github.com/anthropics/claude-code/issues/49370 and 49490).
+_BETAS_OF_OLD = frozenset(
+    {"dev-full-thinking-2025-05-14", "effort-2025-11-24", "fine-grained-tool-streaming-2025-05-14",
+     "interleaved-thinking-2025-05-14", "output-128k-2025-02-19", "token-efficient-tools-2025-02-19",
+     "tool-examples-2025-10-29"}
+)  # fmt: skip
 
 
 class Invoke(Messages):
@@ -99,14 +113,20 @@ class Events(sse.Splitter):
 
 
 def _body(call: Call, changes: Changes) -> dict[str, Any]:
-    """What the client and the policies say, and the betas of the client's header."""
+    """What the client and the policies say, and those betas of the client's header that Bedrock knows; the others are
+    told as left out."""
     asked = {**changes.params, **call.payload}
     kept = {name: value for name, value in asked.items() if name not in _IN_PATH}
     header = b",".join(value for name, value in call.forward if name == b"anthropic-beta").decode("latin-1")
     own = kept.get("anthropic_beta", [])
-    if header and isinstance(own, list):
-        asked_for = map(str.strip, header.split(","))
-        kept["anthropic_beta"] = own + [beta for beta in asked_for if beta and beta not in own]
+    if not header or not isinstance(own, list):
+        return {"anthropic_version": VERSION, **kept}
+    known = _BETAS if takes_effort(changes.model) else _BETAS | _BETAS_OF_OLD
+    asked_for = [beta for beta in map(str.strip, header.split(",")) if beta and beta not in own]
+    if betas := own + [beta for beta in asked_for if beta in known]:
+        kept["anthropic_beta"] = betas
+    if changes.left_out is not None:
+        changes.left_out.extend(f"anthropic-beta: {beta}" for beta in asked_for if beta not in known)
     return {"anthropic_version": VERSION, **kept}
 
 

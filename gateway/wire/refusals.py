@@ -2,6 +2,7 @@
 of the client's own body, whichever half of the crossing finds no word for them."""
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.failure import BadRequest
@@ -30,6 +31,20 @@ class Refusals:
         """What its API says may be left out without a refusal: it is told all the same."""
         if self._left_out is not None:
             self._left_out.append(field)
+
+    def of_message(self, message: Mapping[str, Any], where: str) -> None:
+        """What only OpenAI and its kin know of a message: who of several speaks, told once for all of them, and audio
+        that it answered with, of which nothing is here."""
+        if message.get("name") and message.get("role") not in ("tool", "function"):
+            self.leave_out("messages.name")
+        if message.get("audio"):
+            self.add(f"{where}.audio")
+
+    def of_part(self, part: Mapping[str, Any]) -> None:
+        """And of a picture: how closely to look at it."""
+        image = part.get("image_url")
+        if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
+            self.leave_out("image_url.detail")
 
     def stands_for(self, made: dict[str, Any], where: str) -> dict[str, Any]:
         """Note that `made`, a part of the chat call, came from this place of the client's body."""

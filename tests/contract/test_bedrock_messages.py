@@ -104,13 +104,13 @@ async def test_all_that_anthropic_itself_was_recorded_to_say_would_come_through(
                 continue
             played = framed(record) if stream else record
             provider.script[:] = [replayed(played, chunking(played))]
-            headers = {"anthropic-beta": "one-2025-01-01, two-2025-01-01"}
+            betas = ["context-management-2025-06-27", "compact-2026-01-12"]
+            headers = {"anthropic-beta": ", ".join(betas)}
             came = await client.post("/v1/messages", json=body, headers=headers)
             asked = provider.asked.pop()
             operation = "invoke-with-response-stream" if stream else "invoke"
             assert asked.line == f"POST {PATH}/{operation} HTTP/1.1"
             kept = {name: value for name, value in body.items() if name not in ("model", "stream")}
-            betas = ["one-2025-01-01", "two-2025-01-01"]
             assert asked.json == {"anthropic_version": "bedrock-2023-05-31", **kept, "anthropic_beta": betas}
             if stream:
                 events = anthropic.events(answer_of(record).decode())

@@ -155,9 +155,16 @@ PARTS = TEXT.map(lambda said: {"type": "text", "text": said}) | st.sampled_from(
         {"type": "image_url", "image_url": {"url": "data:image/webp;base64,AAAA"}},
         {"type": "image_url", "image_url": {"url": "s3://bucket/key.png"}},
         {"type": "video_url", "video_url": {"url": "data:video/mp4;base64,AAAA"}},
-        {"type": "file", "file": {"filename": "Q3.pdf", "file_data": "data:application/pdf;base64,AAAA"}},
+        {"type": "file", "file": {"file_data": "data:application/pdf;base64,AAAA"}},
     ]
 )
+
+
+def named(part: Json, name: str) -> Json:
+    """No two documents of a call have the same name at Bedrock."""
+    return {**part, "file": {"filename": f"{name}.pdf", **part["file"]}} if "file" in part else part
+
+
 SIGNED = {"type": "reasoning.text", "text": "hm", "signature": "s", "format": "anthropic-claude-v1"}
 HIDDEN = {"type": "reasoning.encrypted", "data": "EuQFCk", "format": "anthropic-claude-v1"}
 
@@ -166,13 +173,15 @@ HIDDEN = {"type": "reasoning.encrypted", "data": "EuQFCk", "format": "anthropic-
 def chats(draw: Any) -> Json:
     messages: list[Json] = [{"role": "system", "content": [{"type": "text", "text": draw(TEXT)}]}]
     for turn in range(draw(st.integers(1, 3))):
-        messages.append({"role": "user", "content": draw(st.lists(PARTS, min_size=1, max_size=3))})
+        parts = enumerate(draw(st.lists(PARTS, min_size=1, max_size=3)))
+        shown = [named(part, f"Q{turn}-{place}") for place, part in parts]
+        messages.append({"role": "user", "content": shown})
         messages.append({"role": "assistant", "content": [{"type": "text", "text": draw(TEXT)}]})
         if details := draw(st.lists(st.sampled_from([SIGNED, HIDDEN]), max_size=2)):
             messages[-1]["reasoning_details"] = details
         for place, arguments in enumerate(draw(st.lists(OBJECT, max_size=2))):
             function = {"name": "f", "arguments": orjson.dumps(arguments).decode()}
-            call = {"id": f"c{turn}.{place}", "type": "function", "function": function}
+            call = {"id": f"c{turn}-{place}", "type": "function", "function": function}
             messages[-1 - place].setdefault("tool_calls", []).append(call)
             result = {
                 "role": "tool",
@@ -184,10 +193,10 @@ def chats(draw: Any) -> Json:
     for name, values in FIELDS.items():
         if draw(st.booleans()):
             chat[name] = draw(values)
-    if draw(st.booleans()):
+    if draw(st.booleans()) or any("tool_calls" in message for message in messages):
         chat["tools"] = [tool_of(SPEC)]
-        named = {"type": "function", "function": {"name": "f"}}
-        if choice := draw(st.sampled_from(["auto", "required", named, None])):
+        chosen = {"type": "function", "function": {"name": "f"}}
+        if choice := draw(st.sampled_from(["auto", "required", chosen, None])):
             chat["tool_choice"] = choice
     return chat
 

@@ -31,7 +31,11 @@ TOOL: Json = {
 NAMED = {"type": "function", "function": {"name": "f"}}
 SCHEMA = {
     "type": "json_schema",
-    "json_schema": {"name": "answer", "strict": True, "schema": {"type": "object"}},
+    "json_schema": {
+        "name": "answer",
+        "strict": True,
+        "schema": {"type": "object", "properties": {}, "additionalProperties": False},
+    },
 }
 FIELDS: dict[str, st.SearchStrategy[Any]] = {
     "temperature": st.floats(0, 1), "top_p": st.floats(0, 1), "response_format": st.just(SCHEMA),

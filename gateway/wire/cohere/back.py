@@ -25,7 +25,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "moderation", "user", "safety_identifier"}
+     "prompt_cache_options", "moderation", "user", "safety_identifier"}
 )  # fmt: skip
 _RENAMED = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "top_p": "p", "top_k": "k"}
 _TURNED = frozenset({"messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort"})
@@ -34,7 +34,7 @@ _CHOICES = {"required": "REQUIRED", "none": "NONE"}
 
 class CohereBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Cohere's chat", changes.dropped)
+        refusals = Refusals("Cohere's chat", changes.dropped, changes.left_out)
         asked = {name: value for name, value in chat.items() if value is not None}
         for name, nothing in _NOT_CARRIED.items():
             if name in asked and asked[name] not in nothing:
@@ -137,6 +137,7 @@ class _Conversation:
         found = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 found.append({"role": "system", "content": self._content(message, where, ("text",))})
             elif role == "user":

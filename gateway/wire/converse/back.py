@@ -12,8 +12,9 @@ from gateway.wire.converse.turns import Turns, cache_point
 from gateway.wire.converse.words import citation, ending, hidden, is_call, is_claude, thought, usage_of
 from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
-from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
+from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed
 from gateway.wire.thoughts import after_all
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
@@ -26,7 +27,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
-     "prompt_cache_retention", "user", "safety_identifier"}
+     "prompt_cache_options", "prompt_cache_retention", "user", "safety_identifier"}
 )  # fmt: skip
 _TURNED = frozenset(
     {"messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort",
@@ -39,11 +40,14 @@ OWN = frozenset(
      "outputConfig", "performanceConfig", "promptVariables", "requestMetadata", "serviceTier"}
 )  # fmt: skip
 _NOVA_EFFORTS = ("low", "medium", "high")
+_PAST: Json = {
+    "description": "No longer there. Do not call it.", "inputSchema": {"json": {"type": "object", "properties": {}}}
+}  # fmt: skip
 
 
 class ConverseBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Bedrock's Converse", changes.dropped)
+        refusals = Refusals("Bedrock's Converse", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -56,10 +60,13 @@ class ConverseBack:
             body["system"] = turns.system
         known = OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
         more = {name: value for name, value in asked.items() if name not in known}
-        config = _config(asked, _cap(chat) or _cap(changes.params))
-        more |= _thinking(asked, config.get("maxTokens"), refusals)
-        more |= _set_tools(body, asked, refusals, called=_has_calls(turns.messages))
+        cap = _cap(chat) or _cap(changes.params)
+        more |= _set_tools(body, asked, refusals, _called(turns.messages))
         _set_format(body, asked, refusals)
+        if _set_thinking(more, asked, cap, body, refusals):
+            for fields in (asked, more):
+                calm(fields, refusals)
+        config = _config(asked, cap)
         for name, made in (("inferenceConfig", config), ("additionalModelRequestFields", more)):
             if made:
                 body[name] = {**member(body, name), **made}
@@ -104,20 +111,25 @@ def _config(asked: Json, cap: Any) -> Json:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _thinking(asked: Json, cap: Any, refusals: Refusals) -> Json:
-    """An effort, as each maker's models take it."""
+def _set_thinking(more: Json, asked: Json, cap: Any, body: Json, refusals: Refusals) -> bool:
+    """Puts an effort into `more` as each maker's models take it, and says whether a Claude thinks by it."""
     effort, model = text(asked, "reasoning_effort") or "none", text(asked, "model")
+    if is_claude(model):
+        choice = member(member(body, "toolConfig"), "toolChoice")
+        unthought = is_unthought(
+            body["messages"], lambda block: "toolResult" in block, lambda block: "reasoningContent" in block
+        )
+        forced = bool(choice.keys() & {"any", "tool"})
+        return set_effort(more, asked, cap, refusals, forced=forced, unthought=unthought)
     if effort == "none" or "thinking" in asked:
-        return {}
-    if is_claude(model) and effort in BUDGETS:
-        budget = min(BUDGETS[effort], cap * 3 // 4) if cap else BUDGETS[effort]
-        return {"thinking": {"type": "enabled", "budget_tokens": budget}} if budget >= LEAST_BUDGET else {}
+        return False
     if "amazon.nova" in model and effort in _NOVA_EFFORTS:
-        return {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": effort}}
-    if is_claude(model) or "amazon." in model:
+        more["reasoningConfig"] = {"type": "enabled", "maxReasoningEffort": effort}
+    elif "amazon." in model:
         refusals.add("reasoning_effort")
-        return {}
-    return {"reasoning_effort": effort}  # gpt-oss and others that speak OpenAI's own language
+    else:
+        more["reasoning_effort"] = effort  # gpt-oss and others that speak OpenAI's own language
+    return False
 
 
 def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
@@ -125,15 +137,16 @@ def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
     if wanted.get("type") == "json_schema":
         schema = member(wanted, "json_schema", "response_format.")
         made = {name: schema[name] for name in ("name", "description") if schema.get(name) is not None}
-        made["schema"] = orjson.dumps(schema.get("schema") or {}).decode()
+        made["schema"] = orjson.dumps(closed(schema.get("schema")) or {}).decode()
         structure = {"type": "json_schema", "structure": {"jsonSchema": made}}
         body["outputConfig"] = {**member(body, "outputConfig"), "textFormat": structure}
     elif wanted.get("type", "text") != "text":
         refusals.add("response_format")
 
 
-def _set_tools(body: Json, asked: Json, refusals: Refusals, *, called: bool) -> Json:
-    """Returns what of it the model itself is to be told."""
+def _set_tools(body: Json, asked: Json, refusals: Refusals, called: list[str]) -> Json:
+    """Returns what of it the model itself is to be told. A call whose history has calls must name tools: those that
+    were `called` stand in where it has none."""
     tools: list[Json] = []
     for place, tool in enumerate(members(asked.get("tools"), "tools")):
         function = member(tool, "function", f"tools[{place}].")
@@ -145,8 +158,11 @@ def _set_tools(body: Json, asked: Json, refusals: Refusals, *, called: bool) -> 
         made["inputSchema"] = {"json": function.get("parameters") or {"type": "object", "properties": {}}}
         tools += [{"toolSpec": made}, *cache_point(tool)]
     choice = asked.get("tool_choice")
-    if not tools or (choice == "none" and not called):
-        return {}  # tools that must not be called are as good as none, unless earlier calls are to be read
+    if not called and (not tools or choice == "none"):
+        return {}  # tools that must not be called are as good as none
+    if not tools:
+        body["toolConfig"] = {"tools": [{"toolSpec": {"name": name, **_PAST}} for name in called]}
+        return {}
     body["toolConfig"] = {"tools": tools}
     if (made_choice := _choice(choice, refusals)) is not None:
         body["toolConfig"]["toolChoice"] = made_choice
@@ -172,8 +188,10 @@ def _choice(asked: Any, refusals: Refusals) -> Json | None:
     return {"tool": {"name": name}}
 
 
-def _has_calls(messages: list[Json]) -> bool:
-    return any("toolUse" in block for message in messages for block in message["content"])
+def _called(messages: list[Json]) -> list[str]:
+    """The tools that were called, each once."""
+    blocks = (block for message in messages for block in message["content"])
+    return list(dict.fromkeys(block["toolUse"]["name"] for block in blocks if "toolUse" in block))
 
 
 def _add_block(message: Json, block: Json) -> None:

@@ -7,7 +7,9 @@ from gateway.core.failure import BadRequest
 from gateway.wire.converse.words import reasoning
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
+from gateway.wire.idents import fitted
 from gateway.wire.media import inline
+from gateway.wire.messages.words import IDENT, SAID_NOTHING
 from gateway.wire.refusals import Refusals
 from gateway.wire.thoughts import in_order
 
@@ -31,6 +33,7 @@ class Turns:
 
     def __init__(self, refusals: Refusals) -> None:
         self._refusals = refusals
+        self._documents: set[str] = set()
         self.system: list[Json] = []
         self.messages: list[Json] = []
 
@@ -39,6 +42,7 @@ class Turns:
         for place, message in enumerate(members(messages, "messages")):
             where = f"messages[{place}]"
             role, content = message.get("role"), message.get("content")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 self.system += self._blocks(content, f"{where}.content")
             elif role == "user":
@@ -63,20 +67,34 @@ class Turns:
             return [{"text": content}] if content else []
         blocks: list[Json] = []
         for place, part in enumerate(members(content, where)):
+            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
             elif block != {"text": ""}:
+                if "document" in block:
+                    block["document"]["name"] = self._named(block["document"]["name"])
                 blocks += [block, *cache_point(part)]
         return blocks
 
+    def _named(self, name: str) -> str:
+        """The same, numbered where another document of the call has it: Bedrock refuses two of one name."""
+        numbered, number = name, 1
+        while numbered in self._documents:
+            number += 1
+            numbered = f"{name} {number}"
+        self._documents.add(numbered)
+        return numbered
+
     def _result(self, message: Mapping[str, Any], where: str) -> list[Json]:
         made: Json = {
-            "toolUseId": message.get("tool_call_id") or message.get("name") or "",
+            "toolUseId": fitted(message.get("tool_call_id") or message.get("name") or "", IDENT),
             "content": self._blocks(message.get("content"), f"{where}.content"),
         }
-        failed = {"status": "error"} if message.get("is_error") else {}
-        return [{"toolResult": made | failed}, *cache_point(message)]
+        if message.get("is_error"):
+            made["content"] = made["content"] or [{"text": SAID_NOTHING}]  # refused where it is empty
+            made["status"] = "error"
+        return [{"toolResult": made}, *cache_point(message)]
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
         details = members(message.get("reasoning_details"), f"{where}.reasoning_details")
@@ -148,5 +166,5 @@ def _name(filename: str) -> str:
 def _use(call: Mapping[str, Any], where: str) -> Json:
     function = member(call, "function", where)
     given = arguments(function, f"{where}function.")
-    named = {"toolUseId": call.get("id") or "", "name": function.get("name") or ""}
+    named = {"toolUseId": fitted(call.get("id") or "", IDENT), "name": function.get("name") or ""}
     return {"toolUse": {**named, "input": given}}

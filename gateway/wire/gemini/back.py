@@ -10,7 +10,7 @@ from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments
 from gateway.wire.gemini.reader import GeminiReader, completion
-from gateway.wire.gemini.words import FORMAT, MADE, thinking
+from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
 from gateway.wire.written import as_written
@@ -24,7 +24,7 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
-     "prompt_cache_retention", "moderation", "user", "safety_identifier"}
+     "prompt_cache_options", "prompt_cache_retention", "moderation", "user", "safety_identifier"}
 )  # fmt: skip
 _CONFIG = {
     "max_completion_tokens": CAP, "max_tokens": CAP, "temperature": "temperature", "top_p": "topP",
@@ -40,14 +40,15 @@ _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
 class GeminiBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Gemini", changes.dropped)
+        refusals = Refusals("Gemini", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
         known = _LEFT_OUT | _TURNED | _CONFIG.keys() | _NOT_CARRIED.keys()
         body: Json = {name: value for name, value in changes.params.items() if name != CAP}
         body |= {name: value for name, value in chat.items() if name not in known}
-        system, contents = _Conversation(refusals).turns(chat["messages"])
+        signed = is_signed(str(chat.get("model", "")))
+        system, contents = _Conversation(refusals, signed).turns(chat["messages"])
         if system:
             body["systemInstruction"] = {"parts": system}
         body["contents"] = contents
@@ -146,8 +147,8 @@ def _choice(asked: Any, refusals: Refusals) -> Json | None:
 class _Conversation:
     """Results name their function here, which chat only tells by the id of the call."""
 
-    def __init__(self, refusals: Refusals) -> None:
-        self._refusals = refusals
+    def __init__(self, refusals: Refusals, signed: bool) -> None:
+        self._refusals, self._is_signed = refusals, signed
         self._names: dict[str, str] = {}
 
     def turns(self, messages: Iterable[Any]) -> tuple[list[Json], list[Json]]:
@@ -157,6 +158,8 @@ class _Conversation:
         for place, message in enumerate(messages):
             where = f"messages[{place}]"
             role = message.get("role") if isinstance(message, dict) else None
+            if role is not None:
+                self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -180,6 +183,7 @@ class _Conversation:
             if made is None:
                 self._refusals.add(f"{where}[{place}]")
             elif made != {"text": ""}:
+                self._refusals.of_part(part)
                 parts.append(made)
         return parts
 
@@ -211,10 +215,10 @@ class _Conversation:
         calls = list(message.get("tool_calls") or [])
         if legacy := message.get("function_call"):
             calls.append({"id": legacy.get("name"), "function": legacy})
-        for place, call in enumerate(calls):
-            parts_of_call = self._call(call, f"{where}.tool_calls[{place}]", signed)
-            others.append(parts_of_call)
-        return [*parts, *words, *others]
+        made = [self._call(call, f"{where}.tool_calls[{place}]", signed) for place, call in enumerate(calls)]
+        if made and self._is_signed:
+            made[0].setdefault("thoughtSignature", FOREIGN)
+        return [*parts, *words, *others, *made]
 
     def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
         function = call.get("function") or {}

@@ -9,8 +9,10 @@ from gateway.core.failure import BadRequest
 from gateway.wire.crossing import Json, Teller
 from gateway.wire.gemini.schema import json_schema
 from gateway.wire.gemini.teller import ArrayTeller, GeminiTeller
+from gateway.wire.gemini.tools import set_tools
 from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed, is_strict
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
@@ -35,7 +37,6 @@ _CONFIG_TURNED = frozenset(
     {"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities", "thinkingConfig"}
 )
 _ASKS_NOTHING = ("BLOCK_NONE", "OFF", "HARM_BLOCK_THRESHOLD_UNSPECIFIED")
-_MODES = {"AUTO": "auto", "NONE": "none", "ANY": "required", "VALIDATED": "auto"}
 
 
 class GeminiFront:
@@ -56,7 +57,7 @@ class GeminiFront:
             chat.pop(name, None)
         chat["messages"] = _Conversation(refusals).messages(asked)
         _set_config(chat, camel(asked.get("generationConfig")), refusals)
-        _set_tools(chat, asked, refusals)
+        set_tools(chat, asked, refusals)
         return chat
 
     def place(self, where: str) -> str:
@@ -82,59 +83,16 @@ def _set_config(chat: Json, config: Json, refusals: Refusals) -> None:
         chat["reasoning_effort"] = asked
     if [str(one).upper() for one in config.get("responseModalities") or []] not in ([], ["TEXT"]):
         refusals.add("generationConfig.responseModalities")
-    schema = config.get("responseJsonSchema") or json_schema(config.get("responseSchema"))
+    # Gemini writes no members but those that are named, though its schemas do not say so.
+    schema = closed(config.get("responseJsonSchema") or json_schema(config.get("responseSchema")))
     kind = config.get("responseMimeType") or "text/plain"
     if schema and kind == "application/json":
-        named = {"name": "answer", "strict": True, "schema": schema}
+        named = {"name": "answer", "strict": is_strict(schema), "schema": schema}
         chat["response_format"] = {"type": "json_schema", "json_schema": named}
     elif kind == "application/json":
         chat["response_format"] = {"type": "json_object"}
     elif kind != "text/plain" or schema:
         refusals.add("generationConfig.responseMimeType")
-
-
-def _set_tools(chat: Json, asked: Json, refusals: Refusals) -> None:
-    tools: list[Json] = []
-    for place, tool in enumerate(asked.get("tools") or []):
-        named = camel(tool)
-        for name in sorted(named.keys() - {"functionDeclarations"}):
-            refusals.add(f"tools[{place}].{name}")
-        for at, declared in enumerate(named.get("functionDeclarations") or []):
-            where = f"tools[{place}].functionDeclarations[{at}]"
-            tools.append(refusals.stands_for(_function(camel(declared), where, refusals), where))
-    choice = camel(asked.get("toolConfig"))
-    calling = camel(choice.pop("functionCallingConfig", None))
-    for name in choice:
-        refusals.add(f"toolConfig.{name}")
-    if tools:
-        chat["tools"] = tools
-        _choose(chat, calling, refusals)
-
-
-def _choose(chat: Json, calling: Json, refusals: Refusals) -> None:
-    """Of several allowed functions chat is shown no others: it takes the name of one alone."""
-    mode, allowed = calling.get("mode") or "AUTO", calling.get("allowedFunctionNames")
-    if mode not in _MODES:
-        refusals.add("toolConfig.functionCallingConfig.mode")
-    if allowed:
-        chat["tools"] = [tool for tool in chat["tools"] if tool["function"]["name"] in allowed]
-    if mode == "VALIDATED":
-        for tool in chat["tools"]:
-            tool["function"]["strict"] = True
-    if mode == "ANY" and allowed and len(allowed) == 1:
-        chat["tool_choice"] = {"type": "function", "function": {"name": allowed[0]}}
-    elif "mode" in calling:
-        chat["tool_choice"] = _MODES[mode]
-
-
-def _function(declared: Json, where: str, refusals: Refusals) -> Json:
-    made = {name: declared[name] for name in ("name", "description") if declared.get(name) is not None}
-    made.setdefault("name", "")
-    schema = declared.get("parametersJsonSchema") or json_schema(declared.get("parameters"))
-    made["parameters"] = schema or {"type": "object", "properties": {}}
-    for name in declared.keys() - {"name", "description", "parameters", "parametersJsonSchema"}:
-        refusals.add(f"{where}.{name}")
-    return {"type": "function", "function": made}
 
 
 class _Conversation:
@@ -193,6 +151,8 @@ class _Conversation:
     def _shown(self, parts: Iterable[tuple[str, Json]]) -> list[Json]:
         found = []
         for where, part in parts:
+            if part.get("videoMetadata"):
+                self._refusals.add(f"{where}.videoMetadata")
             made = _part(part)
             if made is None:
                 self._refusals.add(where)
@@ -216,6 +176,8 @@ class _Conversation:
                     _add(message, signature, {"type": "reasoning.encrypted"})
             else:
                 self._refusals.add(where)
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""  # of thoughts alone: chat wants words or calls
         return message
 
     def _add_call(self, message: Json, call: Json, signature: str | None, where: str) -> None:

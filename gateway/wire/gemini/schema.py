@@ -2,8 +2,11 @@
 
 from typing import Any
 
+from gateway.wire.schemas import changed
+
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
-_SNAKE = {"any_of": "anyOf", "min_items": "minItems", "max_items": "maxItems", "min_length": "minLength",
+_SNAKE = {"any_of": "anyOf", "prefix_items": "prefixItems", "additional_properties": "additionalProperties",
+          "min_items": "minItems", "max_items": "maxItems", "min_length": "minLength",
           "max_length": "maxLength", "min_properties": "minProperties",
           "max_properties": "maxProperties"}  # fmt: skip
 # In JSON the properties' own order says what the ordering does.
@@ -23,10 +26,6 @@ def json_schema(schema: Any) -> dict[str, Any]:
     kind = str(schema.get("type") or "").lower()
     if kind and kind != "type_unspecified":
         made["type"] = [kind, "null"] if schema.get("nullable") else kind
-    if isinstance(made.get("properties"), dict):
-        made["properties"] = {name: json_schema(one) for name, one in made["properties"].items()}
-    if "items" in made:
-        made["items"] = json_schema(made["items"])
-    if isinstance(made.get("anyOf"), list):
-        made["anyOf"] = [json_schema(one) for one in made["anyOf"]]
-    return made
+    if schema.get("nullable") and isinstance(made.get("enum"), list) and None not in made["enum"]:
+        made["enum"] = [*made["enum"], None]
+    return changed(made, json_schema)

@@ -25,6 +25,9 @@ STOP: Mapping[str, str] = {
     "content_filter": "SAFETY",
 }  # fmt: skip
 FORMAT = "google-gemini-v1"  # of signed thinking, as OpenRouter's `reasoning_details` name it
+# Stands for the signature of a call that another model made: from Gemini 3 on the first call of each step must have one
+# (ai.google.dev/gemini-api/docs/thought-signatures).
+FOREIGN = "skip_thought_signature_validator"
 MADE = "call_gem_"  # begins the ids of calls to which Gemini gave none
 # Tokens of thinking for an effort, as Google's own OpenAI endpoint counts them; models from Gemini 3 on take a
 # level in words instead.
@@ -62,6 +65,11 @@ def finish(reason: Any) -> str | None:
     return FINISH.get(str(reason), str(reason)) if reason is not None else None
 
 
+def is_signed(model: str) -> bool:
+    """Whether a model takes no calls back without a signature."""
+    return "gemini" in model and not _COUNTED_IN_TOKENS.search(model)
+
+
 def thinking(effort: str, model: str) -> dict[str, Any] | None:
     """The `thinkingConfig` of an effort; None for one that nobody here knows."""
     if effort not in BUDGETS:
@@ -74,7 +82,8 @@ def thinking(effort: str, model: str) -> dict[str, Any] | None:
 
 def effort(config: Mapping[str, Any]) -> str | None:
     """The effort in chat's words that a `thinkingConfig` asks for; None where it leaves it to the model."""
-    if level := config.get("thinkingLevel"):
+    level = config.get("thinkingLevel")
+    if level and level != "THINKING_LEVEL_UNSPECIFIED":
         return str(level).lower()
     budget = config.get("thinkingBudget")
     if not is_count(budget):

@@ -10,12 +10,17 @@ from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
+from gateway.wire.idents import fitted
 from gateway.wire.messages.reader import MessagesReader
-from gateway.wire.messages.words import BUDGETS, FORMAT, LEAST_BUDGET, chat_usage, finish
+from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
+from gateway.wire.messages.tools import set_tools
+from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import closed
 from gateway.wire.thoughts import after_all, in_order
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
+THOUGHTFUL_OUTPUT = 32_000  # and as many every one that takes an effort; its thoughts count too
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
     "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
@@ -26,14 +31,14 @@ _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
 # And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
 _LEFT_OUT = frozenset(
     {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
+     "prompt_cache_options", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
      "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
 )  # fmt: skip
 
 
 class MessagesBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Anthropic's Messages", changes.dropped)
+        refusals = Refusals("Anthropic's Messages", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -44,17 +49,17 @@ class MessagesBack:
         cap = chat.get("max_completion_tokens") or chat.get("max_tokens")
         if cap is not None:
             body["max_tokens"] = cap
-        body.setdefault("max_tokens", DEFAULT_OUTPUT)
+        body.setdefault("max_tokens", _default_output(chat))
         if user := chat.get("safety_identifier") or chat.get("user"):
             body["metadata"] = {"user_id": user}
         if stop := chat.get("stop"):
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
-        _set_thinking(body, chat, refusals)
         _set_format(body, chat, refusals)
-        _set_tools(body, chat, refusals)
+        set_tools(body, chat, refusals)
         system, body["messages"] = _Conversation(refusals).turns(chat["messages"])
         if system:
             body["system"] = system if len(system) > 1 or "cache_control" in system[0] else system[0]["text"]
+        _set_thinking(body, chat, refusals)
         return body
 
     def completion(self, answer: Any) -> Json:
@@ -84,60 +89,30 @@ class MessagesBack:
             return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
 
 
+def _default_output(chat: Json) -> int:
+    thinks = (chat.get("reasoning_effort") or "none") != "none" and takes_effort(text(chat, "model"))
+    return THOUGHTFUL_OUTPUT if thinks else DEFAULT_OUTPUT
+
+
 def _set_thinking(body: Json, chat: Json, refusals: Refusals) -> None:
-    """An effort as a budget, which must leave room for an answer below `max_tokens`."""
-    asked = text(chat, "reasoning_effort") or "none"
-    if asked == "none" or "thinking" in body:
-        return
-    if asked not in BUDGETS:
-        refusals.add("reasoning_effort")
-        return
-    budget = min(BUDGETS[asked], body["max_tokens"] * 3 // 4)
-    if budget >= LEAST_BUDGET:
-        body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    forced = member(body, "tool_choice").get("type") in ("any", "tool")
+    unthought = is_unthought(
+        body["messages"],
+        lambda block: block["type"] == "tool_result",
+        lambda block: block["type"] in ("thinking", "redacted_thinking"),
+    )
+    if set_effort(body, chat, body["max_tokens"], refusals, forced=forced, unthought=unthought):
+        calm(body, refusals)
 
 
 def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:
     asked = member(chat, "response_format")
     if asked.get("type") == "json_schema":
         schema = member(asked, "json_schema", "response_format.").get("schema")
-        made = {"type": "json_schema", "schema": schema}
+        made = {"type": "json_schema", "schema": closed(schema)}
         body["output_config"] = {**member(body, "output_config"), "format": made}
     elif asked.get("type", "text") != "text":
         refusals.add("response_format")
-
-
-def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
-    tools = []
-    for place, tool in enumerate(members(chat.get("tools"), "tools")):
-        function = member(tool, "function", f"tools[{place}].")
-        if "name" not in function:
-            refusals.add(f"tools[{place}]")
-            continue
-        made: Json = {"name": function["name"]}
-        made |= {name: function[name] for name in ("description", "strict") if function.get(name) is not None}
-        made["input_schema"] = function.get("parameters") or {"type": "object", "properties": {}}
-        made |= {name: tool[name] for name in ("cache_control",) if name in tool}
-        tools.append(made)
-    if tools:
-        body["tools"] = tools
-    choice = _choice(chat.get("tool_choice"), refusals)
-    if chat.get("parallel_tool_calls") is False and tools:
-        choice = {**(choice or {"type": "auto"}), "disable_parallel_tool_use": True}
-    if choice is not None and tools:
-        body["tool_choice"] = choice
-
-
-def _choice(asked: Any, refusals: Refusals) -> Json | None:
-    if asked is None:
-        return None
-    if isinstance(asked, str) and asked in ("auto", "none", "required"):
-        return {"type": "any" if asked == "required" else asked}
-    name = member(asked, "function", "tool_choice.").get("name") if isinstance(asked, dict) else None
-    if name is None:
-        refusals.add("tool_choice")
-        return None
-    return {"type": "tool", "name": name}
 
 
 class _Conversation:
@@ -152,6 +127,7 @@ class _Conversation:
         turns: list[Json] = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
+            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -171,6 +147,7 @@ class _Conversation:
             return [{"type": "text", "text": content}] if content else []
         blocks = []
         for place, part in enumerate(members(content, where)):
+            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
@@ -182,11 +159,11 @@ class _Conversation:
         content = message.get("content")
         made: Json = {
             "type": "tool_result",
-            "tool_use_id": message.get("tool_call_id") or message.get("name") or "",
+            "tool_use_id": fitted(message.get("tool_call_id") or message.get("name") or "", IDENT),
         }
         parts = content if isinstance(content, str) else self._parts(content, f"{where}.content")
-        if parts:
-            made["content"] = parts
+        if parts or message.get("is_error"):
+            made["content"] = parts or SAID_NOTHING
         return made | {name: message[name] for name in ("is_error", "cache_control") if name in message}
 
     def _said(self, message: Mapping[str, Any], where: str) -> list[Json]:
@@ -246,7 +223,7 @@ def _use(call: Mapping[str, Any], where: str) -> Json:
     given = arguments(function, f"{where}function.")
     return {
         "type": "tool_use",
-        "id": call.get("id") or "",
+        "id": fitted(call.get("id") or "", IDENT),
         "name": function.get("name") or "",
         "input": given,
     }

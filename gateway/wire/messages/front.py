@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from hashlib import sha256
 from typing import Any
 
 import orjson
@@ -12,6 +13,7 @@ from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
 from gateway.wire.refusals import Refusals
+from gateway.wire.schemas import is_strict
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are
@@ -22,6 +24,8 @@ _KNOWN = frozenset(
      "container", "mcp_servers"}
 )  # fmt: skip
 _NOT_CARRIED = ("container", "mcp_servers")
+# What Anthropic alone knows of a tool. It is told once for all of them: some agents have hundreds.
+_OF_TOOLS = frozenset({"input_examples", "defer_loading", "allowed_callers"})
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_tokens", "stop": "stop_sequences", "user": "metadata.user_id",
@@ -43,12 +47,16 @@ class MessagesFront:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
-        if user := member(payload, "metadata").get("user_id"):
-            chat["user"] = user
+        if user := text(member(payload, "metadata"), "user_id", "metadata."):
+            chat["user"] = _short(user)
         if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
         if schema := member(member(payload, "output_config"), "format", "output_config."):
-            named = {"name": "answer", "strict": True, "schema": schema.get("schema")}
+            named = {
+                "name": "answer",
+                "strict": is_strict(schema.get("schema")),
+                "schema": schema.get("schema"),
+            }
             chat["response_format"] = {"type": "json_schema", "json_schema": named}
         _set_tools(chat, payload, refusals)
         return chat
@@ -62,6 +70,11 @@ class MessagesFront:
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = ERRORS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
+
+
+def _short(user: str) -> str:
+    """The same user by a name that all take: OpenAI's have at most 64 characters, Claude Code's almost 200."""
+    return user if len(user) <= 64 else sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:
@@ -86,6 +99,8 @@ def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> No
         if "name" not in tool:
             raise BadRequest(f"'{where}' has no name", code="invalid_value", param=where)
         made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
+        for name in tool.keys() & _OF_TOOLS:
+            refusals.leave_out(f"tools.{name}")
         made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
         tools.append(refusals.stands_for({"type": "function", "function": made}, where))
     choice = member(payload, "tool_choice")
@@ -199,6 +214,8 @@ class _Conversation:
             return message
         for place, block in enumerate(members(content, f"{where}.content")):
             self._said(message, block, f"{where}.content[{place}]")
+        if message["content"] is None and "tool_calls" not in message:
+            message["content"] = ""  # of thoughts alone: chat wants words or calls
         return message
 
     def _said(self, message: Json, block: Mapping[str, Any], at: str) -> None:

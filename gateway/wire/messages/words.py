@@ -1,5 +1,6 @@
 """Which word of Anthropic's stands for which of chat's."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,8 @@ STOP = {
 # Tokens of thinking that an effort is worth, and the effort that a budget comes nearest to.
 BUDGETS = {"minimal": 1024, "low": 2048, "medium": 8192, "high": 24576, "xhigh": 32000, "max": 64000}
 LEAST_BUDGET = 1024
+IDENT = re.compile(r"[a-zA-Z0-9_-]{1,64}")  # of a call, here and at Bedrock
+SAID_NOTHING = "failed"  # of a tool that failed without a word, for which there must be one
 FORMAT = "anthropic-claude-v1"  # of signed thinking, as OpenRouter's `reasoning_details` name it
 
 ERRORS = {

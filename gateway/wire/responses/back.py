@@ -31,7 +31,7 @@ class ResponsesBack:
     """Nothing is left with the provider: every call says all that was said before (`store: false`)."""
 
     def from_chat(self, chat: Json, changes: Changes) -> Json:
-        refusals = Refusals("Responses", changes.dropped)
+        refusals = Refusals("Responses", changes.dropped, changes.left_out)
         for name, nothing in _NOT_CARRIED.items():
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
@@ -129,6 +129,7 @@ class _Conversation:
         items: list[Json] = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
+            self._refusals.of_message(message, where)
             if role in _ROLES:
                 content = self._content(message.get("content"), f"{where}.content")
                 items.append({"type": "message", "role": role, "content": content})

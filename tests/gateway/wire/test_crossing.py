@@ -391,6 +391,16 @@ def test_a_refusal_that_names_no_field_stays_as_it_is() -> None:
     assert (refused.value.code, refused.value.param) == ("closed", None)
 
 
+def test_a_schema_without_end_is_refused() -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(1000):
+        schema = {"not": schema}
+    asks = {"messages": USER, "response_format": {"type": "json_schema", "json_schema": {"schema": schema}}}
+    asked = Call("chat", "openai.chat", "POST", "/", b"", asks, "m", False)
+    with pytest.raises(BadRequest, match="cannot be translated"):
+        TO_MESSAGES.write(asked, Changes("m"))
+
+
 def test_what_a_fallback_leaves_out_is_told_in_the_clients_words_whoever_has_no_place_for_it() -> None:
     content = [SEE, {"type": "video"}, {"type": "document", "source": {"type": "text", "data": "d"}}]
     payload = {"messages": [{"role": "user", "content": content}], "output_config": {"effort": "most"}}
@@ -403,6 +413,31 @@ def test_what_a_fallback_leaves_out_is_told_in_the_clients_words_whoever_has_no_
     )
     assert dropped == ["messages.0.content.1", "output_config.effort"]
     assert left_out == ["tools.0"]
+
+
+def test_what_is_left_out_of_every_call_is_told_in_the_clients_words_too() -> None:
+    payload = {"input": "hi", "max_output_tokens": 100, "reasoning": {"effort": "high"}}
+    asked = Call("responses", "openai.responses", "POST", "/", b"", payload, "m", False)
+    left_out: list[str] = []
+    between("openai.responses", "anthropic.messages").write(
+        asked, Changes("claude-haiku-4-5", left_out=left_out)
+    )
+    assert left_out == ["reasoning.effort"]
+    picture = {"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}}
+    payload = {
+        "model": "m",
+        "messages": [{"role": "user", "name": name, "content": [picture]} for name in "ab"],
+    }
+    for back, told in (
+        ("anthropic.messages", ["messages.name", "image_url.detail"]),
+        ("gemini.generate", ["messages.name", "image_url.detail"]),
+        ("cohere.chat", ["messages.name"]),
+        ("openai.responses", ["messages.name"]),
+    ):
+        left_out.clear()
+        asked = Call("chat", "openai.chat", "POST", "/", b"", payload, "m", False)
+        between("openai.chat", back).write(asked, Changes("m", left_out=left_out))
+        assert left_out == told
 
 
 # Calls of any shape

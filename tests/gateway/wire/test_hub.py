@@ -159,6 +159,18 @@ def test_texts_become_one_where_lists_are_refused() -> None:
     assert [message["content"] for message in sent] == ["a\nb", picture, "c"]
 
 
+def test_ids_of_calls_have_the_length_that_the_provider_takes() -> None:
+    calls = [{"id": one, "function": {"name": "f"}} for one in ("toolu_01ABCDEF", "gRgYUmPLP")]
+    chat = {"messages": [{"role": "assistant", "tool_calls": calls},
+                         *({"role": "tool", "tool_call_id": call["id"]} for call in calls)]}  # fmt: skip
+    asked, first, second = BACK.from_chat(chat, Changes("m", quirks=Quirks(ident=9)))["messages"]
+    made, kept = [call["id"] for call in asked["tool_calls"]]
+    assert (len(made), made.isalnum(), kept) == (9, True, "gRgYUmPLP")
+    assert [first["tool_call_id"], second["tool_call_id"]] == [made, kept]
+    assert calls[0]["id"] == "toolu_01ABCDEF"
+    assert BACK.from_chat(chat, Changes("m"))["messages"] == chat["messages"]
+
+
 # A chat provider: answers
 
 

@@ -61,11 +61,34 @@ def test_what_the_client_wrote_stays_as_it_was_written() -> None:
     )
 
 
-def test_betas_of_the_header_stand_in_the_body() -> None:
-    assert written(b"a, b,,")["anthropic_beta"] == ["a", "b"]
-    assert written(b"a,b", b"c", anthropic_beta=["b"])["anthropic_beta"] == ["b", "a", "c"]
-    assert "anthropic_beta" not in written()
-    assert written(b"a", anthropic_beta="nonsense")["anthropic_beta"] == "nonsense"
+def betas(model: str, *headers: bytes, **body: Any) -> tuple[Any, list[str]]:
+    """(those in the body, what was left out)."""
+    left: list[str] = []
+    told = orjson.loads(WAY.write(call(*headers, **body), Changes(model, left_out=left)))
+    return told.get("anthropic_beta"), left
+
+
+def test_betas_of_the_header_that_bedrock_knows_stand_in_the_body_and_the_others_are_told() -> None:
+    new, old = "us.anthropic.claude-opus-4-7", "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
+    code, think = b"claude-code-20250219", b"interleaved-thinking-2025-05-14"
+    manage = b"context-management-2025-06-27"
+    sent = b"%b, %b,," % (code, think)
+    assert betas(old, sent, manage) == (
+        [think.decode(), manage.decode()],
+        [f"anthropic-beta: {code.decode()}"],
+    )
+    left = [f"anthropic-beta: {one.decode()}" for one in (code, think)]
+    assert betas(new, sent, manage) == ([manage.decode()], left)
+    assert betas(new, sent) == (None, left)
+    assert written(sent, manage)["anthropic_beta"] == [manage.decode()]  # who does not ask what was left out
+
+
+def test_betas_of_the_body_are_the_clients_own() -> None:
+    new, manage = "us.anthropic.claude-opus-4-7", "context-management-2025-06-27"
+    assert betas(new, manage.encode(), anthropic_beta=["b", manage]) == (["b", manage], [])
+    assert betas(new, manage.encode(), anthropic_beta=["b"]) == (["b", manage], [])
+    assert betas(new, b"a", anthropic_beta="nonsense") == ("nonsense", [])
+    assert betas(new) == (None, [])
 
 
 def test_a_stream_comes_out_as_anthropics_own() -> None:

@@ -59,6 +59,7 @@ def test_tokens_and_other_forms_of_numbers_are_refused(way: Way) -> None:
         written(way, input=[1, 2])
     with pytest.raises(BadRequest, match="encoding_format"):
         written(way, encoding_format="int8")
+    assert written(way, encoding_format=None) == written(way)
 
 
 def test_the_answer_is_openais() -> None:

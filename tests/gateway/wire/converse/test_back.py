@@ -11,6 +11,7 @@ from gateway.wire.sse import BadStream
 
 HI = [{"role": "user", "content": "hi"}]
 CLAUDE, NOVA = "us.anthropic.claude-x-v1:0", "us.amazon.nova-2-lite-v1:0"
+OLD = "us.anthropic.claude-sonnet-4-5-20250929-v1:0"
 FUNCTION = {"name": "f", "description": "d", "strict": True, "parameters": {"x": 1}}
 TOOL = {"type": "function", "function": FUNCTION}
 SPEC = {"toolSpec": {"name": "f", "description": "d", "strict": True, "inputSchema": {"json": {"x": 1}}}}
@@ -68,25 +69,54 @@ def test_what_cannot_be_carried_is_refused_by_name_or_left_out_by_it(field: str,
 
 
 def test_an_effort_is_told_as_each_maker_takes_it() -> None:
-    assert more_of(reasoning_effort="low") == {"thinking": {"type": "enabled", "budget_tokens": 2048}}
-    assert more_of(reasoning_effort="high", max_tokens=4000)["thinking"]["budget_tokens"] == 3000
-    assert more_of(reasoning_effort="high", max_tokens=400) is None
+    assert more_of(OLD, reasoning_effort="low") == {"thinking": {"type": "enabled", "budget_tokens": 2048}}
+    assert more_of(OLD, reasoning_effort="high", max_tokens=4000)["thinking"]["budget_tokens"] == 3000
+    assert more_of(OLD, reasoning_effort="high", max_tokens=400) is None
     assert more_of(reasoning_effort="none") is None
-    adaptive = {"type": "adaptive"}
-    assert more_of(reasoning_effort="low", thinking=adaptive) == {"thinking": adaptive}
+    shown = {"type": "adaptive", "display": "summarized"}
+    assert more_of(reasoning_effort="low") == {"thinking": shown, "output_config": {"effort": "low"}}
+    own = {"type": "adaptive"}
+    assert more_of(reasoning_effort="low", thinking=own) == {
+        "thinking": own,
+        "output_config": {"effort": "low"},
+    }
     nova = {"reasoningConfig": {"type": "enabled", "maxReasoningEffort": "low"}}
     assert more_of(NOVA, reasoning_effort="low") == nova
+    assert more_of(NOVA) is None
     assert more_of("openai.gpt-oss-20b", reasoning_effort="low") == {"reasoning_effort": "low"}
     for model in (CLAUDE, NOVA):
         with pytest.raises(BadRequest, match="reasoning_effort"):
             body(model, reasoning_effort="minimum")
 
 
+def test_what_cannot_go_with_thinking_is_left_out_by_name() -> None:
+    left: list[str] = []
+
+    def sent(model: str, **more: Any) -> tuple[Any, Any]:
+        left.clear()
+        call = {"id": "t", "function": {"name": "f"}}
+        loop = [*HI, {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "t"}]
+        asks = {"model": model, "messages": loop, "tools": [TOOL], "reasoning_effort": "low", "temperature": 0.2,
+                "top_k": 3, **more}  # fmt: skip
+        made = ConverseBack().from_chat(asks, Changes(model, left_out=left))
+        return made.get("inferenceConfig"), made["additionalModelRequestFields"].keys()
+
+    assert sent(OLD) == ({"temperature": 0.2}, {"top_k"})
+    assert left == ["reasoning_effort"]
+    assert sent(CLAUDE) == (None, {"thinking", "output_config"})
+    assert set(left) == {"temperature", "top_k"}
+    assert sent(CLAUDE, tool_choice=NAMED) == ({"temperature": 0.2}, {"top_k", "output_config"})
+
+
 def test_a_schema_is_a_text_in_the_output_config() -> None:
-    schema = {"name": "a", "description": "d", "schema": {"type": "object"}, "strict": True}
+    schema: Any = {"name": "a", "description": "d", "schema": {"type": "object"}, "strict": True}
     made = body(response_format={"type": "json_schema", "json_schema": schema})["outputConfig"]["textFormat"]
     told = {"name": "a", "description": "d", "schema": '{"type":"object"}'}
     assert made == {"type": "json_schema", "structure": {"jsonSchema": told}}
+    schema["schema"] = {"type": "object", "properties": {}}
+    made = body(response_format={"type": "json_schema", "json_schema": schema})["outputConfig"]["textFormat"]
+    closed = '{"type":"object","properties":{},"additionalProperties":false}'
+    assert made["structure"]["jsonSchema"]["schema"] == closed
     assert "outputConfig" not in body(response_format={"type": "text"})
 
 
@@ -124,6 +154,16 @@ def test_one_call_at_a_time_is_asked_of_claude_and_refused_of_others() -> None:
         body(NOVA, tools=[TOOL], parallel_tool_calls=False)
 
 
+def test_tools_that_were_called_stand_in_where_a_call_has_none_any_more() -> None:
+    calls = [{"id": "t", "function": {"name": name}} for name in ("f", "g", "f")]
+    said = [*HI, {"role": "assistant", "tool_calls": calls}]
+    specs = [one["toolSpec"] for one in body(messages=said)["toolConfig"]["tools"]]
+    assert [spec["name"] for spec in specs] == ["f", "g"]
+    assert specs[0]["inputSchema"] == {"json": {"type": "object", "properties": {}}}
+    assert body(messages=said, tools=[TOOL])["toolConfig"] == {"tools": [SPEC]}
+    assert "toolConfig" not in body()
+
+
 def test_what_a_fallback_leaves_out_is_named() -> None:
     dropped: list[str] = []
     asks = {
@@ -131,7 +171,7 @@ def test_what_a_fallback_leaves_out_is_named() -> None:
         "tools": [TOOL, {"type": "custom"}], "tool_choice": "sometimes", "parallel_tool_calls": False,
     }  # fmt: skip
     made = ConverseBack().from_chat(asks, Changes(NOVA, dropped=dropped))
-    assert dropped == ["reasoning_effort", "tools[1]", "tool_choice", "parallel_tool_calls"]
+    assert dropped == ["tools[1]", "tool_choice", "parallel_tool_calls", "reasoning_effort"]
     assert made.keys() == {"system", "messages", "toolConfig"}
     assert made["toolConfig"] == {"tools": [SPEC]}
 

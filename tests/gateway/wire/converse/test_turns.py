@@ -87,6 +87,34 @@ def test_parts_of_a_content(part: dict[str, Any], block: dict[str, Any]) -> None
     assert turns(said(**part)).messages[0]["content"] == [block]
 
 
+def test_documents_of_one_name_are_numbered() -> None:
+    pdf = "data:application/pdf;base64,J"
+    shown = [file(pdf, filename=name) for name in ("a.pdf", "b.pdf", "a.txt", "a 2.pdf")]
+    made = turns({"role": "user", "content": [*shown, file(pdf)]}, said(**file(pdf)))
+    names = [block["document"]["name"] for block in made.messages[0]["content"]]
+    assert names == ["a", "b", "a 2", "a 2 2", "document", "document 2"]
+
+
+def test_ids_of_calls_are_as_bedrock_takes_them() -> None:
+    call = {"id": "functions.f:0", "function": {"name": "f"}}
+    said, told = turns(
+        {"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "functions.f:0"}
+    ).messages
+    ident = said["content"][0]["toolUse"]["toolUseId"]
+    assert ident.isalnum() and told["content"][0]["toolResult"]["toolUseId"] == ident
+
+
+def test_a_tool_that_failed_without_a_word_has_one() -> None:
+    made = turns(
+        {"role": "tool", "tool_call_id": "t", "content": "", "is_error": True},
+        {"role": "tool", "tool_call_id": "u", "content": ""},
+    )
+    assert [block["toolResult"] for block in made.messages[0]["content"]] == [
+        {"toolUseId": "t", "content": [{"text": "failed"}], "status": "error"},
+        {"toolUseId": "u", "content": []},
+    ]
+
+
 @pytest.mark.parametrize(
     "part",
     [

@@ -181,6 +181,27 @@ def test_parts_are_told_as_gemini_tells_them(part: dict[str, Any], made: dict[st
     assert said({"role": "user", "content": [part]}) == [{"role": "user", "parts": [made]}]
 
 
+def test_calls_of_another_model_have_a_stand_in_for_the_signature_that_new_ones_want() -> None:
+    def signatures(model: str, **more: Any) -> list[Any]:
+        calls = [{"id": one, "function": {"name": "f"}} for one in ("a", "b")]
+        step = [
+            {"role": "assistant", "tool_calls": calls, **more},
+            {"role": "tool", "tool_call_id": "a", "content": ""},
+        ]
+        contents = turned(
+            model=model, messages=[*HI, *step, {"role": "assistant", "content": "x"}, *HI, *step]
+        )["contents"]
+        parts = [part for content in contents for part in content["parts"]]
+        return [part.get("thoughtSignature") for part in parts if "functionCall" in part]
+
+    stand_in = "skip_thought_signature_validator"
+    assert signatures("gemini-3-pro-preview") == [stand_in, None] * 2
+    assert signatures("models/gemini-flash-latest") == [stand_in, None] * 2
+    assert signatures("gemini-2.5-pro") == signatures("gemma-3-27b-it") == [None] * 4
+    known = {"type": "reasoning.encrypted", "id": "a", "data": "s", **SIGNED}
+    assert signatures("gemini-3-pro-preview", reasoning_details=[known]) == ["s", None] * 2
+
+
 def test_results_name_their_function_and_bring_their_pictures() -> None:
     calls = [
         {"id": "c1", "function": {"name": "f", "arguments": '{"a":1}'}},

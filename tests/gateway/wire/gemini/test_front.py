@@ -50,6 +50,8 @@ def test_what_both_call_otherwise_is_called_as_chat_does() -> None:
         ({"thinkingBudget": 32000}, "high"),
         ({"thinkingBudget": -1}, None),
         ({"includeThoughts": True}, None),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED"}, None),
+        ({"thinkingLevel": "THINKING_LEVEL_UNSPECIFIED", "thinkingBudget": 0}, "none"),
     ],
 )
 def test_thinking_is_an_effort(config: dict[str, Any], effort: str | None) -> None:
@@ -62,9 +64,17 @@ def test_an_answer_in_json_is_asked_with_its_schema() -> None:
         "properties": {"a": {"type": "STRING", "nullable": True}},
         "propertyOrdering": ["a"],
     }
-    config = {"responseMimeType": "application/json", "responseSchema": schema}
+    config: Any = {"responseMimeType": "application/json", "responseSchema": schema}
     told = chat(generationConfig=config)["response_format"]["json_schema"]
-    assert told["schema"] == {"type": "object", "properties": {"a": {"type": ["string", "null"]}}}
+    made = {
+        "type": "object",
+        "properties": {"a": {"type": ["string", "null"]}},
+        "additionalProperties": False,
+    }
+    assert (told["schema"], told["strict"]) == (made, False)
+    config["responseSchema"] = {**schema, "required": ["a"]}
+    told = chat(generationConfig=config)["response_format"]["json_schema"]
+    assert (told["schema"], told["strict"]) == ({**made, "required": ["a"]}, True)
     plain = chat(generationConfig={"responseMimeType": "application/json"})
     assert plain["response_format"] == {"type": "json_object"}
     assert (
@@ -73,36 +83,11 @@ def test_an_answer_in_json_is_asked_with_its_schema() -> None:
     assert refused(generationConfig={"responseSchema": schema}) == "generationConfig.responseMimeType"
 
 
-DECLARED = [{"name": "f", "description": "d", "parameters": {"type": "OBJECT"}}, {"name": "g"}]
-
-
-@pytest.mark.parametrize(
-    ("calling", "names", "choice"),
-    [
-        ({}, ["f", "g"], None),
-        ({"mode": "NONE"}, ["f", "g"], "none"),
-        ({"mode": "ANY"}, ["f", "g"], "required"),
-        (
-            {"mode": "ANY", "allowedFunctionNames": ["f"]},
-            ["f"],
-            {"type": "function", "function": {"name": "f"}},
-        ),
-        ({"mode": "ANY", "allowed_function_names": ["f", "g"]}, ["f", "g"], "required"),
-        ({"mode": "VALIDATED"}, ["f", "g"], "auto"),
-    ],
-)
-def test_tools_are_functions_and_chosen(calling: dict[str, Any], names: list[str], choice: Any) -> None:
-    told = chat(tools=[{"functionDeclarations": DECLARED}], toolConfig={"functionCallingConfig": calling})
-    assert [one["function"]["name"] for one in told["tools"]] == names
-    assert told.get("tool_choice") == choice
-    strict = {one["function"].get("strict") for one in told["tools"]}
-    assert strict == ({True} if calling.get("mode") == "VALIDATED" else {None})
-    assert told["tools"][0]["function"]["parameters"] == {"type": "object"}
-
-
 @pytest.mark.parametrize(
     ("asked", "field"),
     [
+        ({"contents": [{"parts": [{"fileData": {"fileUri": "gs://a/b", "mimeType": "video/mp4"},
+                                   "videoMetadata": {"startOffset": "5s"}}]}]}, "contents[0].parts[0].videoMetadata"),
         ({"cachedContent": "c"}, "cachedContent"),
         ({"safetySettings": [{"threshold": "OFF"}, {"threshold": "BLOCK_ALL"}]}, "safetySettings[1]"),
         ({"generationConfig": {"imageConfig": {}}}, "generationConfig.imageConfig"),
@@ -110,7 +95,7 @@ def test_tools_are_functions_and_chosen(calling: dict[str, Any], names: list[str
         ({"tools": [{"google_search": {}}]}, "tools[0].googleSearch"),
         ({"tools": [{"functionDeclarations": [{"behavior": "X"}]}]}, "tools[0].functionDeclarations[0].behavior"),
         ({"toolConfig": {"retrievalConfig": {}}}, "toolConfig.retrievalConfig"),
-        ({"tools": [{"functionDeclarations": DECLARED}], "toolConfig": {"functionCallingConfig": {"mode": "X"}}},
+        ({"tools": [{"functionDeclarations": [{"name": "f"}]}], "toolConfig": {"functionCallingConfig": {"mode": "X"}}},
          "toolConfig.functionCallingConfig.mode"),
         ({"contents": [{"role": "tool", "parts": []}]}, "contents[0]"),
         ({"contents": [{"parts": ["x"]}]}, "contents[0]"),
@@ -223,3 +208,9 @@ def test_signatures_are_kept_and_those_of_others_are_unpacked() -> None:
 )
 def test_a_refusal_is_googles(status: int, named: str) -> None:
     assert f'"status":"{named}"'.encode() in FRONT.refusal(status, "no", {})
+
+
+def test_a_turn_of_thoughts_alone_has_words_all_the_same_and_one_of_calls_none() -> None:
+    turns: Any = ([], [{"text": "hm", "thought": True}], [{"functionCall": {"name": "f"}}])
+    told = messages(*({"role": "model", "parts": parts} for parts in turns))
+    assert [message["content"] for message in told] == ["", "", None]

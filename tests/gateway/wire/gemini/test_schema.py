@@ -29,3 +29,23 @@ def test_a_schema_of_googles_is_one_of_json() -> None:
         },
     }
     assert json_schema(None) == {}
+
+
+def test_schemas_within_a_schema_are_turned_wherever_they_stand() -> None:
+    text = {"type": "STRING"}
+    schema = {
+        "$defs": {"A": text}, "additional_properties": text, "prefix_items": [text, {"$ref": "#/$defs/A"}],
+        "properties": {"enum": {"type": "OBJECT", "additionalProperties": True}},
+    }  # fmt: skip
+    turned = {"type": "string"}
+    assert json_schema(schema) == {
+        "$defs": {"A": turned}, "additionalProperties": turned, "prefixItems": [turned, {"$ref": "#/$defs/A"}],
+        "properties": {"enum": {"type": "object", "additionalProperties": True}},
+    }  # fmt: skip
+
+
+def test_what_may_be_null_may_be_so_beside_its_words_too() -> None:
+    told = json_schema({"type": "STRING", "enum": ["x"], "nullable": True})
+    assert told == {"type": ["string", "null"], "enum": ["x", None]}
+    assert json_schema({"type": "STRING", "enum": ["x", None], "nullable": True})["enum"] == ["x", None]
+    assert json_schema({"type": "STRING", "enum": ["x"]})["enum"] == ["x"]

@@ -62,23 +62,6 @@ def test_the_bound_that_anthropic_needs_is_there_in_any_case() -> None:
     assert asked(max_tokens=5, params={"max_tokens": 7})["max_tokens"] == 5
 
 
-@pytest.mark.parametrize(
-    ("effort", "bound", "thinking"),
-    [
-        ("low", 9000, {"type": "enabled", "budget_tokens": 2048}),
-        ("high", 4000, {"type": "enabled", "budget_tokens": 3000}),
-        ("high", 1200, None),
-        ("none", 9000, None),
-    ],
-)
-def test_an_effort_is_a_budget_that_leaves_room_for_an_answer(effort: str, bound: int, thinking: Any) -> None:
-    assert asked(reasoning_effort=effort, max_tokens=bound).get("thinking") == thinking
-
-
-def test_thinking_in_anthropics_own_words_is_left_alone() -> None:
-    assert asked(thinking={"type": "adaptive"}, reasoning_effort="low")["thinking"] == {"type": "adaptive"}
-
-
 def test_a_response_format_is_an_output_config() -> None:
     schema = {"type": "object"}
     format_ = {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}
@@ -89,31 +72,13 @@ def test_a_response_format_is_an_output_config() -> None:
     assert "output_config" not in asked(response_format={"type": "text"})
 
 
-def test_functions_are_tools() -> None:
-    whole = {"name": "f", "description": "d", "strict": True, "parameters": {"type": "object"}}
-    tools = [{"type": "function", "function": whole, "cache_control": {"type": "ephemeral"}},
-             {"type": "function", "function": {"name": "g"}}]  # fmt: skip
-    assert asked(tools=tools)["tools"] == [
-        {"name": "f", "description": "d", "strict": True, "input_schema": {"type": "object"},
-         "cache_control": {"type": "ephemeral"}},
-        {"name": "g", "input_schema": {"type": "object", "properties": {}}},
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("more", "choice"),
-    [
-        ({}, None),
-        ({"tool_choice": "required"}, {"type": "any"}),
-        ({"tool_choice": "none"}, {"type": "none"}),
-        ({"tool_choice": {"type": "function", "function": {"name": "f"}}}, {"type": "tool", "name": "f"}),
-        ({"parallel_tool_calls": False}, {"type": "auto", "disable_parallel_tool_use": True}),
-    ],
-)
-def test_which_tool_must_be_called(more: dict[str, Any], choice: Any) -> None:
-    tools = [{"type": "function", "function": {"name": "f"}}]
-    assert asked(tools=tools, **more).get("tool_choice") == choice
-    assert "tool_choice" not in asked(**more)  # without tools there is nothing to choose
+def test_an_open_schema_is_closed_as_anthropic_wants_it() -> None:
+    inner = {"type": "object", "properties": {"b": {"type": "string"}}}
+    schema = {"type": "object", "properties": {"a": inner}}
+    told = asked(response_format={"type": "json_schema", "json_schema": {"name": "n", "schema": schema}})
+    shut = {"additionalProperties": False}
+    made = {**schema, "properties": {"a": {**inner, **shut}}, **shut}
+    assert told["output_config"]["format"]["schema"] == made
 
 
 def test_turns_alternate_and_results_open_the_users() -> None:
@@ -133,6 +98,22 @@ def test_turns_alternate_and_results_open_the_users() -> None:
                                      {"type": "tool_result", "tool_use_id": "u"}]},
     ]  # fmt: skip
     assert turns({"role": "user", "content": []}) == []
+
+
+def test_ids_of_calls_are_as_anthropic_takes_them() -> None:
+    call = {"id": "functions.f:0", "function": {"name": "f"}}
+    said, told = turns(
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "functions.f:0", "content": ""},
+    )
+    ident = said["content"][0]["id"]
+    assert ident.isalnum() and told["content"][0]["tool_use_id"] == ident
+
+
+def test_a_tool_that_failed_without_a_word_has_one() -> None:
+    [turn] = turns({"role": "tool", "tool_call_id": "t", "content": "", "is_error": True})
+    result = {"type": "tool_result", "tool_use_id": "t", "content": "failed", "is_error": True}
+    assert turn["content"] == [result]
 
 
 def test_parts_are_blocks_and_cache_marks_stay() -> None:

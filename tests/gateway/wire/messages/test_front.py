@@ -59,6 +59,16 @@ def test_a_call_with_all_its_settings() -> None:
     }
 
 
+def test_a_user_of_a_long_name_has_one_that_all_take() -> None:
+    named = {"device_id": "a" * 64, "account_uuid": "b" * 36, "session_id": "c" * 36}  # as Claude Code's
+    long = chat(metadata={"user_id": orjson.dumps(named).decode()})["user"]
+    assert len(long) == 64 and long.isalnum()
+    other = chat(metadata={"user_id": orjson.dumps({**named, "session_id": "d"}).decode()})["user"]
+    assert other != long
+    assert chat(metadata={"user_id": "u" * 64})["user"] == "u" * 64
+    assert "user" not in chat(metadata={"user_id": None})
+
+
 @pytest.mark.parametrize(
     ("asked", "effort"),
     [
@@ -74,11 +84,13 @@ def test_a_budget_of_thoughts_is_the_effort_nearest_to_it(asked: dict[str, Any],
     assert chat(**asked).get("reasoning_effort") == effort
 
 
-def test_a_schema_for_the_answer_is_chats_response_format() -> None:
-    schema = {"type": "object"}
+@pytest.mark.parametrize(("required", "strict"), [(["a", "b"], True), (["a"], False)])
+def test_a_schema_for_the_answer_is_chats_response_format(required: list[str], strict: bool) -> None:
+    members = {"a": {"type": "string"}, "b": {"type": "string"}}
+    schema = {"type": "object", "properties": members, "required": required, "additionalProperties": False}
     assert chat(output_config={"format": {"type": "json_schema", "schema": schema}})["response_format"] == {
         "type": "json_schema",
-        "json_schema": {"name": "answer", "strict": True, "schema": schema},
+        "json_schema": {"name": "answer", "strict": strict, "schema": schema},
     }
 
 
@@ -91,6 +103,15 @@ def test_tools_are_functions() -> None:
         {"type": "function", "function": {"name": "f", "description": "d", "parameters": {"type": "object"}}},
         {"type": "function", "function": {"name": "g", "parameters": {"type": "object", "properties": {}}}},
     ]
+
+
+def test_what_anthropic_alone_knows_of_tools_is_told_once_for_all_of_them() -> None:
+    left: list[str] = []
+    tool = {"name": "f", "defer_loading": True, "input_examples": [{}], "eager_input_streaming": True}
+    asked = {"model": "m", "messages": [], "tools": [tool, {**tool, "name": "g"}]}
+    told = FRONT.to_chat(asked, Refusals("chat", None, left))["tools"]
+    assert set(left) == {"tools.defer_loading", "tools.input_examples"}
+    assert [one["function"].keys() for one in told] == [{"name", "parameters"}] * 2
 
 
 @pytest.mark.parametrize(
@@ -263,3 +284,14 @@ def test_what_chat_has_no_word_for_is_refused_by_its_place(payload: dict[str, An
 def test_a_refusal_has_the_type_of_its_status(status: int, kind: str) -> None:
     told = orjson.loads(FRONT.refusal(status, "no", {}))
     assert told == {"type": "error", "error": {"type": kind, "message": "no"}}
+
+
+@pytest.mark.parametrize("content", [[], [{"type": "thinking", "thinking": "hm", "signature": "s"}]])
+def test_a_turn_of_thoughts_alone_has_words_all_the_same(content: Any) -> None:
+    [message] = said(content, role="assistant")
+    assert message["content"] == ""
+
+
+def test_a_turn_of_calls_alone_has_none() -> None:
+    [message] = said([{"type": "tool_use", "id": "t", "name": "f", "input": {}}], role="assistant")
+    assert message["content"] is None

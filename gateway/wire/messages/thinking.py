@@ -1,0 +1,82 @@
+"""How much a Claude is to think, of an effort in chat's words: those up to 4.5 take a budget of tokens, later ones the
+effort itself. Converse passes both on as Anthropic has them.
+
+platform.claude.com/docs: "Adaptive thinking", "Extended thinking", "Effort". Opus 4.6 and Sonnet 4.6 take either, those
+that came after them answer a budget with a 400. On record: claude-opus-4-6 and us.anthropic.claude-sonnet-5 think
+adaptively, claude-sonnet-4-5 and claude-haiku-4-5 by a budget.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from gateway.wire.crossing import Json
+from gateway.wire.fields import member, text
+from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
+from gateway.wire.refusals import Refusals
+
+# Claudes that know no effort, in their makers' and in resellers' names; one that nobody here knows is a newer one.
+_OLD = re.compile(r"claude-(?:instant|v?[1-3]\b|(?:[a-z]+-)?4\b(?![-.](?:[6-9]|\d\d)\b))")
+_FIRST = re.compile(r"4[-.]6\b")  # to know one: no xhigh yet, and their thoughts are shown unasked
+_LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+# What may be set of a model that thinks ("Extended thinking, Feature compatibility").
+_FITS: dict[str, Callable[[Any], bool]] = {
+    "temperature": lambda value: value == 1,
+    "top_p": lambda value: 0.95 <= value <= 1,
+    "top_k": lambda value: False,
+}
+
+
+def takes_effort(model: str) -> bool:
+    """Others that speak Anthropic's language have it as old Claudes do."""
+    return "claude" in model and not _OLD.search(model)
+
+
+def set_effort(
+    body: Json, chat: Json, most: Any, refusals: Refusals, *, forced: bool, unthought: bool
+) -> bool:
+    """Puts the call's `reasoning_effort` into `body`, whose own fields go before it, and says whether the model thinks
+    by it. `most` are the tokens it may write, None where nothing bounds them. `forced`: it must call a tool, for which
+    thinking is off; `unthought`: it goes on with a turn that began without a thought, which a budget does not allow."""
+    asked, model = text(chat, "reasoning_effort") or "none", text(chat, "model")
+    if asked == "none":
+        return False
+    if asked not in BUDGETS:
+        refusals.add("reasoning_effort")
+        return False
+    own = "thinking" in body
+    if takes_effort(model):
+        is_first = _FIRST.search(model) is not None
+        level = "high" if is_first and asked == "xhigh" else _LEVELS[asked]
+        body["output_config"] = {"effort": level, **member(body, "output_config")}
+        if own or forced:
+            return False
+        body["thinking"] = {"type": "adaptive"} | ({} if is_first else {"display": "summarized"})
+        return True
+    budget = min(BUDGETS[asked], most * 3 // 4) if most else BUDGETS[asked]  # leaves room for an answer
+    if own or forced or unthought or budget < LEAST_BUDGET:
+        refusals.leave_out("reasoning_effort")
+        return False
+    body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    return True
+
+
+def is_unthought(
+    turns: Sequence[Json], is_result: Callable[[Json], bool], is_thought: Callable[[Json], bool]
+) -> bool:
+    """Whether what the model has said since a user spoke, results of tools left aside, begins with no thought."""
+    first = None
+    for turn in reversed(turns):
+        if turn["role"] == "assistant":
+            first = turn
+        elif not any(map(is_result, turn["content"])):
+            break
+    return first is not None and not is_thought(first["content"][0])
+
+
+def calm(fields: Json, refusals: Refusals) -> None:
+    """Leaves out how to draw tokens, where a model that thinks does not let itself be told."""
+    for name, fits in _FITS.items():
+        if fields.get(name) is not None and not fits(fields[name]):
+            del fields[name]
+            refusals.leave_out(name)
