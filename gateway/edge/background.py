@@ -22,10 +22,10 @@ from gateway.state.answers import Answers, Kept, NotKept
 from gateway.state.runs import Runs
 from gateway.wire import sse
 from gateway.wire.base import EVENTS
-from gateway.wire.crossing import UNLIKE
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.resource import failed
 from gateway.wire.responses.words import PENDING
+from gateway.wire.sides import UNLIKE
 
 MOST_RUNS = 256  # of one process at once
 QUICK = 0.5  # seconds in which a refusal still is the call's own answer

@@ -9,12 +9,12 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError
 from gateway.edge.asgi import Scope
 from gateway.wire import sse
-from gateway.wire.crossing import Json
 from gateway.wire.envelope import render
 from gateway.wire.fields import loaded
 from gateway.wire.responses.dialect import last_response
 from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.words import OURS, PENDING
+from gateway.wire.sides import Json
 
 
 class Run:

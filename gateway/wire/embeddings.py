@@ -14,11 +14,12 @@ from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import EVENTS, Asked, Reading, Untouched
-from gateway.wire.crossing import UNLIKE, Back, Front, Json, refusal_across
+from gateway.wire.crossing import refusal_across
 from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
 from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import UNLIKE, Back, Front, Json
 
 MOST_INPUTS = 2048
 _ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')

@@ -9,10 +9,10 @@ import orjson
 from gateway.wire import sse
 from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import cached_tokens
 from gateway.wire.idents import fitted
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import bare
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.

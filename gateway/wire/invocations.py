@@ -9,10 +9,11 @@ from gateway.wire.base import Asked, Changes
 from gateway.wire.chat import Chat, ChatTap
 from gateway.wire.converse.back import ConverseBack
 from gateway.wire.converse.reader import failed, parsed
-from gateway.wire.crossing import Json, refusal_across
+from gateway.wire.crossing import refusal_across
 from gateway.wire.eventstream import CONTENT_TYPE, Message
 from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.hub import ChatBack, ChatFront, ChatReader
+from gateway.wire.sides import Json
 from gateway.wire.splice import reframed
 
 

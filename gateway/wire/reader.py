@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from gateway.wire import sse
-from gateway.wire.crossing import Json, Piece
+from gateway.wire.sides import Json, Piece
 
 
 class EventReader(ABC):

@@ -6,7 +6,7 @@ from gateway.wire.chat import Chat
 from gateway.wire.cohere.back import CohereBack
 from gateway.wire.cohere.embed import ToCohere
 from gateway.wire.converse.back import ConverseBack
-from gateway.wire.crossing import Back, Crossing, Front
+from gateway.wire.crossing import Crossing
 from gateway.wire.embeddings import Embeddings
 from gateway.wire.eventstream import CONTENT_TYPE
 from gateway.wire.gemini.back import GeminiBack
@@ -26,6 +26,7 @@ from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
 from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
+from gateway.wire.sides import Back, Front
 from gateway.wire.triton import ENGINES, ToTriton
 
 DIALECTS: dict[str, Dialect] = {

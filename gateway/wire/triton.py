@@ -15,10 +15,11 @@ from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import EVENTS, Asked, Changes
-from gateway.wire.crossing import UNLIKE, Json, refusal_across
+from gateway.wire.crossing import refusal_across
 from gateway.wire.fields import note_usage
 from gateway.wire.hub import ChatBack, ChatFront
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import UNLIKE, Json
 
 _KEPT = frozenset(
     {"model", "prompt", "stream", "stream_options", "user", "store", "metadata", "service_tier"}

@@ -79,6 +79,7 @@ TRIED_BY = {
     "gateway/upstream/failures.py": "tests/gateway/upstream/test_client.py",
     "gateway/wire/base.py": "tests/contract/test_dialects.py",
     "gateway/wire/reader.py": "tests/gateway/wire/messages/test_reader.py",
+    "gateway/wire/sides.py": "tests/gateway/wire/test_crossing.py",
     "gateway/wire/gemini/words.py": "tests/gateway/wire/gemini/test_reader.py",
     "gateway/wire/responses/items.py": "tests/gateway/wire/responses/test_front.py",
     "gateway/wire/responses/resource.py": "tests/gateway/wire/responses/test_teller.py",

@@ -11,10 +11,10 @@ from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
 from gateway.wire.cohere.reader import CohereReader, completion
 from gateway.wire.cohere.words import thinking
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.media import inline
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {

@@ -4,8 +4,8 @@ from typing import Any
 
 from gateway.wire import sse
 from gateway.wire.cohere.words import annotations, chat_usage, finish, logprobs
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.reader import EventReader
+from gateway.wire.sides import Json, Piece
 
 
 def completion(answer: Any) -> Json:

@@ -10,11 +10,11 @@ from gateway.wire.base import Changes
 from gateway.wire.converse.reader import ConverseReader
 from gateway.wire.converse.turns import Turns, cache_point
 from gateway.wire.converse.words import citation, ending, hidden, is_call, is_claude, thought, usage_of
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
+from gateway.wire.sides import Json
 from gateway.wire.thoughts import after_all
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from gateway.wire import sse
 from gateway.wire.converse.words import EXCEPTIONS, citation, ending, hidden, is_call, thought, usage_of
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.eventstream import Message, Splitter
+from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import after
 
 

@@ -5,12 +5,12 @@ from typing import Any
 
 from gateway.core.failure import BadRequest
 from gateway.wire.converse.words import reasoning
-from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
 from gateway.wire.media import inline
 from gateway.wire.messages.words import IDENT, SAID_NOTHING
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json
 from gateway.wire.thoughts import in_order
 
 FORMATS = {

@@ -5,8 +5,8 @@ import binascii
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.wire.crossing import Json
 from gateway.wire.messages.words import FORMAT, chat_usage
+from gateway.wire.sides import Json
 from gateway.wire.sse import BadStream
 
 FINISH = {

@@ -7,12 +7,12 @@ import orjson
 
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
-from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments
 from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json
 from gateway.wire.written import as_written
 
 CAP = "maxOutputTokens"

@@ -6,13 +6,13 @@ from typing import Any
 import orjson
 
 from gateway.core.failure import BadRequest
-from gateway.wire.crossing import Json, Teller
 from gateway.wire.gemini.schema import json_schema
 from gateway.wire.gemini.teller import ArrayTeller, GeminiTeller
 from gateway.wire.gemini.tools import set_tools
 from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed, is_strict
+from gateway.wire.sides import Json, Teller
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.

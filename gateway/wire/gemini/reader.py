@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from gateway.wire import sse
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.gemini.words import FORMAT, KINDS, MADE, chat_usage, finish
+from gateway.wire.sides import Json, Piece
 
 _KNOWN = frozenset(
     {"content", "finishReason", "index", "logprobsResult", "citationMetadata", "avgLogprobs", "tokenCount"}

@@ -5,10 +5,10 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
 from gateway.wire.gemini.words import FORMAT, STOP, failure, gemini_usage
 from gateway.wire.media import inline, kind_of
+from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import packed
 
 

@@ -1,10 +1,10 @@
 """The functions of a call in Gemini's words, as chat declares them and chooses among them."""
 
-from gateway.wire.crossing import Json
 from gateway.wire.gemini.schema import json_schema
 from gateway.wire.gemini.words import camel
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed, is_strict
+from gateway.wire.sides import Json
 
 # What a function gives back: Google's SDKs say it of every one that is annotated. It is told once for all of them.
 _DESCRIBES = frozenset({"response", "responseJsonSchema"})

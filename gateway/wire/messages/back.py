@@ -8,7 +8,6 @@ import orjson
 from gateway.core.failure import BadRequest
 from gateway.wire import sse
 from gateway.wire.base import Changes
-from gateway.wire.crossing import Json
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
 from gateway.wire.messages.reader import MessagesReader
@@ -17,6 +16,7 @@ from gateway.wire.messages.tools import set_tools
 from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
+from gateway.wire.sides import Json
 from gateway.wire.thoughts import after_all, in_order
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many

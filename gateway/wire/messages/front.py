@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 
 from gateway.core.failure import BadRequest
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import is_strict
+from gateway.wire.sides import Json
 from gateway.wire.thoughts import unpacked
 
 # Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are

@@ -4,10 +4,10 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import part
 from gateway.wire.messages.words import FORMAT, chat_usage, finish, prompt_tokens
 from gateway.wire.reader import EventReader
+from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import after
 
 

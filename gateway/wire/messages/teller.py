@@ -7,9 +7,9 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.fields import given
 from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
+from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import packed
 

@@ -10,10 +10,10 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, text
 from gateway.wire.messages.words import BUDGETS, LEAST_BUDGET
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json
 
 # Claudes that know no effort, in their makers' and in resellers' names; one that nobody here knows is a newer one.
 _OLD = re.compile(r"claude-(?:instant|v?[1-3]\b|(?:[a-z]+-)?4\b(?![-.](?:[6-9]|\d\d)\b))")

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members
 from gateway.wire.refusals import Refusals
+from gateway.wire.sides import Json
 
 
 def set_tools(body: Json, chat: Json, refusals: Refusals) -> None:

@@ -6,12 +6,12 @@ from typing import Any
 from gateway.core.failure import BadRequest
 from gateway.wire import sse
 from gateway.wire.base import Changes
-from gateway.wire.crossing import Json
 from gateway.wire.fields import member, members, text
 from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.reader import ResponsesReader, annotated, thought_of
 from gateway.wire.responses.words import FOREIGN, chat_usage, finish
+from gateway.wire.sides import Json
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from gateway.core.failure import BadRequest
-from gateway.wire.crossing import Json
 from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.items import messages
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.tools import set_tools
+from gateway.wire.sides import Json
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
 _TURNED = frozenset(

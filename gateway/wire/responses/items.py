@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.core.failure import BadRequest
-from gateway.wire.crossing import Json
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.compaction import PREFACE, summary_of
 from gateway.wire.responses.words import chat_name, item_id, unseal
+from gateway.wire.sides import Json
 from gateway.wire.thoughts import after_all
 
 # Items of tools that a provider runs by itself, and of what it keeps for its clients.

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.reader import EventReader
 from gateway.wire.responses.words import chat_usage, finish, unseal
+from gateway.wire.sides import Json, Piece
 
 _CALLS = {"function_call": ("function", "arguments"), "custom_tool_call": ("custom", "input")}
 _TOLD_BIT_BY_BIT = frozenset({"message", "reasoning", *_CALLS})

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.wire.crossing import Json
 from gateway.wire.responses.words import OURS
+from gateway.wire.sides import Json
 
 
 def resource(asked: Mapping[str, Any], moment: int, ident: str) -> Json:

@@ -7,10 +7,10 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.crossing import Json, Piece
 from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
+from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import bare, in_order, merge
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from gateway.core.failure import BadRequest
-from gateway.wire.crossing import Json
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.words import chat_name
+from gateway.wire.sides import Json
 
 
 def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
