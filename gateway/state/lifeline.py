@@ -78,13 +78,18 @@ class Lifeline:
         connection = self._connection
         if connection is None:
             raise RedisAway("there is no connection")
+        asked = connection.ask_soon(("EVALSHA", script.sha, *arguments), unheard)
         try:
             try:
-                reply = await connection.ask_soon(("EVALSHA", script.sha, *arguments), unheard)
+                reply = await asked
             except hiredis.ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                reply = await connection.ask_soon(("EVAL", script.text, *arguments), unheard)
+                asked = connection.ask_soon(("EVAL", script.text, *arguments), unheard)
+                reply = await asked
+        except asyncio.CancelledError:
+            _hand_back(asked, unheard)
+            raise
         except RedisLate:
             self._count_late(connection)
             raise
@@ -208,3 +213,13 @@ class Lifeline:
 
     def _now(self) -> int:
         return int(asyncio.get_running_loop().time() * 1_000_000)
+
+
+def _hand_back(asked: "asyncio.Future[Any]", unheard: Unheard) -> None:
+    """A call that is cancelled in the turn of the loop in which its reply came never sees it. What has no reply yet is
+    the connection's to tell."""
+    if asked.cancelled() or not asked.done():
+        return
+    error = asked.exception()
+    if not isinstance(error, RedisLate):
+        unheard(None if isinstance(error, RedisAway) else error or asked.result())

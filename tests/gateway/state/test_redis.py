@@ -13,7 +13,7 @@ from gateway.core.claim import Claim, Grant, Limit
 from gateway.core.failure import LimitReached, StoreGone
 from gateway.core.meters import Meters
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import PATIENCE, parse_url
+from gateway.state.resp import PATIENCE, Asked, Connection, parse_url
 from tests.redis_server import RedisServer
 
 DAY = 86_400
@@ -233,6 +233,33 @@ async def test_a_call_that_was_hung_up_on_gives_back_what_it_reserved(here: Proc
     await here.reserve(claim(Limit("other", "requests", 1, DAY)))
     grant = await here.reserve(claim(AT_ONCE), claim(TOKENS, 1), claim(REQUESTS))
     assert [standing.remaining for standing in grant.standings] == [0, 9999, 999]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_call_that_is_hung_up_on_in_the_turn_of_its_reply_gives_back_what_it_reserved(
+    here: Process, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    claims = claim(AT_ONCE), claim(TOKENS, 5000)
+    waiting = asyncio.ensure_future(here.reserve(*claims))
+    answer = Connection._answer
+
+    def answer_and_hang_up(connection: Connection, asked: Asked, reply: Any) -> None:
+        if asked.unheard is not None and lost:
+            connection._waiting.append(asked)
+            connection.close()
+        else:
+            answer(connection, asked, reply)
+        if asked.unheard is not None:
+            monkeypatch.setattr(Connection, "_answer", answer)
+            waiting.cancel()
+
+    monkeypatch.setattr(Connection, "_answer", answer_and_hang_up)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await here.back()
+    await until_answered(here)
+    grant = await here.reserve(*claims)
+    assert [standing.remaining for standing in grant.standings] == [0, 5000]
 
 
 RULES: Sequence[tuple[str, Any]] = (("local_share", 500), ("allow", 1200), ("refuse", 0))
