@@ -32,7 +32,7 @@ Log = Callable[[str, str], None]
 
 
 class Lifeline:
-    """`run` must be running. `back` is called whenever a connection stands again."""
+    """`run` must be running. `back` is called whenever a connection stands again, and at every sign of life."""
 
     def __init__(self, place: Place, scripts: Sequence[Script], log: Log, back: Callable[[], None]) -> None:
         self._place, self._log, self._back = place, log, back
@@ -205,6 +205,7 @@ class Lifeline:
             self._refusing = False
             self._log("info", "Redis takes every script again: limits are shared again")
         self._refused = False
+        self._back()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None

@@ -505,6 +505,23 @@ async def test_a_redis_that_is_full_is_told_once_and_degraded_until_it_has_room(
         assert [text.split(":")[0] for text in here.said] == ["Redis refuses a script", "Redis is back"]
 
 
+async def test_settlements_that_redis_refuses_for_a_moment_are_said_again(own_redis: RedisServer) -> None:
+    async with process(own_redis.url) as here:
+        grants = [await here.reserve(claim(replace(AT_ONCE, limit=4))) for _ in range(4)]
+        with own_redis.client() as client:
+            client.config_set("min-replicas-to-write", "1")
+            for grant in grants:
+                here.allowance.settle(grant, 0)
+            await until(lambda: here.allowance._settlements._held)
+            client.config_set("min-replicas-to-write", "0")
+        await until(lambda: not here.allowance._settlements._held)
+        await here.back()
+        await until_answered(here)
+        grant = await here.reserve(claim(replace(AT_ONCE, limit=4)))
+        assert [standing.remaining for standing in grant.standings] == [3]
+        assert not here.store_errors
+
+
 async def test_one_bucket_that_redis_refuses_is_told_until_a_sign_of_life_without_it(
     own_redis: RedisServer,
 ) -> None:
