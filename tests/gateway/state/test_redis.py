@@ -225,6 +225,28 @@ async def test_nothing_a_caller_names_stands_in_a_key_and_every_key_expires(
         assert not any(key.endswith(":open") for key in left)
 
 
+async def test_reservations_expire_in_a_set_that_was_empty_for_a_while(
+    redis_server: RedisServer, here: Process
+) -> None:
+    here.allowance.settle(await here.reserve(claim(AT_ONCE)), 0)
+    await until_answered(here)
+    await here.reserve(claim(AT_ONCE))
+    with redis_server.client() as client:
+        assert [client.pttl(key) > 0 for key in client.keys("*:open")] == [True]
+
+
+async def test_what_is_left_of_a_lost_bucket_frees_no_place_in_the_next(
+    redis_server: RedisServer, here: Process
+) -> None:
+    await here.reserve(claim(AT_ONCE), hold=0.2)  # its process dies
+    with redis_server.client() as client:
+        client.delete(*(key.removesuffix(":open") for key in client.keys("*:open")))
+    here.allowance.settle(await here.reserve(claim(AT_ONCE), hold=0.1), 0)
+    await here.reserve(claim(AT_ONCE))
+    await asyncio.sleep(0.25)  # Redis's own clock has to move
+    assert await here.refuses(claim(AT_ONCE))
+
+
 async def test_a_call_that_was_hung_up_on_gives_back_what_it_reserved(here: Process) -> None:
     waiting = asyncio.ensure_future(here.reserve(claim(AT_ONCE), claim(TOKENS, 5000), claim(REQUESTS)))
     await asyncio.sleep(0)
