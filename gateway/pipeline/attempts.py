@@ -12,6 +12,7 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Protocol
 
@@ -259,6 +260,10 @@ class Attempts:
         if isinstance(came, Answered):
             breaker.succeed(name, attempt.first_byte - attempt.started)
             attempt.result = "ok"
+            if came.answer is None:
+                breaker.leave(name)
+            else:
+                came.leave = partial(breaker.leave, name)
         else:
             attempt.result = came.failure.value
             attempt.status = attempt.status or came.status

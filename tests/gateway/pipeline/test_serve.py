@@ -183,6 +183,34 @@ async def test_a_stream_that_ends_early_ends_in_an_error_event(tmp_path: Path, e
         assert 'gateway_stream_truncated_total{model="smart"} 1' in await running.metrics()
 
 
+async def test_a_target_that_cuts_stream_after_stream_is_left_alone(tmp_path: Path) -> None:
+    cut, whole = stream(word("one"), end=False), stream(word("well"), FINISH, DONE)
+    async with Provider([cut]) as first, Provider([whole]) as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            texts = [(await running.chat(stream=True)).content for _ in range(7)]
+            assert [b"well" in text for text in texts] == [False] * 5 + [True] * 2
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "left"])
+async def test_an_open_stream_is_a_call_in_flight_at_its_target(tmp_path: Path, end: str) -> None:
+    go_on = asyncio.Event()
+    told = stream(word("one"), go_on, *([FINISH, DONE] if end == "whole" else []), end=end == "whole")
+    async with Provider([told]) as first, Provider() as second:
+        text = policies(first.url, second.url, model="strategy: least-busy")
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            body = {"model": "smart", "stream": True, "messages": []}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                lines = response.aiter_lines()
+                assert "one" in await anext(lines)
+                assert running.house.breaker.in_flight("p0/smart") == 1
+                assert (await running.chat()).headers["x-gateway-target"] == "p1/smart"
+                if end != "left":
+                    go_on.set()
+                    assert [line async for line in lines]
+            await until_idle(running)
+            assert [row["in_flight"] for row in running.house.breaker.report()] == [0, 0]
+
+
 async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> None:
     async with Provider([stream(word("one"), FINISH)]) as provider:
         async with gateway(tmp_path, policies(provider.url)) as running:
