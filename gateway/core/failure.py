@@ -28,7 +28,7 @@ class Failure(Enum):
     THROTTLED = "throttled"  # 429
     OVERLOADED = "overloaded"  # 503, 529
     UNREACHABLE = "connect"  # no connection, or closed before a response byte
-    TIMED_OUT = "timeout"  # 408, 504, or our own clock
+    TIMED_OUT = "timeout"  # 408, 504, 524, or our own clock
     UNAUTHORIZED = "unauthorized"  # 401, 402, 403: the gateway's own credential or account
     REJECTED = "rejected"  # 400, 404, 409, 413, 422, content filter: the call is at fault
     BROKEN = "broken"  # any other 5xx, bad framing, a stream cut before its first event

@@ -283,12 +283,10 @@ def _is_spent(call: Call) -> bool:
 
 def leads_on(retry: Retry, setback: Setback) -> bool:
     """Whether the next target is to be tried."""
-    if setback.failure is Failure.REJECTED:
-        return False
-    if setback.failure is Failure.UNAUTHORIZED:
+    if setback.status in retry.statuses or setback.failure is Failure.UNAUTHORIZED:
         return True
-    if setback.status:
-        return setback.status in retry.statuses
+    if setback.status or setback.failure is Failure.REJECTED:
+        return False
     return setback.failure in retry.failures or setback.failure is Failure.BROKEN
 
 

@@ -83,6 +83,7 @@ _BY_STATUS = {
     429: Failure.THROTTLED,
     503: Failure.OVERLOADED,
     504: Failure.TIMED_OUT,
+    524: Failure.TIMED_OUT,  # Cloudflare's
     529: Failure.OVERLOADED,
 }
 

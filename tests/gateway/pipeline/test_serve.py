@@ -105,6 +105,23 @@ async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) ->
             assert (await running.usage())["total"]["calls"] == 1, "one call, whatever the tries"
 
 
+@pytest.mark.parametrize("status", [502, 520, 521, 522, 523, 524, 529])
+async def test_an_outage_leads_on_by_whatever_number_it_goes(tmp_path: Path, status: int) -> None:
+    async with Provider([answer({}, status)]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.headers["x-gateway-target"]) == (200, "p1/smart")
+
+
+async def test_a_status_that_the_policy_names_leads_on(tmp_path: Path) -> None:
+    odd = [answer({"error": {"message": "gone"}}, 410), answer({"error": {"message": "failed"}}, 424)]
+    async with Provider(odd) as first, Provider() as second:
+        text = policies(first.url, second.url, model="retry: {attempts: 1, on: [424]}")
+        async with gateway(tmp_path, text) as running:
+            assert [(await running.chat()).status_code for _ in range(2)] == [410, 200]
+            assert (len(first.asked), len(second.asked)) == (2, 1)
+
+
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
 async def test_a_rejected_call_gets_the_providers_own_words_and_nothing_is_retried(
     tmp_path: Path, status: int
