@@ -11,7 +11,7 @@ import pytest
 from gateway.pipeline import relay
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies
-from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, hang, stream, word
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, hang, stream, word
 
 LIMITS = """
 kind: rate-limits
@@ -95,6 +95,40 @@ async def test_a_provider_whose_account_is_empty_is_not_asked_again(tmp_path: Pa
             assert (response.status_code, response.json()["error"]["code"]) == (502, "upstream_error")
             assert "credential or account (status 429)" in response.json()["error"]["message"]
             assert len(first.asked) == 2
+
+
+REFUSED, THROTTLED = answer({"error": {}}, 401), answer({"error": {}}, 429, retry_after="30")
+
+
+def keys_shown(provider: Provider) -> list[str]:
+    return [asked.headers["authorization"].removeprefix("Bearer ") for asked in provider.asked]
+
+
+def with_keys(url: str, *keys: str, others: str) -> str:
+    return policies(url, others, model="retry: {attempts: 1}").replace(
+        f'base_url: "{url}"', f'base_url: "{url}", api_key: [{", ".join(keys)}]', 1
+    )
+
+
+async def test_the_keys_of_a_provider_take_turns_whatever_is_asked_of_others(tmp_path: Path) -> None:
+    async with Provider([answer({}, 500)]) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            for _ in range(4):
+                await running.chat()
+            assert keys_shown(first) == ["two", "one", "two", "one"]
+            assert len(second.asked) == 4
+
+
+@pytest.mark.parametrize("bad", [REFUSED, THROTTLED])
+async def test_a_key_that_is_refused_or_throttled_makes_way_for_the_next(tmp_path: Path, bad: Act) -> None:
+    async with Provider([bad, answer(CHAT), bad, bad]) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            answers = [await running.chat() for _ in range(2)]
+            assert [one.headers["x-gateway-target"] for one in answers] == ["p0/smart", "p1/smart"]
+            assert keys_shown(first) == ["two", "one", "one", "two"]
+            report: Any = {row["target"]: row for row in running.house.breaker.report()}["p0/smart"]
+            assert report["in_flight"] == 0
+            assert (report["cooling_s"] > 0) is (bad is THROTTLED), "once all keys have been"
 
 
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
