@@ -11,7 +11,7 @@ throttled, broken, unreachable -> the same target again (jitter, retry budget), 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -97,7 +97,13 @@ class Attempts:
             return _last_word(setback, exchange.attempts[-1])
         if refused := course.refused():
             raise refused
-        raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
+        raise self._nobody(lane, targets)
+
+    def _nobody(self, lane: Lane, targets: Sequence[Target]) -> NoTarget:
+        rests = [self._tools.breaker.back(target.name) for target in targets]
+        wait = max(1.0, min((rest for rest in rests if rest is not None), default=0.0))
+        message = f'no target of "{lane.model}" can take calls now; try again in {ceil(wait)} s'
+        return NoTarget(message, retry_after=wait)
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool

@@ -74,6 +74,14 @@ class Breaker:
         one.awaited += 1
         return True
 
+    def back(self, target: str) -> float | None:
+        """Seconds until a call may go there again, as far as that is known; None where an operator has the word."""
+        one = self._targets.get(target)
+        if one is None:
+            return 0.0
+        until = max(one.cool_until, one.until if one.state != CLOSED else 0.0)
+        return None if one.drained else max(0.0, until - self._clock())
+
     def _takes(self, one: Condition) -> bool:
         if one.drained or (one.cool_until and self._clock() < one.cool_until):
             return False

@@ -85,6 +85,18 @@ async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_pat
             assert counted in await running.metrics()
 
 
+async def test_while_a_provider_wants_rest_it_is_told_how_long(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="20")
+    async with Provider([busy]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            running.house.breaker.drain("p1/smart", True)
+            assert (await running.chat()).status_code == 429
+            refused = await running.chat()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_target")
+            assert refused.headers["retry-after"] == "20"
+            assert "try again in 20 s" in refused.json()["error"]["message"]
+
+
 async def test_a_provider_whose_account_is_empty_is_not_asked_again(tmp_path: Path) -> None:
     spent = answer({"error": {"message": "no money", "type": "insufficient_quota", "code": None}}, 429)
     async with Provider([spent]) as first, Provider() as second:

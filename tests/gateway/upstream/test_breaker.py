@@ -231,6 +231,22 @@ def test_a_target_that_said_retry_after_is_left_alone(breaker: Breaker, clock: C
     assert breaker.begin(TARGET)
 
 
+def test_it_is_known_when_a_target_can_be_tried_again(breaker: Breaker, clock: Clock) -> None:
+    assert breaker.back(TARGET) == 0
+    breaker.cool(TARGET, 20.0)
+    clock.now += 5
+    assert breaker.back(TARGET) == 15
+    clock.now += 20
+    assert breaker.back(TARGET) == 0
+    opened(breaker)
+    assert breaker.back(TARGET) == FIRST_REST
+    clock.now += FIRST_REST + 1
+    succeeds(breaker)
+    assert breaker.back(TARGET) == 0
+    breaker.drain(TARGET, True)
+    assert breaker.back(TARGET) is None
+
+
 def test_a_drained_target_gets_no_new_calls(breaker: Breaker) -> None:
     breaker.drain(TARGET, True)
     assert not breaker.begin(TARGET)
