@@ -212,8 +212,9 @@ async def test_a_call_that_never_left_spends_nothing(tmp_path: Path) -> None:
     async with Provider() as gone:
         url = gone.url
     async with gateway(tmp_path, policies(url, more=rule)) as running:
-        statuses = [(await running.chat()).status_code for _ in range(3)]
-        assert statuses == [502, 502, 502]
+        answers = [await running.chat() for _ in range(3)]
+        assert [one.status_code for one in answers] == [502, 502, 502]
+        assert [one.headers["x-gateway-attempts"] for one in answers] == ["0", "0", "0"]
         assert (await running.usage())["total"]["prompt_tokens"] == 0
 
 
@@ -231,6 +232,15 @@ async def test_a_call_that_takes_too_long_is_a_504(tmp_path: Path) -> None:
         async with gateway(tmp_path, policies(provider.url, model="timeouts: {total: 200ms}")) as running:
             response = await running.chat()
             assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
+
+
+async def test_a_call_whose_time_is_over_before_the_next_try_is_charged_nothing(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="2")
+    async with Provider([busy]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model="timeouts: {total: 200ms}")) as running:
+            assert (await running.chat()).status_code == 504
+            row = (await running.usage())["total"]
+            assert (row["calls"], row["prompt_tokens"], row["estimated"]) == (1, 0, 0)
 
 
 @pytest.mark.parametrize("end", [True, False])
