@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from gateway.config.snapshot import DEFAULT_RETRY
 from gateway.config.words import Count, Day, Dimension, Duration, Flag, Hash, Name, Plain, Share, Text
 from gateway.providers.registry import PROVIDERS
 
@@ -90,7 +91,7 @@ class RetrySpec(Strict):
         default=2, description="Tries at one target, the first included."
     )
     on: list[Annotated[int, Field(ge=400, le=599), Plain] | Literal["connect", "timeout"]] = Field(
-        default=[429, 500, 502, 503, 504, "connect", "timeout"], description="What leads on."
+        default=[*sorted(DEFAULT_RETRY.statuses), "connect", "timeout"], description="What leads on."
     )
     budget: Share = Field(default=0.2, description="Same-target retries per calls over 10 s.")
 

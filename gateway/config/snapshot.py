@@ -19,10 +19,11 @@ MOST_LANES = 10_000  # lanes kept ready; more than that are made anew when asked
 
 @dataclass(slots=True, frozen=True)
 class Retry:
-    """`attempts` counts tries at one target, the first included; `statuses` and `failures` lead on."""
+    """`attempts` counts tries at one target, the first included; `statuses` and `failures` lead on. Beyond HTTP's own
+    statuses Cloudflare tells of a server behind it that fails (520-524), and Anthropic of too much load (529)."""
 
     attempts: int = 2
-    statuses: frozenset[int] = frozenset({429, 500, 502, 503, 504})
+    statuses: frozenset[int] = frozenset({429, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529})
     failures: frozenset[Failure] = frozenset({Failure.UNREACHABLE, Failure.TIMED_OUT})
     budget: float = 0.2  # same-target retries per call over 10 s
 

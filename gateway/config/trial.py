@@ -22,6 +22,7 @@ from gateway.core.failure import (
     Unauthorized,
 )
 from gateway.policy import access
+from gateway.state.bucket import Shortage, refusal
 from gateway.wire.registry import DIALECTS, ROUTES
 
 CLOCK = 1_800_000_000.0  # the moment conditions see in tests: 2027-01-15 08:00 UTC
@@ -109,18 +110,11 @@ def _try(trial: Trial, exchange: Exchange, lane: Lane, given: GivenSpec) -> BadR
 
 
 def _check_used(claims: Sequence[Claim], given: GivenSpec) -> None:
-    """Raises LimitReached by the rule with the longest wait, as the stores do."""
-    waits: list[tuple[float, Claim]] = []
-    for claim in claims:
-        limit = claim.limit
-        missing = given.used.get(limit.rule, 0) + claim.amount - limit.limit
-        if limit.mode == "enforce" and missing > 0:
-            waits.append((missing * limit.per / limit.limit, claim))
-    if waits:
-        _, claim = max(waits, key=lambda pair: pair[0])
-        left = max(0, claim.limit.limit - given.used.get(claim.limit.rule, 0))
-        message = f'rule "{claim.limit.rule}" has {left} left and the call needs {claim.amount}'
-        raise LimitReached(message, rule=claim.limit.rule)
+    """Raises what the stores would."""
+    used = [(claim, given.used.get(claim.limit.rule, 0)) for claim in claims if claim.limit.mode == "enforce"]
+    short = [Shortage(claim, n, 0) for claim, n in used if n + claim.amount > claim.limit.limit]
+    if short:
+        raise refusal(short)
 
 
 def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:

@@ -99,6 +99,11 @@ class Shape:
     tools: int = 0
     images: int = 0
 
+    @property
+    def metered(self) -> bool:
+        """Whether tokens are read or written at all: of files none are, nor for a count of tokens."""
+        return self.choices > 0 or self.input_tokens > 0
+
 
 NO_SHAPE = Shape()
 
@@ -164,6 +169,11 @@ class Exchange:
     waited: float = 0.0  # seconds spent waiting for providers: the rest is the gateway's own
     dropped: list[str] = field(default_factory=list)  # fields that the last target's format could not carry
     error: str = ""  # code of the refusal or failure, empty when all went well
+
+    @property
+    def estimated(self) -> bool:
+        """Whether what it took is our own guess."""
+        return self.shape.metered and not self.usage.reported
 
 
 class Trace(NamedTuple):

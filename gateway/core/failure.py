@@ -28,7 +28,7 @@ class Failure(Enum):
     THROTTLED = "throttled"  # 429
     OVERLOADED = "overloaded"  # 503, 529
     UNREACHABLE = "connect"  # no connection, or closed before a response byte
-    TIMED_OUT = "timeout"  # 408, 504, or our own clock
+    TIMED_OUT = "timeout"  # 408, 504, 524, or our own clock
     UNAUTHORIZED = "unauthorized"  # 401, 402, 403: the gateway's own credential or account
     REJECTED = "rejected"  # 400, 404, 409, 413, 422, content filter: the call is at fault
     BROKEN = "broken"  # any other 5xx, bad framing, a stream cut before its first event
@@ -142,7 +142,7 @@ class LimitReached(GatewayError):
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         if self.retry_after is None:
             return ()
-        return ((b"retry-after", b"%d" % max(1, -int(-self.retry_after // 1))),)
+        return (_retry_after(self.retry_after),)
 
 
 class UpstreamFailed(GatewayError):
@@ -179,13 +179,19 @@ class Overloaded(GatewayError):
 
 
 class NoTarget(GatewayError):
+    """`retry_after` is in seconds: when the first of them can be tried again, as far as that is known."""
+
     status = 503
     code = "no_target"
     outcome = "upstream_error"
 
+    def __init__(self, message: str, *, retry_after: float = 1.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        return ((b"retry-after", b"1"), (b"x-should-retry", b"false"))
+        return (_retry_after(self.retry_after), (b"x-should-retry", b"false"))
 
 
 class StoreGone(GatewayError):
@@ -202,3 +208,8 @@ class StoreGone(GatewayError):
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"retry-after", b"1"),)
+
+
+def _retry_after(seconds: float) -> tuple[bytes, bytes]:
+    """In whole seconds, rounded up."""
+    return (b"retry-after", b"%d" % max(1, -int(-seconds // 1)))

@@ -20,7 +20,9 @@ from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, na
 from gateway.edge.reception import Reception, Visit
 from gateway.wire.registry import DIALECTS
 
-NO_OUTPUT = Shape(choices=0)  # calls that name no model reserve no tokens
+NO_OUTPUT = Shape(
+    choices=0
+)  # calls that name no model reserve no tokens, nor do those that no provider meters
 _FORWARDED = (b"content-type", b"accept")
 _RAW = DIALECTS["openai.raw"]
 _ANY = "\0"  # a name that only those may use who may use all
@@ -56,7 +58,8 @@ class Passthrough:
         try:
             exchange = self._reception.exchange(visit, call)
             size = len(call.body) if isinstance(call.body, bytes) else 0
-            exchange.shape = _RAW.shape(call.payload, size) if call.payload and call.model else NO_OUTPUT
+            metered = call.payload and call.model and self._family.label != "moderations"
+            exchange.shape = _RAW.shape(call.payload, size) if metered else NO_OUTPUT
             await self._serve(request, exchange, lane)
         finally:
             if isinstance(call.body, Upload):

@@ -130,8 +130,9 @@ async def _linger(receive: Receive) -> None:
 def house_lines(exchange: Exchange, now: float) -> bytes:
     """What every answer to a known caller carries: lines of a head, rendered at once (a third of what the same
     as pairs costs)."""
-    told = ""
+    told, sent = "", 0
     if exchange.attempts:
+        sent = sum([attempt.sent for attempt in exchange.attempts])
         attempt = exchange.attempts[-1]
         told = f"x-gateway-target: {_safe(attempt.asked)}\r\n"
         if attempt.request_id:
@@ -144,7 +145,7 @@ def house_lines(exchange: Exchange, now: float) -> bytes:
     ours = max(now - exchange.arrived - waited, 0.0)
     return (
         f"{_ALWAYS}x-request-id: {exchange.request_id}\r\nx-gateway-policies: {exchange.policies}\r\n"
-        f"x-gateway-attempts: {len(exchange.attempts)}\r\n{told}"
+        f"x-gateway-attempts: {sent}\r\n{told}"
         f"server-timing: gateway;dur={ours * 1000:.1f}, upstream;dur={waited * 1000:.1f}\r\n"
     ).encode()
 

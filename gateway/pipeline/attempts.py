@@ -6,12 +6,14 @@ answered          -> the reply
 rejected (400 ..) -> the reply: the provider's own words; no other target would like the call better
 timed out         -> the next target (a silent target is not asked twice)
 refused our key   -> once more with a new one, where it can be renewed; then the next target; 502 if there is none
+refused or throttled where the provider has several keys -> each of the others first
 throttled, broken, unreachable -> the same target again (jitter, retry budget), then the next
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from typing import Protocol
 
@@ -79,7 +81,7 @@ class Attempts:
     def __init__(self, tools: Tools, spool: Spool) -> None:
         self._tools = tools
         self._spool = spool
-        self._turn = 0
+        self._turns: dict[str, int] = {}  # by provider: calls put to it so far, so that its keys take turns
 
     async def run(self, exchange: Exchange, lane: Lane) -> Answered:
         """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered, BadRequest where the call can be
@@ -103,20 +105,33 @@ class Attempts:
             return _last_word(setback, exchange.attempts[-1])
         if refused := course.refused():
             raise refused
-        raise NoTarget(f'no target of "{lane.model}" can take calls now; try again shortly')
+        raise self._nobody(lane, targets)
+
+    def _nobody(self, lane: Lane, targets: Sequence[Target]) -> NoTarget:
+        rests = [self._tools.breaker.back(target.name) for target in targets]
+        wait = max(1.0, min((rest for rest in rests if rest is not None), default=0.0))
+        message = f'no target of "{lane.model}" can take calls now; try again in {ceil(wait)} s'
+        return NoTarget(message, retry_after=wait)
 
     async def _at(
         self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
         tools, tries, setback = self._tools, 0, None
+        turn = self._turns[target.provider] = self._turns.get(target.provider, 0) + 1
+        spare = PROVIDERS[target.kind].keys(target.facts) - 1
         tools.budgets.call(target.name)
         while tools.breaker.begin(target.name, sole=len(lane.targets) == 1):
-            tries += 1
-            came = await self._try(exchange, lane, target, asked)
+            came = await self._try(exchange, lane, target, asked, turn)
             if isinstance(came, Answered):
                 return came
             setback = came
+            if spare and is_of_key(lane.retry, came) and not _is_spent(exchange.call):
+                tools.breaker.release(target.name)
+                turn, spare = turn + 1, spare - 1
+                continue
+            tries += 1
+            self._report(target, came)
             if tries == 1 and came.status == 401 and await self._renewed(exchange):
                 continue
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
@@ -142,8 +157,10 @@ class Attempts:
         exchange.waited += self._tools.clock() - before
         return renewed
 
-    async def _try(self, exchange: Exchange, lane: Lane, target: Target, asked: Put) -> Answered | Setback:
-        """One request to one target, timed, counted and told to the breaker."""
+    async def _try(
+        self, exchange: Exchange, lane: Lane, target: Target, asked: Put, turn: int
+    ) -> Answered | Setback:
+        """One request to one target, timed and counted. The breaker is told what is no setback."""
         tools = self._tools
         attempt = Attempt(target, tools.clock(), asked=target.asked_name(exchange.call.model))
         if exchange.attempts:
@@ -154,7 +171,7 @@ class Attempts:
         exchange.dropped = asked.dropped
         came: Answered | Setback | None = None
         try:
-            came = await self._ask(exchange, lane, attempt, asked)
+            came = await self._ask(exchange, lane, attempt, asked, turn)
         except UpstreamError as error:
             came = of_error(error)
         except BadStream as error:
@@ -165,15 +182,21 @@ class Attempts:
             if came is None:
                 attempt.result = "cancelled"
                 tools.breaker.release(target.name)
-        self._report(attempt, came)
+        if isinstance(came, Answered):
+            attempt.result = "ok"
+            self._begun(came)
+        else:
+            attempt.result = came.failure.value
+            attempt.status = attempt.status or came.status
         return came
 
-    async def _ask(self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put) -> Answered | Setback:
+    async def _ask(
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, turn: int
+    ) -> Answered | Setback:
         call, target, times, way = exchange.call, attempt.target, lane.timeouts, asked.way
         provider = PROVIDERS[target.kind]
-        self._turn += 1
         tracing = self._tools.tracing(exchange, attempt)
-        wire = provider.request(target, call, way.name, asked.body, tracing, self._turn)
+        wire = provider.request(target, call, way.name, asked.body, tracing, turn)
         if (source := provider.source(target.facts)) is not None:
             credentials = self._tools.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
@@ -269,22 +292,25 @@ class Attempts:
                 raise BadAnswer(f"{answered.target.name}: the stream ended before its first event")
         return answered
 
-    def _report(self, attempt: Attempt, came: Answered | Setback) -> None:
-        """Tell the breaker what this attempt says about the target's health, and count it."""
-        breaker, name = self._tools.breaker, attempt.target.name
-        if isinstance(came, Answered):
-            breaker.succeed(name, attempt.first_byte - attempt.started)
-            attempt.result = "ok"
+    def _begun(self, answered: Answered) -> None:
+        """Tell the breaker of an answer, and when it is over."""
+        breaker, name, attempt = self._tools.breaker, answered.target.name, answered.attempt
+        breaker.succeed(name, attempt.first_byte - attempt.started)
+        if answered.answer is None:
+            breaker.leave(name)
         else:
-            attempt.result = came.failure.value
-            attempt.status = attempt.status or came.status
-            if came.failure is Failure.REJECTED:
-                breaker.release(name)
-            elif came.failure is Failure.THROTTLED:
-                breaker.release(name)
-                breaker.cool(name, min(came.retry_after or 0.0, 60.0))
-            else:
-                breaker.fail(name)
+            answered.leave = partial(breaker.leave, name)
+
+    def _report(self, target: Target, setback: Setback) -> None:
+        """Tell the breaker what a setback says about the target's health."""
+        breaker, name = self._tools.breaker, target.name
+        if setback.failure is Failure.REJECTED:
+            breaker.release(name)
+        elif setback.failure is Failure.THROTTLED:
+            breaker.release(name)
+            breaker.cool(name, min(setback.retry_after or 0.0, 60.0))
+        else:
+            breaker.fail(name)
 
 
 def _is_spent(call: Call) -> bool:
@@ -294,13 +320,16 @@ def _is_spent(call: Call) -> bool:
 
 def leads_on(retry: Retry, setback: Setback) -> bool:
     """Whether the next target is to be tried."""
-    if setback.failure is Failure.REJECTED:
-        return False
-    if setback.failure is Failure.UNAUTHORIZED:
+    if setback.status in retry.statuses or setback.failure is Failure.UNAUTHORIZED:
         return True
-    if setback.status:
-        return setback.status in retry.statuses
+    if setback.status or setback.failure is Failure.REJECTED:
+        return False
     return setback.failure in retry.failures or setback.failure is Failure.BROKEN
+
+
+def is_of_key(retry: Retry, setback: Setback) -> bool:
+    """Whether another key of the same provider may fare better."""
+    return setback.failure in (Failure.UNAUTHORIZED, Failure.THROTTLED) and leads_on(retry, setback)
 
 
 def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool) -> float | None:

@@ -45,10 +45,16 @@ class Answered:
     tap: Tap | None = None
     first: list[bytes] = field(default_factory=list)
     events: bool = False  # the stream is one that a tap watches
+    cut: bool = False  # it broke after its first event
+    leave: Callable[[bool], None] | None = None  # while a place at the target is taken: gives it back
 
     def close(self) -> None:
+        """Owed by whoever got an answer, whatever happens; idempotent."""
         if self.answer is not None:
             self.answer.close()
+        leave, self.leave = self.leave, None
+        if leave is not None:
+            leave(self.cut)
 
 
 def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock) -> Reply:
@@ -111,6 +117,7 @@ def _rest(tap: Tap) -> bytes:
 
 def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: str) -> bytes:
     """Account for a stream that broke after its first event, and say so to the client."""
+    answered.cut = True
     _note_failure(exchange, answered.attempt, "upstream_stream_broken")
     error = UpstreamFailed(f"{message} (target {answered.target.name})", Failure.BROKEN)
     error.code = "upstream_stream_broken"
@@ -137,6 +144,7 @@ async def _bytes(exchange: Exchange, answered: Answered, clock: Clock) -> AsyncI
                 keep(chunk)
             yield chunk
     except UpstreamError as error:
+        answered.cut = True
         _note_failure(exchange, answered.attempt, "upstream_stream_broken")
         raise AnswerBroken(f"the provider's answer broke: {error}") from error
     tap.whole(b"")

@@ -101,11 +101,18 @@ def _note(exchange: Exchange, error: GatewayError) -> None:
 
 
 def _note_end(exchange: Exchange, watch: Watch) -> None:
-    """A cancelled call: by its client, its clock, or (without a reason) the end of the process."""
-    outcomes = {"client": ("client_cancelled", "client_closed"), "timeout": ("timeout", "upstream_timeout")}
-    exchange.outcome, exchange.error = outcomes.get(watch.reason, ("overloaded", "shutdown"))
+    """A cancelled call: by its client, its clock, or (without a reason) the end of the process. What is told then is
+    told by the edge; an answer that had begun keeps its status, and an attempt that had failed its failure."""
+    outcomes = {
+        "client": ("client_cancelled", "client_closed", 0),
+        "timeout": ("timeout", "upstream_timeout", 504),
+    }
+    outcome, error, status = outcomes.get(watch.reason, ("overloaded", "shutdown", 503))
+    exchange.outcome, exchange.error = outcome, error
+    exchange.status = exchange.status or status
     for attempt in exchange.attempts[-1:]:
-        attempt.result = "cancelled"
+        if attempt.result in ("pending", "ok"):
+            attempt.result = "cancelled"
 
 
 def _estimate(exchange: Exchange) -> None:

@@ -48,6 +48,10 @@ class Provider(Protocol):
         """Whether this provider can be used; one whose key is empty is off."""
         ...
 
+    def keys(self, facts: Any) -> int:
+        """How many credentials of its own it has to show, one at a time; at least 1, be it none."""
+        ...
+
     def source(self, facts: Any) -> Source | None:
         """Where the credential comes from that its requests show beside what `request` writes; None where
         nothing expires."""
@@ -60,8 +64,8 @@ class Provider(Protocol):
     def request(
         self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int
     ) -> WireRequest:
-        """`spoken` is the dialect of `body`, the call's own or `native`. `turn` counts attempts, so that several
-        keys take turns; `extra` are headers of this call."""
+        """`spoken` is the dialect of `body`, the call's own or `native`. `turn` counts, so that several keys
+        take turns; `extra` are headers of this call."""
         ...
 
     def status(self, status: int, body: bytes) -> int:
@@ -83,6 +87,7 @@ _BY_STATUS = {
     429: Failure.THROTTLED,
     503: Failure.OVERLOADED,
     504: Failure.TIMED_OUT,
+    524: Failure.TIMED_OUT,  # Cloudflare's
     529: Failure.OVERLOADED,
 }
 

@@ -144,6 +144,9 @@ class Compatible:
             raise ValueError("account: must be the account's name as it stands in the provider's addresses")
         return base_url.replace("{account}", account), [account]
 
+    def keys(self, facts: Place) -> int:
+        return len(facts.heads)
+
     def source(self, facts: Any) -> Source | None:
         return None
 

@@ -48,10 +48,14 @@ def wait(shortage: Shortage) -> float:
 
 
 def refuse(shortages: Sequence[Shortage], decisions: Counter) -> GatewayError:
-    """Count each rule that had no room, and say the refusal the caller will see: of a claim that never fits,
-    else of the one with the longest wait."""
+    """Count each rule that had no room, and say the refusal the caller will see."""
     for shortage in shortages:
         decisions.add((shortage.claim.limit.rule, "refused"))
+    return refusal(shortages)
+
+
+def refusal(shortages: Sequence[Shortage]) -> GatewayError:
+    """Of a claim that never fits, else of the one with the longest wait."""
     for shortage in shortages:
         if shortage.claim.amount > shortage.claim.limit.limit:
             return _never_fits(shortage.claim)

@@ -32,7 +32,7 @@ Log = Callable[[str, str], None]
 
 
 class Lifeline:
-    """`run` must be running. `back` is called whenever a connection stands again."""
+    """`run` must be running. `back` is called whenever a connection stands again, and at every sign of life."""
 
     def __init__(self, place: Place, scripts: Sequence[Script], log: Log, back: Callable[[], None]) -> None:
         self._place, self._log, self._back = place, log, back
@@ -78,13 +78,18 @@ class Lifeline:
         connection = self._connection
         if connection is None:
             raise RedisAway("there is no connection")
+        asked = connection.ask_soon(("EVALSHA", script.sha, *arguments), unheard)
         try:
             try:
-                reply = await connection.ask_soon(("EVALSHA", script.sha, *arguments), unheard)
+                reply = await asked
             except hiredis.ReplyError as error:
                 if not str(error).startswith("NOSCRIPT"):
                     raise
-                reply = await connection.ask_soon(("EVAL", script.text, *arguments), unheard)
+                asked = connection.ask_soon(("EVAL", script.text, *arguments), unheard)
+                reply = await asked
+        except asyncio.CancelledError:
+            _hand_back(asked, unheard)
+            raise
         except RedisLate:
             self._count_late(connection)
             raise
@@ -200,6 +205,7 @@ class Lifeline:
             self._refusing = False
             self._log("info", "Redis takes every script again: limits are shared again")
         self._refused = False
+        self._back()
 
     def _drop(self) -> None:
         connection, self._connection = self._connection, None
@@ -208,3 +214,13 @@ class Lifeline:
 
     def _now(self) -> int:
         return int(asyncio.get_running_loop().time() * 1_000_000)
+
+
+def _hand_back(asked: "asyncio.Future[Any]", unheard: Unheard) -> None:
+    """A call that is cancelled in the turn of the loop in which its reply came never sees it. What has no reply yet is
+    the connection's to tell."""
+    if asked.cancelled() or not asked.done():
+        return
+    error = asked.exception()
+    if not isinstance(error, RedisLate):
+        unheard(None if isinstance(error, RedisAway) else error or asked.result())

@@ -100,7 +100,7 @@ class RedisAllowance:
         await self._lifeline.leave()
 
     def _come_back(self) -> None:
-        self._settlements.send()
+        self._settlements.resume()
 
     async def _first_connection(self) -> bool:
         """At the start of the process, calls wait for the first connection as long as for a reply."""

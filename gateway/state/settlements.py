@@ -1,6 +1,7 @@
 """What is to be said to Redis after a call: queued, sent without anybody waiting, said again until it is heard."""
 
 import asyncio
+import re
 from collections import deque
 from typing import Any, NamedTuple
 
@@ -14,6 +15,12 @@ from gateway.state.scripts import Script
 MOST_QUEUED = 10_000  # past it the oldest is dropped: its reservation expires by itself
 MOST_ON_THE_WAY = 256  # so that a queue that waited out an outage holds up no call that waits for its claims
 LAST_WORDS = 1.0  # seconds at shutdown
+
+# A Redis that refuses everything for now (it fails over, loads, is full) has done nothing of what it was told. Redis 6
+# says why in the middle of the message.
+_FOR_NOW = re.compile(
+    r"(?:^|-)(?:READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|OOM) "
+)
 
 Arguments = tuple[Argument, ...]
 
@@ -33,21 +40,30 @@ class Settlements:
         self._lifeline, self._script, self._errors = lifeline, script, store_errors
         self._queue: deque[Settlement] = deque()
         self._on_the_way: set[asyncio.Future[Any]] = set()
+        self._held = False  # Redis refused for now: the queue waits for a sign of life
 
     def add(self, settlement: Settlement) -> None:
         """Never waits."""
-        self._queue.append(settlement)
-        if len(self._queue) > MOST_QUEUED:
-            self._queue.popleft()
-            self._errors.add(("settlement_dropped",))
+        self._wait(settlement)
         self.send()
 
     def send(self) -> None:
-        while self._queue and self._lifeline.connected and len(self._on_the_way) < MOST_ON_THE_WAY:
+        while (
+            self._queue
+            and not self._held
+            and self._lifeline.connected
+            and len(self._on_the_way) < MOST_ON_THE_WAY
+        ):
             self._say(self._queue.popleft(), whole=False)
+
+    def resume(self) -> None:
+        """Redis gave a sign of life: it may take again what it refused."""
+        self._held = False
+        self.send()
 
     async def aclose(self) -> None:
         """Say what is queued, as far as Redis listens."""
+        self.resume()
         try:
             async with asyncio.timeout(LAST_WORDS):
                 while self._on_the_way and self._lifeline.connected:
@@ -66,13 +82,23 @@ class Settlements:
             return
         error = asked.exception()
         if isinstance(error, RedisAway) and settlement.again is not None:
-            self._queue.append(Settlement(settlement.again, settlement.again))
-        elif isinstance(error, hiredis.ReplyError) and self._lifeline.connected:
-            self._say_whole(settlement, error)
+            self._wait(Settlement(settlement.again, settlement.again))
+        elif isinstance(error, hiredis.ReplyError):
+            self._refused(settlement, str(error))
         self.send()
 
-    def _say_whole(self, settlement: Settlement, error: hiredis.ReplyError) -> None:
-        if str(error).startswith("NOSCRIPT"):
+    def _refused(self, settlement: Settlement, why: str) -> None:
+        lost = why.startswith("NOSCRIPT")
+        if lost and self._lifeline.connected:
             self._say(settlement, whole=True)
+        elif lost or _FOR_NOW.search(why):
+            self._held = True
+            self._wait(settlement)
         else:
+            self._errors.add(("settlement_dropped",))
+
+    def _wait(self, settlement: Settlement) -> None:
+        self._queue.append(settlement)
+        if len(self._queue) > MOST_QUEUED:
+            self._queue.popleft()
             self._errors.add(("settlement_dropped",))

@@ -91,7 +91,7 @@ class Recorder:
         self._tokens(exchange, kind.tokens)
         if exchange.first_token:
             self._pace(exchange, kind.tokens[1:])
-        if not exchange.usage.reported and exchange.outcome in ("ok", "client_cancelled"):
+        if exchange.estimated and exchange.outcome in ("ok", "client_cancelled"):
             meters.estimated.add((exchange.model,))
 
     def refused(self, route: str, error: GatewayError, request_id: str) -> None:

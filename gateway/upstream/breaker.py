@@ -1,6 +1,6 @@
 """Which targets are well: a circuit breaker, smoothed latency and calls in flight per target.
 
-closed -> open      5 failures in a row, or half of at least 20 calls within 10 s
+closed -> open      5 failures in a row, or 5 streams cut in a row, or half of at least 20 calls within 10 s
 open -> half-open   after 5 s, doubled at each relapse up to 60 s, with jitter
 half-open           one probe at a time; its success closes the circuit, its failure opens it again
 closed again        a growing share of the calls is let through over 10 s, so that a target that has just
@@ -25,18 +25,20 @@ class Condition:
     """What is known of one target. Times are seconds of the breaker's clock."""
 
     state: int = CLOSED
-    in_a_row: int = 0
+    in_a_row: int = 0  # failures without an answer between them
+    cuts: int = 0  # answers that broke, without one between them that did not
     since: float = 0.0  # start of the counting window
     calls: int = 0
     failures: int = 0
     until: float = 0.0  # open until then
     rest: float = FIRST_REST
     probing: bool = False
-    strays: int = 0  # calls begun before it opened that have not ended yet
+    strays: int = 0  # calls begun before it opened that have neither been answered nor ended yet
     recovered: float | None = None  # since then a growing share is let through
     cool_until: float = 0.0
     latency: float | None = None
     in_flight: int = 0
+    awaited: int = 0  # of those in flight, the ones that have not been answered yet
     drained: bool = False
 
 
@@ -53,8 +55,8 @@ class Breaker:
         return one is None or self._takes(one)
 
     def begin(self, target: str, *, sole: bool = False) -> bool:
-        """Take a place at the target; False where it must be left alone. Ends with one of `succeed`, `fail`
-        and `release`. With `sole` there is no other target, and a recovered one is not spared."""
+        """Take a place at the target; False where it must be left alone. Ends with one of `fail` and `release`, or
+        with `succeed` and then `leave`. With `sole` there is no other target, and a recovered one is not spared."""
         one = self._targets.get(target)
         if one is None:
             one = self._targets[target] = Condition()
@@ -69,7 +71,16 @@ class Breaker:
             elif self._dice() > max(FIRST_SHARE, share):
                 return False
         one.in_flight += 1
+        one.awaited += 1
         return True
+
+    def back(self, target: str) -> float | None:
+        """Seconds until a call may go there again, as far as that is known; None where an operator has the word."""
+        one = self._targets.get(target)
+        if one is None:
+            return 0.0
+        until = max(one.cool_until, one.until if one.state != CLOSED else 0.0)
+        return None if one.drained else max(0.0, until - self._clock())
 
     def _takes(self, one: Condition) -> bool:
         if one.drained or (one.cool_until and self._clock() < one.cool_until):
@@ -77,9 +88,9 @@ class Breaker:
         return one.state == CLOSED or (self._clock() >= one.until and not one.probing)
 
     def succeed(self, target: str, seconds: float) -> None:
-        """It answered; `seconds` to the first byte."""
+        """It answers; `seconds` to the first byte. The place stays taken until `leave`."""
         one = self._targets[target]
-        one.in_flight -= 1
+        one.awaited -= 1
         seen = one.latency
         one.latency = seconds if seen is None else seen + SMOOTHING * (seconds - seen)
         if one.state == OPEN:
@@ -89,7 +100,19 @@ class Breaker:
             one.state, one.probing, one.strays = CLOSED, False, 0
             one.recovered, one.rest = self._clock(), FIRST_REST
         one.in_a_row = 0
-        self._count(one, failed=False)
+        self._count(one, 1, 0)
+
+    def leave(self, target: str, cut: bool = False) -> None:
+        """The answer is over: whole, or nobody reads it any more, or it was `cut` by the target. A circuit that a first
+        event closed is opened again by the cut that follows it."""
+        one = self._targets[target]
+        one.in_flight -= 1
+        if not cut:
+            one.cuts = 0
+        elif one.state == CLOSED:
+            one.cuts += 1
+            self._count(one, 0, 1)
+            self._judge(one)
 
     def fail(self, target: str) -> None:
         one = self._targets[target]
@@ -100,9 +123,8 @@ class Breaker:
             self._open(one)
             return
         one.in_a_row += 1
-        self._count(one, failed=True)
-        if one.in_a_row >= CONSECUTIVE or (one.calls >= ENOUGH and one.failures >= RATE * one.calls):
-            self._open(one)
+        self._count(one, 1, 1)
+        self._judge(one)
 
     def release(self, target: str) -> None:
         """The attempt says nothing about the target's health: the client left, or the call was at fault."""
@@ -150,20 +172,26 @@ class Breaker:
         """Whether what ended without an answer counts as a call from before the opening. Calls carry no
         name, so while there are such calls the last to end is taken for the probe: one at a time holds."""
         one.in_flight -= 1
+        one.awaited -= 1
         if one.state == CLOSED or not one.strays:
             return False
         one.strays -= 1
         return True
 
-    def _count(self, one: Condition, *, failed: bool) -> None:
+    def _count(self, one: Condition, calls: int, failures: int) -> None:
         now = self._clock()
         if now - one.since > WINDOW:
             one.since, one.calls, one.failures = now, 0, 0
-        one.calls += 1
-        one.failures += failed
+        one.calls += calls
+        one.failures += failures
+
+    def _judge(self, one: Condition) -> None:
+        often = one.calls >= ENOUGH and one.failures >= RATE * one.calls
+        if often or one.in_a_row >= CONSECUTIVE or one.cuts >= CONSECUTIVE:
+            self._open(one)
 
     def _open(self, one: Condition) -> None:
-        one.state, one.probing, one.strays = OPEN, False, one.in_flight
+        one.state, one.probing, one.strays = OPEN, False, one.awaited
         one.until = self._clock() + one.rest * (0.9 + 0.2 * self._dice())
         one.in_a_row = one.calls = one.failures = 0
 

@@ -56,7 +56,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "completion": usage.completion,
         "cached": usage.cached,
         "reasoning": usage.reasoning,
-        "estimated": not usage.reported and last.sent and last.result in ("ok", "cut", "cancelled"),
+        "estimated": exchange.estimated and last.sent and last.result in ("ok", "cut", "cancelled"),
         "ms": _ms(exchange.ended - exchange.arrived),
         "upstream_ms": _ms(exchange.waited),
         "ttft_ms": _ms(first - exchange.arrived) if first else None,

@@ -20,7 +20,11 @@ CAPS = ("max_completion_tokens", "max_tokens")
 _ONCE = (*WATCHED, *CAPS, "n", "best_of")
 
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
-_TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"')
+_STRING = rb'"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
+_TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)' + _STRING)
+# Thoughts that Groq, Ollama and others tell here alone; OpenRouter in its `reasoning_details` too, by pieces of `text`.
+_THOUGHT = re.compile(rb'"reasoning' + _STRING)
+_AGAIN = re.compile(rb'"(?:text|reasoning_content)' + _STRING)
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 _ERROR = re.compile(rb'"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
@@ -203,8 +207,15 @@ def _prompts(prompt: Any) -> int:
 
 def _tokens(block: bytes) -> int:
     """An estimate of the tokens in an answer's text: a quarter of its bytes, at least one per piece."""
+    tokens = _count(_TEXT, block)
+    if b'"reasoning"' in block:
+        tokens += max(0, _count(_THOUGHT, block) - _count(_AGAIN, block))
+    return tokens
+
+
+def _count(texts: re.Pattern[bytes], block: bytes) -> int:
     tokens = 0
-    for text in _TEXT.findall(block):
+    for text in texts.findall(block):
         if text:
             tokens += len(text) // 4 or 1
     return tokens

@@ -213,8 +213,12 @@ def begun(first: bytes, heard: asyncio.Event, broken: bytes) -> Act:
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-async def test_a_stream_that_is_corrupted_or_cut_ends_in_an_error(tmp_path: Path, path: str) -> None:
+async def test_a_stream_that_is_corrupted_or_cut_ends_in_an_error(
+    tmp_path: Path, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A bit turned over in any message after the first, and a cut at any place before it says why it stops."""
+    for bound in ("CONSECUTIVE", "ENOUGH"):  # so many in a row would open the circuit
+        monkeypatch.setattr(f"gateway.upstream.breaker.{bound}", 1000)
     record = next(one for one in streams() if len(aws.pieces(one)) >= 8)
     first, *rest = aws.pieces(record)
     raw, dice = b"".join(rest), random.Random(1)

@@ -60,16 +60,20 @@ local function load(key, open, limit, per, now)
       give_back(bucket, units)
     end
     if now >= next then sweep(bucket, now) end
+  elseif redis.call('EXISTS', open) == 1 then -- asked first: after a DEL Redis takes everything, full or not
+    redis.call('DEL', open) -- of a bucket that is no more: nothing of it may come back to this one
   end
   return bucket
 end
 
--- Sets of open reservations outlive their last one; what they may outlive it by saves most calls of PEXPIRE.
+-- Sets of open reservations outlive their last one; what they may outlive it by saves most calls of PEXPIRE. A set
+-- that was empty was no set, and has to be told anew.
 local function hold_open(bucket, member, now, hold)
   redis.call('ZADD', bucket.open, now + hold, member)
   bucket.next = math.min(bucket.next, now + hold)
-  if bucket.last < now + hold then
-    bucket.last = now + hold + math.ceil(hold / 4)
+  local told = bucket.last >= now + hold
+  if not told then bucket.last = now + hold + math.ceil(hold / 4) end
+  if not told or redis.call('ZCARD', bucket.open) == 1 then
     redis.call('PEXPIRE', bucket.open, math.ceil((bucket.last - now) / 1000) + 1000)
   end
 end

@@ -100,7 +100,7 @@ def test_a_refusal_by_a_rule_still_shows_the_way_it_would_have_gone() -> None:
     found = ask(used={"rest": 30})
     assert found["refused"] == {
         "code": "rate_limit_exceeded",
-        "message": 'rule "rest" has 0 left and the call needs 1',
+        "message": 'rule "rest": 30 requests per minute are used up; try again in 2 s',
         "rule": "rest",
     }
     assert found["targets"]

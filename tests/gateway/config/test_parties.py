@@ -181,7 +181,7 @@ def test_weight_belongs_to_weighted_alone() -> None:
 def test_retries_and_timeouts_are_what_the_file_says_and_have_defaults() -> None:
     lane = snapshot(models("  a: {targets: [{provider: ours}]}")).lane(ME, "a")
     assert lane.retry.attempts == 2
-    assert lane.retry.statuses == {429, 500, 502, 503, 504}
+    assert lane.retry.statuses == {429, 500, 502, 503, 504, *range(520, 525), 529}
     assert lane.retry.failures == {Failure.UNREACHABLE, Failure.TIMED_OUT}
     assert lane.retry.budget == 0.2
     assert lane.timeouts == Timeouts(2.0, 60.0, 60.0, 600.0)

@@ -27,6 +27,8 @@ kind: rate-limits
 rules:
   - {{id: calls, limit: 10, unit: requests, per: minute, when: {{teams: [all]}}}}
   - {{id: tokens, limit: 1000, unit: tokens, per: day, when: {{teams: [capped]}}}}
+  - {{id: at-once, limit: 3, unit: concurrent, when: {{models: [quick]}}}}
+  - {{id: spare, limit: 2000, unit: requests, per: second, when: {{models: [quick]}}}}
   - {{id: dark, limit: 1, unit: requests, per: day, mode: shadow, when: {{teams: [all]}}}}
 """
 
@@ -55,6 +57,9 @@ def failed(given: str, expect: str) -> list[str]:
         ("{team: all, model: gpt-5, used: {calls: 9}}", "{allowed: true}"),
         ("{team: all, model: gpt-5, used: {calls: 10}}", "{refused: rate_limit_exceeded, rule: calls}"),
         ("{team: all, model: gpt-5, used: {dark: 10}}", "{allowed: true}"),
+        # As in life: of both the one with the longer wait, which of calls in flight is a second.
+        ("{team: all, model: quick, used: {calls: 10, at-once: 3}}", "{rule: calls}"),
+        ("{team: all, model: quick, used: {spare: 2000, at-once: 3}}", "{rule: at-once}"),
         ("{team: capped, model: gpt-5, request: {max_tokens: 101}}", "{refused: max_output_tokens_exceeded}"),
         ("{team: capped, model: gpt-5, request: {n: 20}}", "{refused: request_exceeds_limit, rule: tokens}"),
         ("{team: capped, model: gpt-5, used: {tokens: 950}}", "{refused: rate_limit_exceeded}"),

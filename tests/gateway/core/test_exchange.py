@@ -1,6 +1,6 @@
 """A target has one name for metrics and another for the model it is asked for."""
 
-from gateway.core.exchange import Target, new_id
+from gateway.core.exchange import Shape, Target, new_id
 
 
 def target(model: str) -> Target:
@@ -13,6 +13,10 @@ def test_a_target_without_a_model_passes_the_asked_name_through() -> None:
 
 def test_a_target_with_a_model_is_asked_for_that() -> None:
     assert (target("n").asked("m"), target("n").asked_name("m")) == ("n", "p/n")
+
+
+def test_what_has_neither_input_nor_choices_is_not_metered() -> None:
+    assert [Shape(0, 0, 0).metered, Shape(3, 0, 0).metered, Shape().metered] == [False, True, True]
 
 
 def test_facts_stay_out_of_what_is_printed() -> None:

@@ -76,6 +76,7 @@ def test_a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes() -
         (UpstreamFailed("no", Failure.BROKEN), {b"x-should-retry": b"false"}),
         (UpstreamTimeout("no", Failure.TIMED_OUT), {b"x-should-retry": b"false"}),
         (NoTarget("no"), {b"x-should-retry": b"false", b"retry-after": b"1"}),
+        (NoTarget("no", retry_after=19.2), {b"x-should-retry": b"false", b"retry-after": b"20"}),
         (Overloaded("no"), {b"retry-after": b"1"}),
         (StoreGone("no", rule="r"), {b"retry-after": b"1"}),
     ],

@@ -11,7 +11,7 @@ import pytest
 from gateway.pipeline import relay
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies
-from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, event, hang, stream, word
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, hang, stream, word
 
 LIMITS = """
 kind: rate-limits
@@ -85,6 +85,18 @@ async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_pat
             assert counted in await running.metrics()
 
 
+async def test_while_a_provider_wants_rest_it_is_told_how_long(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="20")
+    async with Provider([busy]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            running.house.breaker.drain("p1/smart", True)
+            assert (await running.chat()).status_code == 429
+            refused = await running.chat()
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "no_target")
+            assert refused.headers["retry-after"] == "20"
+            assert "try again in 20 s" in refused.json()["error"]["message"]
+
+
 async def test_a_provider_whose_account_is_empty_is_not_asked_again(tmp_path: Path) -> None:
     spent = answer({"error": {"message": "no money", "type": "insufficient_quota", "code": None}}, 429)
     async with Provider([spent]) as first, Provider() as second:
@@ -97,12 +109,63 @@ async def test_a_provider_whose_account_is_empty_is_not_asked_again(tmp_path: Pa
             assert len(first.asked) == 2
 
 
+REFUSED, THROTTLED = answer({"error": {}}, 401), answer({"error": {}}, 429, retry_after="30")
+
+
+def keys_shown(provider: Provider) -> list[str]:
+    return [asked.headers["authorization"].removeprefix("Bearer ") for asked in provider.asked]
+
+
+def with_keys(url: str, *keys: str, others: str) -> str:
+    return policies(url, others, model="retry: {attempts: 1}").replace(
+        f'base_url: "{url}"', f'base_url: "{url}", api_key: [{", ".join(keys)}]', 1
+    )
+
+
+async def test_the_keys_of_a_provider_take_turns_whatever_is_asked_of_others(tmp_path: Path) -> None:
+    async with Provider([answer({}, 500)]) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            for _ in range(4):
+                await running.chat()
+            assert keys_shown(first) == ["two", "one", "two", "one"]
+            assert len(second.asked) == 4
+
+
+@pytest.mark.parametrize("bad", [REFUSED, THROTTLED])
+async def test_a_key_that_is_refused_or_throttled_makes_way_for_the_next(tmp_path: Path, bad: Act) -> None:
+    async with Provider([bad, answer(CHAT), bad, bad]) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            answers = [await running.chat() for _ in range(2)]
+            assert [one.headers["x-gateway-target"] for one in answers] == ["p0/smart", "p1/smart"]
+            assert keys_shown(first) == ["two", "one", "one", "two"]
+            report: Any = {row["target"]: row for row in running.house.breaker.report()}["p0/smart"]
+            assert report["in_flight"] == 0
+            assert (report["cooling_s"] > 0) is (bad is THROTTLED), "once all keys have been"
+
+
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
     async with Provider([answer({}, 500)]) as first, Provider() as second:
         async with gateway(tmp_path, policies(first.url, second.url)) as running:
             response = await running.chat()
             assert (response.status_code, response.headers["x-gateway-attempts"]) == (200, "3")
             assert (await running.usage())["total"]["calls"] == 1, "one call, whatever the tries"
+
+
+@pytest.mark.parametrize("status", [502, 520, 521, 522, 523, 524, 529])
+async def test_an_outage_leads_on_by_whatever_number_it_goes(tmp_path: Path, status: int) -> None:
+    async with Provider([answer({}, status)]) as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            response = await running.chat()
+            assert (response.status_code, response.headers["x-gateway-target"]) == (200, "p1/smart")
+
+
+async def test_a_status_that_the_policy_names_leads_on(tmp_path: Path) -> None:
+    odd = [answer({"error": {"message": "gone"}}, 410), answer({"error": {"message": "failed"}}, 424)]
+    async with Provider(odd) as first, Provider() as second:
+        text = policies(first.url, second.url, model="retry: {attempts: 1, on: [424]}")
+        async with gateway(tmp_path, text) as running:
+            assert [(await running.chat()).status_code for _ in range(2)] == [410, 200]
+            assert (len(first.asked), len(second.asked)) == (2, 1)
 
 
 @pytest.mark.parametrize("status", [400, 404, 409, 413, 422])
@@ -149,8 +212,9 @@ async def test_a_call_that_never_left_spends_nothing(tmp_path: Path) -> None:
     async with Provider() as gone:
         url = gone.url
     async with gateway(tmp_path, policies(url, more=rule)) as running:
-        statuses = [(await running.chat()).status_code for _ in range(3)]
-        assert statuses == [502, 502, 502]
+        answers = [await running.chat() for _ in range(3)]
+        assert [one.status_code for one in answers] == [502, 502, 502]
+        assert [one.headers["x-gateway-attempts"] for one in answers] == ["0", "0", "0"]
         assert (await running.usage())["total"]["prompt_tokens"] == 0
 
 
@@ -170,6 +234,15 @@ async def test_a_call_that_takes_too_long_is_a_504(tmp_path: Path) -> None:
             assert (response.status_code, response.json()["error"]["code"]) == (504, "upstream_timeout")
 
 
+async def test_a_call_whose_time_is_over_before_the_next_try_is_charged_nothing(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="2")
+    async with Provider([busy]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model="timeouts: {total: 200ms}")) as running:
+            assert (await running.chat()).status_code == 504
+            row = (await running.usage())["total"]
+            assert (row["calls"], row["prompt_tokens"], row["estimated"]) == (1, 0, 0)
+
+
 @pytest.mark.parametrize("end", [True, False])
 async def test_a_stream_that_ends_early_ends_in_an_error_event(tmp_path: Path, end: bool) -> None:
     cut = stream(word("one"), word("two"), end=end)
@@ -181,6 +254,34 @@ async def test_a_stream_that_ends_early_ends_in_an_error_event(tmp_path: Path, e
         assert error["code"] == "upstream_stream_broken"
         assert b"[DONE]" not in response.content
         assert 'gateway_stream_truncated_total{model="smart"} 1' in await running.metrics()
+
+
+async def test_a_target_that_cuts_stream_after_stream_is_left_alone(tmp_path: Path) -> None:
+    cut, whole = stream(word("one"), end=False), stream(word("well"), FINISH, DONE)
+    async with Provider([cut]) as first, Provider([whole]) as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            texts = [(await running.chat(stream=True)).content for _ in range(7)]
+            assert [b"well" in text for text in texts] == [False] * 5 + [True] * 2
+
+
+@pytest.mark.parametrize("end", ["whole", "cut", "left"])
+async def test_an_open_stream_is_a_call_in_flight_at_its_target(tmp_path: Path, end: str) -> None:
+    go_on = asyncio.Event()
+    told = stream(word("one"), go_on, *([FINISH, DONE] if end == "whole" else []), end=end == "whole")
+    async with Provider([told]) as first, Provider() as second:
+        text = policies(first.url, second.url, model="strategy: least-busy")
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            body = {"model": "smart", "stream": True, "messages": []}
+            async with client.stream("POST", "/v1/chat/completions", json=body) as response:
+                lines = response.aiter_lines()
+                assert "one" in await anext(lines)
+                assert running.house.breaker.in_flight("p0/smart") == 1
+                assert (await running.chat()).headers["x-gateway-target"] == "p1/smart"
+                if end != "left":
+                    go_on.set()
+                    assert [line async for line in lines]
+            await until_idle(running)
+            assert [row["in_flight"] for row in running.house.breaker.report()] == [0, 0]
 
 
 async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from gateway.providers.base import failure_from_status
     [
         ((429,), Failure.THROTTLED),
         ((503, 529), Failure.OVERLOADED),
-        ((408, 504), Failure.TIMED_OUT),
+        ((408, 504, 524), Failure.TIMED_OUT),
         ((401, 402, 403), Failure.UNAUTHORIZED),
         ((400, 404, 409, 413, 422, 451), Failure.REJECTED),
         ((500, 501, 502, 520, 599), Failure.BROKEN),

@@ -62,6 +62,7 @@ def test_a_body_that_streams_is_opened_for_the_model_of_the_target() -> None:
 
 def test_several_keys_take_turns() -> None:
     facts = COMPATIBLE.facts(Endpoint(URL, ["sk-1", "", "sk-2"]))
+    assert COMPATIBLE.keys(facts) == 2
     assert [b"sk-1" in sent(facts, turn=turn)[0] for turn in range(4)] == [True, False, True, False]
 
 

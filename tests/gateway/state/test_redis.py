@@ -13,7 +13,7 @@ from gateway.core.claim import Claim, Grant, Limit
 from gateway.core.failure import LimitReached, StoreGone
 from gateway.core.meters import Meters
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import PATIENCE, parse_url
+from gateway.state.resp import PATIENCE, Asked, Connection, parse_url
 from tests.redis_server import RedisServer
 
 DAY = 86_400
@@ -225,6 +225,28 @@ async def test_nothing_a_caller_names_stands_in_a_key_and_every_key_expires(
         assert not any(key.endswith(":open") for key in left)
 
 
+async def test_reservations_expire_in_a_set_that_was_empty_for_a_while(
+    redis_server: RedisServer, here: Process
+) -> None:
+    here.allowance.settle(await here.reserve(claim(AT_ONCE)), 0)
+    await until_answered(here)
+    await here.reserve(claim(AT_ONCE))
+    with redis_server.client() as client:
+        assert [client.pttl(key) > 0 for key in client.keys("*:open")] == [True]
+
+
+async def test_what_is_left_of_a_lost_bucket_frees_no_place_in_the_next(
+    redis_server: RedisServer, here: Process
+) -> None:
+    await here.reserve(claim(AT_ONCE), hold=0.2)  # its process dies
+    with redis_server.client() as client:
+        client.delete(*(key.removesuffix(":open") for key in client.keys("*:open")))
+    here.allowance.settle(await here.reserve(claim(AT_ONCE), hold=0.1), 0)
+    await here.reserve(claim(AT_ONCE))
+    await asyncio.sleep(0.25)  # Redis's own clock has to move
+    assert await here.refuses(claim(AT_ONCE))
+
+
 async def test_a_call_that_was_hung_up_on_gives_back_what_it_reserved(here: Process) -> None:
     waiting = asyncio.ensure_future(here.reserve(claim(AT_ONCE), claim(TOKENS, 5000), claim(REQUESTS)))
     await asyncio.sleep(0)
@@ -233,6 +255,33 @@ async def test_a_call_that_was_hung_up_on_gives_back_what_it_reserved(here: Proc
     await here.reserve(claim(Limit("other", "requests", 1, DAY)))
     grant = await here.reserve(claim(AT_ONCE), claim(TOKENS, 1), claim(REQUESTS))
     assert [standing.remaining for standing in grant.standings] == [0, 9999, 999]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_a_call_that_is_hung_up_on_in_the_turn_of_its_reply_gives_back_what_it_reserved(
+    here: Process, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    claims = claim(AT_ONCE), claim(TOKENS, 5000)
+    waiting = asyncio.ensure_future(here.reserve(*claims))
+    answer = Connection._answer
+
+    def answer_and_hang_up(connection: Connection, asked: Asked, reply: Any) -> None:
+        if asked.unheard is not None and lost:
+            connection._waiting.append(asked)
+            connection.close()
+        else:
+            answer(connection, asked, reply)
+        if asked.unheard is not None:
+            monkeypatch.setattr(Connection, "_answer", answer)
+            waiting.cancel()
+
+    monkeypatch.setattr(Connection, "_answer", answer_and_hang_up)
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    await here.back()
+    await until_answered(here)
+    grant = await here.reserve(*claims)
+    assert [standing.remaining for standing in grant.standings] == [0, 5000]
 
 
 RULES: Sequence[tuple[str, Any]] = (("local_share", 500), ("allow", 1200), ("refuse", 0))
@@ -476,6 +525,23 @@ async def test_a_redis_that_is_full_is_told_once_and_degraded_until_it_has_room(
         await here.reserve(claim(REQUESTS))
         assert sum(here.store_errors.values()) == 4
         assert [text.split(":")[0] for text in here.said] == ["Redis refuses a script", "Redis is back"]
+
+
+async def test_settlements_that_redis_refuses_for_a_moment_are_said_again(own_redis: RedisServer) -> None:
+    async with process(own_redis.url) as here:
+        grants = [await here.reserve(claim(replace(AT_ONCE, limit=4))) for _ in range(4)]
+        with own_redis.client() as client:
+            client.config_set("min-replicas-to-write", "1")
+            for grant in grants:
+                here.allowance.settle(grant, 0)
+            await until(lambda: here.allowance._settlements._held)
+            client.config_set("min-replicas-to-write", "0")
+        await until(lambda: not here.allowance._settlements._held)
+        await here.back()
+        await until_answered(here)
+        grant = await here.reserve(claim(replace(AT_ONCE, limit=4)))
+        assert [standing.remaining for standing in grant.standings] == [3]
+        assert not here.store_errors
 
 
 async def test_one_bucket_that_redis_refuses_is_told_until_a_sign_of_life_without_it(

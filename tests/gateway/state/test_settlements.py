@@ -65,8 +65,39 @@ async def test_a_script_redis_lost_is_said_in_full(desk: Desk) -> None:
     desk.all.add(Settlement(("a",), ("a",)))
     await desk.answer(hiredis.ReplyError("NOSCRIPT No matching script"))
     assert desk.line.said == [(("a",), False), (("a",), True)]
-    await desk.answer(hiredis.ReplyError("OOM command not allowed"))
+    await desk.answer(hiredis.ReplyError("WRONGTYPE Operation against a key holding the wrong kind of value"))
     assert desk.errors.values == {("settlement_dropped",): 1}
+
+
+@pytest.mark.parametrize(
+    "why",
+    [
+        "READONLY You can't write against a read only replica.",
+        "NOREPLICAS Not enough good replicas to write.",
+        "LOADING Redis is loading the dataset in memory",
+        "BUSY Redis is busy running a script.",
+        "ERR Error running script (call to f_1): @user_script:63: -OOM command not allowed when used memory > x.",
+    ],
+)
+async def test_what_is_refused_for_now_is_said_again_at_the_next_sign_of_life(desk: Desk, why: str) -> None:
+    desk.all.add(Settlement(("a", "request"), ("a",)))
+    await desk.answer(hiredis.ReplyError(why))
+    desk.all.add(Settlement(("b",), None))
+    assert [said for said, _ in desk.line.said] == [("a", "request")], "nothing more until then"
+    desk.all.resume()
+    assert [said for said, _ in desk.line.said[1:]] == [("a", "request"), ("b",)]
+    await desk.answer()
+    await desk.answer()
+    assert desk.errors.values == {}
+
+
+async def test_a_script_redis_lost_with_the_connection_is_said_over_the_next(desk: Desk) -> None:
+    desk.all.add(Settlement(("a",), None))
+    desk.line.connected = False
+    await desk.answer(hiredis.ReplyError("NOSCRIPT No matching script"))
+    desk.line.connected = True
+    desk.all.resume()
+    assert desk.line.said == [(("a",), False), (("a",), False)]
 
 
 async def test_only_so_many_are_on_the_way_at_once(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,6 +129,11 @@ async def test_closing_waits_for_the_last_words_but_not_for_ever(
     closing = asyncio.ensure_future(desk.all.aclose())
     await asyncio.sleep(0)
     assert not closing.done()
+    await desk.answer(hiredis.ReplyError("LOADING Redis is loading the dataset in memory"))
+    await closing
+    closing = asyncio.ensure_future(desk.all.aclose())
+    await asyncio.sleep(0)
+    assert desk.line.said == [(("a",), False), (("a",), False)], "tried once more"
     await desk.answer()
     await closing
     monkeypatch.setattr(settlements, "LAST_WORDS", 0.01)

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.pipeline.attempts import Attempts
 from gateway.telemetry import logs
 from gateway.telemetry.logs import Bridge, Log
 from tests.running import KEY, gateway, policies
-from tests.scripted import CHAT, Provider, answer
+from tests.scripted import CHAT, Provider, answer, hang
 
 NOW = 1_800_000_000.5
 SECRET = "sk-provider-0123456789"
@@ -192,6 +193,23 @@ async def test_a_call_is_one_line_with_what_an_operator_asks_for(
     assert (attempt["target"], attempt["result"], attempt["status"]) == ("p0/smart", "ok", 200)
     for kept in ("whispered", "asked-in-the-query", SECRET, KEY, running.token):
         assert kept not in written
+
+
+@pytest.mark.parametrize("status", [504, 503])
+async def test_a_call_that_is_ended_early_is_logged_with_the_status_its_client_got(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    async def shut_down(*given: object) -> None:
+        raise asyncio.CancelledError
+
+    async with Provider([hang()]) as provider:
+        text = policies(provider.url, model="timeouts: {total: 100ms}")
+        async with gateway(tmp_path, text, log_level="info") as running:
+            if status == 503:
+                monkeypatch.setattr(Attempts, "run", shut_down)
+            assert (await running.chat()).status_code == status
+    (line,) = calls(capfd.readouterr().err)
+    assert line["status"] == status
 
 
 async def test_a_refused_call_is_one_line_too(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

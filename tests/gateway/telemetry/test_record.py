@@ -113,6 +113,18 @@ async def test_a_stream_that_goes_well_tells_its_pace_too(tmp_path: Path) -> Non
         assert what.series == ended("ok", stream="true") | attempts("ok") | ANSWERED | ONE_ROW | pace
 
 
+async def test_what_no_provider_meters_is_not_estimated_either(tmp_path: Path) -> None:
+    async with Provider([answer({"object": "list", "data": [], "has_more": False})]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running, running.client() as client:
+            async with moved(running) as what:
+                body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}]}
+                assert (await client.post("/v1/messages/count_tokens", json=body)).status_code < 500
+                body = {"model": "smart", "input": "is this fine?"}
+                assert (await client.post("/v1/moderations", json=body)).status_code == 200
+            assert not [series for series in what.series if "estimated" in series]
+            assert (await running.usage())["total"]["estimated"] == 0
+
+
 async def test_a_call_whose_usage_nobody_reports_is_counted_as_estimated(tmp_path: Path) -> None:
     bare = {name: value for name, value in CHAT.items() if name != "usage"}
     async with Provider([answer(bare)]) as provider, gateway(tmp_path, policies(provider.url)) as running:

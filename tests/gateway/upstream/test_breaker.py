@@ -54,6 +54,14 @@ def succeeds(breaker: Breaker, times: int = 1) -> None:
     for _ in range(times):
         assert breaker.begin(TARGET)
         breaker.succeed(TARGET, 0.1)
+        breaker.leave(TARGET)
+
+
+def is_cut(breaker: Breaker, times: int = 1) -> None:
+    for _ in range(times):
+        assert breaker.begin(TARGET)
+        breaker.succeed(TARGET, 0.1)
+        breaker.leave(TARGET, cut=True)
 
 
 def opened(breaker: Breaker) -> None:
@@ -223,6 +231,22 @@ def test_a_target_that_said_retry_after_is_left_alone(breaker: Breaker, clock: C
     assert breaker.begin(TARGET)
 
 
+def test_it_is_known_when_a_target_can_be_tried_again(breaker: Breaker, clock: Clock) -> None:
+    assert breaker.back(TARGET) == 0
+    breaker.cool(TARGET, 20.0)
+    clock.now += 5
+    assert breaker.back(TARGET) == 15
+    clock.now += 20
+    assert breaker.back(TARGET) == 0
+    opened(breaker)
+    assert breaker.back(TARGET) == FIRST_REST
+    clock.now += FIRST_REST + 1
+    succeeds(breaker)
+    assert breaker.back(TARGET) == 0
+    breaker.drain(TARGET, True)
+    assert breaker.back(TARGET) is None
+
+
 def test_a_drained_target_gets_no_new_calls(breaker: Breaker) -> None:
     breaker.drain(TARGET, True)
     assert not breaker.begin(TARGET)
@@ -247,7 +271,58 @@ def test_calls_in_flight_are_counted(breaker: Breaker) -> None:
     assert breaker.begin(TARGET)
     assert breaker.in_flight(TARGET) == 2
     breaker.release(TARGET)
+    assert breaker.in_flight(TARGET) == 1
     breaker.succeed(TARGET, 0.1)
+    assert breaker.in_flight(TARGET) == 1, "it still streams"
+    breaker.leave(TARGET)
+    assert breaker.in_flight(TARGET) == 0
+
+
+def test_answers_that_are_cut_in_a_row_open_the_circuit(breaker: Breaker) -> None:
+    is_cut(breaker, CONSECUTIVE - 1)
+    succeeds(breaker)
+    is_cut(breaker, CONSECUTIVE - 1)
+    assert breaker.usable(TARGET)
+    is_cut(breaker)
+    assert not breaker.usable(TARGET)
+
+
+def test_a_share_of_answers_that_are_cut_opens_the_circuit(breaker: Breaker) -> None:
+    for _ in range(ENOUGH // 2 - 1):
+        succeeds(breaker)
+        is_cut(breaker)
+    assert breaker.usable(TARGET)
+    succeeds(breaker)
+    is_cut(breaker)
+    assert not breaker.usable(TARGET)
+
+
+def test_a_target_that_still_cuts_its_answers_is_left_alone_again_at_once(
+    breaker: Breaker, clock: Clock
+) -> None:
+    is_cut(breaker, CONSECUTIVE)
+    clock.now += FIRST_REST + 1
+    is_cut(breaker)
+    assert not breaker.usable(TARGET)
+    clock.now += FIRST_REST + 1
+    succeeds(breaker)
+    clock.now += RAMP
+    is_cut(breaker)
+    assert breaker.usable(TARGET)
+
+
+def test_streams_of_before_hold_up_no_probe_and_judge_nothing(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(2 * CONSECUTIVE):
+        assert breaker.begin(TARGET)
+        breaker.succeed(TARGET, 0.1)
+    opened(breaker)
+    clock.now += FIRST_REST + 1
+    assert breaker.begin(TARGET)
+    for _ in range(2 * CONSECUTIVE):
+        breaker.leave(TARGET, cut=True)
+    assert seen(breaker)["circuit"] == "half_open"
+    breaker.fail(TARGET)
+    assert seen(breaker)["circuit"] == "open", "it is the probe that failed"
     assert breaker.in_flight(TARGET) == 0
 
 
@@ -271,6 +346,7 @@ class AnyLife(RuleBasedStateMachine):
         self.clock = Clock()
         self.breaker = Breaker(self.clock, self.clock.dice)
         self.running = 0
+        self.streaming = 0
         self.probe = False
 
     @rule(roll=st.floats(0, 0.999))
@@ -292,10 +368,17 @@ class AnyLife(RuleBasedStateMachine):
         self.running -= 1
         if end == "succeed":
             self.breaker.succeed(TARGET, 0.1)
+            self.streaming += 1
         else:
             getattr(self.breaker, end)(TARGET)
         if self.running == 0 or self.condition() != "half_open":
             self.probe = False
+
+    @precondition(lambda self: self.streaming)
+    @rule(cut=st.booleans())
+    def leave(self, cut: bool) -> None:
+        self.streaming -= 1
+        self.breaker.leave(TARGET, cut)
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 6.0, 61.0, 70.0]))
     def wait(self, seconds: float) -> None:
@@ -303,7 +386,7 @@ class AnyLife(RuleBasedStateMachine):
 
     @invariant()
     def counts_are_true(self) -> None:
-        assert self.breaker.in_flight(TARGET) == self.running
+        assert self.breaker.in_flight(TARGET) == self.running + self.streaming
 
     @invariant()
     def nobody_is_shut_out_for_ever(self) -> None:

@@ -1,6 +1,6 @@
 import orjson
 
-from gateway.core.exchange import Trace
+from gateway.core.exchange import Shape, Trace
 from gateway.usage.event import begun, died, ended
 from tests.gateway.usage.books import call
 
@@ -30,7 +30,9 @@ def test_what_no_provider_accounted_for_is_an_estimate_if_it_was_sent() -> None:
     one = call()
     one.usage.reported = False
     assert orjson.loads(ended(one, begun(one)))["estimated"]
-    one.attempts[-1].sent = False
+    shape, one.shape = one.shape, Shape(0, 0, 0)
+    assert not orjson.loads(ended(one, begun(one)))["estimated"], "nobody would count anything"
+    one.shape, one.attempts[-1].sent = shape, False
     assert not orjson.loads(ended(one, begun(one)))["estimated"]
 
 

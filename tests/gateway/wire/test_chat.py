@@ -269,6 +269,23 @@ def test_a_whole_answer_gives_its_usage_and_finish_reason() -> None:
     assert usage == Usage(7, 3, reported=True)
 
 
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {"reasoning": "x" * 40},  # groq-chat_completions-0404df1e1a
+        {"reasoning_content": "x" * 40},
+        {"reasoning": "x" * 40, "reasoning_content": "x" * 40},
+        # openrouter-chat_completions-5c374820ea
+        {"reasoning": "x" * 40, "reasoning_details": [{"type": "reasoning.text", "text": "x" * 40}]},
+        {"content": "x" * 40, "reasoning": None},
+    ],
+)
+def test_thoughts_are_counted_once_by_whatever_names_they_go(thought: dict[str, Any]) -> None:
+    one, usage = tap()
+    one.feed(event(choices=[{"index": 0, "delta": {"content": "", **thought}, "finish_reason": None}]))
+    assert (usage.completion, usage.reported) == (10, False)
+
+
 @pytest.mark.parametrize("choices", [None, [], [7], [{"finish_reason": None}]])
 def test_an_answer_without_a_finish_reason_has_none(choices: Any) -> None:
     one, usage = tap()
