@@ -6,10 +6,12 @@ import ssl
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
+from gateway.app.job import lasting
 from gateway.app.plan import Plan
 from gateway.config.compile import Ground
 from gateway.config.desk import Desk
@@ -105,19 +107,20 @@ class House:
 
     def jobs(self) -> list[Job]:
         """What runs beside the server until it ends."""
-        shared = [self.allowance.run()] if isinstance(self.allowance, RedisAllowance) else []
-        return [
+        shared = [self.allowance.run] if isinstance(self.allowance, RedisAllowance) else []
+        return lasting(
+            self.log,
             *shared,
-            self.desk.watch(),
-            self.keys.keep_fresh(),
-            self.credentials.run(),
-            keep_tidy(self.answers.sweep, self.runs.sweep),
-            self.background.watch(),
-            self.spool.sync(),
-            self.log.run(),
-            self.telemetry.watch_loop(),
-            self.reception.keep_streams_alive(),
-        ]
+            self.desk.watch,
+            self.keys.keep_fresh,
+            self.credentials.run,
+            partial(keep_tidy, self.answers.sweep, self.runs.sweep),
+            self.background.watch,
+            self.spool.sync,
+            self.log.run,
+            self.telemetry.watch_loop,
+            self.reception.keep_streams_alive,
+        )
 
     def ready(self) -> dict[str, Any]:
         """The answer of `/health/ready`, without what only the parent knows."""

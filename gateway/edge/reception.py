@@ -165,13 +165,23 @@ class Reception:
         while True:
             await asyncio.sleep(NUDGE_AFTER / 3)
             now = self._clock()
-            for writer in [one for one in self._streams if one.last and now - one.last > NUDGE_AFTER]:
-                writer.last = now
-                try:
-                    async with asyncio.timeout(0.05):  # a client that does not read is not worth waiting for
-                        await writer.nudge(KEEP_ALIVE)
-                except TimeoutError:
-                    continue
+            silent = [one for one in self._streams if one.last and now - one.last > NUDGE_AFTER]
+            await asyncio.gather(*(self._nudge(writer) for writer in silent))
+
+    async def _nudge(self, writer: Writer) -> None:
+        """All that are silent have their turn at once: none waits for one that does not read, and none is told
+        anything when its turn finds it ended, or at a word."""
+        if writer not in self._streams or not writer.last:
+            return
+        writer.last = self._clock()
+        try:
+            async with asyncio.timeout(0.05):  # a client that does not read is not worth waiting for
+                await writer.nudge(KEEP_ALIVE)
+        except TimeoutError:
+            return
+        except Exception as error:  # the border of a client
+            message = f"a silent stream could not be kept open: {error!r}"
+            self.log("error", message, request_id=writer.request_id)
 
     async def _last_word(self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope) -> None:
         """Tell the client what went wrong; one that does not read, or has had half an answer, is cut off."""

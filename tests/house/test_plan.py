@@ -58,7 +58,6 @@ TRIED_BY = {
     "gateway/edge/probes.py": "tests/gateway/app/test_serve.py",
     "gateway/edge/recall.py": "tests/contract/test_responses_across.py",
     "gateway/edge/recent.py": "tests/contract/test_responses_socket.py",
-    "gateway/edge/reception.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/reply.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/edge/responses.py": "tests/contract/test_responses_across.py",
     "gateway/edge/run.py": "tests/contract/test_responses_background.py",

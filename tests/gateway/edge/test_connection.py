@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
 from gateway.edge.server import Server, server
@@ -520,6 +521,34 @@ async def test_http_1_0_gets_no_chunks() -> None:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     assert b"chunked" not in head
     assert body == b"one two"
+
+
+async def test_a_connection_that_fails_when_it_is_looked_at_ends_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edge_server, "SWEEP", 0.0)
+    looks: asyncio.Queue[str] = asyncio.Queue()
+
+    class Looked:
+        def __init__(self, name: str, error: Exception | None) -> None:
+            self.name, self.error = name, error
+
+        def is_stalled(self, *bounds: float) -> bool:
+            looks.put_nowait(self.name)
+            if self.error is not None:
+                raise self.error
+            return False
+
+        def drop(self) -> None:
+            one.server_state.connections.discard(self)
+
+    one = server(echo, 75, 1)
+    one.server_state.connections |= {Looked("bad", KeyError("x")), Looked("good", None)}  # type: ignore[arg-type]
+    sweep = asyncio.ensure_future(one.sweep(10, 30))
+    async with asyncio.timeout(5):
+        seen = [await looks.get() for _ in range(4)]
+    await ended([sweep])
+    assert sorted(seen) == ["bad", "good", "good", "good"]
 
 
 async def test_who_takes_nothing_of_an_answer_is_dropped() -> None:
