@@ -2,7 +2,8 @@
 told so far. Any worker can read it; the answer itself lies with the other answers."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import sqlalchemy as sql
@@ -83,19 +84,27 @@ class Runs:
             connection.execute(sql.delete(_TOLD).where(_TOLD.c.id.not_in(sql.select(_RUNS.c.id))))
 
     def _do(self, *statements: sql.Executable) -> None:
+        with self._writing() as connection:
+            for statement in statements:
+                connection.execute(statement)
+
+    @contextmanager
+    def _writing(self) -> Iterator[sql.Connection]:
+        """Raises NotKept."""
         try:
             with self._engine.begin() as connection:
-                for statement in statements:
-                    connection.execute(statement)
+                yield connection
         except SQLAlchemyError as error:
             raise NotKept(type(error).__name__) from error
 
     def _beat(self, ids: list[str], told: Told) -> set[str]:
         rows = [{"id": id, "number": number, "events": events} for id, (number, events) in told.items()]
         alive = sql.update(_RUNS).where(_RUNS.c.id.in_(ids)).values(beat=self._now())
-        self._do(alive, *([sql.insert(_TOLD).values(rows)] if rows else []))
         going = sql.select(_RUNS.c.id).where(_RUNS.c.id.in_(ids), _RUNS.c.ends.is_(False))
-        with self._engine.connect() as connection:
+        with self._writing() as connection:  # all of it or nothing: what was noted once is not noted again
+            connection.execute(alive)
+            if rows:
+                connection.execute(sql.insert(_TOLD).values(rows))
             return set(ids) - set(connection.execute(going).scalars())
 
     def _look(self, id: str) -> Sign | None:
