@@ -49,7 +49,7 @@ class Answers:
     ) -> None:
         self._engine, self._now = engine, wall_clock
         self._days, self._max_size = retention_days, max_size
-        self._waiting: list[Kept] = []
+        self._next: tuple[list[Kept], asyncio.Future[None]] | None = None  # what is written in the next turn
         self._turn = asyncio.Lock()
         ensure(engine, _METADATA)
 
@@ -59,17 +59,14 @@ class Answers:
         return self._days > 0
 
     async def keep(self, kept: Kept) -> None:
-        """Returns once every worker can read it. Whoever comes first writes for all who wait. Raises NotKept."""
-        self._waiting.append(kept)
-        async with self._turn:
-            if kept not in self._waiting:
-                return
-            rows, self._waiting = self._waiting, []
-            try:
-                await asyncio.to_thread(self._write, rows)
-            except SQLAlchemyError as error:
-                self._waiting = [one for one in (*rows, *self._waiting) if one is not kept]
-                raise NotKept(type(error).__name__) from error
+        """Returns once every worker can read it. All that come while others are written are written together, and
+        whoever waits no longer takes none of them along. Raises NotKept."""
+        if self._next is None:
+            rows: list[Kept] = []
+            self._next = rows, asyncio.ensure_future(self._write_all(rows))
+        rows, written = self._next
+        rows.append(kept)
+        await asyncio.shield(written)
 
     async def change(self, id: str, team: str, response: bytes, more: int = 0) -> None:
         """What is told of an answer now; none where it is gone. `more` bytes belong to it, too. Raises NotKept."""
@@ -101,6 +98,14 @@ class Answers:
 
     def _oldest(self) -> float:
         return self._now() - self._days * DAY
+
+    async def _write_all(self, rows: list[Kept]) -> None:
+        async with self._turn:
+            self._next = None
+            try:
+                await asyncio.to_thread(self._write, rows)
+            except SQLAlchemyError as error:
+                raise NotKept(type(error).__name__) from error
 
     def _write(self, rows: list[Kept]) -> None:
         now = self._now()
