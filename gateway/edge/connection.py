@@ -94,7 +94,7 @@ class Connection(asyncio.Protocol):
         if is_fresh and self._known is not None and (again := self._known.again(data)) and not self._ends:
             self._repeat(*again)
             return
-        if self._head_since or not self._cycles:
+        if is_fresh or self._head_since:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)

@@ -406,6 +406,25 @@ async def test_what_follows_an_early_answer_is_its_body_and_no_request_even_wher
     assert asked == [b"hi", b"hi", b"begun"]
 
 
+async def test_what_follows_an_early_answer_counts_for_no_head() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "body": b"done"})
+
+    rest = b"x" * 2 * MOST_HEAD
+    async with client(early) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(rest))
+        assert (await answer(reader))[1] == b"done"
+        writer.write(rest)
+        await asyncio.sleep(0.05)
+        for piece in (GET[:20], GET[20:]):
+            writer.write(piece)
+            await asyncio.sleep(0.05)  # a head in two pieces
+        head, _ = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        writer.write(b"GET / HTTP/1.1\r\nX: " + rest)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 "), "of a head all bytes count, as ever"
+
+
 async def test_a_server_that_ends_says_so_to_a_client_that_repeats_itself() -> None:
     request = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
     async with serving(noting_heads) as (one, port):
