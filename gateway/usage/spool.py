@@ -121,8 +121,17 @@ class Spool:
         self._tape = tape
 
     def _new_tape(self) -> Tape:
-        tape = Tape(self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl")
-        fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+        """It has its name once it is locked: what is not locked is taken for a dead process's."""
+        path = self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
+        unnamed = path.with_suffix(".new")
+        tape = Tape(unnamed)
+        try:
+            fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+            unnamed.rename(path)
+        except OSError:
+            tape.close()
+            unnamed.unlink(missing_ok=True)
+            raise
         return tape
 
     def _lose(self, count: int) -> None:

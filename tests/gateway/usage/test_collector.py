@@ -1,3 +1,4 @@
+import fcntl
 import os
 from pathlib import Path
 
@@ -32,6 +33,27 @@ async def test_what_has_ended_is_in_the_ledger_and_what_has_not_is_a_backlog(tmp
     page.close()
     await books.collector.flush()
     assert not list(books.spool.iterdir())
+    await books.collector.aclose()
+
+
+async def test_a_file_that_is_made_while_the_collector_looks_is_not_taken_for_a_dead_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    lock = fcntl.flock
+
+    def slowly(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        books.collector._collect()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", slowly)
+    page = spool(books)
+    page.begin(call(1))
+    page.end(call(1))
+    await books.collector.flush()
+    assert len(books.rows()) == 1
+    page.close()
     await books.collector.aclose()
 
 
