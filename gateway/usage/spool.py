@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.core.exchange import Exchange
 from gateway.core.meters import Meters
-from gateway.usage.event import begun, ended
+from gateway.usage.event import begun, ended, moved
 from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
@@ -117,6 +117,8 @@ class Spool:
         except OSError:
             tape.close()  # empty, and let go: the collector removes it
             raise
+        with suppress(OSError):  # no room for these lines: until they end, the calls are taken for lost
+            self._tape.append(moved(self._open))
         self._tape.close()
         self._tape = tape
 

@@ -61,7 +61,7 @@ def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch:
     spool.close()
     told = [[(one["e"], one["id"]) for one in page] for page in lines(tmp_path)]
     assert told == [
-        [("begin", early.id), ("begin", late.id)],
+        [("begin", early.id), ("begin", late.id), ("moved", early.id)],
         [("begin", early.id), ("end", late.id)],
         [("end", early.id)],
     ]
