@@ -43,7 +43,7 @@ from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
-from gateway.state.sql import keep_tidy, open_engine
+from gateway.state.sql import Threads, keep_tidy, open_engine
 from gateway.telemetry.house import Telemetry
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
@@ -83,9 +83,10 @@ class House:
         self.engine = open_engine(plan.database_url)
         stack.callback(self.engine.dispose)
         self.keys = KeyStore(self.engine, time.time, log)
-        self.answers = Answers(
-            self.engine, time.time, settings.responses_retention_days, settings.responses_max_size
-        )
+        self.threads = Threads()
+        stack.callback(self.threads.close)
+        days, most = settings.responses_retention_days, settings.responses_max_size
+        self.answers = Answers(self.engine, time.time, days, most, self.threads.run)
         self.allowance = _allowance(plan, meters, log)
         stack.push_async_callback(self.allowance.aclose)
         self.telemetry = Telemetry(meters, log, plan.environ, time.time)
@@ -101,7 +102,7 @@ class House:
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
         self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
-        self.runs = Runs(self.engine, time.time)
+        self.runs = Runs(self.engine, time.time, self.threads.run)
         self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
 
@@ -158,7 +159,7 @@ class House:
         )
 
     def _application(self) -> App:
-        ownership = Ownership(Owners(self.engine, time.time))
+        ownership = Ownership(Owners(self.engine, time.time, self.threads.run))
         families = self._families(ownership)
         hot = {
             ("POST", version + path): self.reception.route(
