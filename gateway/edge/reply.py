@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
-from gateway.core.failure import GatewayError
+from gateway.core.failure import GatewayError, LimitReached
 from gateway.edge.asgi import Message, Receive, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
@@ -110,6 +110,8 @@ class Writer:
             lines = house_lines(self.exchange, self._clock())
         else:
             lines = f"{_ALWAYS}x-request-id: {self.request_id}\r\n".encode()
+        if isinstance(error, LimitReached) and error.standing is not None:
+            lines += limit_lines([error.standing]).encode()
         start = {"type": "http.response.start", "status": error.status, "headers": headers, "lines": lines}
         await self._send(start)
         if closes:

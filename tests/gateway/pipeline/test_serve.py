@@ -307,6 +307,10 @@ async def test_a_limit_that_is_reached_names_its_rule_and_when_to_come_back(tmp_
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert "one-a-day" in refused.json()["error"]["message"]
         assert 86000 < int(refused.headers["retry-after"]) <= 86400
+        told = {name: value for name, value in refused.headers.items() if name.startswith("x-ratelimit-")}
+        reset = told.pop("x-ratelimit-reset-requests")
+        assert reset.startswith(("1439m", "1440m"))
+        assert told == {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
         assert len(provider.asked) == 1
 
 
