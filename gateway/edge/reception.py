@@ -28,7 +28,7 @@ Head = Mapping[bytes, bytes]
 class Telemetry(Protocol):
     def sample(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace | None: ...
 
-    def refused(self, route: str, error: GatewayError, request_id: str) -> None: ...
+    def refused(self, route: str, error: GatewayError, request_id: str, caller: Caller | None) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,34 +89,36 @@ class Reception:
             request_id = request_id_of(head, ours) if b"x-request-id" in head else ours
             writer = Writer(send, scope["path"], request_id, self._clock)
             self.in_flight += 1
+            visit = None  # while it is not known who asks
             try:
                 arrived = self._clock()
                 snapshot, caller = self._who(head)
-                await handle(Visit(scope, receive, head, writer, ours, arrived, snapshot, caller))
+                visit = Visit(scope, receive, head, writer, ours, arrived, snapshot, caller)
+                await handle(visit)
             except GatewayError as error:
-                self._count(name, error, writer)
-                await self._last_word(writer, error, receive, scope)
+                self._count(name, error, writer, visit)
+                await self._last_word(writer, error, receive, scope, visit)
             except ClientLeft:
                 return
             except asyncio.CancelledError:
                 if not _client_left(scope):
                     ending = Overloaded("the gateway is shutting down; try again")
-                    await self._last_word(writer, ending, receive, scope)
+                    await self._last_word(writer, ending, receive, scope, visit)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self.log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 fault = GatewayError("the gateway failed; its operator has been told")
-                self._count(name, fault, writer)
-                await self._last_word(writer, fault, receive, scope)
+                self._count(name, fault, writer, visit)
+                await self._last_word(writer, fault, receive, scope, visit)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
 
         return app
 
-    def _count(self, name: str, error: GatewayError, writer: Writer) -> None:
+    def _count(self, name: str, error: GatewayError, writer: Writer, visit: Visit | None) -> None:
         """A call that never reached the corridor, which records all others."""
         if writer.exchange is None or not writer.exchange.ended:
-            self._telemetry.refused(name, error, writer.request_id)
+            self._telemetry.refused(name, error, writer.request_id, visit.caller if visit else None)
 
     def _who(self, head: Head) -> tuple[Snapshot, Caller]:
         if self.in_flight > self.bounds.in_flight:
@@ -183,12 +185,14 @@ class Reception:
             message = f"a silent stream could not be kept open: {error!r}"
             self.log("error", message, request_id=writer.request_id)
 
-    async def _last_word(self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope) -> None:
+    async def _last_word(
+        self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope, visit: Visit | None
+    ) -> None:
         """Tell the client what went wrong; one that does not read, or has had half an answer, is cut off."""
         told = False
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
-                told = await writer.fail(error, receive)
+                told = await writer.fail(error, receive, visit.snapshot.version if visit else "")
         if not told and (abort := scope.get("gateway.abort")) is not None:
             abort()
 
