@@ -22,6 +22,7 @@ from gateway.wire.registry import DIALECTS
 
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
 LAST_WORD = 2.0  # seconds that a client has to take it
+LONGEST = 86400.0  # seconds that a client may ask us to wait
 Head = Mapping[bytes, bytes]
 
 
@@ -204,7 +205,8 @@ def _client_left(scope: Scope) -> bool:
 
 
 def time_limit(head: Head) -> float | None:
-    """`x-gateway-timeout` in seconds; None where the client sets none. Raises BadRequest."""
+    """`x-gateway-timeout` in seconds; None where the client sets none. It only shortens, so that none is too long.
+    Raises BadRequest."""
     raw = head.get(b"x-gateway-timeout")
     if raw is None:
         return None
@@ -212,10 +214,10 @@ def time_limit(head: Head) -> float | None:
         seconds = float(raw)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < 86400:
+    if not seconds > 0:
         raise BadRequest(
             "x-gateway-timeout must be a number of seconds above 0",
             code="invalid_header",
             param="x-gateway-timeout",
         )
-    return seconds
+    return min(seconds, LONGEST)

@@ -1,4 +1,4 @@
-"""Streams that are silent for a while. The way in and the ways out are tried by test_attacks."""
+"""Streams that are silent for a while, and time limits of clients. Ways in and out are tried by test_attacks."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.core.failure import BadRequest
 from gateway.edge import reception
 from gateway.edge.asgi import Message
 from gateway.edge.reply import Writer
@@ -89,3 +90,14 @@ async def test_a_stream_that_ends_while_others_are_told_is_told_nothing(tmp_path
         assert await anext(told) == ": keep-alive\n\n"
         running.house.reception._streams -= set(both)
         assert sorted(bool(one.sends) for one in both) == [False, True]
+
+
+@pytest.mark.parametrize(("said", "seconds"), [(b"0.5", 0.5), (b"100000", 86400.0), (b"inf", 86400.0)])
+def test_a_time_limit_may_be_as_long_as_it_likes(said: bytes, seconds: float) -> None:
+    assert reception.time_limit({b"x-gateway-timeout": said}) == seconds
+
+
+@pytest.mark.parametrize("said", [b"0", b"-1", b"nan", b"soon", b""])
+def test_what_is_no_time_limit_is_refused(said: bytes) -> None:
+    with pytest.raises(BadRequest, match="seconds above 0"):
+        reception.time_limit({b"x-gateway-timeout": said})
