@@ -21,6 +21,6 @@ async def _last(log: Log, job: Job) -> None:
         try:
             return await job()
         except Exception as error:  # the border of a task
-            name = getattr(job, "__qualname__", "a job")
+            name = getattr(job, "func", job).__qualname__  # of a partial, the function's
             log("error", f"{name} failed inside the gateway and is begun anew: {error!r}")
         await asyncio.sleep(PAUSE)

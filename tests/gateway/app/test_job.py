@@ -1,4 +1,5 @@
 import asyncio
+from functools import partial
 
 import pytest
 
@@ -18,7 +19,8 @@ async def test_a_job_that_fails_is_told_of_and_begun_anew(monkeypatch: pytest.Mo
         goes_well.set()
         await asyncio.Event().wait()
 
-    (running,) = (asyncio.ensure_future(one) for one in lasting(lambda level, text: told.append(text), flaky))
+    (job_of,) = lasting(lambda level, text: told.append(text), partial(flaky))
+    running = asyncio.ensure_future(job_of)
     async with asyncio.timeout(5):
         await goes_well.wait()
     assert len(told) == 1
