@@ -6,10 +6,12 @@ import ssl
 import time
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
+from gateway.app.job import lasting
 from gateway.app.plan import Plan
 from gateway.config.compile import Ground
 from gateway.config.desk import Desk
@@ -41,7 +43,7 @@ from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
-from gateway.state.sql import keep_tidy, open_engine
+from gateway.state.sql import Threads, keep_tidy, open_engine
 from gateway.telemetry.house import Telemetry
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
@@ -81,9 +83,10 @@ class House:
         self.engine = open_engine(plan.database_url)
         stack.callback(self.engine.dispose)
         self.keys = KeyStore(self.engine, time.time, log)
-        self.answers = Answers(
-            self.engine, time.time, settings.responses_retention_days, settings.responses_max_size
-        )
+        self.threads = Threads()
+        stack.callback(self.threads.close)
+        days, most = settings.responses_retention_days, settings.responses_max_size
+        self.answers = Answers(self.engine, time.time, days, most, self.threads.run)
         self.allowance = _allowance(plan, meters, log)
         stack.push_async_callback(self.allowance.aclose)
         self.telemetry = Telemetry(meters, log, plan.environ, time.time)
@@ -99,25 +102,26 @@ class House:
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
         self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
-        self.runs = Runs(self.engine, time.time)
+        self.runs = Runs(self.engine, time.time, self.threads.run)
         self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
 
     def jobs(self) -> list[Job]:
         """What runs beside the server until it ends."""
-        shared = [self.allowance.run()] if isinstance(self.allowance, RedisAllowance) else []
-        return [
+        shared = [self.allowance.run] if isinstance(self.allowance, RedisAllowance) else []
+        return lasting(
+            self.log,
             *shared,
-            self.desk.watch(),
-            self.keys.keep_fresh(),
-            self.credentials.run(),
-            keep_tidy(self.answers.sweep, self.runs.sweep),
-            self.background.watch(),
-            self.spool.sync(),
-            self.log.run(),
-            self.telemetry.watch_loop(),
-            self.reception.keep_streams_alive(),
-        ]
+            self.desk.watch,
+            self.keys.keep_fresh,
+            self.credentials.run,
+            partial(keep_tidy, self.answers.sweep, self.runs.sweep),
+            self.background.watch,
+            self.spool.sync,
+            self.log.run,
+            self.telemetry.watch_loop,
+            self.reception.keep_streams_alive,
+        )
 
     def ready(self) -> dict[str, Any]:
         """The answer of `/health/ready`, without what only the parent knows."""
@@ -155,7 +159,7 @@ class House:
         )
 
     def _application(self) -> App:
-        ownership = Ownership(Owners(self.engine, time.time))
+        ownership = Ownership(Owners(self.engine, time.time, self.threads.run))
         families = self._families(ownership)
         hot = {
             ("POST", version + path): self.reception.route(

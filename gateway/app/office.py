@@ -4,10 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.admin.base import Backoffice
 from gateway.admin.routes import application
+from gateway.app.job import lasting
 from gateway.app.plan import Plan, engine_command, kept_secret
 from gateway.config.snapshot import Engine, Snapshot
 from gateway.core.address import Origin
@@ -62,10 +64,8 @@ class Office:
         self.app: App = Sanity(application(self._office))
 
     def jobs(self) -> list[Any]:
-        return [
-            self.collector.run(self._plan.settings.usage_retention_days, time.time),
-            self._keep_engines(),
-        ]
+        days = self._plan.settings.usage_retention_days
+        return lasting(self._log, partial(self.collector.run, days, time.time), self._keep_engines)
 
     def ready(self) -> dict[str, Any]:
         """The data side's word, and which engines are not there."""

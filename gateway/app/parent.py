@@ -13,6 +13,7 @@ import orjson
 
 from gateway.app.control import LINE, Line
 from gateway.app.house import tls_of
+from gateway.app.job import lasting
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
 from gateway.app.run import STARTER_TEAM, Announce, listen, open_log
@@ -156,8 +157,8 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
                 await frame.keys.adopt("starter", STARTER_TEAM, kept)
         admin = server(office.app, plan.settings.keep_alive, 1.0)
         async with asyncio.TaskGroup() as group:
-            work = [*office.jobs(), frame.desk.watch(), frame.keys.keep_fresh(), log.run(), crew.poll()]
-            jobs = [group.create_task(job) for job in work]
+            ours = lasting(log, frame.desk.watch, frame.keys.keep_fresh, log.run, crew.poll)
+            jobs = [group.create_task(job) for job in [*office.jobs(), *ours]]
             workers = [group.create_task(crew.keep(worker)) for worker in crew.workers]
             serving = group.create_task(admin.serve(sockets=[admin_socket]))
             while crew.ready()["status"] != "ready" and not stop.is_set():  # noqa: ASYNC110

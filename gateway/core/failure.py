@@ -21,6 +21,8 @@ GatewayError
 from collections.abc import Sequence
 from enum import Enum
 
+from gateway.core.claim import Standing
+
 
 class Failure(Enum):
     """Why an attempt at a target failed, as far as the next step is concerned."""
@@ -126,17 +128,21 @@ class UnsupportedEncoding(GatewayError):
 
 
 class LimitReached(GatewayError):
-    """A rule has no room; `retry_after` is in seconds, None where waiting frees nothing in known time."""
+    """A rule has no room; `retry_after` is in seconds, None where waiting frees nothing in known time. `standing` is
+    how that rule stands, with nothing taken."""
 
     status = 429
     code = "rate_limit_exceeded"
     type = "rate_limit_error"
     outcome = "rate_limited"
 
-    def __init__(self, message: str, *, rule: str, retry_after: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, rule: str, retry_after: float | None = None, standing: Standing | None = None
+    ) -> None:
         super().__init__(message)
         self.rule = rule
         self.retry_after = retry_after
+        self.standing = standing
 
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

@@ -152,7 +152,8 @@ class Background:
             if known := [run for run in self._runs.values() if run.shown]:
                 with suppress(NotKept):
                     for id in await self._tell(known):
-                        self._stop(self._runs[id])
+                        if (run := self._runs.get(id)) is not None:  # it may have ended meanwhile
+                            self._stop(run)
 
     async def _tell(self, runs: list[Run]) -> set[str]:
         """Returns the ids of those that are to end. Whoever sees that a run has ended sees all that it told. Raises

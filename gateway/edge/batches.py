@@ -42,7 +42,7 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
 
 def _models(line: bytes, call: Any) -> list[str]:
     """Every model a line names. The plain case is read by the fast parser: 200 MB are a second or two."""
-    if line.count(b'"model"') > 1 or b"\\u00" in line:
+    if line.count(b'"model"') > 1 or line.count(b'"body"') > 1 or b"\\u00" in line:
         return named(line, "model")
     body = call.get("body") if isinstance(call, dict) else None
     model = body.get("model") if isinstance(body, dict) else None

@@ -24,6 +24,7 @@ from gateway.edge.asgi import address
 from gateway.edge.cycle import Cycle, Header, status_line
 from gateway.edge.repeats import Known, known
 from gateway.edge.switch import head_of_body, is_for_socket
+from gateway.edge.unread import Unread
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 LEARNS = 4  # heads of a connection that are remembered until one comes again
@@ -70,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[Header] | deque[Header] = []
         self._is_primed = False  # the parser is told of a head that it has not seen
-        self._unread, self._unread_since = 0, 0.0  # bytes that the client has not taken, and since when
+        self._unread = Unread()
 
     # asyncio's side
 
@@ -93,7 +94,7 @@ class Connection(asyncio.Protocol):
         if is_fresh and self._known is not None and (again := self._known.again(data)) and not self._ends:
             self._repeat(*again)
             return
-        if self._head_since or not self._cycles:
+        if is_fresh or self._head_since:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -275,16 +276,9 @@ class Connection(asyncio.Protocol):
             return now - self._head_since > header_timeout
         if not self._cycles:
             return now - max(self._last_data, self._idle_since) > self._keep_alive
-        if self._is_unread(now, body_timeout):
+        if self._unread.lasts(self.transport.get_write_buffer_size(), now, body_timeout):
             return True
         return self._cycles[-1].more_body and self._reads and now - self._last_data > body_timeout
-
-    def _is_unread(self, now: float, timeout: float) -> bool:
-        """Whether nothing of what waits for the client has been taken for so long."""
-        waits = self.transport.get_write_buffer_size()
-        if waits != self._unread or not waits:
-            self._unread, self._unread_since = waits, now
-        return now - self._unread_since > timeout
 
     def drop(self) -> None:
         self.transport.abort()

@@ -9,9 +9,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from gateway.config.desk import Desk
+from gateway.config.snapshot import Snapshot
 from gateway.core.exchange import new_id
 from gateway.core.failure import GatewayError, WrongMethod
-from gateway.edge.door import nowhere
+from gateway.edge.door import nowhere, unknown
 from gateway.edge.reply import request_id_of
 from gateway.pipeline.identify import Identify
 from gateway.wire.envelope import envelope_of, gemini_method, render
@@ -32,18 +33,27 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
     async def models(request: Request) -> Response:
         snapshot = desk.snapshot
         caller = identify.caller(snapshot, request.scope["gateway.head"])
-        return _answer(request, snapshot.listed(caller.team))
+        return told(request, snapshot, _list(request, snapshot.listed(caller.team)))
 
     async def model(request: Request) -> Response:
+        name = request.path_params["name"]
+        if not name:
+            return await refused(request, unknown(request.scope))
         snapshot = desk.snapshot
         caller = identify.caller(snapshot, request.scope["gateway.head"])
-        name = request.path_params["name"]
         snapshot.lane(caller, name)
-        return JSONResponse(_openai(name), headers=_PRIVATE)
+        return told(request, snapshot, _shape(request)(name))
+
+    def told(request: Request, snapshot: Snapshot, body: dict[str, Any]) -> Response:
+        headers = {"x-request-id": id_of(request), "x-gateway-policies": snapshot.version, **_PRIVATE}
+        return JSONResponse(body, headers=headers)
+
+    def id_of(request: Request) -> str:
+        return request_id_of(request.scope["gateway.head"], new_id(wall_clock()))
 
     async def refused(request: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
-        request_id = request_id_of(request.scope["gateway.head"], new_id(wall_clock()))
+        request_id = id_of(request)
         headers = {name.decode(): value.decode() for name, value in error.headers}
         headers |= {"x-request-id": request_id, **_PRIVATE}
         body = render(error, envelope_of(request.scope["path"]), request_id)
@@ -69,14 +79,18 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
 _PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
 
 
-def _answer(request: Request, names: list[str]) -> Response:
-    if "anthropic-version" in request.headers:
-        data = [_anthropic(name) for name in names]
-        first, last = (names[0], names[-1]) if names else (None, None)
-        body = {"data": data, "has_more": False, "first_id": first, "last_id": last}
-    else:
-        body = {"object": "list", "data": [_openai(name) for name in names]}
-    return JSONResponse(body, headers=_PRIVATE)
+def _list(request: Request, names: list[str]) -> dict[str, Any]:
+    shape = _shape(request)
+    data = [shape(name) for name in names]
+    if shape is _openai:
+        return {"object": "list", "data": data}
+    first, last = (names[0], names[-1]) if names else (None, None)
+    return {"data": data, "has_more": False, "first_id": first, "last_id": last}
+
+
+def _shape(request: Request) -> Callable[[str], dict[str, Any]]:
+    """A model in the dialect of whoever asks."""
+    return _anthropic if "anthropic-version" in request.headers else _openai
 
 
 def _openai(name: str) -> dict[str, Any]:

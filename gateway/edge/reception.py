@@ -22,13 +22,14 @@ from gateway.wire.registry import DIALECTS
 
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
 LAST_WORD = 2.0  # seconds that a client has to take it
+LONGEST = 86400.0  # seconds that a client may ask us to wait
 Head = Mapping[bytes, bytes]
 
 
 class Telemetry(Protocol):
     def sample(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace | None: ...
 
-    def refused(self, route: str, error: GatewayError, request_id: str) -> None: ...
+    def refused(self, route: str, error: GatewayError, request_id: str, caller: Caller | None) -> None: ...
 
 
 @dataclass(slots=True, frozen=True)
@@ -89,34 +90,36 @@ class Reception:
             request_id = request_id_of(head, ours) if b"x-request-id" in head else ours
             writer = Writer(send, scope["path"], request_id, self._clock)
             self.in_flight += 1
+            visit = None  # while it is not known who asks
             try:
                 arrived = self._clock()
                 snapshot, caller = self._who(head)
-                await handle(Visit(scope, receive, head, writer, ours, arrived, snapshot, caller))
+                visit = Visit(scope, receive, head, writer, ours, arrived, snapshot, caller)
+                await handle(visit)
             except GatewayError as error:
-                self._count(name, error, writer)
-                await self._last_word(writer, error, receive, scope)
+                self._count(name, error, writer, visit)
+                await self._last_word(writer, error, receive, scope, visit)
             except ClientLeft:
                 return
             except asyncio.CancelledError:
                 if not _client_left(scope):
                     ending = Overloaded("the gateway is shutting down; try again")
-                    await self._last_word(writer, ending, receive, scope)
+                    await self._last_word(writer, ending, receive, scope, visit)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self.log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 fault = GatewayError("the gateway failed; its operator has been told")
-                self._count(name, fault, writer)
-                await self._last_word(writer, fault, receive, scope)
+                self._count(name, fault, writer, visit)
+                await self._last_word(writer, fault, receive, scope, visit)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
 
         return app
 
-    def _count(self, name: str, error: GatewayError, writer: Writer) -> None:
+    def _count(self, name: str, error: GatewayError, writer: Writer, visit: Visit | None) -> None:
         """A call that never reached the corridor, which records all others."""
         if writer.exchange is None or not writer.exchange.ended:
-            self._telemetry.refused(name, error, writer.request_id)
+            self._telemetry.refused(name, error, writer.request_id, visit.caller if visit else None)
 
     def _who(self, head: Head) -> tuple[Snapshot, Caller]:
         if self.in_flight > self.bounds.in_flight:
@@ -165,20 +168,32 @@ class Reception:
         while True:
             await asyncio.sleep(NUDGE_AFTER / 3)
             now = self._clock()
-            for writer in [one for one in self._streams if one.last and now - one.last > NUDGE_AFTER]:
-                writer.last = now
-                try:
-                    async with asyncio.timeout(0.05):  # a client that does not read is not worth waiting for
-                        await writer.nudge(KEEP_ALIVE)
-                except TimeoutError:
-                    continue
+            silent = [one for one in self._streams if one.last and now - one.last > NUDGE_AFTER]
+            await asyncio.gather(*(self._nudge(writer) for writer in silent))
 
-    async def _last_word(self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope) -> None:
+    async def _nudge(self, writer: Writer) -> None:
+        """All that are silent have their turn at once: none waits for one that does not read, and none is told
+        anything when its turn finds it ended, or at a word."""
+        if writer not in self._streams or not writer.last:
+            return
+        writer.last = self._clock()
+        try:
+            async with asyncio.timeout(0.05):  # a client that does not read is not worth waiting for
+                await writer.nudge(KEEP_ALIVE)
+        except TimeoutError:
+            return
+        except Exception as error:  # the border of a client
+            message = f"a silent stream could not be kept open: {error!r}"
+            self.log("error", message, request_id=writer.request_id)
+
+    async def _last_word(
+        self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope, visit: Visit | None
+    ) -> None:
         """Tell the client what went wrong; one that does not read, or has had half an answer, is cut off."""
         told = False
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
-                told = await writer.fail(error, receive)
+                told = await writer.fail(error, receive, visit.snapshot.version if visit else "")
         if not told and (abort := scope.get("gateway.abort")) is not None:
             abort()
 
@@ -190,7 +205,8 @@ def _client_left(scope: Scope) -> bool:
 
 
 def time_limit(head: Head) -> float | None:
-    """`x-gateway-timeout` in seconds; None where the client sets none. Raises BadRequest."""
+    """`x-gateway-timeout` in seconds; None where the client sets none. It only shortens, so that none is too long.
+    Raises BadRequest."""
     raw = head.get(b"x-gateway-timeout")
     if raw is None:
         return None
@@ -198,10 +214,10 @@ def time_limit(head: Head) -> float | None:
         seconds = float(raw)
     except ValueError:
         seconds = 0.0
-    if not 0 < seconds < 86400:
+    if not seconds > 0:
         raise BadRequest(
             "x-gateway-timeout must be a number of seconds above 0",
             code="invalid_header",
             param="x-gateway-timeout",
         )
-    return seconds
+    return min(seconds, LONGEST)

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
-from gateway.core.failure import GatewayError
+from gateway.core.failure import GatewayError, LimitReached
 from gateway.edge.asgi import Message, Receive, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
@@ -81,12 +81,13 @@ class Writer:
         self.last = 0.0
         await send({"type": "http.response.body", "body": b""})
 
-    async def fail(self, error: GatewayError, receive: Receive) -> bool:
-        """Say what went wrong; False where nothing can be said any more and the connection must be cut."""
+    async def fail(self, error: GatewayError, receive: Receive, policies: str) -> bool:
+        """Say what went wrong; False where nothing can be said any more and the connection must be cut. `policies` is
+        their version, "" for a caller that is not known."""
         self.last = 0.0
         if not self.started:
             self.started = True
-            await self._refuse(error, receive)
+            await self._refuse(error, receive, policies)
             return True
         if not self._events or self.dialect is None:
             return False
@@ -100,7 +101,7 @@ class Writer:
         """A comment between two events of a silent stream, so that proxies in front keep it open."""
         await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
-    async def _refuse(self, error: GatewayError, receive: Receive) -> None:
+    async def _refuse(self, error: GatewayError, receive: Receive, policies: str) -> None:
         body = render(error, envelope_of(self._path), self.request_id)
         headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
         closes = error.status in (408, 413)  # the rest of the body is not worth reading
@@ -109,7 +110,10 @@ class Writer:
         if self.exchange is not None:
             lines = house_lines(self.exchange, self._clock())
         else:
-            lines = f"{_ALWAYS}x-request-id: {self.request_id}\r\n".encode()
+            version = f"x-gateway-policies: {policies}\r\n" if policies else ""
+            lines = f"{_ALWAYS}x-request-id: {self.request_id}\r\n{version}".encode()
+        if isinstance(error, LimitReached) and error.standing is not None:
+            lines += limit_lines([error.standing]).encode()
         start = {"type": "http.response.start", "status": error.status, "headers": headers, "lines": lines}
         await self._send(start)
         if closes:

@@ -1,6 +1,7 @@
 """uvicorn's server around our own connections."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,6 +11,8 @@ import uvicorn
 from gateway.edge.connection import Connection
 
 SWEEP = 1.0  # seconds between looks at slow clients
+
+_LOG = logging.getLogger("gateway.edge")
 
 
 class Server(uvicorn.Server):
@@ -28,7 +31,12 @@ class Server(uvicorn.Server):
             now = loop.time()
             connections: Any = self.server_state.connections
             for connection in list(connections):
-                if connection.is_stalled(now, header_timeout, body_timeout):
+                try:
+                    stalls = connection.is_stalled(now, header_timeout, body_timeout)
+                except Exception as error:  # the border of a client: what goes wrong with one ends that one
+                    _LOG.error("a connection failed", exc_info=error)
+                    stalls = True
+                if stalls:
                     connection.drop()
 
 

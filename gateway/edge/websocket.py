@@ -14,6 +14,7 @@ from websockets.frames import Frame, Opcode
 from websockets.utils import accept_key
 
 from gateway.core.failure import BadRequest
+from gateway.edge.unread import Unread
 
 PING_AFTER = 20.0  # seconds of a client's silence
 PONG_WITHIN = 20.0  # seconds until a client that does not answer is taken for gone
@@ -68,6 +69,8 @@ class Socket(asyncio.Protocol):
         self._frames = protocol.Protocol(protocol.SERVER, max_size=most)
         self._message = bytearray()
         self._writable: asyncio.Future[None] | None = None
+        self._hears = True  # whether the socket is read
+        self._unread = Unread()
         self._opened = self._last_data = self._loop.time()
         self._pinged = False
         self._closing_since = 0.0
@@ -117,6 +120,9 @@ class Socket(asyncio.Protocol):
         if self._frames.close_expected():
             self._leave()
             self._closing_since = self._closing_since or self._last_data
+        if not self.reads:  # what it makes us say, pongs for one, would pile up
+            self._hears = False
+            self._transport.pause_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._state.connections.discard(self)
@@ -133,6 +139,9 @@ class Socket(asyncio.Protocol):
         writable, self._writable = self._writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
+        if not self._hears and not self.gone.done():
+            self._hears, self._last_data = True, self._loop.time()
+            self._transport.resume_reading()
 
     # the server's side
 
@@ -146,6 +155,10 @@ class Socket(asyncio.Protocol):
             return now - self._closing_since > CLOSE_WITHIN
         if self.talk is not None and now - self._opened > OLDEST:
             self.talk.end(aged=True)
+        if self._unread.lasts(self._transport.get_write_buffer_size(), now, body_timeout):
+            return True
+        if not self._hears:
+            return False  # it may well have said something
         silent = now - self._last_data
         if silent > PING_AFTER and not self._pinged:
             self._pinged = True

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import sqlalchemy as sql
 from sqlalchemy.exc import SQLAlchemyError
 
-from gateway.state.sql import ensure
+from gateway.state.sql import InThread, ensure
 
 MOST_TURNS = 1000  # of one conversation
 DAY = 86400.0  # seconds
@@ -45,11 +45,16 @@ class Answers:
     """All SQL runs in a thread. To another team an answer is not there."""
 
     def __init__(
-        self, engine: sql.Engine, wall_clock: Callable[[], float], retention_days: int, max_size: int
+        self,
+        engine: sql.Engine,
+        wall_clock: Callable[[], float],
+        retention_days: int,
+        max_size: int,
+        in_thread: InThread = asyncio.to_thread,
     ) -> None:
-        self._engine, self._now = engine, wall_clock
+        self._engine, self._now, self._in_thread = engine, wall_clock, in_thread
         self._days, self._max_size = retention_days, max_size
-        self._waiting: list[Kept] = []
+        self._next: tuple[list[Kept], asyncio.Future[None]] | None = None  # what is written in the next turn
         self._turn = asyncio.Lock()
         ensure(engine, _METADATA)
 
@@ -59,35 +64,32 @@ class Answers:
         return self._days > 0
 
     async def keep(self, kept: Kept) -> None:
-        """Returns once every worker can read it. Whoever comes first writes for all who wait. Raises NotKept."""
-        self._waiting.append(kept)
-        async with self._turn:
-            if kept not in self._waiting:
-                return
-            rows, self._waiting = self._waiting, []
-            try:
-                await asyncio.to_thread(self._write, rows)
-            except SQLAlchemyError as error:
-                self._waiting = [one for one in (*rows, *self._waiting) if one is not kept]
-                raise NotKept(type(error).__name__) from error
+        """Returns once every worker can read it. All that come while others are written are written together, and
+        whoever waits no longer takes none of them along. Raises NotKept."""
+        if self._next is None:
+            rows: list[Kept] = []
+            self._next = rows, asyncio.ensure_future(self._write_all(rows))
+        rows, written = self._next
+        rows.append(kept)
+        await asyncio.shield(written)
 
     async def change(self, id: str, team: str, response: bytes, more: int = 0) -> None:
         """What is told of an answer now; none where it is gone. `more` bytes belong to it, too. Raises NotKept."""
         try:
-            await asyncio.to_thread(self._change, id, team, response, more)
+            await self._in_thread(self._change, id, team, response, more)
         except SQLAlchemyError as error:
             raise NotKept(type(error).__name__) from error
 
     async def conversation(self, id: str, team: str) -> list[Kept]:
         """The answer and what it goes on from, the oldest first; none where it is not the team's."""
-        return await asyncio.to_thread(self._conversation, id, team)
+        return await self._in_thread(self._conversation, id, team)
 
     async def find(self, id: str, team: str) -> Kept | None:
-        found = await asyncio.to_thread(self._read, id, team)
+        found = await self._in_thread(self._read, id, team)
         return found[0] if found else None
 
     async def forget(self, id: str, team: str) -> None:
-        await asyncio.to_thread(self._delete, id, team)
+        await self._in_thread(self._delete, id, team)
 
     def sweep(self) -> None:
         """Remove what is too old, then the oldest of what is too much."""
@@ -101,6 +103,14 @@ class Answers:
 
     def _oldest(self) -> float:
         return self._now() - self._days * DAY
+
+    async def _write_all(self, rows: list[Kept]) -> None:
+        async with self._turn:
+            self._next = None
+            try:
+                await self._in_thread(self._write, rows)
+            except SQLAlchemyError as error:
+                raise NotKept(type(error).__name__) from error
 
     def _write(self, rows: list[Kept]) -> None:
         now = self._now()

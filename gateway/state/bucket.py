@@ -82,7 +82,8 @@ def _limit_reached(shortage: Shortage, seconds: float) -> LimitReached:
     else:
         why = f"{_count(claim.amount, limit)} do not fit into the {left} left of {_allowed(limit)}"
     message = f'rule "{limit.rule}": {why}; try again in {max(1, -int(-seconds // 1))} s'
-    return LimitReached(message, rule=limit.rule, retry_after=seconds)
+    stands = standing(limit, shortage.used, shortage.carry)
+    return LimitReached(message, rule=limit.rule, retry_after=seconds, standing=stands)
 
 
 def _are(limit: Limit) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from gateway.state.sql import ensure
+from gateway.state.sql import InThread, ensure
 
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
 AT_ONCE = 500  # ids of one query: databases bound the parameters of a statement
@@ -33,8 +33,10 @@ class Owner(NamedTuple):
 class Owners:
     """All SQL runs in a thread. An id belongs to whoever it was remembered for first."""
 
-    def __init__(self, engine: Engine, wall_clock: Callable[[], float]) -> None:
-        self._engine, self._now = engine, wall_clock
+    def __init__(
+        self, engine: Engine, wall_clock: Callable[[], float], in_thread: InThread = asyncio.to_thread
+    ) -> None:
+        self._engine, self._now, self._in_thread = engine, wall_clock, in_thread
         self._known: OrderedDict[str, Owner] = OrderedDict()
         self._insert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert
         ensure(engine, _METADATA)
@@ -43,14 +45,14 @@ class Owners:
         """Returns once it is durable: a client may use an id as soon as it sees it."""
         new = [one for one in dict.fromkeys(ids) if one not in self._known and 0 < len(one) <= 256]
         if new:
-            self._keep(await asyncio.to_thread(self._write, new, owner, kind))
+            self._keep(await self._in_thread(self._write, new, owner, kind))
 
     async def among(self, ids: Sequence[str]) -> dict[str, Owner]:
         """The owners of those that are known, by id."""
         found = {one: owner for one in ids if (owner := self._known.get(one)) is not None}
         asked = [one for one in dict.fromkeys(ids) if one not in found and len(one) <= 256]
         if asked:
-            read = await asyncio.to_thread(self._read, asked)
+            read = await self._in_thread(self._read, asked)
             self._keep(read)
             found |= read
         return found
@@ -58,7 +60,7 @@ class Owners:
     async def forget(self, id: str) -> None:
         """The object is deleted."""
         self._known.pop(id, None)
-        await asyncio.to_thread(self._delete, id)
+        await self._in_thread(self._delete, id)
 
     def _keep(self, owners: Mapping[str, Owner]) -> None:
         self._known |= owners

@@ -3,9 +3,11 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, Protocol, TypeVar
 
 from sqlalchemy import Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
@@ -13,6 +15,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 BUSY = 5.0  # seconds that one process waits for another's lock
 SWEEP = 600.0  # seconds between looks for what is kept too long
+THREADS = (
+    8  # of one process: fewer than an engine has connections, so that one is left for whoever looks at keys
+)
+
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 def open_engine(url: str) -> Engine:
@@ -50,6 +58,28 @@ def ensure(engine: Engine, tables: MetaData) -> None:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+
+
+class InThread(Protocol):
+    """As `asyncio.to_thread` has it."""
+
+    def __call__(
+        self, work: Callable[P, Result], /, *args: P.args, **more: P.kwargs
+    ) -> Coroutine[Any, Any, Result]: ...
+
+
+class Threads:
+    """Those in which SQL runs that calls wait for: while a database is locked they all wait, and nothing else does that
+    runs in a thread. Policies are read, keys looked at and logs written in others."""
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, "sql")
+
+    async def run(self, work: Callable[P, Result], /, *args: P.args, **more: P.kwargs) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._pool, partial(work, *args, **more))
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
 
 
 async def keep_tidy(*sweeps: Callable[[], None]) -> None:

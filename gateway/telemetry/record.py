@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 import orjson
 
-from gateway.core.exchange import Exchange
+from gateway.core.exchange import Caller, Exchange
 from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
 from gateway.core.tally import Count, Labels
@@ -94,9 +94,12 @@ class Recorder:
         if exchange.estimated and exchange.outcome in ("ok", "client_cancelled"):
             meters.estimated.add((exchange.model,))
 
-    def refused(self, route: str, error: GatewayError, request_id: str) -> None:
-        """A call that was turned away before it was known whose it is."""
-        self._meters.requests.add((route, OTHER, OTHER, error.outcome))
+    def refused(self, route: str, error: GatewayError, request_id: str, caller: Caller | None) -> None:
+        """A call that was turned away before it was one, or before it was known whose it is."""
+        team = OTHER
+        if caller is not None:
+            team = caller.team if caller.team in self._teams else self._team(caller.team)
+        self._meters.requests.add((route, OTHER, team, error.outcome))
         if self._log.writes_calls:
             self._log.line(
                 {
@@ -107,6 +110,7 @@ class Recorder:
                     "status": error.status,
                     "error": error.code,
                     "request_id": request_id,
+                    **({"key": caller.key, "team": caller.team, "user": caller.user} if caller else {}),
                 }
             )
 

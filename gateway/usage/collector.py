@@ -17,7 +17,7 @@ from typing import Any
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from gateway.core.meters import Meters
-from gateway.usage.event import died
+from gateway.usage.event import BEGIN, ID, KIND, MOVED, died
 from gateway.usage.ledger import ROWS, Ledger, unhurried
 from gateway.usage.row import Event, NoRow, checked, parsed
 
@@ -156,15 +156,19 @@ class Collector:
         for some in unhurried(every, 2 * ROWS):
             for line in some:
                 number += 1
-                if line[39:53] == b'","e":"begin",':
-                    begun[line[7:39]] = line
+                kind = line[KIND]
+                if kind == BEGIN:
+                    begun[line[ID]] = line
+                    continue
+                if kind == MOVED:
+                    begun.pop(line[ID], None)
                     continue
                 try:
                     ends.append(checked(parsed(line)))
                 except NoRow:
                     self._drop(file, f"line {number}")
                     continue
-                begun.pop(line[7:39], None)
+                begun.pop(line[ID], None)
         self._write(file, ends, self._ledger.absorb)
         file.begun, file.line = begun, number
 

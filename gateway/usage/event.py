@@ -1,5 +1,6 @@
 """The usage event of a call: what was asked of whom, what it took. Content never, secrets never."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -7,6 +8,8 @@ import orjson
 from gateway.core.exchange import Exchange
 
 VERSION = 1
+ID, KIND = slice(7, 39), slice(39, 53)  # where they stand in a line
+BEGIN, MOVED = b'","e":"begin",', b'","e":"moved"}'
 _SHARED = len(
     '{"id":"0123456789abcdef0123456789abcdef","e":"begin"'
 )  # where the two lines of a call stop differing
@@ -41,6 +44,11 @@ def ended(exchange: Exchange, begin: bytes) -> bytes:
     log wants beside it is in it too."""
     rest = orjson.dumps(_outcome(exchange), option=orjson.OPT_APPEND_NEWLINE)
     return b'{"id":"%b","e":"end"%b,%b' % (exchange.id.encode(), begin[_SHARED:-2], rest[1:])
+
+
+def moved(ids: Iterable[str]) -> bytes:
+    """The lines of calls that are begun again in the next file: of how they end this one need not tell."""
+    return b"".join(b'{"id":"%b","e":"moved"}\n' % id.encode() for id in ids)
 
 
 def _outcome(exchange: Exchange) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gateway.core.exchange import Exchange
 from gateway.core.meters import Meters
-from gateway.usage.event import begun, ended
+from gateway.usage.event import begun, ended, moved
 from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
@@ -117,12 +117,23 @@ class Spool:
         except OSError:
             tape.close()  # empty, and let go: the collector removes it
             raise
+        with suppress(OSError):  # no room for these lines: until they end, the calls are taken for lost
+            self._tape.append(moved(self._open))
         self._tape.close()
         self._tape = tape
 
     def _new_tape(self) -> Tape:
-        tape = Tape(self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl")
-        fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+        """It has its name once it is locked: what is not locked is taken for a dead process's."""
+        path = self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
+        unnamed = path.with_suffix(".new")
+        tape = Tape(unnamed)
+        try:
+            fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+            unnamed.rename(path)
+        except OSError:
+            tape.close()
+            unnamed.unlink(missing_ok=True)
+            raise
         return tape
 
     def _lose(self, count: int) -> None:

@@ -277,6 +277,18 @@ async def test_standings_fall_with_each_call_and_tell_when_the_bucket_is_full(ho
     assert (await house.reserve(one(REQUESTS))).standings[0].remaining == 599
 
 
+async def test_a_refusal_tells_how_its_rule_stands_with_nothing_taken(house: House) -> None:
+    many, few = Limit("many", "requests", 10, DAY), Limit("few", "tokens", 100, DAY)
+    await house.reserve(one(many), one(few, amount=70))
+    for _ in range(2):
+        with pytest.raises(LimitReached) as caught:
+            await house.reserve(one(many), one(few, amount=31))
+        assert caught.value.standing is not None
+        limit, remaining, reset = caught.value.standing
+        assert (limit, remaining) == (few, 30)
+        assert reset == pytest.approx(0.7 * DAY, rel=0.001)
+
+
 async def test_names_of_callers_open_buckets_of_their_own_and_nothing_else(house: House) -> None:
     limit = Limit("r}{:*", "requests", 1, DAY)
     names = [

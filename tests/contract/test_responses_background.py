@@ -286,3 +286,22 @@ async def test_a_value_of_no_known_kind_is_the_callers_fault_however_long_limits
         decided.set()
     assert came.status_code == 400, came.text
     assert not provider.asked
+
+
+async def test_a_run_that_is_gone_when_its_end_is_asked_for_ends_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(background, "TICK", 0.01)
+    beats: asyncio.Queue[Any] = asyncio.Queue()
+
+    async def beat(ids: Any, told: Any) -> set[str]:
+        beats.put_nowait(ids)
+        return {"resp_gone"}
+
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        provider.script[:] = [hang()]
+        made = (await client.post("/v1/responses", json=ASKS)).json()
+        monkeypatch.setattr(running.house.runs, "beat", beat)
+        async with asyncio.timeout(5):
+            assert [await beats.get() for _ in range(3)] == [[made["id"]]] * 3
+        monkeypatch.undo()

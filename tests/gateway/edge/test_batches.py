@@ -52,6 +52,8 @@ async def test_lines_within_the_teams_means_pass(tmp_path: Path) -> None:
         (line(model="gpt-5").replace(b"gpt-5", b"secr\\u0065t"), Forbidden, "line 2 "),
         (b'{"body": {"model": "secret", "model": "gpt-5"}}', Forbidden, "line 2 "),
         (b'{"body": {"mod\\u0065l": "secret"}}', Forbidden, "line 2 "),
+        (b'{"body": {"model": "secret"}, "body": {}}', Forbidden, "line 2 "),
+        (b'{"body": {}, "body": {"model": "secret"}}', Forbidden, "line 2 "),
         (line(model="gpt-5", file_id="file-blue"), NotFound, "file-blue"),
         (line(model="gpt-5", file_id="unknown"), NotFound, "unknown"),
         (b"not json", BadRequest, "line 2 "),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
 from gateway.edge.server import Server, server
@@ -405,6 +406,25 @@ async def test_what_follows_an_early_answer_is_its_body_and_no_request_even_wher
     assert asked == [b"hi", b"hi", b"begun"]
 
 
+async def test_what_follows_an_early_answer_counts_for_no_head() -> None:
+    async def early(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [], "body": b"done"})
+
+    rest = b"x" * 2 * MOST_HEAD
+    async with client(early) as (reader, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % len(rest))
+        assert (await answer(reader))[1] == b"done"
+        writer.write(rest)
+        await asyncio.sleep(0.05)
+        for piece in (GET[:20], GET[20:]):
+            writer.write(piece)
+            await asyncio.sleep(0.05)  # a head in two pieces
+        head, _ = await answer(reader)
+        assert head.startswith(b"HTTP/1.1 200 ")
+        writer.write(b"GET / HTTP/1.1\r\nX: " + rest)
+        assert (await reader.read()).startswith(b"HTTP/1.1 431 "), "of a head all bytes count, as ever"
+
+
 async def test_a_server_that_ends_says_so_to_a_client_that_repeats_itself() -> None:
     request = b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi"
     async with serving(noting_heads) as (one, port):
@@ -520,6 +540,34 @@ async def test_http_1_0_gets_no_chunks() -> None:
         head, _, body = (await reader.read()).partition(b"\r\n\r\n")
     assert b"chunked" not in head
     assert body == b"one two"
+
+
+async def test_a_connection_that_fails_when_it_is_looked_at_ends_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(edge_server, "SWEEP", 0.0)
+    looks: asyncio.Queue[str] = asyncio.Queue()
+
+    class Looked:
+        def __init__(self, name: str, error: Exception | None) -> None:
+            self.name, self.error = name, error
+
+        def is_stalled(self, *bounds: float) -> bool:
+            looks.put_nowait(self.name)
+            if self.error is not None:
+                raise self.error
+            return False
+
+        def drop(self) -> None:
+            one.server_state.connections.discard(self)
+
+    one = server(echo, 75, 1)
+    one.server_state.connections |= {Looked("bad", KeyError("x")), Looked("good", None)}  # type: ignore[arg-type]
+    sweep = asyncio.ensure_future(one.sweep(10, 30))
+    async with asyncio.timeout(5):
+        seen = [await looks.get() for _ in range(4)]
+    await ended([sweep])
+    assert sorted(seen) == ["bad", "good", "good", "good"]
 
 
 async def test_who_takes_nothing_of_an_answer_is_dropped() -> None:

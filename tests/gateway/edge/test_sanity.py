@@ -54,8 +54,14 @@ async def test_nonsense_is_a_clean_4xx_in_the_callers_words_and_writes_no_line_o
     assert max(len(json.dumps(line)) for line in lines) < 2000
 
 
-def scope(*headers: tuple[bytes, bytes], path: bytes = b"/v1/models", host: bytes = b"a.test") -> Any:
-    return {"raw_path": path, "headers": [(b"host", host), *headers]}
+def scope(
+    *headers: tuple[bytes, bytes],
+    path: bytes = b"/v1/models",
+    host: bytes | None = b"a.test",
+    version: str = "1.1",
+) -> Any:
+    lines = [(b"host", host)] if host is not None else []
+    return {"raw_path": path, "headers": [*lines, *headers], "http_version": version}
 
 
 @pytest.mark.parametrize(
@@ -65,6 +71,12 @@ def scope(*headers: tuple[bytes, bytes], path: bytes = b"/v1/models", host: byte
         (scope((b"x-a", b"1"), (b"x-a", b"2")), 0),
         (scope((b"host", b"b.test")), 400),
         (scope(host=b"a.test/x"), 400),
+        (scope(host=b"ai_gateway:8080"), 0),
+        (scope(host=None), 400),
+        (scope(host=b""), 400),
+        (scope(host=None, version="1.0"), 0),
+        (scope(host=b"", version="1.0"), 400),
+        (scope((b"host", b"b.test"), version="1.0"), 400),
         (scope((b"authorization", b"a"), (b"authorization", b"b")), 400),
         (scope((b"transfer-encoding", b"chunked")), 0),
         (scope((b"transfer-encoding", b"chunked"), (b"content-length", b"1")), 400),

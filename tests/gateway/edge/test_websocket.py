@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any
 
 import orjson
@@ -161,9 +162,48 @@ async def test_who_says_no_goodbye_is_dropped(tmp_path: Path) -> None:
 
 async def test_who_writes_and_never_reads_is_cut_off(tmp_path: Path) -> None:
     async with socket(tmp_path) as (one, running):
-        accepted(running).pause_writing()  # as the transport does once its buffer is full
+        heard = accepted(running)
+        heard.pause_writing()  # as the transport does once its buffer is full
         await one.send("{")
+        while heard._hears:
+            await asyncio.sleep(0.002)
+        heard.resume_writing()
         assert await ending(one) == 1008
+
+
+async def flood(tmp_path: Path) -> None:
+    async with socket(tmp_path) as (one, running):
+        heard = accepted(running)
+        for transport in (one.transport, heard._transport):
+            for size in (SO_RCVBUF, SO_SNDBUF):
+                transport.get_extra_info("socket").setsockopt(SOL_SOCKET, size, 64 << 10)
+        one.transport.pause_reading()
+        one.transport.write((b"\x89\xfd" + bytes(4) + b"x" * 125) * 20_000)
+        async with asyncio.timeout(10):
+            while heard._hears:
+                await asyncio.sleep(0.002)
+        await asyncio.sleep(0.05)
+        waiting, now = heard._transport.get_write_buffer_size(), asyncio.get_running_loop().time()
+        assert 0 < waiting < 1 << 20 < one.transport.get_write_buffer_size(), (
+            "a megabyte and more is left unread"
+        )
+        assert not heard.is_stalled(now, 10, 90)
+        assert not heard.is_stalled(now + PING_AFTER + PONG_WITHIN + 1, 10, 90), (
+            "its pongs are not read either"
+        )
+        assert heard.is_stalled(now + 91, 10, 90)
+        one.transport.resume_reading()
+        await one.send(ASK.decode())
+        assert await status(one) == 502
+
+
+async def test_who_pings_and_does_not_read_is_not_read_either(tmp_path: Path) -> None:
+    await flood(tmp_path)
+
+
+def test_a_flood_of_pings_on_the_loop_that_serves(tmp_path: Path) -> None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(flood(tmp_path))
 
 
 async def test_an_answer_waits_for_a_client_that_does_not_read(tmp_path: Path) -> None:

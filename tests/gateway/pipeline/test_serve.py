@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -467,6 +469,10 @@ async def test_a_limit_that_is_reached_names_its_rule_and_when_to_come_back(tmp_
         assert refused.json()["error"]["code"] == "rate_limit_exceeded"
         assert "one-a-day" in refused.json()["error"]["message"]
         assert 86000 < int(refused.headers["retry-after"]) <= 86400
+        told = {name: value for name, value in refused.headers.items() if name.startswith("x-ratelimit-")}
+        reset = told.pop("x-ratelimit-reset-requests")
+        assert reset.startswith(("1439m", "1440m"))
+        assert told == {"x-ratelimit-limit-requests": "1", "x-ratelimit-remaining-requests": "0"}
         assert len(provider.asked) == 1
 
 
@@ -519,3 +525,22 @@ async def test_a_stream_without_an_end_of_its_event_is_broken_off(
         assert b"xxx" not in response.content
     else:
         assert response.status_code == 502
+
+
+async def test_calls_that_wait_for_a_locked_database_hold_up_no_policies(tmp_path: Path) -> None:
+    """More of them than an event loop has threads of its own."""
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        old = running.house.desk.snapshot.version
+        with closing(sqlite3.connect(tmp_path / "data" / "gatehouse.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            provider.script[:] = [answer({**CHAT, "id": f"c{number}"}) for number in range(50)]
+            calls = [asyncio.ensure_future(running.chat(store=True)) for _ in range(40)]
+            while len(provider.asked) < 40:
+                await asyncio.sleep(0.005)
+            (running.folder / "gateway.yaml").write_text(policies(provider.url, more=LIMITS))
+            async with asyncio.timeout(3):  # a locked database is waited for for five seconds
+                while running.house.desk.snapshot.version == old:
+                    await asyncio.sleep(0.01)
+            assert not any(call.done() for call in calls)
+            other.execute("ROLLBACK")
+        assert {(await call).status_code for call in calls} == {200}

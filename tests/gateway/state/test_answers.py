@@ -1,6 +1,7 @@
 """Answers kept for those who come back to them: durable, bounded, and their team's alone."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +43,46 @@ async def test_many_at_once_are_all_kept(engine: sql.Engine) -> None:
     answers = opened(engine)
     await asyncio.gather(*(answers.keep(turn(f"r{place}")) for place in range(40)))
     assert [await answers.find(f"r{place}", "a") for place in (0, 39)] == [turn("r0"), turn("r39")]
+
+
+async def test_who_waits_no_longer_takes_no_other_along(
+    engine: sql.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers, go, tries = opened(engine), threading.Event(), [0]
+    write = answers._write
+
+    def slow(rows: list[Kept]) -> None:
+        tries[0] += 1
+        assert go.wait(10)
+        write(rows)
+
+    monkeypatch.setattr(answers, "_write", slow)
+    keeps = [asyncio.ensure_future(answers.keep(turn("r0")))]
+    while not tries[0]:
+        await asyncio.sleep(0.002)
+    keeps += [asyncio.ensure_future(answers.keep(turn(ident))) for ident in ("r1", "r2")]
+    await asyncio.sleep(0.01)
+    for one in keeps[:2]:
+        one.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await one
+    await asyncio.sleep(0.01)
+    assert not keeps[2].done(), "nothing of it is written yet"
+    go.set()
+    await keeps[2]
+    assert [await answers.find(f"r{place}", "a") for place in range(3)] == [
+        turn(f"r{place}") for place in range(3)
+    ]
+
+
+async def test_all_who_were_written_together_are_told_what_came_of_it(engine: sql.Engine) -> None:
+    answers = opened(engine)
+    await answers.keep(turn("r1"))
+    came = await asyncio.gather(
+        *(answers.keep(turn(ident)) for ident in ("r1", "r2")), return_exceptions=True
+    )
+    assert [type(one) for one in came] == [NotKept, NotKept]
+    assert await answers.find("r2", "a") is None
 
 
 async def test_a_conversation_is_read_from_its_beginning(engine: sql.Engine) -> None:

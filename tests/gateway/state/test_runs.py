@@ -86,3 +86,20 @@ async def test_a_database_that_is_away_is_told(engine: sql.Engine) -> None:
         connection.execute(sql.text("DROP TABLE runs"))
     with pytest.raises(NotKept):
         await runs.beat(["r1"], {})
+
+
+async def test_what_could_not_be_read_back_was_not_noted_either(engine: sql.Engine) -> None:
+    """Else the next beat would note the same events a second time, for which there is no place."""
+    runs = Runs(engine, Clock())
+    await runs.begin("r1", streams=True)
+
+    @sql.event.listens_for(engine, "before_cursor_execute")
+    def fail(connection: object, cursor: object, statement: str, *rest: object) -> None:
+        if statement.startswith("SELECT runs.id"):
+            raise sql.exc.OperationalError(statement, None, Exception("database is locked"))
+
+    with pytest.raises(NotKept):
+        await runs.beat(["r1"], {"r1": (0, b"ab")})
+    sql.event.remove(engine, "before_cursor_execute", fail)
+    assert await runs.beat(["r1"], {"r1": (0, b"ab")}) == set()
+    assert await runs.told("r1", 0) == [(0, b"ab")]

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import sql as state_sql
-from gateway.state.sql import ensure, keep_tidy, open_engine
+from gateway.state.sql import THREADS, Threads, ensure, keep_tidy, open_engine
 
 METADATA = sql.MetaData()
 ROWS = sql.Table(
@@ -71,3 +71,14 @@ async def test_a_sweep_that_fails_ends_neither_the_others_nor_the_job() -> None:
         await swept.wait()
     assert not job.done()
     job.cancel()
+
+
+async def test_threads_that_all_wait_for_a_database_keep_no_other_waiting() -> None:
+    threads, go = Threads(), threading.Event()
+    waiting = [asyncio.ensure_future(threads.run(go.wait, timeout=10)) for _ in range(THREADS + 1)]
+    async with asyncio.timeout(5):
+        assert await asyncio.to_thread(lambda: "told") == "told"
+    assert not any(one.done() for one in waiting)
+    go.set()
+    assert all(await asyncio.gather(*waiting))
+    threads.close()

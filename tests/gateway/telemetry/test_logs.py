@@ -227,8 +227,11 @@ async def test_a_refused_call_is_one_line_too(tmp_path: Path, capfd: pytest.Capt
     assert (limited["status"], limited["outcome"], limited["error"], limited["team"]) == (
         429, "rate_limited", "rate_limit_exceeded", "research",
     )  # fmt: skip
-    told = [(line["status"], line["error"], line["route"]) for line in calls(written, "refused")]
-    assert told == [(404, "model_not_found", "chat"), (401, "invalid_api_key", "chat")]
+    told = [
+        (line["status"], line["error"], line["route"], line.get("team")) for line in calls(written, "refused")
+    ]
+    assert told == [(404, "model_not_found", "chat", "research"), (401, "invalid_api_key", "chat", None)]
+    assert calls(written, "refused")[0]["key"] == "tester"
     assert "sk-not-a-known-key" not in written
 
 

@@ -62,9 +62,9 @@ def ended(outcome: str, *, model: str = "smart", stream: str = "false") -> dict[
     }
 
 
-def refused(outcome: str) -> dict[str, float]:
+def refused(outcome: str, team: str = "research") -> dict[str, float]:
     """A call that was turned away before it was one."""
-    return {f"gateway_requests_total{{model=_other,outcome={outcome},route=chat,team=_other}}": 1}
+    return {f"gateway_requests_total{{model=_other,outcome={outcome},route=chat,team={team}}}": 1}
 
 
 def attempts(result: str, number: int = 1, deployment: str = "p0/smart") -> dict[str, float]:
@@ -135,21 +135,23 @@ async def test_a_call_whose_usage_nobody_reports_is_counted_as_estimated(tmp_pat
 
 
 @pytest.mark.parametrize(
-    ("key", "body", "outcome"),
+    ("key", "body", "outcome", "team"),
     [
-        (KEY, b'{"model": ', "client_error"),
-        (KEY, b'{"model": "unheard-of", "messages": []}', "client_error"),
-        ("sk-nobody", b'{"model": "smart", "messages": []}', "auth_denied"),
-        ("sk-poor", b'{"model": "smart", "messages": []}', "policy_denied"),
+        (KEY, b'{"model": ', "client_error", "research"),
+        (KEY, b'{"model": "unheard-of", "messages": []}', "client_error", "research"),
+        ("sk-nobody", b'{"model": "smart", "messages": []}', "auth_denied", "_other"),
+        ("sk-poor", b'{"model": "smart", "messages": []}', "policy_denied", "free"),
     ],
 )
 async def test_a_call_at_fault_is_counted_and_reaches_nobody(
-    tmp_path: Path, key: str, body: bytes, outcome: str
+    tmp_path: Path, key: str, body: bytes, outcome: str, team: str
 ) -> None:
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
         async with moved(running) as what, running.client(key) as client:
-            await client.post("/v1/chat/completions", content=body)
-        assert (what.series, provider.asked) == (refused(outcome), [])
+            answered = await client.post("/v1/chat/completions", content=body)
+        assert (what.series, provider.asked) == (refused(outcome, team), [])
+        version = running.house.desk.snapshot.version
+        assert answered.headers.get("x-gateway-policies") == (version if team != "_other" else None)
 
 
 async def test_a_wrong_time_limit_is_counted_as_the_clients_error(tmp_path: Path) -> None:
@@ -284,7 +286,7 @@ async def test_calls_in_flight_are_a_gauge_and_those_past_the_cap_are_counted(tm
                 first.cancel()
                 await asyncio.gather(first, return_exceptions=True)
             turned_away = {"gateway_admission_rejected_total{reason=in_flight}": 1}
-            assert (refused("overloaded") | turned_away).items() <= what.series.items()
+            assert (refused("overloaded", "_other") | turned_away).items() <= what.series.items()
             assert "gateway_inflight_requests" not in what.series, "0 again"
 
 
@@ -303,7 +305,7 @@ async def test_a_fault_of_the_gateway_is_counted_as_one(
         async with moved(running) as what:
             monkeypatch.setattr(running.house.identify, "caller", fail)
             assert (await running.chat()).status_code == 500
-        assert what.series == refused("gateway_error")
+        assert what.series == refused("gateway_error", "_other")
 
 
 async def test_five_thousand_invented_names_paths_and_keys_add_no_series(tmp_path: Path) -> None:

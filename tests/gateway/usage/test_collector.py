@@ -1,3 +1,4 @@
+import fcntl
 import os
 from pathlib import Path
 
@@ -6,6 +7,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.meters import Meters
 from gateway.usage import collector as module
+from gateway.usage import spool as spool_module
 from gateway.usage.event import begun, ended
 from gateway.usage.spool import Spool
 from tests.gateway.usage.books import Books, call
@@ -32,6 +34,51 @@ async def test_what_has_ended_is_in_the_ledger_and_what_has_not_is_a_backlog(tmp
     page.close()
     await books.collector.flush()
     assert not list(books.spool.iterdir())
+    await books.collector.aclose()
+
+
+async def test_a_file_that_is_made_while_the_collector_looks_is_not_taken_for_a_dead_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    lock = fcntl.flock
+
+    def slowly(fd: int, how: int) -> None:
+        monkeypatch.undo()
+        books.collector._collect()
+        lock(fd, how)
+
+    monkeypatch.setattr(fcntl, "flock", slowly)
+    page = spool(books)
+    page.begin(call(1))
+    page.end(call(1))
+    await books.collector.flush()
+    assert len(books.rows()) == 1
+    page.close()
+    await books.collector.aclose()
+
+
+async def test_a_call_that_outlives_its_file_is_taken_for_lost_with_its_process_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    page = spool(books)
+    ends, lost = call(1), call(2)
+    page.begin(ends)
+    page.begin(lost)
+    monkeypatch.setattr(spool_module, "ROTATE", 1)
+    page.begin(call(3))
+    monkeypatch.undo()
+    page.end(call(3))
+    await books.collector.flush()
+    assert list(books.rows()) == [call(3).id]
+    assert books.meters.usage_backlog.read()[()] == 2
+    page.end(ends)
+    page.close()  # and `lost` with it
+    await books.collector.flush()
+    outcomes = {ident: row["outcome"] for ident, row in books.rows().items()}
+    assert outcomes == {ends.id: "ok", lost.id: "gateway_died", call(3).id: "ok"}
+    assert not books.said
     await books.collector.aclose()
 
 

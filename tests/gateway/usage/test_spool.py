@@ -1,5 +1,6 @@
 import asyncio
 import errno
+import fcntl
 import os
 from pathlib import Path
 
@@ -60,7 +61,7 @@ def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch:
     spool.close()
     told = [[(one["e"], one["id"]) for one in page] for page in lines(tmp_path)]
     assert told == [
-        [("begin", early.id), ("begin", late.id)],
+        [("begin", early.id), ("begin", late.id), ("moved", early.id)],
         [("begin", early.id), ("end", late.id)],
         [("end", early.id)],
     ]
@@ -141,6 +142,20 @@ def test_a_page_that_cannot_be_turned_leaves_nothing_open(
     spool.end(call(1))
     spool.close()
     assert lines(tmp_path)[-1][-1]["e"] == "end"
+
+
+def test_a_folder_that_cannot_lock_is_told_and_nothing_is_left_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none(fd: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    before = set(os.listdir("/proc/self/fd"))
+    with pytest.raises(OSError, match="No locks"):
+        make(tmp_path)
+    assert set(os.listdir("/proc/self/fd")) == before
+    assert not list(tmp_path.iterdir())
 
 
 async def test_the_file_is_brought_to_the_disk_while_it_lives(

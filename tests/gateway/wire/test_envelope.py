@@ -3,7 +3,15 @@
 import orjson
 import pytest
 
-from gateway.core.failure import BadRequest, BodyTooLarge, GatewayError, LimitReached, Overloaded, WrongMethod
+from gateway.core.failure import (
+    BadRequest,
+    BodyTooLarge,
+    GatewayError,
+    LimitReached,
+    Overloaded,
+    UnsupportedEncoding,
+    WrongMethod,
+)
 from gateway.wire.envelope import envelope_of, render
 
 
@@ -44,6 +52,7 @@ def test_openais_has_all_four_keys() -> None:
         (BadRequest("no"), "invalid_request_error"),
         (WrongMethod("/x", "PUT", ["GET"]), "invalid_request_error"),
         (BodyTooLarge("no"), "request_too_large"),
+        (UnsupportedEncoding("no"), "invalid_request_error"),
         (LimitReached("no", rule="r"), "rate_limit_error"),
         (Overloaded("no"), "overloaded_error"),
         (GatewayError("no"), "api_error"),
