@@ -125,3 +125,42 @@ def test_the_rules_of_a_lane_without_model_are_those_for_any_model() -> None:
     lane = snapshot(MODELS).provider_lane(ALL, "p")
     call = exchange(key="k1", team="all", model="")
     assert [claim.limit.rule for claim in lane.claims(call)] == ["mine"]
+
+
+GLOB_OF_A_PROVIDER = """\
+kind: providers
+providers: {openai: {type: openai, api_key: k}, b: {type: openai, api_key: k}}
+---
+kind: models
+models:
+  "openai/*": {targets: [{provider: b, model: real}, {provider: openai}]}
+  _other: {targets: [{provider: b}]}
+---
+kind: access
+teams: {all: {models: ["*"]}}
+---
+kind: rate-limits
+rules: [{id: named, limit: 1, unit: concurrent, when: {models: [_other]}}]
+"""
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_a_model_called_like_a_providers_own_lane_is_another_lane(files_first: bool) -> None:
+    found = snapshot(GLOB_OF_A_PROVIDER)
+    if files_first:
+        found.provider_lane(ALL)
+    named = [target.name for target in found.lane(ALL, "openai/gpt-5").targets]
+    assert named == ["b/real", "openai/*"]
+    assert [target.name for target in found.provider_lane(ALL).targets] == ["openai/*"]
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_model_called_like_the_lane_without_model_is_another_lane(named_first: bool) -> None:
+    found = snapshot(GLOB_OF_A_PROVIDER)
+    if named_first:
+        found.lane(ALL, "_other")
+    passing = found.provider_lane(ALL)
+    assert [target.name for target in passing.targets] == ["openai/*"]
+    assert passing.claims(exchange(key="k1", team="all", model="")) == []
+    [claim] = found.lane(ALL, "_other").claims(exchange(key="k1", team="all", model="_other"))
+    assert claim.limit.rule == "named"
