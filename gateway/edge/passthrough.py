@@ -16,8 +16,9 @@ from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
-from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, named, references
+from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
+from gateway.edge.references import REFERENCES, Reference, named, references
 from gateway.wire.registry import DIALECTS
 
 NO_OUTPUT = Shape(choices=0)  # calls that name no model reserve no tokens
