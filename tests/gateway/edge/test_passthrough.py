@@ -91,6 +91,79 @@ async def test_who_may_use_some_models_leaves_none_to_the_provider(tmp_path: Pat
             assert (await rich.post(f"/v1/{path}", json={"prompt": "x", "input": "x"})).status_code == 200
 
 
+CAPPED = """---
+kind: rate-limits
+rules: [{id: words, limit: 2000, unit: tokens, per: day, for_each: [team]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "name"),
+    [
+        ("responses", {"prompt": {"id": "pmpt_1"}, "input": "x"}, "max_output_tokens"),
+        ("threads/runs", {"model": "gpt-5", "assistant_id": "obj_1"}, "max_completion_tokens"),
+        ("threads/runs", {"assistant_id": "obj_1"}, "max_completion_tokens"),
+        ("threads/obj_1/runs", {"assistant_id": "obj_1"}, "max_completion_tokens"),
+    ],
+)
+async def test_a_teams_bound_holds_where_calls_pass_as_they_are(
+    tmp_path: Path, path: str, asked: dict[str, Any], name: str
+) -> None:
+    async with Provider() as provider:
+        policy = text(provider.url, ALL, CAPPED).replace(
+            'research: {models: ["*"]', 'research: {models: ["*"], max_output_tokens: 1500'
+        )
+        async with gateway(tmp_path, policy) as running, running.client() as client:
+            await made(running, provider, "/v1/threads", "obj_1")
+            before = len(provider.asked)
+            for more, code in (
+                ({name: 1501}, "max_output_tokens_exceeded"),
+                ({name: "x"}, "invalid_value"),
+            ):
+                refused = await client.post(f"/v1/{path}", json={**asked, **more})
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"], error["param"]) == (400, code, name)
+            twice = orjson.dumps({**asked, name: 9})[:-1] + b', "%b": 1501}' % name.encode()
+            refused = await client.post(f"/v1/{path}", content=twice)
+            assert refused.json()["error"]["code"] == "duplicate_field"
+            assert len(provider.asked) == before
+            usage = {"input_tokens": 900, "output_tokens": 0}
+            provider.script[:] = [answer({"id": "obj_2", "usage": usage})]
+            assert (await client.post(f"/v1/{path}", json={**asked, name: 7})).status_code == 200
+            assert provider.asked[-1].json == {**asked, name: 7}
+            refused = await client.post(f"/v1/{path}", json=asked)
+            code = refused.json()["error"]["code"]
+            assert (refused.status_code, code) == (429, "rate_limit_exceeded"), "the bound is reserved"
+
+
+async def test_a_teams_bound_is_added_where_a_call_that_passes_has_none(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        policy = text(provider.url).replace(
+            'research: {models: ["*"]', 'research: {models: ["*"], max_output_tokens: 50'
+        )
+        async with gateway(tmp_path, policy) as running, running.client() as client:
+            body = {"prompt": {"id": "pmpt_1"}}
+            assert (await client.post("/v1/responses", json=body)).status_code == 200
+            assert provider.asked[-1].json == {**body, "max_output_tokens": 50}
+            assert (await client.post("/v1/conversations", json={"items": []})).status_code == 200
+            assert provider.asked[-1].json == {"items": []}
+
+
+async def test_what_may_stand_once_stands_once_without_a_model_too(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            for path in ("moderations", "conversations", "responses"):
+                twice = b'{"input": "x", "stream": true, "stream": false}'
+                refused = await client.post(f"/v1/{path}", content=twice)
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"], error["param"]) == (
+                    400,
+                    "duplicate_field",
+                    "stream",
+                )
+        assert provider.asked == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_stored_completion_is_its_teams(tmp_path: Path, streamed: bool) -> None:
     stop = word("", id="chatcmpl-1", usage={"prompt_tokens": 1, "completion_tokens": 1})
