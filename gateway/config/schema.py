@@ -66,8 +66,9 @@ def provider_model(kind: str) -> type[ProviderFields]:
 
 
 def _typed(kind: Any) -> Any:
-    """Numbers and flags may be filled in, as text may."""
-    return kind if kind is str or str in get_args(kind) else Annotated[kind, Plain]
+    """Numbers and flags may be filled in, as text may; also into what holds anything."""
+    is_text = kind is str or (str in get_args(kind) and Any not in get_args(kind))
+    return kind if is_text else Annotated[kind, Plain]
 
 
 PROVIDER_MODELS = {kind: provider_model(kind) for kind in PROVIDERS}

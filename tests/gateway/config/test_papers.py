@@ -98,6 +98,22 @@ def test_a_problem_never_shows_what_was_filled_in() -> None:
     assert "sk-12345" not in str(paper.problem(("a",), "sk-12345"))
 
 
+@pytest.mark.parametrize(
+    ("value", "message", "told"),
+    [
+        ("10", "must be at most 100%", "must be at most 100%"),
+        ("10", 'no provider named "10" among 10', 'no provider named "***" among 10'),
+        ("a", "'a' is no name of a header", "'***' is no name of a header"),
+        ("abcd", "what xabcdx is", "what x***x is"),
+    ],
+)
+def test_a_short_value_that_was_filled_in_leaves_other_words_whole(
+    value: str, message: str, told: str
+) -> None:
+    [paper], _ = read("a: ${V}\n", {"V": value})
+    assert paper.problem(("a",), message).message == told
+
+
 def test_a_problem_inside_a_one_line_text_has_its_column() -> None:
     [paper], _ = read("a: xyz\nb: 'xyz'\nc: |\n  xyz\nd: ${V:-x}\n")
     assert paper.problem_inside(("a",), 1, 3, "").place == Place("f.yaml", 1, 6)
