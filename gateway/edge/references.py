@@ -14,9 +14,9 @@ from gateway.wire.splice import members
 # Where bodies name objects that must be the team's own, alone or in lists, or as {"id": ...}.
 REFERENCES = frozenset(
     {
-        "assistant_id", "container", "container_id", "conversation", "eval_id", "file_id", "file_ids",
-        "input_file_id", "part_ids", "previous_response_id", "skill_id", "thread_id", "training_file",
-        "validation_file", "vector_store_id", "vector_store_ids",
+        "assistant_id", "cachedContent", "cached_content", "container", "container_id", "conversation", "eval_id",
+        "file_id", "file_ids", "input_file_id", "part_ids", "previous_response_id", "skill_id", "thread_id",
+        "training_file", "validation_file", "vector_store_id", "vector_store_ids",
     }
 )  # fmt: skip
 # What a call of a model may name of these, and what Gemini has beside them. They are the same in every dialect, for
@@ -53,7 +53,9 @@ _OPAQUE_IN = {
 # What an answer refers to: sent back, it need not be known, for nothing is read there.
 _CITED = ("annotations", "citations")
 # Written plainly or with escapes: where none of this occurs, the body is not searched.
-_SUSPECT = re.compile(rb'_ids?"|"id"|"conversation"|"container"|_file"|googleapis\.com|\\u00')
+_SUSPECT = re.compile(
+    rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|googleapis\.com|\\u00'
+)
 _NO_IDS = ("", "auto")
 # And in calls of a model: what names of files hold, or the addresses of some. Letters are U+0055 to U+0078.
 _SIGNS = (

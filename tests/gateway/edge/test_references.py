@@ -38,6 +38,7 @@ def called(body: Any, dialect: str = "openai.chat") -> set[tuple[str, bool]]:
         {"data_source": {"source": {"type": "file_id", "id": "a"}}},
         {"prompt": {"id": "pmpt_1", "variables": {"x": {"type": "input_file", "file_id": "a"}}}},
         {"part_ids": ["a"]},
+        {"cachedContent": "a"},
         {"video": {"id": "a"}},
         {"file_id": "a", "x": [[[[[[[[[[[[[[[[{}]]]]]]]]]]]]]]]]},
         b'{"file\\u005fid": "a"}',
