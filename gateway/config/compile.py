@@ -34,7 +34,7 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
     _check_tests(bench, found, teams, keys, limits)
     if bench.problems:
         raise BadPolicies(bench.problems)
-    globs = sorted((name for name in served if is_glob(name)), key=lambda name: (-len(name), name))
+    globs = sorted(filter(is_glob, served), key=_rank)
     tables = Tables(
         keys,
         teams,
@@ -49,6 +49,12 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
         [party.source for party in found.values() if party.source is not None],
     )
     return Snapshot(papers.version, tables)
+
+
+def _rank(glob: str) -> tuple[int, int, int, str]:
+    """The longest first; of equal length what says more, and so the one letter of `?` before the many of `*`."""
+    many = glob.count("*")
+    return -len(glob), many + glob.count("?"), many, glob
 
 
 def _teams(bench: Bench, served: Mapping[str, Model]) -> dict[str, Team]:

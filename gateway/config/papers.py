@@ -147,6 +147,8 @@ class Reader:
                 message = f"stands twice, first in line {line}; keep one of them"
                 self._note(key_node, (*path, key), message)
                 continue
+            if "${" in key:
+                self._note(key_node, (*path, key), "is not filled in, for it is a key; write it out")
             paper.keys[(*path, key)] = self._place(key_node)
             found[key] = self._value(value_node, (*path, key), paper)
         return found

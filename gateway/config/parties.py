@@ -159,6 +159,9 @@ def _target(
     asked = spec.model or ("" if is_glob(model) else model)
     if asked and (why := PROVIDERS[party.kind].misnamed(asked)):
         bench.note(paper, (*path, "model") if spec.model else path, f'"{asked}" is {why}')
+    if spec.model and is_glob(spec.model):
+        message = "is one model's name and takes no glob; leave it out to pass the asked name through"
+        bench.note(paper, (*path, "model"), message)
     if party.facts is None:
         return None
     return Target(

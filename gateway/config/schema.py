@@ -177,7 +177,7 @@ class GivenSpec(Strict):
     dialect: DialectName | None = Field(
         default=None, description="Of the body; absent: chat, or rerank where it has query and documents."
     )
-    request: dict[str, Any] = Field(
+    request: Annotated[dict[str, Any], Plain] = Field(
         default={}, description="Fields of the body; beside those of Gemini's, stream tells of the path."
     )
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")

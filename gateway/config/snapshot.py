@@ -146,6 +146,8 @@ class Snapshot:
     def provider_lane(self, caller: Caller, provider: str | None = None) -> Lane:
         """For endpoints that name no model: the named provider, else the default one. Raises NoTarget."""
         target = self.tables.providers.get(provider or self.tables.default_provider)
+        if target is None and provider:
+            raise NoTarget(f'the provider "{provider}", which made what this call is about, is off or gone')
         if target is None:
             raise NoTarget(
                 "no provider is set up for endpoints that name no model; mark one with default: true"

@@ -27,6 +27,11 @@ def test_every_value_and_key_has_its_place() -> None:
     assert paper.place(("b", 1)) == Place("f.yaml", 4, 5)
 
 
+def test_a_variable_in_a_key_is_told() -> None:
+    _, problems = read("a:\n  ${B}: 1\n", {"B": "b"})
+    assert problems == ["f.yaml:2:3: a.${B}: is not filled in, for it is a key; write it out"]
+
+
 def test_what_is_missing_has_the_place_of_what_is_around_it() -> None:
     [paper], _ = read("a: {b: 1}\n")
     assert paper.place(("a", "gone", 3)) == Place("f.yaml", 1, 4)

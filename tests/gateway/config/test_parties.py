@@ -175,6 +175,11 @@ def test_numbers_that_were_filled_in_stand_in_params_as_numbers() -> None:
     assert found.facts.params == {"temperature": 0.5, "stop": ["x"], "logit_bias": {"a": 7}}
 
 
+def test_a_target_takes_one_models_name_and_no_glob() -> None:
+    [problem] = told(models("  a: {targets: [{provider: ours, model: 'gpt-*'}]}"))
+    assert "targets[0].model: is one model's name and takes no glob; leave it out to pass" in problem
+
+
 def test_without_either_there_is_no_default() -> None:
     text = "kind: providers\nproviders: {a: {type: compatible, base_url: 'http://h/v1'}}"
     assert snapshot(text).tables.default_provider == ""
