@@ -4,10 +4,10 @@ import re
 from typing import Annotated, Any, TypeVar
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.requests import Request
 
-from gateway.config.words import Day
+from gateway.config.words import Day, Name
 from gateway.core.failure import BadRequest, BodyTooLarge
 
 MOST = 4 << 20  # bytes
@@ -25,7 +25,6 @@ def _key_name(name: str) -> str:
     return name
 
 
-Name = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[\w.@:+-]+$")]
 KeyName = Annotated[str, AfterValidator(_key_name)]
 
 

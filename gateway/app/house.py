@@ -178,7 +178,7 @@ class House:
         passing = Passthrough(self.reception, ownership, FAMILIES["responses"])
         create = Responses(self.reception, ownership, self.background, passing)
         made = hot["POST", "/v1/responses"] = self.reception.route("responses", create)
-        recall = Recall(self.reception, self.background, passing)
+        recall = Recall(self.reception, ownership, self.background, passing)
         families["responses"] = self.reception.route("responses", recall)
         hot["GET", "/v1/responses"] = self.reception.route(
             "responses", WebSockets(self.reception, made, recall)

@@ -40,9 +40,10 @@ class Bench:
 
     def is_first(self, paper: Paper, noun: str, name: str, path: Path) -> bool:
         """False, and noted with both places, where the name was taken before."""
-        place = paper.place(path, key=True)
-        first = self._first.setdefault((noun, name), f"{place.file}:{place.line}:{place.column}")
-        if first == f"{place.file}:{place.line}:{place.column}":
+        first = self._first.get((noun, name))
+        if first is None:
+            place = paper.place(path, key=True)
+            self._first[noun, name] = f"{place.file}:{place.line}:{place.column}"
             return True
         message = f'{noun} "{name}" is there already, at {first}; keep one of them or rename this one'
         self.problems.append(paper.problem(path, message, key=True))

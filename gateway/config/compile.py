@@ -8,7 +8,15 @@ from gateway.config.load import Papers
 from gateway.config.papers import Paper
 from gateway.config.parties import Party, default_party, models, parties, passing
 from gateway.config.problem import BadPolicies, Path
-from gateway.config.schema import PERIODS, AccessPaper, GivenSpec, RateLimitsPaper, RuleSpec, TestsPaper
+from gateway.config.schema import (
+    PERIODS,
+    AccessPaper,
+    GivenSpec,
+    ModelsPaper,
+    RateLimitsPaper,
+    RuleSpec,
+    TestsPaper,
+)
 from gateway.config.snapshot import KeyFacts, Model, Snapshot, Tables, Team
 from gateway.core.claim import Limit
 from gateway.policy.globs import Matcher, is_glob, matcher
@@ -26,7 +34,7 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
     _check_tests(bench, found, teams, keys, limits)
     if bench.problems:
         raise BadPolicies(bench.problems)
-    globs = sorted((name for name in served if is_glob(name)), key=lambda name: (-len(name), name))
+    globs = sorted(filter(is_glob, served), key=_rank)
     tables = Tables(
         keys,
         teams,
@@ -41,6 +49,12 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
         [party.source for party in found.values() if party.source is not None],
     )
     return Snapshot(papers.version, tables)
+
+
+def _rank(glob: str) -> tuple[int, int, int, str]:
+    """The longest first; of equal length what says more, and so the one letter of `?` before the many of `*`."""
+    many = glob.count("*")
+    return -len(glob), many + glob.count("?"), many, glob
 
 
 def _teams(bench: Bench, served: Mapping[str, Model]) -> dict[str, Team]:
@@ -143,19 +157,32 @@ def _check_tests(
             given = (*path, "given")
             if (test.given.key is None) == (test.given.team is None):
                 bench.note(paper, given, "takes a key or a team, one of the two; mend it")
-            if not test.expect.model_fields_set:
+            if not test.expect.model_dump(exclude_none=True):
                 message = "asks for nothing; add allowed, refused, rule, target, targets or limits"
                 bench.note(paper, (*path, "expect"), message)
             _check_caller(bench, paper, given, test.given, teams, [facts.name for facts in keys.values()])
             for at, down in enumerate(test.given.down):
-                bench.check_name(paper, (*given, "down", at), "provider", down.partition("/")[0], found)
+                provider, _, model = down.partition("/")
+                known = bench.check_name(paper, (*given, "down", at), "provider", provider, found)
+                if known and model:
+                    named = _named(bench, test.given.model)
+                    bench.check_name(paper, (*given, "down", at), "target", down, named)
             for rule in test.given.used:
                 bench.check_name(paper, (*given, "used", rule), "rule", rule, rules)
-            named = test.expect.limits or []
-            for at, rule in enumerate(named):
+            for at, rule in enumerate(test.expect.limits or []):
                 bench.check_name(paper, (*path, "expect", "limits", at), "rule", rule, rules)
             if test.expect.rule is not None:
                 bench.check_name(paper, (*path, "expect", "rule"), "rule", test.expect.rule, rules)
+
+
+def _named(bench: Bench, asked: str) -> list[str]:
+    """What targets are called for a call of a model, whether their providers are on or off."""
+    return [
+        f"{target.provider}/{target.model or (asked if is_glob(name) else name)}"
+        for _, spec in bench.of(ModelsPaper)
+        for name, model in spec.models.items()
+        for target in model.targets
+    ]
 
 
 def _check_caller(

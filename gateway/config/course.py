@@ -11,18 +11,26 @@ from gateway.core.fact import fact
 from gateway.core.failure import BadRequest
 from gateway.policy.base import Dice, Health
 from gateway.policy.capabilities import able
+from gateway.providers.base import Provider
 from gateway.providers.registry import PROVIDERS, serves
 from gateway.wire.base import Changes, Way
 from gateway.wire.chat import CAPS
+from gateway.wire.raw import Raw, bound_of
 from gateway.wire.registry import DIALECTS, between
 
-CAPPED = (
-    "chat",
-    "completions",
-    "responses",
-    "messages",
-    "generate",
-)  # routes whose output a team may have bounded
+# Routes where a model writes: its output may be bounded, and it has the defaults of its provider.
+WRITES = ("chat", "completions", "responses", "messages", "generate")
+# Where a model works that does not write: of the defaults it has those that are not about writing.
+_WORKS = ("audio", "embeddings", "images", "moderations", "rerank", "videos")
+_OF_WRITING = frozenset(
+    {
+        *CAPS, "chat_template_kwargs", "frequency_penalty", "generationConfig", "inferenceConfig", "logit_bias",
+        "logprobs", "max_output_tokens", "min_p", "n", "parallel_tool_calls", "presence_penalty",
+        "prompt_cache_key", "reasoning", "reasoning_effort", "repetition_penalty", "response_format",
+        "safetySettings", "seed", "service_tier", "stop", "stop_sequences", "store", "stream_options",
+        "temperature", "text", "thinking", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "verbosity",
+    }
+)  # fmt: skip
 # What formats other than chat call the bound, whatever their provider calls chat's.
 _CAP_NAMES = {"openai.responses": "max_output_tokens", "openai.completions": "max_tokens"}
 # What calls say their bound in, and which of these their own dialect reads (chat's, where none is named).
@@ -89,11 +97,15 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
     if not isinstance(call.body, bytes) or not call.payload:
         return Put(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
     provider, plain = PROVIDERS[target.kind], call
-    params, model = provider.params(target.facts), target.asked(call.model)
+    model, params = target.asked(call.model), provider.params(target.facts)
     cap = lane.team.max_output_tokens
-    if cap is not None and call.route in CAPPED and way.name != "openai.raw":
-        params = _capped(params, exchange, cap, _CAP_NAMES.get(way.name, provider.cap_name))
-        plain = _plain(call) if way.crosses else call
+    if params or cap is not None:
+        cap_name = _cap_name(call, way, provider)
+        if not cap_name:
+            params = _working(call, params)
+        elif cap is not None:
+            params = _capped(params, exchange, cap, cap_name)
+            plain = _plain(call) if way.crosses else call
     if not (way.crosses or asks or params) and model == call.model:
         return Put(way, call.body, asks, dropped)  # the very same bytes
     changes = Changes(model, asks, params)
@@ -136,6 +148,20 @@ class Course:
             return None
         target, error = self.refusals[0]
         return BadRequest(f"{error.message} (target {target.name})", code=error.code, param=error.param)
+
+
+def _cap_name(call: Call, way: Way, provider: Provider) -> str:
+    """What the call's output is bounded by, in the words it is put in; "" where no model writes."""
+    if call.dialect == Raw.name:
+        return bound_of(call)
+    return _CAP_NAMES.get(way.name, provider.cap_name) if call.route in WRITES else ""
+
+
+def _working(call: Call, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The provider's defaults for a call in which no model writes."""
+    if call.route not in _WORKS:
+        return {}
+    return {name: value for name, value in params.items() if name not in _OF_WRITING}
 
 
 def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: str) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from gateway.config.variables import Filled
 
 MOST_NODES = 200_000  # what aliases may expand to: a "billion laughs" file ends here
 DEEPEST = 64
+SHORTEST_SECRET = 4  # characters
 
 _CORE = "tag:yaml.org,2002:"
 _PLAIN = frozenset(_CORE + name for name in ("map", "seq", "str", "int", "float", "bool", "null"))
@@ -40,7 +41,7 @@ class Paper:
     def problem(self, path: Path, message: str, *, key: bool = False) -> Problem:
         for at, value in self.filled.items():
             if at[: len(path)] == path and value:
-                message = message.replace(value, "***")
+                message = _masked(message, value)
         return Problem(self.place(path, key=key), written(path), message)
 
     def problem_inside(self, path: Path, line: int, column: int, message: str) -> Problem:
@@ -51,6 +52,13 @@ class Paper:
             return problem
         place = problem.place
         return problem._replace(place=place._replace(column=place.column + inset + column - 1))
+
+
+def _masked(message: str, value: str) -> str:
+    """A value of a few letters is no secret, and would take pieces out of other words: it goes where it is quoted."""
+    if len(value) < SHORTEST_SECRET:
+        return message.replace(f'"{value}"', '"***"').replace(f"'{value}'", "'***'")
+    return message.replace(value, "***")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]  # either of two bases
@@ -139,6 +147,8 @@ class Reader:
                 message = f"stands twice, first in line {line}; keep one of them"
                 self._note(key_node, (*path, key), message)
                 continue
+            if "${" in key:
+                self._note(key_node, (*path, key), "is not filled in, for it is a key; write it out")
             paper.keys[(*path, key)] = self._place(key_node)
             found[key] = self._value(value_node, (*path, key), paper)
         return found

@@ -57,9 +57,10 @@ def parties(bench: Bench) -> dict[str, Party]:
 
 
 def default_party(found: Mapping[str, Party]) -> str:
-    """The provider marked `default: true`, else the first of type openai; "" for none."""
-    marked = [name for name, party in found.items() if party.default]
-    return next(iter(marked or [name for name, party in found.items() if party.kind == "openai"]), "")
+    """Of those that are on the one marked `default: true`, else the first of type openai; "" for none."""
+    on = {name: party for name, party in found.items() if party.facts is not None}
+    marked = [name for name, party in on.items() if party.default]
+    return next(iter(marked or [name for name, party in on.items() if party.kind == "openai"]), "")
 
 
 def passing(name: str, party: Party) -> Target:
@@ -158,6 +159,9 @@ def _target(
     asked = spec.model or ("" if is_glob(model) else model)
     if asked and (why := PROVIDERS[party.kind].misnamed(asked)):
         bench.note(paper, (*path, "model") if spec.model else path, f'"{asked}" is {why}')
+    if spec.model and is_glob(spec.model):
+        message = "is one model's name and takes no glob; leave it out to pass the asked name through"
+        bench.note(paper, (*path, "model"), message)
     if party.facts is None:
         return None
     return Target(

@@ -67,8 +67,9 @@ def provider_model(kind: str) -> type[ProviderFields]:
 
 
 def _typed(kind: Any) -> Any:
-    """Numbers and flags may be filled in, as text may."""
-    return kind if kind is str or str in get_args(kind) else Annotated[kind, Plain]
+    """Numbers and flags may be filled in, as text may; also into what holds anything."""
+    is_text = kind is str or (str in get_args(kind) and Any not in get_args(kind))
+    return kind if is_text else Annotated[kind, Plain]
 
 
 PROVIDER_MODELS = {kind: provider_model(kind) for kind in PROVIDERS}
@@ -177,7 +178,7 @@ class GivenSpec(Strict):
     dialect: DialectName | None = Field(
         default=None, description="Of the body; absent: chat, or rerank where it has query and documents."
     )
-    request: dict[str, Any] = Field(
+    request: Annotated[dict[str, Any], Plain] = Field(
         default={}, description="Fields of the body; beside those of Gemini's, stream tells of the path."
     )
     down: list[Text] = Field(default=[], description="Providers or provider/model that do not answer.")

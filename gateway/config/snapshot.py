@@ -116,7 +116,8 @@ class Snapshot:
         self.version = version  # 12 hex
         self.tables = tables
         self.keys, self.teams = tables.keys, tables.teams
-        self._lanes: dict[tuple[str, str, str], Lane] = {}
+        # By key, team, model and, where the call names none, its provider.
+        self._lanes: dict[tuple[str, str, str, str], Lane] = {}
         self._asked: dict[tuple[str, str, str], Lane] = {}  # by the asked name, emptied when full
 
     def lane(self, caller: Caller, model: str) -> Lane:
@@ -146,22 +147,25 @@ class Snapshot:
     def provider_lane(self, caller: Caller, provider: str | None = None) -> Lane:
         """For endpoints that name no model: the named provider, else the default one. Raises NoTarget."""
         target = self.tables.providers.get(provider or self.tables.default_provider)
+        if target is None and provider:
+            raise NoTarget(f'the provider "{provider}", which made what this call is about, is off or gone')
         if target is None:
             raise NoTarget(
                 "no provider is set up for endpoints that name no model; mark one with default: true"
             )
-        return self._lane(caller, self.teams[caller.team], Model("_other", (target,), Priority()))
+        team, other = self.teams[caller.team], Model("_other", (target,), Priority())
+        return self._lane(caller, team, other, passing=target.provider)
 
     def listed(self, team: str) -> list[str]:
         """The exact model names a team may use, sorted; globs are not listed."""
         allowed = self.teams[team].models
         return sorted(name for name, model in self.tables.exact.items() if model.targets and allowed(name))
 
-    def _lane(self, caller: Caller, team: Team, model: Model) -> Lane:
-        at = (caller.key, team.name, model.name if model.name != "_other" else model.targets[0].name)
+    def _lane(self, caller: Caller, team: Team, model: Model, passing: str = "") -> Lane:
+        at = (caller.key, team.name, model.name, passing)
         lane = self._lanes.get(at)
         if lane is None:
-            asked = model.name if model.name in self.tables.exact else None
+            asked = model.name if model.name in self.tables.exact and not passing else None
             cap = team.max_output_tokens
             gates = [gate.within(caller.key, team.name, asked, cap) for gate in self.tables.limits]
             used = tuple(gate for gate in gates if gate.rules)

@@ -12,6 +12,7 @@ from gateway.config.variables import Filled
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 _LONGEST = 86400.0
+_DECIMAL = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?")
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)\s*%")
 _HASH = re.compile(r"sha256:([0-9a-f]{64})")
 _DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?:[Tt ].*)?")
@@ -67,11 +68,17 @@ def dimension(value: object) -> str:
 
 
 def plain(value: object) -> object:
-    """What quoted text that was filled in stands for; anything else as it is."""
+    """What quoted text that was filled in stands for, deep inside of lists and mappings too; anything else as it is."""
+    if isinstance(value, dict):
+        return {name: plain(one) for name, one in value.items()}
+    if isinstance(value, list):
+        return [plain(one) for one in value]
     if not isinstance(value, Filled):
         return value
     if value.isascii() and value.isdigit():
-        return int(value[:20])
+        return int(value) if len(value) < 20 else float(value)
+    if _DECIMAL.fullmatch(value):
+        return float(value)
     return {"true": True, "false": False}.get(value, value)
 
 

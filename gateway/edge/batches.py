@@ -8,7 +8,8 @@ import orjson
 
 from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden
-from gateway.edge.ownership import Ownership, Reference, named, references
+from gateway.edge.ownership import Ownership
+from gateway.edge.references import Reference, named, references
 
 MOST_LINE = 32 << 20  # bytes
 

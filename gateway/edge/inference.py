@@ -7,8 +7,9 @@ from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.asgi import Scope
 from gateway.edge.body import check_head, read_body
 from gateway.edge.noting import noted
-from gateway.edge.ownership import Ownership, files, held_by
+from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
+from gateway.edge.references import used
 from gateway.pipeline.serve import Deliver
 from gateway.wire.base import Dialect, Reading
 
@@ -17,6 +18,7 @@ from gateway.wire.base import Dialect, Reading
 _FORWARDED = (b"openai-beta", b"x-client-request-id", b"anthropic-version", b"anthropic-beta")
 # Whose bodies hold the client's own texts and facts: what is called file_id there is none.
 _FREE = ("rerank",)
+_RUNS_CODE = b"code_execution"  # the tools of Anthropic's that leave a container and files
 _JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 
@@ -36,13 +38,14 @@ class Inference:
         body = visit.scope.get("gateway.body") or await read_body(visit.receive, most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
-        if self._route not in _FREE and (used := files(body)):
-            lane = held_by(lane, await self._ownership.provider_of(used, visit.caller.team))
+        if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
+            lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
         forward = _JSON + forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))
-        deliver = self._noting(visit, exchange) if payload.get("store") is True else None
+        mints = payload.get("store") is True or (self._route == "messages" and body.find(_RUNS_CODE) >= 0)
+        deliver = self._noting(visit, exchange) if mints else None
         await reception.serve(visit, exchange, lane, deliver)
 
     def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
@@ -51,7 +54,7 @@ class Inference:
         return self._dialect, f"{self._path}?{query}" if query else self._path, self._dialect.read(body)
 
     def _noting(self, visit: Visit, exchange: Exchange) -> Deliver:
-        """For completions that the provider is to keep: their ids are the team's."""
+        """For completions that the provider is to keep, and for what code made: their ids are the team's."""
 
         async def deliver(reply: Reply) -> None:
             await visit.writer.deliver(await noted(reply, self._ownership, exchange))

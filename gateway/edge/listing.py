@@ -8,7 +8,8 @@ import orjson
 
 from gateway.core.exchange import Reply
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
-from gateway.edge.ownership import Ownership, Reference
+from gateway.edge.ownership import Ownership
+from gateway.edge.references import Reference
 
 MOST_PAGES = 20  # of the provider's, read for one page of a team's own objects
 PAGE = 100  # objects per further page: the most that OpenAI gives of every kind

@@ -3,7 +3,8 @@
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.core.exchange import Exchange, Reply
-from gateway.edge.ownership import Ownership, minted, minted_in
+from gateway.edge.ownership import Ownership
+from gateway.edge.references import minted, minted_in
 from gateway.wire.raw import LOOK
 
 Note = Callable[[list[str]], Awaitable[None]]

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-import orjson
-
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
 from gateway.core.exchange import Upload as Streamed
@@ -16,15 +14,15 @@ from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
-from gateway.edge.ownership import REFERENCES, Ownership, Reference, held_by, named, references
+from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
-from gateway.wire.registry import DIALECTS
+from gateway.edge.references import REFERENCES, Reference, named, references
+from gateway.wire.fields import parse_object, refuse_twice
+from gateway.wire.raw import ONCE, Raw, bound_of
 
-NO_OUTPUT = Shape(
-    choices=0
-)  # calls that name no model reserve no tokens, nor do those that no provider meters
+NO_OUTPUT = Shape(choices=0)
 _FORWARDED = (b"content-type", b"accept")
-_RAW = DIALECTS["openai.raw"]
+_RAW = Raw()
 _ANY = "\0"  # a name that only those may use who may use all
 _MULTIPART = b"multipart/form-data"
 _WATCHED = REFERENCES | {f"{name}[]" for name in REFERENCES}
@@ -57,9 +55,7 @@ class Passthrough:
             await self._check_batch(request, lane, call)
         try:
             exchange = self._reception.exchange(visit, call)
-            size = len(call.body) if isinstance(call.body, bytes) else 0
-            metered = call.payload and call.model and self._family.label != "moderations"
-            exchange.shape = _RAW.shape(call.payload, size) if metered else NO_OUTPUT
+            exchange.shape = self._shape(request, call)
             await self._serve(request, exchange, lane)
         finally:
             if isinstance(call.body, Upload):
@@ -116,15 +112,9 @@ class Passthrough:
         return Upload(stream_body(visit.receive, most), length, scanner, judge)
 
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
-        payload: Any = {}
-        if body:
-            try:
-                payload = orjson.loads(body)
-            except orjson.JSONDecodeError:
-                raise BadRequest("the body is not valid JSON", code="invalid_json") from None
-            if not isinstance(payload, dict):
-                raise BadRequest("the body must be a JSON object", code="invalid_json")
-        model, stream = "", False
+        payload = parse_object(body) if body else {}
+        refuse_twice(body, payload, ONCE)
+        model, stream = "", payload.get("stream") is True
         if "model" in payload:
             _, model, stream = _RAW.read(body)
         used = references(body)
@@ -159,8 +149,7 @@ class Passthrough:
         """The model's lane, or that of the provider that has the objects; of both, where both are named."""
         snapshot, caller, provider = request.visit.snapshot, request.visit.caller, request.provider
         if not model:
-            runs = self._family.label in RUNS and request.method == "POST" and not request.place.object_id
-            if runs and not snapshot.teams[caller.team].models(_ANY):
+            if self._runs(request) and not snapshot.teams[caller.team].models(_ANY):
                 raise BadRequest(
                     "'model' is missing; this team uses some models only, and may not leave the choice to the provider",
                     code="missing_required_parameter",
@@ -168,6 +157,18 @@ class Passthrough:
                 )
             return snapshot.provider_lane(caller, provider)
         return held_by(snapshot.lane(caller, model), provider)
+
+    def _runs(self, request: Request) -> bool:
+        return self._family.label in RUNS and request.method == "POST" and not request.place.object_id
+
+    def _shape(self, request: Request, call: Call) -> Shape:
+        """Calls that are only about objects reserve no tokens, for nothing is computed; nor do those that no provider
+        meters."""
+        bound = bound_of(call)
+        computes = call.model or bound or self._runs(request)
+        if not isinstance(call.body, bytes) or not computes or self._family.label == "moderations":
+            return NO_OUTPUT
+        return _RAW.shape(call.payload, len(call.body), bound or "max_output_tokens")
 
     def _call(
         self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False

@@ -14,7 +14,9 @@ from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, 
 from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
+from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Handle, Reception, Visit
+from gateway.edge.references import references
 from gateway.edge.responses import RESPONSES, again, only, referred, said_before
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.state.answers import Kept
@@ -33,8 +35,11 @@ _TAKEN = {(): ("GET", "DELETE"), ("input_items",): ("GET",), ("cancel",): ("POST
 class Recall:
     """`passing` takes what a provider made."""
 
-    def __init__(self, reception: Reception, background: Background, passing: Handle) -> None:
-        self._reception, self._background, self._passing = reception, background, passing
+    def __init__(
+        self, reception: Reception, ownership: Ownership, background: Background, passing: Handle
+    ) -> None:
+        self._reception, self._ownership = reception, ownership
+        self._background, self._passing = background, passing
         self._answers = background.answers
 
     async def __call__(self, visit: Visit) -> None:
@@ -102,7 +107,9 @@ class Recall:
         if previous and not past:
             raise NotFound(f"there is no object {str(previous)[:100]!r} here", code="not_found")
         lane = only(lane, call, crossing=True)
-        said, _ = await referred(self._answers, payload.get("input"), team)
+        said, resolved = await referred(self._answers, payload.get("input"), team)
+        used = [one for one in references(body) if one.id != previous and one.id not in resolved]
+        lane = held_by(lane, await self._ownership.provider_of(used, team))
         asked = {**payload, "input": [*past, *listed(said, visit.id)]}
         if action == "compact":
             return await self._compact(visit, lane, call, asked)

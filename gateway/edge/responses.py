@@ -15,9 +15,10 @@ from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.inference import forwarded
 from gateway.edge.noting import noted
-from gateway.edge.ownership import Ownership, Reference, held_by, references
+from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
+from gateway.edge.references import Reference, references
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS

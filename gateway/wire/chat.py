@@ -46,14 +46,16 @@ class Chat(Untouched):
         return reading
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+        is_older = self._listed == "prompt"  # where nothing may be asked for but what is told of the prompt
+        least = 0 if is_older else 1
         # Which of two bounds a provider keeps to is its own affair: the larger may come true.
-        cap = max([bound(payload, name, most=2**31) or 0 for name in CAPS if name in payload], default=0)
+        cap = max([bound(payload, name, 2**31, least) or 0 for name in CAPS if name in payload], default=0)
         choices = bound(payload, "n", most=128) or 1
         asked = payload[self._listed]
         tokens, images = estimate(asked)
-        if self._listed == "prompt":
+        if is_older:
             cap = cap if payload.get("max_tokens") else 0  # the older API reads this name alone
-            choices = max(choices, bound(payload, "best_of", most=128) or 1) * _prompts(asked)
+            choices = max(choices, bound(payload, "best_of", 128, least) or 1) * _prompts(asked)
         tools = payload.get("tools")
         if tools:
             tokens += json_tokens(tools)

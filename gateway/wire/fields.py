@@ -76,14 +76,14 @@ def refuse_twice(
         raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
 
 
-def bound(payload: Mapping[str, Any], name: str, most: int) -> int | None:
-    """A positive whole number, None where absent or null. Raises BadRequest."""
+def bound(payload: Mapping[str, Any], name: str, most: int, least: int = 1) -> int | None:
+    """A whole number, None where absent or null. Raises BadRequest."""
     value = payload.get(name)
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise BadRequest(
-            f"'{name}' must be a whole number from 1 to {most}", code="invalid_value", param=name
+            f"'{name}' must be a whole number from {least} to {most}", code="invalid_value", param=name
         )
     return value
 

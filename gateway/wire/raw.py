@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.core.exchange import Shape
+from gateway.core.exchange import Call, Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
@@ -15,6 +15,12 @@ from gateway.wire.fields import WATCHED, bound, estimate, loaded, note_usage, re
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes
+# Where a model writes, by what follows the version, and what bounds it there.
+_WRITES = (
+    (re.compile(r"/responses(?:\?.*)?", re.DOTALL), "max_output_tokens"),
+    (re.compile(r"/threads/(?:[^/?]+/)?runs(?:\?.*)?", re.DOTALL), "max_completion_tokens"),
+)
+ONCE = (*WATCHED, *(name for _, name in _WRITES))  # what may stand only once in a body
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TERMINAL = re.compile(
     rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|speech\.audio\.done|transcript\.text\.done'
@@ -24,17 +30,24 @@ _ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"e
 _OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
 
+def bound_of(call: Call) -> str:
+    """What bounds the output of a call that passes as it is; "" where no model writes."""
+    if call.method != "POST":
+        return ""
+    return next((name for path, name in _WRITES if path.fullmatch(call.path)), "")
+
+
 class Raw(Untouched):
     """JSON calls of endpoints the gateway does not translate (responses, moderations, images ...)."""
 
     name = "openai.raw"
 
     def read(self, body: bytes) -> Reading:
-        return read_object(body, (*WATCHED, "max_output_tokens"))
+        return read_object(body, ONCE)
 
-    def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
+    def shape(self, payload: Mapping[str, Any], size: int, cap_name: str = "max_output_tokens") -> Shape:
         """What Responses and images say of their size; the body's size where the rest is unknown."""
-        cap = bound(payload, "max_output_tokens", most=2**31)
+        cap = bound(payload, cap_name, most=2**31)
         asked = payload.get("input", payload.get("prompt"))
         tokens, images = estimate(asked) if asked is not None else (size // 4, 0)
         tools = payload.get("tools")

@@ -32,11 +32,8 @@ REASONS = {
     "UNEXPECTED_TOOL_CALL": "error", "1": "stop", "2": "length",
 }  # fmt: skip
 UNASKED = re.compile(rb'"function_call"|"custom"')
-# Files that recorded calls name: they must be the team's.
-FILES = [
-    f"files/{name}"
-    for name in ("3qswqtk02p7x", "8b2bhnsluaai", "k8plo4aq1e1w", "nvp2l539zsmd", "zqw12cp8qc38")
-]
+# What recorded calls name that must be the team's.
+OBJECT = re.compile(rb"(?:cachedContents|fileSearchStores|files)/[a-z0-9-]{12,}")
 CHAT = {"model": "gemini-x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 ASKED = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
 
@@ -92,7 +89,9 @@ models: {{"*": {{targets: [{{provider: it}}], retry: {{attempts: 1}}}}}}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
             owners = Owners(running.house.engine, lambda: 0.0)
-            await owners.remember(FILES, Owner("research", "it"), "files")
+            bodies = b" ".join(orjson.dumps(one["request"]["body"]) for one in records())
+            objects = sorted({name.decode() for name in OBJECT.findall(bodies)})
+            await owners.remember(objects, Owner("research", "it"), "files")
             yield client, provider
 
 

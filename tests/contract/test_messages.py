@@ -25,7 +25,8 @@ from tests.contract.recorded import (
 from tests.running import ACCESS, gateway
 from tests.scripted import Provider
 
-FILE = re.compile(rb"file_[A-Za-z0-9]{20,}")  # files that recorded calls name: they must be the team's
+# What recorded calls name that must be the team's.
+OBJECT = re.compile(rb"(?:file|container)_[A-Za-z0-9]{20,}")
 REASONS = {"end_turn": "stop", "stop_sequence": "stop", "tool_use": "tool_calls", "max_tokens": "length"}
 CHAT = {"model": "claude-x", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 50}
 
@@ -67,9 +68,9 @@ models: {{"*": {{targets: [{{provider: claude}}]}}}}
 {ACCESS}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
-            files = sorted({name.decode() for one in records() for name in FILE.findall(sent(one))})
+            objects = sorted({name.decode() for one in records() for name in OBJECT.findall(sent(one))})
             owners = Owners(running.house.engine, lambda: 0.0)
-            await owners.remember(files, Owner("research", "claude"), "files")
+            await owners.remember(objects, Owner("research", "claude"), "files")
             yield client, provider
 
 

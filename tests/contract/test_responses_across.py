@@ -484,6 +484,16 @@ async def test_the_sdk_compacts_a_conversation_and_goes_on_with_what_is_left(tmp
         assert (await running.usage())["total"]["calls"] == 3
 
 
+async def test_what_is_another_teams_is_neither_summed_up_nor_counted(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, provider), running.client() as client:
+        for action in ("compact", "input_tokens"):
+            for more in ({"cachedContent": "cachedContents/x"}, {"conversation": "conv_1"}):
+                body = {"model": "m", "input": "hi", **more}
+                refused = await client.post(f"/v1/responses/{action}", json=body)
+                assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+        assert provider.asked == []
+
+
 async def test_a_summary_that_was_cut_off_is_no_compaction(tmp_path: Path) -> None:
     async with before(tmp_path) as (running, provider), running.client() as client:
         for reply in (

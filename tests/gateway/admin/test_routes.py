@@ -58,6 +58,18 @@ async def test_every_route_opens_to_its_role_alone(running: Running) -> None:
                 assert answer.headers["x-content-type-options"] == "nosniff"
 
 
+async def test_a_team_may_be_called_whatever_a_policy_file_calls_it(tmp_path: Path) -> None:
+    more = '---\nkind: access\nteams: {"data science / über": {models: [smart]}}'
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url, more=more)) as running:
+        async with running.admin() as admin:
+            asked = {"name": "ci", "team": "data science / über"}
+            made = await admin.post(f"{V1}/keys", json=asked)
+            assert made.status_code == 201
+            assert await served(running, made.json()["key"]) == 200
+            [row] = [row for row in (await admin.get(f"{V1}/keys")).json()["keys"] if row["name"] == "ci"]
+            assert row["team"] == asked["team"]
+
+
 async def test_a_key_lives_from_its_making_to_its_revocation(running: Running) -> None:
     async with running.admin() as admin:
         made = await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})

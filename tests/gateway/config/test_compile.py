@@ -58,6 +58,12 @@ def test_an_id_twice_is_an_error_that_names_both_places(noun: str, first: str, s
     assert message.endswith("; keep one of them or rename this one")
 
 
+def test_a_rule_that_an_alias_repeats_is_there_twice() -> None:
+    text = "kind: rate-limits\nrules: [&r {id: x, limit: 1, unit: concurrent}, *r]"
+    [problem] = told(with_base(text))
+    assert 'rules[1].id: rule "x" is there already' in problem
+
+
 def test_the_same_hash_under_two_names_is_an_error() -> None:
     text = "kind: access\nkeys:\n" + "".join(
         f"  - {{name: {name}, team: all, hash: '{HASH}'}}\n" for name in "ab"
@@ -183,6 +189,11 @@ def test_each_document_of_limits_is_a_gate_of_its_own() -> None:
             'given.used.r: no rule named "r"',
         ),
         ("given: {team: all, model: m}, expect: {}", "expect: asks for nothing; add allowed, refused"),
+        ("given: {team: all, model: m}, expect: {allowed: null}", "expect: asks for nothing; add allowed"),
+        (
+            "given: {team: all, model: smart, down: [ours/lama]}, expect: {allowed: true}",
+            'given.down[0]: no target named "ours/lama"; did you mean "ours/llama"?',
+        ),
         ("given: {team: all, model: m}, expect: {rule: r}", 'expect.rule: no rule named "r"'),
         ("given: {team: all, model: m}, expect: {limits: [r]}", 'expect.limits[0]: no rule named "r"'),
     ],

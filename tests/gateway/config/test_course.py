@@ -12,6 +12,7 @@ from gateway.config.course import put
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
 from gateway.config.trial import try_call
+from gateway.core.exchange import Call, Caller, Exchange
 from tests.gateway.config.texts import BASE, snapshot
 from tests.running import ACCESS, Running, gateway
 from tests.scripted import CHAT, Provider, answer
@@ -214,3 +215,51 @@ def test_a_body_that_is_no_json_goes_as_it_is() -> None:
     assert trial.lane is not None
     trial.exchange.call = replace(trial.exchange.call, dialect="openai.raw", body=b"--x", payload={})
     assert put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body == b"--x"
+
+
+DEFAULTS = """
+kind: providers
+providers: {p: {type: openai, api_key: k, params: {temperature: 0.5, max_tokens: 9, user: u}}}
+---
+kind: models
+models: {m: {targets: [{provider: p}]}}
+---
+kind: access
+teams: {free: {models: ["*"]}, capped: {models: ["*"], max_output_tokens: 100}}
+"""
+ALL_OF_THEM = {"temperature": 0.5, "max_tokens": 9, "user": "u"}
+
+
+def added(path: str, team: str = "free", dialect: str = "openai.raw", **body: Any) -> dict[str, Any]:
+    """What such a call gets beside what it says."""
+    found = snapshot(DEFAULTS)
+    caller = Caller("k", team)
+    lane = found.lane(caller, "m") if "model" in body else found.provider_lane(caller)
+    route = path.split("/")[1]
+    call = Call(route, dialect, "POST", path, orjson.dumps(body), body, body.get("model", ""), stream=False)
+    exchange = Exchange("id", call, caller, "id", 0.0, 0.0)
+    sent = orjson.loads(put(exchange, lane, lane.targets[0], leniently=False).body)
+    assert sent.items() >= body.items()
+    return {name: value for name, value in sent.items() if name not in body}
+
+
+def test_defaults_of_a_provider_are_for_calls_in_which_a_model_writes() -> None:
+    assert added("/responses", dialect="openai.responses", model="m", input="x") == ALL_OF_THEM
+    assert added("/responses", prompt={"id": "p"}) == ALL_OF_THEM
+    assert added("/threads/runs", assistant_id="a") == ALL_OF_THEM
+    for path in ("/conversations", "/threads", "/vector_stores", "/batches", "/responses/compact"):
+        assert added(path, x=1) == {}
+    assert added("/assistants", model="m") == {}
+
+
+def test_of_the_defaults_a_model_that_does_not_write_has_those_that_are_not_about_writing() -> None:
+    assert added("/embeddings", dialect="openai.embeddings", model="m", input="x") == {"user": "u"}
+    assert added("/moderations", model="m", input="x") == {"user": "u"}
+
+
+def test_a_teams_bound_is_added_to_calls_that_pass_as_they_are_too() -> None:
+    rest = {"temperature": 0.5, "user": "u"}
+    assert added("/responses", "capped", prompt={"id": "p"}) == {**rest, "max_output_tokens": 100}
+    assert added("/threads/t/runs", "capped", assistant_id="a") == {**rest, "max_completion_tokens": 100}
+    assert added("/conversations", "capped", x=1) == {}
+    assert added("/embeddings", "capped", "openai.embeddings", model="m", input="x") == {"user": "u"}

@@ -27,6 +27,11 @@ def test_every_value_and_key_has_its_place() -> None:
     assert paper.place(("b", 1)) == Place("f.yaml", 4, 5)
 
 
+def test_a_variable_in_a_key_is_told() -> None:
+    _, problems = read("a:\n  ${B}: 1\n", {"B": "b"})
+    assert problems == ["f.yaml:2:3: a.${B}: is not filled in, for it is a key; write it out"]
+
+
 def test_what_is_missing_has_the_place_of_what_is_around_it() -> None:
     [paper], _ = read("a: {b: 1}\n")
     assert paper.place(("a", "gone", 3)) == Place("f.yaml", 1, 4)
@@ -96,6 +101,22 @@ def test_a_problem_never_shows_what_was_filled_in() -> None:
     [paper], _ = read('a: {b: "${SECRET}"}', {"SECRET": "sk-12345"})
     assert str(paper.problem(("a", "b"), 'no "sk-12345" here')) == 'f.yaml:1:8: a.b: no "***" here'
     assert "sk-12345" not in str(paper.problem(("a",), "sk-12345"))
+
+
+@pytest.mark.parametrize(
+    ("value", "message", "told"),
+    [
+        ("10", "must be at most 100%", "must be at most 100%"),
+        ("10", 'no provider named "10" among 10', 'no provider named "***" among 10'),
+        ("a", "'a' is no name of a header", "'***' is no name of a header"),
+        ("abcd", "what xabcdx is", "what x***x is"),
+    ],
+)
+def test_a_short_value_that_was_filled_in_leaves_other_words_whole(
+    value: str, message: str, told: str
+) -> None:
+    [paper], _ = read("a: ${V}\n", {"V": value})
+    assert paper.problem(("a",), message).message == told
 
 
 def test_a_problem_inside_a_one_line_text_has_its_column() -> None:

@@ -153,7 +153,31 @@ def test_one_provider_alone_is_the_default() -> None:
     [("", "openai"), ("  z: {type: compatible, base_url: 'http://h/v1', default: true}", "z")],
 )
 def test_the_default_is_the_one_marked_else_the_first_openai(extra: str, default: str) -> None:
-    assert snapshot(PARTIES + extra).tables.default_provider == default
+    assert snapshot(PARTIES + extra, environ={"KEY": "k"}).tables.default_provider == default
+
+
+@pytest.mark.parametrize(
+    ("providers", "default"),
+    [
+        ("{a: {type: openai, api_key: ''}, b: {type: openai, api_key: k}}", "b"),
+        ("{a: {type: mistral, api_key: '', default: true}, b: {type: openai, api_key: k}}", "b"),
+        ("{a: {type: openai, api_key: ''}}", ""),
+    ],
+)
+def test_a_provider_that_is_off_is_no_default(providers: str, default: str) -> None:
+    assert snapshot(f"kind: providers\nproviders: {providers}").tables.default_provider == default
+
+
+def test_numbers_that_were_filled_in_stand_in_params_as_numbers() -> None:
+    params = '{temperature: "${T}", stop: ["${S}"], logit_bias: {a: "${N}"}}'
+    text = f"kind: providers\nproviders: {{a: {{type: openai, api_key: k, params: {params}}}}}"
+    found = snapshot(text, environ={"T": "0.5", "S": "x", "N": "7"}).tables.providers["a"]
+    assert found.facts.params == {"temperature": 0.5, "stop": ["x"], "logit_bias": {"a": 7}}
+
+
+def test_a_target_takes_one_models_name_and_no_glob() -> None:
+    [problem] = told(models("  a: {targets: [{provider: ours, model: 'gpt-*'}]}"))
+    assert "targets[0].model: is one model's name and takes no glob; leave it out to pass" in problem
 
 
 def test_without_either_there_is_no_default() -> None:

@@ -37,6 +37,15 @@ def test_exact_names_go_before_globs_and_the_longest_glob_first(asked: str, answ
     assert [target.model for target in snapshot(MODELS).lane(ALL, asked).targets] == [answers]
 
 
+def test_of_globs_of_one_length_the_one_that_says_more_goes_first() -> None:
+    more = '"*": {targets: [{provider: p, model: any}]}\n'
+    for glob, model in (("?", "letter"), ("?????", "five"), ("g?t-*", "odd")):
+        more += f'  "{glob}": {{targets: [{{provider: p, model: {model}}}]}}\n'
+    found = snapshot(MODELS.replace('"*": {targets: [{provider: p, model: any}]}\n', more))
+    asked = {"x": "letter", "xx": "any", "gpt-4": "short", "got-4": "odd", "abcde": "five"}
+    assert {name: found.lane(ALL, name).targets[0].model for name in asked} == asked
+
+
 def test_a_lane_is_labelled_with_the_configured_name() -> None:
     found = snapshot(MODELS)
     assert found.lane(ALL, "gpt-5").model == "gpt-5"
@@ -117,7 +126,7 @@ def test_endpoints_without_a_model_go_to_the_default_or_the_named_provider() -> 
 def test_without_a_default_or_with_one_that_is_off_there_is_no_target() -> None:
     with pytest.raises(NoTarget, match="default: true"):
         snapshot(MODELS).provider_lane(ALL)
-    with pytest.raises(NoTarget):
+    with pytest.raises(NoTarget, match='the provider "nobody", which made'):
         snapshot(BASE).provider_lane(Caller("k", "all"), "nobody")
 
 
@@ -125,3 +134,42 @@ def test_the_rules_of_a_lane_without_model_are_those_for_any_model() -> None:
     lane = snapshot(MODELS).provider_lane(ALL, "p")
     call = exchange(key="k1", team="all", model="")
     assert [claim.limit.rule for claim in lane.claims(call)] == ["mine"]
+
+
+GLOB_OF_A_PROVIDER = """\
+kind: providers
+providers: {openai: {type: openai, api_key: k}, b: {type: openai, api_key: k}}
+---
+kind: models
+models:
+  "openai/*": {targets: [{provider: b, model: real}, {provider: openai}]}
+  _other: {targets: [{provider: b}]}
+---
+kind: access
+teams: {all: {models: ["*"]}}
+---
+kind: rate-limits
+rules: [{id: named, limit: 1, unit: concurrent, when: {models: [_other]}}]
+"""
+
+
+@pytest.mark.parametrize("files_first", [True, False])
+def test_a_model_called_like_a_providers_own_lane_is_another_lane(files_first: bool) -> None:
+    found = snapshot(GLOB_OF_A_PROVIDER)
+    if files_first:
+        found.provider_lane(ALL)
+    named = [target.name for target in found.lane(ALL, "openai/gpt-5").targets]
+    assert named == ["b/real", "openai/*"]
+    assert [target.name for target in found.provider_lane(ALL).targets] == ["openai/*"]
+
+
+@pytest.mark.parametrize("named_first", [True, False])
+def test_a_model_called_like_the_lane_without_model_is_another_lane(named_first: bool) -> None:
+    found = snapshot(GLOB_OF_A_PROVIDER)
+    if named_first:
+        found.lane(ALL, "_other")
+    passing = found.provider_lane(ALL)
+    assert [target.name for target in passing.targets] == ["openai/*"]
+    assert passing.claims(exchange(key="k1", team="all", model="")) == []
+    [claim] = found.lane(ALL, "_other").claims(exchange(key="k1", team="all", model="_other"))
+    assert claim.limit.rule == "named"

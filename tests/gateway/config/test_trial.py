@@ -4,6 +4,7 @@ import pytest
 
 from gateway.config.schema import DialectName, GivenSpec
 from gateway.config.trial import try_call
+from gateway.config.variables import Filled
 from gateway.wire.registry import BACKS, DIALECTS, ROUTES
 from tests.gateway.config.texts import BASE, snapshot, told
 
@@ -136,6 +137,14 @@ def test_of_several_rules_that_refuse_the_one_with_the_longest_wait_is_named() -
     rules += "{id: long, limit: 10, unit: requests, per: day}]"
     given = GivenSpec(team="all", model="gpt-5", used={"short": 50, "long": 10})
     assert try_call(snapshot(BASE, rules), given).rule == "long"
+
+
+def test_a_number_that_was_filled_in_is_one_in_the_body_too() -> None:
+    given = GivenSpec.model_validate(
+        {"team": "all", "model": "gpt-5", "request": {"max_tokens": Filled("5"), "user": "5"}}
+    )
+    assert given.request == {"max_tokens": 5, "user": "5"}
+    assert try_call(snapshot(BASE), given).code == ""
 
 
 def test_a_caller_that_is_not_there_is_refused_as_at_the_door() -> None:

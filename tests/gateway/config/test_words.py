@@ -75,5 +75,10 @@ def test_what_was_filled_in_stands_for_numbers_and_truth_values_even_in_quotes()
     assert plain(Filled("true")) is True
     assert plain(Filled("false")) is False
     assert plain(Filled("x1")) == "x1"
+    assert plain(Filled("0.5")) == 0.5
+    assert plain(Filled("-1")) == -1.0
+    assert plain(Filled("1" * 30)) == float("1" * 30)
+    assert plain(Filled("1.2.3")) == "1.2.3"
+    assert plain({"a": [Filled("1"), "1", {"b": Filled("true")}]}) == {"a": [1, "1", {"b": True}]}
     assert plain("600") == "600"
     assert plain(7) == 7

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from gateway.edge.endpoints import FAMILIES
@@ -90,6 +91,79 @@ async def test_who_may_use_some_models_leaves_none_to_the_provider(tmp_path: Pat
             assert (await rich.post(f"/v1/{path}", json={"prompt": "x", "input": "x"})).status_code == 200
 
 
+CAPPED = """---
+kind: rate-limits
+rules: [{id: words, limit: 2000, unit: tokens, per: day, for_each: [team]}]
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "name"),
+    [
+        ("responses", {"prompt": {"id": "pmpt_1"}, "input": "x"}, "max_output_tokens"),
+        ("threads/runs", {"model": "gpt-5", "assistant_id": "obj_1"}, "max_completion_tokens"),
+        ("threads/runs", {"assistant_id": "obj_1"}, "max_completion_tokens"),
+        ("threads/obj_1/runs", {"assistant_id": "obj_1"}, "max_completion_tokens"),
+    ],
+)
+async def test_a_teams_bound_holds_where_calls_pass_as_they_are(
+    tmp_path: Path, path: str, asked: dict[str, Any], name: str
+) -> None:
+    async with Provider() as provider:
+        policy = text(provider.url, ALL, CAPPED).replace(
+            'research: {models: ["*"]', 'research: {models: ["*"], max_output_tokens: 1500'
+        )
+        async with gateway(tmp_path, policy) as running, running.client() as client:
+            await made(running, provider, "/v1/threads", "obj_1")
+            before = len(provider.asked)
+            for more, code in (
+                ({name: 1501}, "max_output_tokens_exceeded"),
+                ({name: "x"}, "invalid_value"),
+            ):
+                refused = await client.post(f"/v1/{path}", json={**asked, **more})
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"], error["param"]) == (400, code, name)
+            twice = orjson.dumps({**asked, name: 9})[:-1] + b', "%b": 1501}' % name.encode()
+            refused = await client.post(f"/v1/{path}", content=twice)
+            assert refused.json()["error"]["code"] == "duplicate_field"
+            assert len(provider.asked) == before
+            usage = {"input_tokens": 900, "output_tokens": 0}
+            provider.script[:] = [answer({"id": "obj_2", "usage": usage})]
+            assert (await client.post(f"/v1/{path}", json={**asked, name: 7})).status_code == 200
+            assert provider.asked[-1].json == {**asked, name: 7}
+            refused = await client.post(f"/v1/{path}", json=asked)
+            code = refused.json()["error"]["code"]
+            assert (refused.status_code, code) == (429, "rate_limit_exceeded"), "the bound is reserved"
+
+
+async def test_a_teams_bound_is_added_where_a_call_that_passes_has_none(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        policy = text(provider.url).replace(
+            'research: {models: ["*"]', 'research: {models: ["*"], max_output_tokens: 50'
+        )
+        async with gateway(tmp_path, policy) as running, running.client() as client:
+            body = {"prompt": {"id": "pmpt_1"}}
+            assert (await client.post("/v1/responses", json=body)).status_code == 200
+            assert provider.asked[-1].json == {**body, "max_output_tokens": 50}
+            assert (await client.post("/v1/conversations", json={"items": []})).status_code == 200
+            assert provider.asked[-1].json == {"items": []}
+
+
+async def test_what_may_stand_once_stands_once_without_a_model_too(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            for path in ("moderations", "conversations", "responses"):
+                twice = b'{"input": "x", "stream": true, "stream": false}'
+                refused = await client.post(f"/v1/{path}", content=twice)
+                error = refused.json()["error"]
+                assert (refused.status_code, error["code"], error["param"]) == (
+                    400,
+                    "duplicate_field",
+                    "stream",
+                )
+        assert provider.asked == []
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_stored_completion_is_its_teams(tmp_path: Path, streamed: bool) -> None:
     stop = word("", id="chatcmpl-1", usage={"prompt_tokens": 1, "completion_tokens": 1})
@@ -117,6 +191,62 @@ async def test_a_chat_cannot_read_another_teams_file(tmp_path: Path) -> None:
         async with running.client() as owner, running.client(POOR) as other:
             assert (await other.post("/v1/chat/completions", json=body)).status_code == 404
             assert (await owner.post("/v1/chat/completions", json=body)).status_code == 200
+
+
+def with_claude(provider: Provider) -> str:
+    """Anthropic's provider at the same address beside OpenAI's."""
+    claude = f'{{claude: {{type: anthropic, base_url: "{provider.url.removesuffix("/v1")}", api_key: k}}, o:'
+    papers = text(provider.url).replace("{o:", claude, 1)
+    return papers.replace("models: {whisper", 'models: {"claude-*": {targets: [{provider: claude}]}, whisper')
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_container_and_its_files_are_their_teams(tmp_path: Path, streamed: bool) -> None:
+    container = {"id": "container_1", "expires_at": "2026-01-01T00:00:00Z"}
+    made = {"type": "code_execution_output", "file_id": "file_1"}
+    result = {"type": "code_execution_tool_result", "tool_use_id": "t", "content": {"content": [made]}}
+    whole = answer({"id": "m", "type": "message", "content": [result], "container": container})
+    events = (
+        {"type": "content_block_start", "index": 0, "content_block": result},
+        {"type": "message_delta", "delta": {"container": container}, "usage": {"output_tokens": 1}},
+        {"type": "message_stop"},
+    )
+    told = stream(*(b"data: %b\n\n" % orjson.dumps(event) for event in events))
+    asked = {"model": "claude-x", "max_tokens": 9, "messages": [{"role": "user", "content": "plot"}]}
+    tools = [{"type": "code_execution_20250825", "name": "code_execution"}]
+    later: dict[str, Any] = {
+        **asked,
+        "messages": [{"role": "assistant", "content": [result]}],
+        "tools": tools,
+    }
+    async with Provider() as provider, gateway(tmp_path, with_claude(provider)) as running:
+        async with running.client() as owner, running.client(POOR) as other:
+            provider.script[:] = [told if streamed else whole]
+            first = {**asked, "tools": tools, "stream": streamed}
+            assert (await owner.post("/v1/messages", json=first)).status_code == 200
+            provider.script[:] = [whole]
+            for body in (later, {**later, "container": "container_1"}, {**asked, "container": container}):
+                refused = await other.post("/v1/messages", json=body)
+                assert (refused.status_code, refused.json()["error"]["type"]) == (404, "not_found_error")
+                assert (await owner.post("/v1/messages", json=body)).status_code == 200
+
+
+async def test_what_a_tool_was_given_may_be_called_like_an_id(tmp_path: Path) -> None:
+    used = {"type": "tool_use", "id": "t", "name": "read", "input": {"file_id": "doc-7", "container": "c"}}
+    turns = [{"role": "assistant", "content": [used]}]
+    async with Provider([answer({"type": "message", "content": []})]) as provider:
+        async with gateway(tmp_path, with_claude(provider)) as running, running.client() as client:
+            for path in ("/v1/messages", "/v1/messages/count_tokens"):
+                body = {"model": "claude-x", "max_tokens": 9, "messages": turns}
+                assert (await client.post(path, json=body)).status_code == 200
+
+
+async def test_examples_of_an_evaluation_may_have_ids_of_their_own(tmp_path: Path) -> None:
+    content = [{"item": {"id": "q1", "file_id": "x"}, "sample": {"id": "s"}}]
+    body = {"data_source": {"type": "jsonl", "source": {"type": "file_content", "content": content}}}
+    async with Provider([answer({"id": "eval_1"})]) as provider:
+        async with gateway(tmp_path, text(provider.url, ALL)) as running, running.client() as client:
+            assert (await client.post("/v1/evals", json=body)).status_code == 200
 
 
 @pytest.mark.parametrize(

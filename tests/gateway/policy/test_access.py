@@ -1,6 +1,8 @@
+from typing import Any
+
 import pytest
 
-from gateway.core.exchange import Shape
+from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Forbidden
 from gateway.policy import access
 from gateway.policy.expression import Condition
@@ -29,3 +31,35 @@ def test_a_condition_refuses_when_false_and_when_it_fails() -> None:
             access.check(exchange(metadata=metadata), "free", None, condition)
         assert caught.value.code == "access_denied"
     assert len(errors) == 1
+
+
+def named(dialect: str, payload: dict[str, Any], path: str = "/x") -> str | None:
+    """The field that is named to a caller who asked for too much."""
+    asked = exchange(shape=Shape(max_tokens=9))
+    asked.call = Call("x", dialect, "POST", path, b"", payload, "m", stream=False)
+    with pytest.raises(BadRequest) as caught:
+        access.check(asked, "free", 5, None)
+    return caught.value.param
+
+
+@pytest.mark.parametrize(
+    ("dialect", "payload", "field"),
+    [
+        ("openai.chat", {"max_tokens": 9}, "max_tokens"),
+        ("openai.chat", {"max_completion_tokens": 9, "max_tokens": 1}, "max_completion_tokens"),
+        ("openai.chat", {"max_completion_tokens": 1, "max_tokens": 9}, "max_tokens"),
+        ("openai.completions", {"max_tokens": 9, "max_completion_tokens": 9}, "max_tokens"),
+        ("openai.responses", {"max_output_tokens": 9, "max_tokens": 9}, "max_output_tokens"),
+        ("openai.raw", {"max_output_tokens": 9}, "max_output_tokens"),
+        ("anthropic.messages", {"max_tokens": 9}, "max_tokens"),
+        ("gemini.generate", {"generationConfig": {"maxOutputTokens": 9}}, "generationConfig.maxOutputTokens"),
+    ],
+)
+def test_a_refusal_names_the_field_as_the_calls_dialect_does(
+    dialect: str, payload: dict[str, Any], field: str
+) -> None:
+    assert named(dialect, payload) == field
+
+
+def test_a_refusal_of_a_run_names_the_bound_of_runs() -> None:
+    assert named("openai.raw", {"max_completion_tokens": 9}, "/threads/t/runs") == "max_completion_tokens"

@@ -79,8 +79,15 @@ def test_a_completion_is_bounded_by_its_own_name_alone() -> None:
     assert COMPLETIONS.shape({"prompt": "p", "max_tokens": 5, "max_completion_tokens": 9}, 1).max_tokens == 9
 
 
+def test_a_completion_may_ask_for_nothing_but_what_is_told_of_its_prompt() -> None:
+    payload = {"prompt": "12345678", "max_tokens": 0, "best_of": 0, "echo": True, "logprobs": 1}
+    assert COMPLETIONS.shape(payload, 1) == Shape(3, 0, 1, messages=1)
+    with pytest.raises(BadRequest, match="'max_tokens' must be a whole number from 0 to"):
+        COMPLETIONS.shape({"prompt": "p", "max_tokens": -1}, 1)
+
+
 @pytest.mark.parametrize(
-    "nonsense", [{"n": 0}, {"n": 129}, {"max_tokens": "9"}, {"max_completion_tokens": -1}]
+    "nonsense", [{"n": 0}, {"max_tokens": 0}, {"n": 129}, {"max_tokens": "9"}, {"max_completion_tokens": -1}]
 )
 def test_bounds_that_are_none_are_refused(nonsense: dict[str, Any]) -> None:
     with pytest.raises(BadRequest):

@@ -9,7 +9,7 @@ from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
-from gateway.wire.raw import LOOK, Raw, RawTap
+from gateway.wire.raw import LOOK, Raw, RawTap, bound_of
 
 RAW = Raw()
 
@@ -46,6 +46,30 @@ def test_the_model_is_renamed_and_params_are_added_where_absent() -> None:
 )
 def test_the_shape_is_what_the_call_says_else_its_size(payload: dict[str, Any], shape: Shape) -> None:
     assert RAW.shape(payload, len(orjson.dumps(payload))) == shape
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "name"),
+    [
+        ("POST", "/responses", "max_output_tokens"),
+        ("POST", "/responses?beta=true", "max_output_tokens"),
+        ("POST", "/threads/runs", "max_completion_tokens"),
+        ("POST", "/threads/thread_1/runs?include[]=x", "max_completion_tokens"),
+        ("POST", "/threads/thread_1/runs/run_1", ""),
+        ("POST", "/threads", ""),
+        ("POST", "/responses/compact", ""),
+        ("GET", "/threads/thread_1/runs", ""),
+        ("POST", "/files", ""),
+    ],
+)
+def test_what_bounds_an_output_is_known_by_the_place(method: str, path: str, name: str) -> None:
+    assert bound_of(Call("x", "openai.raw", method, path, b"", {}, "", stream=False)) == name
+
+
+def test_a_bound_is_read_under_the_name_it_has_there() -> None:
+    payload = {"max_completion_tokens": 9, "max_output_tokens": 5}
+    assert RAW.shape(payload, 0, "max_completion_tokens").max_tokens == 9
+    assert RAW.shape(payload, 0).max_tokens == 5
 
 
 def test_a_bound_that_is_none_is_refused() -> None:
