@@ -35,27 +35,29 @@ class Member(NamedTuple):
 
 
 def members(body: bytes) -> list[Member]:
-    """The top-level members of an object that is known to be valid JSON, duplicates included."""
+    """The top-level members of an object that is known to be valid JSON, duplicates included; of one that is cut off
+    those that are whole."""
     found: list[Member] = []
     at = body.index(b"{") + 1
     while name := _NAME.match(body, at):
         start = name.end()
-        at = _end(body, start)
+        if not (at := _end(body, start)):
+            break
         found.append(Member(orjson.loads(name[1]), start, at))
     return found
 
 
 def _end(body: bytes, start: int) -> int:
-    """Where the value ends that begins here."""
-    first = body[start]
-    if first not in b"{[":
-        match = (_TEXT if first == 0x22 else _PLAIN).match(body, start)
-        assert match is not None
-        return match.end()
+    """Where the value ends that begins here; 0 where it is cut off."""
+    first = body[start : start + 1]
+    if first not in (b"{", b"["):
+        match = (_TEXT if first == b'"' else _PLAIN).match(body, start)
+        return match.end() if match and match.end() < len(body) else 0
     depth, at = 1, start + 1
     while depth:
         bracket = _BRACKET.match(body, at)
-        assert bracket is not None
+        if bracket is None:
+            return 0
         depth += 1 if bracket[1] in b"{[" else -1
         at = bracket.end()
     return at

@@ -71,6 +71,16 @@ def test_the_members_of_any_object_are_found_with_the_bytes_of_their_values(
     assert [(one.name, orjson.loads(body[one.start : one.end])) for one in members(body)] == pairs
 
 
+def test_of_an_object_that_is_cut_off_the_whole_members_are_found() -> None:
+    body = b'{"a" : {"b":[1,"}"]}, "c":-1.5e3 , "d":"x\\"y","e":[ ],"f":null}'
+    whole = [(one.name, body[one.start : one.end]) for one in members(body)]
+    assert [name for name, _ in whole] == ["a", "c", "d", "e", "f"]
+    for end in range(1, len(body)):
+        found = members(body[:end])
+        assert [(one.name, body[one.start : one.end]) for one in found] == whole[: len(found)]
+    assert [len(members(body[:end])) for end in (1, 20, 21, 35, 36, len(body) - 1)] == [0, 1, 1, 2, 2, 4]
+
+
 def test_a_value_is_bounded_without_the_blanks_around_it() -> None:
     body = b'{"a" :\t 1 ,"b":[ {"a": ","} ] }'
     assert members(body) == [Member("a", 8, 9), Member("b", 15, 29)]
