@@ -15,7 +15,7 @@ class Unreachable(Exception):
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """The options all verbs that ask a running gateway share."""
-    default = os.environ.get("GATEWAY_ADMIN_URL", "http://127.0.0.1:8081")
+    default = os.environ.get("GATEWAY_ADMIN_URL") or "http://127.0.0.1:8081"
     parser.add_argument(
         "--admin-url", default=default, help="where the admin API listens (default: %(default)s)"
     )
@@ -40,7 +40,7 @@ def admin_token() -> str:
     """From GATEWAY_ADMIN_TOKEN, else from the data folder; empty where there is none."""
     if token := os.environ.get("GATEWAY_ADMIN_TOKEN"):
         return token
-    path = Path(os.environ.get("GATEWAY_DATA_DIR", ".gateway")) / "admin-token"
+    path = Path(os.environ.get("GATEWAY_DATA_DIR") or ".gateway") / "admin-token"
     try:
         return path.read_text().strip()
     except OSError:
