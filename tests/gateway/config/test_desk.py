@@ -1,15 +1,17 @@
 import asyncio
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.config import desk
 from gateway.config.bench import Ground
-from gateway.config.desk import Desk, load_policies
+from gateway.config.desk import Desk, Originals, load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.snapshot import Snapshot
 from gateway.core.meters import Meters
@@ -29,10 +31,10 @@ teams: {all: {models: ["*"]}}
 class Office:
     """A desk over a folder, with what it logs and counts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, originals: Originals | None = None) -> None:
         self.logged: list[tuple[str, str]] = []
         self.meters = Meters()
-        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log)
+        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log, originals)
 
     def _log(self, level: str, message: str) -> None:
         self.logged.append((level, message))
@@ -364,3 +366,45 @@ async def test_a_fault_of_ours_refuses_the_edit_and_is_told_once(
     assert [level for level, _ in office.logged] == ["error", "info"]
     assert "sk-1" not in str(office.logged)
     assert office.counted() == {"ok": 2, "refused": 1}
+
+
+def after(office: Office, path: Path) -> Office:
+    """What another process that begins with this one's policies has."""
+    told = orjson.loads(orjson.dumps(office.desk.originals))
+    return Office(path, Originals(**told))
+
+
+async def test_who_begins_with_the_policies_of_another_has_them_over_a_bad_folder(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-of-the-file\n")
+    (tmp_path / "gateway.yaml").write_text((GOOD % "one").replace('/v1"}', '/v1", api_key: "${file:key}"}'))
+    first = Office(tmp_path)
+    (tmp_path / "key").unlink()
+    (tmp_path / "gateway.yaml").write_text("kind: nope")
+    second = after(first, tmp_path)
+    assert second.desk.snapshot.version == first.desk.snapshot.version
+    assert second.desk.snapshot.tables.secrets == ["sk-of-the-file"]
+    assert "sk-of-the-file" not in repr(first.desk.originals)
+    async with watched(second) as until:
+        await until(lambda: bool(second.desk.status.problems))
+        assert second.models == ["one"]
+        write(tmp_path, "two")
+        await until(lambda: second.models == ["two"])
+
+
+async def test_who_begins_with_what_the_folder_says_has_nothing_to_reload(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    second = after(Office(tmp_path), tmp_path)
+    async with watched(second) as until:
+        write(tmp_path, "two")
+        await until(lambda: second.models == ["two"])
+    assert second.counted() == {"ok": 2}
+
+
+def test_who_begins_with_the_policies_of_another_needs_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "key").write_text("sk-of-the-file")
+    (folder / "gateway.yaml").write_text((GOOD % "one").replace('/v1"}', '/v1", api_key: "${file:key}"}'))
+    first = Office(folder)
+    shutil.rmtree(folder)
+    assert after(first, folder).models == ["one"]

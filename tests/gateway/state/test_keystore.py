@@ -166,3 +166,33 @@ async def test_while_sql_is_away_the_last_known_keys_stay(
     fresh.cancel()
     await asyncio.wait([fresh])
     engine.dispose()
+
+
+async def test_each_change_is_told_once_it_is_there(
+    store: KeyStore, open_store: Callable[[], KeyStore]
+) -> None:
+    other, seen = open_store(), []
+
+    async def told() -> None:
+        await other.look()
+        seen.append(len(other._by_hash))
+
+    store.changed.append(told)
+    await store.create("ci", "research")
+    await store.rotate("ci", overlap=60)
+    await store.revoke("ci")
+    assert seen == [1, 2, 0]
+
+
+async def test_a_store_that_cannot_be_read_is_failing_until_it_can(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_load", fail)
+        await store.look()
+        assert store.failing
+    await store.look()
+    assert not store.failing
