@@ -17,7 +17,7 @@ async def current(office: Backoffice, request: Request) -> Response:
 async def check(office: Backoffice, request: Request) -> Response:
     asked = await read(request, NewTexts)
     try:
-        version = office.desk.try_texts(asked.files)
+        version = await office.desk.try_texts(asked.files)
     except BadPolicies as bad:
         return JSONResponse({"ok": False, "problems": [str(problem) for problem in bad.problems]})
     return JSONResponse({"ok": True, "version": version, "problems": []})
@@ -29,6 +29,6 @@ async def explained(office: Backoffice, request: Request) -> Response:
 
 
 async def reload(office: Backoffice, request: Request) -> Response:
-    office.desk.reload()
+    await office.desk.reload()
     office.audit("policies reloaded", office.desk.snapshot.version)
     return JSONResponse(office.desk.describe())

@@ -107,15 +107,16 @@ class Desk:
         assert self._originals is not None
         return self._originals
 
-    def reload(self) -> Status:
+    async def reload(self) -> Status:
         """Take the folder as it is now if it is good, else keep what we have and say what is wrong."""
-        self._adopt(self._read(self._next()))
+        self._adopt(await asyncio.to_thread(self._read, self._next()))
         return self.status
 
-    def try_texts(self, texts: Mapping[str, str]) -> str:
+    async def try_texts(self, texts: Mapping[str, str]) -> str:
         """The version these files would have; nothing is put in force. Raises BadPolicies."""
         ground = self._ground._replace(on_condition_error=lambda rule: None)
-        return compile_texts(texts, ground, Variables(os.environ, _folder(self.path))).version
+        variables = Variables(os.environ, _folder(self.path))
+        return (await asyncio.to_thread(compile_texts, texts, ground, variables)).version
 
     async def watch(self) -> None:
         """Reload when the folder or a referenced file changes; runs until cancelled.
