@@ -10,7 +10,11 @@ from gateway.upstream.side import SideError, ask
 
 
 class Unreachable(Exception):
-    """No gateway answers, or it says no; the message is for the person at the terminal."""
+    """No gateway answers (`status` 0), or it says no; the message is for the person at the terminal."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +36,7 @@ def request(args: argparse.Namespace, method: str, path: str, body: Any = None) 
         ) from None
     if status >= 400:
         message = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
-        raise Unreachable(str(message or f"the gateway answered {status}"))
+        raise Unreachable(str(message or f"the gateway answered {status}"), status)
     return answer
 
 

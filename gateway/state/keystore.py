@@ -6,6 +6,7 @@ import hmac
 import secrets
 import threading
 from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 
 import sqlalchemy as sql
@@ -43,6 +44,10 @@ class KeyTaken(ValueError):
     """A key of that name is in use."""
 
 
+class KeyExpired(ValueError):
+    """A key that ended by itself has no successor: that would end with it."""
+
+
 class NoSuchKey(LookupError):
     """No key of that name is in use."""
 
@@ -65,6 +70,11 @@ class KeyStore:
         facts = self._by_hash.get(hash)
         return facts if facts is not None and hmac.compare_digest(facts.hash, hash) else None
 
+    def named(self, name: str) -> KeyFacts | None:
+        """The one that is good for longest, where a rotation left two."""
+        found = [facts for facts in self._by_hash.values() if facts.name == name]
+        return max(found, key=lambda facts: inf if facts.expires is None else facts.expires, default=None)
+
     async def create(self, name: str, team: str, expires: float | None = None) -> tuple[str, str]:
         """(id, key). The key is shown this once: only its hash is kept. Raises KeyTaken."""
         key = PREFIX + secrets.token_urlsafe(32)
@@ -85,7 +95,7 @@ class KeyStore:
 
     async def rotate(self, name: str, overlap: float = 0.0) -> tuple[str, str]:
         """(id, key) of a new key in the place of the old one, which is good for `overlap` seconds more.
-        Raises NoSuchKey."""
+        Raises NoSuchKey, KeyExpired."""
         key = PREFIX + secrets.token_urlsafe(32)
         ident = await asyncio.to_thread(self._rotate, name, overlap, key)
         await self._tell()
@@ -137,6 +147,8 @@ class KeyStore:
         with self._engine.begin() as connection:
             in_use = sql.and_(_KEYS.c.name == name, _IN_USE)
             old = connection.execute(sql.select(_KEYS).where(in_use)).first()
+            if old is not None and old.expires is not None and old.expires <= self._now():
+                raise KeyExpired(f'the key "{name}" has expired; revoke it, and make another of that name')
             ends = self._now() + overlap
             left = {"revoked": overlap <= 0, "replaced": True}
             if old is None or not _change(connection, sql.and_(in_use, _KEYS.c.id == old.id), left):

@@ -129,6 +129,11 @@ async def served(running: Running, key: str) -> int:
         ("POST", "/targets/undrain", {"target": "p0/nothing"}, 404, "target"),
         ("POST", "/policies/check", {"files": {"a.yaml": 5}}, 400, "files.a.yaml"),
         ("POST", "/policies/explain", {"team": "research"}, 400, "model"),
+        ("POST", "/policies/explain", {"model": "smart"}, 400, "team"),
+        ("POST", "/policies/explain", {"team": "research", "key": "tester", "model": "smart"}, 400, "team"),
+        ("POST", "/policies/explain", {"team": "reserch", "model": "smart"}, 400, "team"),
+        ("POST", "/policies/explain", {"key": "nobody", "model": "smart"}, 400, "key"),
+        ("POST", "/keys", {"name": "a", "team": "research", "expires": "2020-01-01"}, 400, "expires"),
         ("PUT", "/keys", {}, 404, None),
         ("GET", "/nothing", None, 404, None),
     ],
@@ -193,6 +198,19 @@ async def test_a_database_that_fails_is_told_and_is_no_broken_gateway(running: R
         answer = await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})
     assert (answer.status_code, error_of(answer)["code"]) == (503, "database_unavailable")
     assert "(no such table: keys); see that it runs and has room" in error_of(answer)["message"]
+
+
+async def test_a_key_made_at_run_time_is_explained_as_it_is_served(running: Running) -> None:
+    asked = {"key": "ci", "model": "smart"}
+    async with running.admin() as admin:
+        await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})
+        why = (await admin.post(f"{V1}/policies/explain", json=asked)).json()
+        assert (why["allowed"], why["team"]) == (True, "research")
+        await running.house.keys.create("old", "research", 1.0)
+        why = (await admin.post(f"{V1}/policies/explain", json=asked | {"key": "old"})).json()
+        assert why["refused"]["message"] == 'the key "old" has expired'
+        await admin.delete(f"{V1}/keys/ci")
+        assert (await admin.post(f"{V1}/policies/explain", json=asked)).status_code == 400
 
 
 async def test_what_breaks_inside_is_told_in_the_shape_of_errors(running: Running) -> None:

@@ -125,3 +125,7 @@ def test_the_rules_of_a_lane_without_model_are_those_for_any_model() -> None:
     lane = snapshot(MODELS).provider_lane(ALL, "p")
     call = exchange(key="k1", team="all", model="")
     assert [claim.limit.rule for claim in lane.claims(call)] == ["mine"]
+
+
+def test_targets_are_those_of_models_and_globs_and_one_per_provider() -> None:
+    assert snapshot(MODELS).tables.targets() == {"p/exact", "p/short", "p/long", "p/any", "p/*"}

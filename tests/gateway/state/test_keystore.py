@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import keystore
-from gateway.state.keystore import KeyStore, KeyTaken, NoSuchKey
+from gateway.state.keystore import KeyExpired, KeyStore, KeyTaken, NoSuchKey
 from gateway.state.sql import open_engine
 
 NOW = 1_800_000_000.0
@@ -196,3 +196,19 @@ async def test_a_store_that_cannot_be_read_is_failing_until_it_can(
         assert store.failing
     await store.look()
     assert not store.failing
+
+
+async def test_a_name_stands_for_the_key_that_is_good_for_longest(store: KeyStore) -> None:
+    assert store.named("ci") is None
+    await store.create("ci", "research")
+    await store.create("other", "free")
+    _, newer = await store.rotate("ci", overlap=60)
+    found = store.named("ci")
+    assert found is not None
+    assert found.hash == hashed(newer)
+
+
+async def test_an_expired_key_has_no_successor(store: KeyStore) -> None:
+    await store.create("ci", "research", NOW)
+    with pytest.raises(KeyExpired, match="revoke it, and make another of that name"):
+        await store.rotate("ci")
