@@ -107,6 +107,7 @@ async def gateway(
             )  # it calls nobody outside: their authorities take 20 ms to read
             house = House(plan, open_log(plan), stack)
         office = Office(plan, house, alone(house), house.log, stack)
+        house.elsewhere = lambda: {"status": "ready", "degraded": office.degraded()}
         sockets = [listen("127.0.0.1", 0), listen("127.0.0.1", 0)]
         data, admin = server(house.app, 75, 1), server(office.app, 75, 1)
         sweeps = [each.sweep(known.header_timeout, known.body_timeout) for each in (data, admin)]

@@ -157,7 +157,7 @@ TRAFFIC = Section(
         ),
         Panel(
             "Calls in flight",
-            "Calls being served now, over all workers. Past GATEWAY_MAX_IN_FLIGHT a worker answers 503.",
+            "Calls being served now, over all workers. Each answers 503 past GATEWAY_MAX_IN_FLIGHT of its own.",
             "none",
             (Query("sum(gateway_inflight_requests)", "in flight"),),
         ),

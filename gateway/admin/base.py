@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from gateway.config.desk import Desk
+from gateway.core.key import KeyFacts
 
 
 class Keys(Protocol):
@@ -15,6 +16,8 @@ class Keys(Protocol):
     async def rotate(self, name: str) -> tuple[str, str]: ...
 
     async def listed(self) -> list[dict[str, Any]]: ...
+
+    def named(self, name: str) -> KeyFacts | None: ...
 
 
 @dataclass(slots=True, frozen=True)

@@ -30,6 +30,8 @@ async def create(office: Backoffice, request: Request) -> Response:
         raise BadRequest(f'there is no team "{asked.team}"; add it to the access policies', param="team")
     if any(facts.name == asked.name for facts in snapshot.keys.values()):
         raise BadRequest(f'a key named "{asked.name}" stands in the policies', param="name")
+    if asked.expires is not None and asked.expires <= office.now():
+        raise BadRequest("lies in the past; take a day to come, or leave it out", param="expires")
     try:
         ident, key = await office.keys.create(asked.name, asked.team, asked.expires)
     except ValueError as error:
@@ -54,6 +56,8 @@ async def rotate(office: Backoffice, request: Request) -> Response:
         ident, key = await office.keys.rotate(name)
     except LookupError as error:
         raise NotFound(str(error.args[0]), code="key_not_found") from None
+    except ValueError as error:
+        raise BadRequest(str(error), param="name") from None
     office.audit("key rotated", name)
     return JSONResponse({"id": ident, "key": key, "name": name})
 

@@ -6,7 +6,6 @@ from starlette.responses import JSONResponse, Response
 from gateway.admin.base import Backoffice
 from gateway.admin.papers import Drained, read
 from gateway.config.problem import did_you_mean
-from gateway.config.snapshot import Tables
 from gateway.core.failure import NotFound
 
 
@@ -24,7 +23,7 @@ async def undrain(office: Backoffice, request: Request) -> Response:
 
 async def _set(office: Backoffice, request: Request, *, on: bool) -> Response:
     asked = await read(request, Drained)
-    known = _of_policies(office.desk.snapshot.tables)
+    known = office.desk.snapshot.tables.targets()
     if asked.target not in known:  # one that the policies hold no longer is known while it is told
         known |= {row["target"] for row in await office.targets()}
     if asked.target not in known:
@@ -37,9 +36,3 @@ async def _set(office: Backoffice, request: Request, *, on: bool) -> Response:
     await office.drain(asked.target, on)
     office.audit("target drained" if on else "target undrained", asked.target)
     return JSONResponse({"target": asked.target, "drained": on})
-
-
-def _of_policies(tables: Tables) -> set[str]:
-    models = [*tables.exact.values(), *(model for _, model in tables.globs)]
-    listed = {target.name for model in models for target in model.targets}
-    return listed | {target.name for target in tables.providers.values()}

@@ -39,16 +39,17 @@ class Line:
             return
         finally:
             for waiter in self._asked.values():
-                waiter.cancel()
+                if not waiter.done():
+                    waiter.set_exception(ConnectionResetError("the other end is gone"))
 
-    async def ask(self, what: str, **more: Any) -> Any:
-        """The other end's answer. Raises TimeoutError."""
+    async def ask(self, what: str, within: float = ASK_SECONDS, **more: Any) -> Any:
+        """The other end's answer. Raises TimeoutError, ConnectionError where it ends before it answers."""
         self._number += 1
         number = self._number
         waiter = self._asked[number] = asyncio.get_running_loop().create_future()
         self._write({"number": number, "ask": what, **more})
         try:
-            async with asyncio.timeout(ASK_SECONDS):
+            async with asyncio.timeout(within):
                 return await waiter
         finally:
             self._asked.pop(number, None)

@@ -4,7 +4,7 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
@@ -14,7 +14,7 @@ from starlette.middleware.cors import CORSMiddleware
 from gateway.app.job import lasting
 from gateway.app.plan import Plan
 from gateway.config.compile import Ground
-from gateway.config.desk import Desk
+from gateway.config.desk import Desk, Originals
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
 from gateway.edge.background import Background
@@ -44,7 +44,7 @@ from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
 from gateway.state.sql import Threads, keep_tidy, open_engine
-from gateway.telemetry.house import Telemetry
+from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
 from gateway.upstream.breaker import Breaker, RetryBudgets
@@ -55,6 +55,7 @@ from gateway.usage.spool import Spool
 from gateway.wire.registry import DIALECTS, ROUTES
 
 Job = Coroutine[Any, Any, None]
+Standing = dict[str, Any]  # status, policies, degraded: what /health/ready answers
 
 _HOT = (
     ("/v1", "/chat/completions", "openai.chat"),
@@ -70,14 +71,19 @@ _HOT = (
 class House:
     """`app` is the ASGI application of the data port; `jobs` must run as long as it serves."""
 
-    def __init__(self, plan: Plan, log: Log, stack: AsyncExitStack) -> None:
-        """Opens what needs no waiting. Raises BadPolicies, ValueError for variables that are wrong."""
+    def __init__(
+        self, plan: Plan, log: Log, stack: AsyncExitStack, originals: Originals | None = None
+    ) -> None:
+        """Opens what needs no waiting; `originals` are the policies of a process that is ahead. Raises BadPolicies,
+        ValueError for variables that are wrong."""
         settings = plan.settings
         self.plan, self.log = plan, log
         self.meters = meters = Meters()
         self.draining = False
         self.listening = False
-        self.desk = Desk(plan.config, Ground(plan.data_dir, self._count_condition), meters, time.time, log)
+        self.elsewhere: Callable[[], Standing] = lambda: {"status": "ready", "degraded": []}
+        ground = Ground(plan.data_dir, self._count_condition)
+        self.desk = Desk(plan.config, ground, meters, time.time, log, originals)
         log.hide(self.desk.snapshot.tables.secrets)
         self.desk.changed.append(lambda snapshot: log.hide(snapshot.tables.secrets))
         self.engine = open_engine(plan.database_url)
@@ -123,13 +129,26 @@ class House:
             self.reception.keep_streams_alive,
         )
 
-    def ready(self) -> dict[str, Any]:
-        """The answer of `/health/ready`, without what only the parent knows."""
+    def ready(self) -> Standing:
+        """The answer of `/health/ready`."""
+        own, elsewhere = self.standing(), self.elsewhere()
+        status = elsewhere["status"] if own["status"] == "ready" else own["status"]
+        degraded = sorted({*own["degraded"], *elsewhere["degraded"]})
+        return {**own, "status": status, "degraded": degraded}
+
+    def standing(self) -> Standing:
+        """How this process is, whatever the others are."""
         status = "draining" if self.draining else "ready" if self.listening else "starting"
         return {"status": status, "policies": self.desk.snapshot.version, "degraded": self.degraded()}
 
     def degraded(self) -> list[str]:
-        return self.allowance.degraded
+        """What is away: it changes no status, for what is left serves on."""
+        away = [*self.allowance.degraded, *(["sql"] if self.keys.failing else [])]
+        # Of targets that left the policies with an open circuit nothing is heard any more.
+        if broken := self.breaker.broken():
+            known = broken & self.desk.snapshot.tables.targets()
+            away += {"provider:" + target.partition("/")[0] for target in known}
+        return sorted(away)
 
     def _reception(self, body: int, file: int, in_flight: int) -> Reception:
         tools = AttemptTools(
@@ -215,6 +234,16 @@ def tls_of(plan: Plan) -> ssl.SSLContext:
         context.load_verify_locations(cafile=custom)
     context.set_alpn_protocols(["http/1.1"])
     return context
+
+
+def check_environment(plan: Plan) -> None:
+    """What every data process reads from the environment, read once before any is started: each of them would end
+    for the same reason, again and again. Raises ValueError, OSError for a certificate that cannot be read."""
+    if plan.settings.redis_url:
+        parse_url(plan.settings.redis_url)
+    Proxies.from_environment(plan.environ)
+    tls_of(plan)
+    check_otel(plan.environ)
 
 
 async def settle(tasks: "set[asyncio.Task[None]]", seconds: float) -> None:

@@ -68,14 +68,15 @@ class Office:
         return lasting(self._log, partial(self.collector.run, days, time.time), self._keep_engines)
 
     def ready(self) -> dict[str, Any]:
-        """The data side's word, and which engines are not there."""
+        """The data side's word, and what only the office sees."""
         state = self._staff.ready()
-        away = [
-            f"engine:{engine.provider}"
-            for engine, (child, _) in self._children.items()
-            if child.state != "ready"
-        ]
-        return {**state, "degraded": [*state["degraded"], *away]}
+        return {**state, "degraded": sorted({*state["degraded"], *self.degraded()})}
+
+    def degraded(self) -> list[str]:
+        """What the office sees to be away."""
+        engines = [engine.provider for engine, (child, _) in self._children.items() if child.state != "ready"]
+        sql = self.collector.failing or self._house.keys.failing
+        return [*(["sql"] if sql else []), *(f"engine:{provider}" for provider in engines)]
 
     @property
     def has_engines(self) -> bool:

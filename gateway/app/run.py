@@ -75,6 +75,7 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             house = House(plan, log, stack)
             office = Office(plan, house, alone(house), log, stack)
+            house.elsewhere = lambda: {"status": "ready", "degraded": office.degraded()}
             if plan.starter_key:
                 kept = kept_secret(plan.data_dir, "starter-key", "gh-")
                 await house.keys.adopt("starter", STARTER_TEAM, kept)
@@ -96,7 +97,7 @@ def alone(house: House) -> Staff:
     async def drain(target: str, on: bool) -> None:
         house.breaker.drain(target, on)
 
-    return Staff(counts, targets, drain, house.ready)
+    return Staff(counts, targets, drain, house.standing)
 
 
 async def _serve(

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import sys
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,14 @@ from gateway.app.control import LINE, Line
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
+from gateway.config.desk import Originals
 from gateway.core.tally import snapshot
 from gateway.edge.server import server
 from gateway.settings import from_environment
+from gateway.telemetry.logs import Log
+
+KEYS_SECONDS = 1.0
+BEGIN_SECONDS = 30.0  # a parent that is about to start a hundred workers has much to say
 
 
 def main() -> int:
@@ -37,44 +42,65 @@ async def _run(plan: Plan, listener: socket.socket, control: socket.socket) -> N
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells all; the parent tells us
     log = open_log(plan)
     settings = plan.settings
-    async with AsyncExitStack() as stack:
-        house = House(plan, log, stack)
+    reader, writer = await asyncio.open_unix_connection(sock=control, limit=LINE)
+    built: asyncio.Future[House] = loop.create_future()
+    line = Line(reader, writer, _answerer(built))
+
+    async def listen_to_parent() -> None:
+        await line.run()
+        stop.set()
+
+    async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
+        listening = group.create_task(listen_to_parent())
+        try:
+            begin = await line.ask("begin", within=BEGIN_SECONDS)
+        except ConnectionError:  # the parent is gone already
+            return
+        house = _house(plan, log, stack, begin)
+        built.set_result(house)
         data = server(house.app, settings.keep_alive, settings.drain_timeout)
-        reader, writer = await asyncio.open_unix_connection(sock=control, limit=LINE)
-        line = Line(reader, writer, _answerer(house))
-
-        async def listen_to_parent() -> None:
-            await line.run()
-            stop.set()
-
-        async with asyncio.TaskGroup() as group:
-            sweep = data.sweep(settings.header_timeout, settings.body_timeout)
-            jobs = [group.create_task(job) for job in [*house.jobs(), sweep, listen_to_parent()]]
-            serving = group.create_task(data.serve(sockets=[listener]))
-            while not data.started:  # noqa: ASYNC110
-                await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
-            tune_interpreter()
-            house.listening = True
-            await stop.wait()
-            house.draining = True
-            data.should_exit = True
-            await serving
-            await settle(data.server_state.tasks, LAST_WORDS)
-            for job in jobs:
-                job.cancel()
+        sweep = data.sweep(settings.header_timeout, settings.body_timeout)
+        jobs = [listening, *(group.create_task(job) for job in [*house.jobs(), sweep])]
+        serving = group.create_task(data.serve(sockets=[listener]))
+        while not data.started:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
+        tune_interpreter()
+        house.listening = True
+        await stop.wait()
+        house.draining = True
+        data.should_exit = True
+        await serving
+        await settle(data.server_state.tasks, LAST_WORDS)
+        for job in jobs:
+            job.cancel()
 
 
-def _answerer(house: House) -> Any:
+def _house(plan: Plan, log: Log, stack: AsyncExitStack, begin: dict[str, Any]) -> House:
+    """It begins as the parent stands: the folder may be bad by now, and an operator may have drained targets."""
+    house = House(plan, log, stack, Originals(**begin["originals"]))
+    house.elsewhere = lambda: {"status": "starting", "degraded": []}  # until the parent tells
+    for target in begin["drained"]:
+        house.breaker.drain(target, True)
+    return house
+
+
+def _answerer(built: "asyncio.Future[House]") -> Any:
     async def answer(message: dict[str, Any]) -> Any:
-        asked = message["ask"]
+        asked, house = message["ask"], await built
         if asked == "counts":
             return snapshot(house.meters.all())
         if asked == "targets":
             return house.breaker.report()
         if asked == "drain":
             house.breaker.drain(message["target"], message["on"])
+        elif asked == "keys":
+            with suppress(TimeoutError):  # a database that hangs: other questions wait behind this one
+                async with asyncio.timeout(KEYS_SECONDS):
+                    await house.keys.look()
         elif asked == "ready":
-            return house.ready()
+            elsewhere = message["elsewhere"]
+            house.elsewhere = lambda: elsewhere
+            return house.standing()
         return {"pid": os.getpid()}
 
     return answer

@@ -34,13 +34,13 @@ def run(args: argparse.Namespace) -> int:
     try:
         snapshot = load_policies(args.path, ground)
     except BadPolicies as bad:
-        _tell_problems(bad, as_json=args.json)
+        tell_problems(bad, as_json=args.json)
         return 1
     _tell_good(snapshot, as_json=args.json)
     return 0
 
 
-def _tell_problems(bad: BadPolicies, *, as_json: bool) -> None:
+def tell_problems(bad: BadPolicies, *, as_json: bool) -> None:
     if not as_json:
         for problem in bad.problems:
             print(problem)

@@ -10,12 +10,16 @@ from gateway.upstream.side import SideError, ask
 
 
 class Unreachable(Exception):
-    """No gateway answers, or it says no; the message is for the person at the terminal."""
+    """No gateway answers (`status` 0), or it says no; the message is for the person at the terminal."""
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """The options all verbs that ask a running gateway share."""
-    default = os.environ.get("GATEWAY_ADMIN_URL", "http://127.0.0.1:8081")
+    default = os.environ.get("GATEWAY_ADMIN_URL") or "http://127.0.0.1:8081"
     parser.add_argument(
         "--admin-url", default=default, help="where the admin API listens (default: %(default)s)"
     )
@@ -32,7 +36,7 @@ def request(args: argparse.Namespace, method: str, path: str, body: Any = None) 
         ) from None
     if status >= 400:
         message = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
-        raise Unreachable(str(message or f"the gateway answered {status}"))
+        raise Unreachable(str(message or f"the gateway answered {status}"), status)
     return answer
 
 
@@ -40,7 +44,7 @@ def admin_token() -> str:
     """From GATEWAY_ADMIN_TOKEN, else from the data folder; empty where there is none."""
     if token := os.environ.get("GATEWAY_ADMIN_TOKEN"):
         return token
-    path = Path(os.environ.get("GATEWAY_DATA_DIR", ".gateway")) / "admin-token"
+    path = Path(os.environ.get("GATEWAY_DATA_DIR") or ".gateway") / "admin-token"
     try:
         return path.read_text().strip()
     except OSError:

@@ -7,6 +7,9 @@ import time
 from pathlib import Path
 from typing import Any, get_args
 
+import orjson
+
+from gateway.cli.check import tell_problems
 from gateway.config.compile import Ground
 from gateway.config.desk import load_policies
 from gateway.config.explain import explain
@@ -49,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
         snapshot = load_policies(args.path, ground)
         found = explain(snapshot, _given(args, snapshot), time.time())  # noqa: TID251  the clock enters here
     except BadPolicies as bad:
-        print(bad)
+        tell_problems(bad, as_json=args.json)
         return 1
     except (BadSettings, _Misused) as error:
         print(f"gateway explain: {error}", file=sys.stderr)
@@ -68,14 +71,19 @@ def _given(args: argparse.Namespace, snapshot: Snapshot) -> GivenSpec:
     if args.team is not None and args.team not in snapshot.teams:
         raise _Misused(f'there is no team "{args.team}"; there is {", ".join(sorted(snapshot.teams))}')
     metadata = dict(pair.split("=", 1) if "=" in pair else _no_pair(pair) for pair in args.metadata)
-    return GivenSpec(
-        key=args.key,
-        team=args.team,
-        model=args.model,
-        metadata=metadata,
-        dialect=args.dialect,
-        request=_body(args.request),
-    )
+    body = _body(args.request)
+    try:
+        return GivenSpec(
+            key=args.key,
+            team=args.team,
+            model=args.model,
+            metadata=metadata,
+            dialect=args.dialect,
+            request=body,
+        )
+    except ValueError:
+        told = "--model takes 1 to 256 characters, none of control, and all that is given is UTF-8"
+        raise _Misused(told) from None
 
 
 def _no_pair(text: str) -> tuple[str, str]:
@@ -86,7 +94,7 @@ def _body(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
     try:
-        body = json.loads(file.read_bytes())
+        body = orjson.loads(file.read_bytes())
     except (OSError, ValueError) as error:
         raise _Misused(f"--request {file}: {error}") from None
     if not isinstance(body, dict):

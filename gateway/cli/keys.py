@@ -73,7 +73,12 @@ def _show(keys: list[dict[str, Any]]) -> None:
         expires = (
             datetime.fromtimestamp(key["expires"], UTC).date().isoformat() if key["expires"] else "never"
         )
-        table.add_row(
-            key["name"], key["team"], expires, "revoked" if key["revoked"] else "valid", key["source"]
-        )
+        table.add_row(key["name"], key["team"], expires, _state(key), key["source"])
     Console().print(table)
+
+
+def _state(key: dict[str, Any]) -> str:
+    if key["revoked"]:
+        return "revoked"
+    is_over = key["expires"] is not None and key["expires"] <= datetime.now(UTC).timestamp()
+    return "expired" if is_over else "valid"

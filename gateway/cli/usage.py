@@ -34,7 +34,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer = request(args, "GET", f"/usage?{urlencode(asked)}")
     except Unreachable as error:
-        return complain("usage", error)
+        code = complain("usage", error)
+        return 2 if error.status == 400 else code  # --by or --since that cannot be asked for
     if args.json:
         print(json.dumps(answer))
         return 0

@@ -39,6 +39,15 @@ class Status:
     problems: list[Problem] = field(default_factory=list)  # of the last reload, empty when it was good
 
 
+@dataclass(slots=True, frozen=True)
+class Originals:
+    """What a snapshot was made of, in words that another process can be told: secrets are among them."""
+
+    folder: str  # where relative paths of ${file:} begin
+    texts: Mapping[str, str] = field(repr=False)
+    files: Mapping[str, str] = field(repr=False)  # referenced by ${file:}, with what they held
+
+
 class Reading(NamedTuple):
     """One look at the folder. `seen` tells contents apart, good or bad."""
 
@@ -47,6 +56,7 @@ class Reading(NamedTuple):
     problems: list[Problem]
     files: frozenset[Path]  # referenced by ${file:}
     seen: str
+    originals: Originals | None = None  # of the snapshot
 
 
 def load_policies(path: Path, ground: Ground, variables: Variables | None = None) -> Snapshot:
@@ -71,28 +81,42 @@ class Desk:
     """Read `snapshot` once per call: a reload never splits one."""
 
     def __init__(
-        self, path: Path, ground: Ground, meters: Meters, wall_clock: Callable[[], float], log: Log
+        self,
+        path: Path,
+        ground: Ground,
+        meters: Meters,
+        wall_clock: Callable[[], float],
+        log: Log,
+        originals: Originals | None = None,
     ) -> None:
-        """Loads at once. Raises BadPolicies."""
+        """Loads at once: the folder, or what another process has in force (`watch` then sees whether the folder
+        says otherwise). Raises BadPolicies."""
         self.path, self._ground, self._meters = path, ground, meters
         self._now, self._log = wall_clock, log
         self.changed: list[Callable[[Snapshot], None]] = []  # told after each swap, on the caller's thread
         self._turn = self._adopted = 0
-        reading = self._read(self._next())
+        reading = self._read(self._next()) if originals is None else self._given(originals)
         if reading.snapshot is None:
             raise BadPolicies(reading.problems)
         self._files, self._seen = reading.files, reading.seen
-        self._take(reading.snapshot)
+        self._take(reading.snapshot, reading.originals)
 
-    def reload(self) -> Status:
+    @property
+    def originals(self) -> Originals:
+        """For a process that begins with the policies in force here, whatever has become of the folder."""
+        assert self._originals is not None
+        return self._originals
+
+    async def reload(self) -> Status:
         """Take the folder as it is now if it is good, else keep what we have and say what is wrong."""
-        self._adopt(self._read(self._next()))
+        self._adopt(await asyncio.to_thread(self._read, self._next()))
         return self.status
 
-    def try_texts(self, texts: Mapping[str, str]) -> str:
+    async def try_texts(self, texts: Mapping[str, str]) -> str:
         """The version these files would have; nothing is put in force. Raises BadPolicies."""
         ground = self._ground._replace(on_condition_error=lambda rule: None)
-        return compile_texts(texts, ground, Variables(os.environ, _folder(self.path))).version
+        variables = Variables(os.environ, _folder(self.path))
+        return (await asyncio.to_thread(compile_texts, texts, ground, variables)).version
 
     async def watch(self) -> None:
         """Reload when the folder or a referenced file changes; runs until cancelled.
@@ -190,16 +214,27 @@ class Desk:
             return f"{type(error).__name__}: {error}"
 
     def _read(self, turn: int) -> Reading:
-        variables = Variables(os.environ, _folder(self.path))
+        folder = _folder(self.path)
+        variables = Variables(os.environ, folder)
         try:
-            snapshot = load_policies(self.path, self._ground, variables)
-            return Reading(turn, snapshot, [], frozenset(variables.files), snapshot.version)
+            texts = read_folder(self.path)
+            snapshot = compile_texts(texts, self._ground, variables)
+            files = {str(path): (raw or b"").decode() for path, raw in variables.files.items()}
+            originals = Originals(str(folder), texts, files)
+            return Reading(turn, snapshot, [], frozenset(variables.files), snapshot.version, originals)
         except BadPolicies as bad:
             problems = bad.problems
         except Exception as error:  # a fault of ours, and still no edit may end the watch
             why = f"cannot be used for a fault of the gateway ({type(error).__name__})"
             problems = [Problem(Place(str(self.path), 1, 1), "", f"{why}; take the last edit back")]
         return Reading(turn, None, problems, frozenset(variables.files), self._seen_with(variables.files))
+
+    def _given(self, originals: Originals) -> Reading:
+        """Raises BadPolicies."""
+        files = {Path(name): text.encode() for name, text in originals.files.items()}
+        variables = Variables(os.environ, Path(originals.folder), files)
+        snapshot = compile_texts(originals.texts, self._ground, variables)
+        return Reading(self._next(), snapshot, [], frozenset(variables.files), snapshot.version, originals)
 
     def _adopt(self, reading: Reading) -> None:
         if reading.turn < self._adopted:
@@ -215,13 +250,13 @@ class Desk:
         elif reading.snapshot.version == self.snapshot.version:
             self.status.problems = []
         else:
-            self._take(reading.snapshot)
+            self._take(reading.snapshot, reading.originals)
             self._log("info", f"policies {self.snapshot.version} are in force")
             for told_of in self.changed:
                 told_of(self.snapshot)
 
-    def _take(self, snapshot: Snapshot) -> None:
-        self.snapshot = snapshot
+    def _take(self, snapshot: Snapshot, originals: Originals | None) -> None:
+        self.snapshot, self._originals = snapshot, originals
         self.status = Status(snapshot.version, self._now(), list(snapshot.tables.warnings))
         self._meters.policy_reloads.add(("ok",))
         self._meters.policy_loaded.set(self.status.loaded_at)

@@ -1,10 +1,11 @@
 """Why a call would go where it goes: rules that match and why the others do not, limits, targets in order."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from gateway.config.course import meets
 from gateway.config.schema import GivenSpec
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import KeyFacts, Snapshot
 from gateway.config.trial import Trial, is_down, try_call
 from gateway.core.exchange import Target
 from gateway.policy.capabilities import lacks
@@ -12,10 +13,12 @@ from gateway.policy.rate_limit import SEPARATOR
 from gateway.providers.registry import serves
 
 
-def explain(snapshot: Snapshot, given: GivenSpec, clock: float) -> dict[str, Any]:
+def explain(
+    snapshot: Snapshot, given: GivenSpec, clock: float, issued: Sequence[KeyFacts] = ()
+) -> dict[str, Any]:
     """A plain dictionary: `policies`, `allowed`, `refused`, `team`, `model`, `rules`, `limits`, `targets`.
-    `clock` is what conditions see as `time`, in seconds since the epoch."""
-    trial = try_call(snapshot, given, clock)
+    `clock` is what conditions see as `time`, in seconds since the epoch; `issued` are keys made at run time."""
+    trial = try_call(snapshot, given, clock, issued)
     return {
         "policies": snapshot.version,
         "allowed": not trial.code,

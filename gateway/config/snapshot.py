@@ -108,6 +108,12 @@ class Tables:
     secrets: Sequence[str] = field(default=(), repr=False)
     sources: Sequence[Source] = field(default=(), repr=False)  # of credentials that expire
 
+    def targets(self) -> set[str]:
+        """The names of all, as PROVIDER/MODEL."""
+        models = [*self.exact.values(), *(model for _, model in self.globs)]
+        listed = {target.name for model in models for target in model.targets}
+        return listed | {target.name for target in self.providers.values()}
+
 
 class Snapshot:
     """One compiled policy set."""

@@ -10,7 +10,7 @@ from gateway.config.course import Course, usable
 from gateway.config.load import Papers
 from gateway.config.problem import Problem
 from gateway.config.schema import ExpectSpec, GivenSpec, TestsPaper, TestSpec
-from gateway.config.snapshot import Lane, Snapshot
+from gateway.config.snapshot import KeyFacts, Lane, Snapshot, Team
 from gateway.core.claim import Claim
 from gateway.core.exchange import Call, Caller, Exchange, Target
 from gateway.core.failure import (
@@ -68,11 +68,15 @@ class Untroubled:
         return 0
 
 
-def try_call(snapshot: Snapshot, given: GivenSpec, clock: float = CLOCK) -> Trial:
-    """Walk the corridor's decisions for one described call, without a clock, a store or a network."""
+def try_call(
+    snapshot: Snapshot, given: GivenSpec, now: float | None = None, issued: Sequence[KeyFacts] = ()
+) -> Trial:
+    """Walk the corridor's decisions for one described call, without a clock, a store or a network. In tests there is
+    no `now`: no key has expired then. `issued` are keys that the files do not name."""
     trial = Trial()
     try:
-        _walk(snapshot, given, trial, clock)
+        caller = _caller([*snapshot.keys.values(), *issued], snapshot.teams, given, now)
+        _walk(snapshot, given, trial, caller, CLOCK if now is None else now)
     except GatewayError as error:
         trial.code, trial.message = error.code, error.message
         if isinstance(error, LimitReached | NeverFits):
@@ -80,8 +84,7 @@ def try_call(snapshot: Snapshot, given: GivenSpec, clock: float = CLOCK) -> Tria
     return trial
 
 
-def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, clock: float) -> None:
-    caller = _caller(snapshot, given)
+def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, caller: Caller, clock: float) -> None:
     call = _call(given)
     trial.lane = lane = snapshot.lane(caller, given.model)
     assert isinstance(call.body, bytes)
@@ -117,28 +120,35 @@ def _check_used(claims: Sequence[Claim], given: GivenSpec) -> None:
         raise refusal(short)
 
 
-def _caller(snapshot: Snapshot, given: GivenSpec) -> Caller:
+def _caller(
+    keys: Sequence[KeyFacts], teams: Mapping[str, Team], given: GivenSpec, now: float | None
+) -> Caller:
     team, key = given.team, given.key or ""
     if given.key is not None:
-        facts = next((one for one in snapshot.keys.values() if one.name == given.key), None)
+        facts = next((one for one in keys if one.name == given.key), None)
         if facts is None:
             raise Unauthorized(f'no key named "{given.key}"')
+        if now is not None and facts.expires is not None and facts.expires <= now:
+            raise Unauthorized(f'the key "{given.key}" has expired')
         team = facts.team
-    if team is None or team not in snapshot.teams:
+    if team is None or team not in teams:
         raise Unauthorized(f'no team named "{team}"')
     metadata = dict(given.metadata)
     return Caller(key, team, given.user or metadata.get("user", ""), metadata)
 
 
 def _call(given: GivenSpec) -> Call:
-    """Raises BadRequest for a body that its dialect has no use for."""
+    """Raises BadRequest for a body that its dialect has no use for, or that no JSON holds."""
     dialect = given.dialect or _dialect_of(given.request)
     said, stream = {**_LEAST[dialect], **given.request}, False
     if dialect.startswith("gemini."):
         stream = said.pop("stream", False) is True  # by its path, which names the model, too
     else:
         said["model"] = given.model
-    body = orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS)
+    try:
+        body = orjson.dumps(said, option=orjson.OPT_NON_STR_KEYS)
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(f"the request cannot be written as JSON ({error})") from None
     reading = DIALECTS[dialect].read(body)
     asked = reading.stream or stream
     return Call(ROUTES[dialect], dialect, "POST", "", body, reading.payload, given.model, asked)

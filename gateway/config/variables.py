@@ -7,6 +7,7 @@ from pathlib import Path
 
 _VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NONE: Mapping[Path, bytes] = {}
 
 
 class Filled(str):
@@ -19,9 +20,9 @@ class Variables:
     """Fills values in. `files` are those that were asked for, with their bytes (None: unreadable), so that
     they are watched and count for the version."""
 
-    def __init__(self, environ: Mapping[str, str], folder: Path) -> None:
-        """Relative paths begin at `folder`."""
-        self._environ, self._folder = environ, folder
+    def __init__(self, environ: Mapping[str, str], folder: Path, known: Mapping[Path, bytes] = _NONE) -> None:
+        """Relative paths begin at `folder`. Files that are `known` are not read again."""
+        self._environ, self._folder, self._known = environ, folder, known
         self.files: dict[Path, bytes | None] = {}
 
     def fill(self, text: str) -> str:
@@ -56,7 +57,8 @@ class Variables:
         if "\0" in name:
             raise ValueError("the name of a file holds no NUL character; take it out")
         try:
-            self.files[path] = raw = bytes_of(path)
+            known = self._known.get(path)
+            self.files[path] = raw = bytes_of(path) if known is None else known
             return raw.decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             self.files.setdefault(path, None)

@@ -5,7 +5,8 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from math import inf
 from typing import Any
 
 import sqlalchemy as sql
@@ -43,6 +44,10 @@ class KeyTaken(ValueError):
     """A key of that name is in use."""
 
 
+class KeyExpired(ValueError):
+    """A key that ended by itself has no successor: that would end with it."""
+
+
 class NoSuchKey(LookupError):
     """No key of that name is in use."""
 
@@ -51,11 +56,12 @@ class KeyStore:
     """`find` never waits: the table lies in memory. All SQL runs in a thread."""
 
     def __init__(self, engine: sql.Engine, wall_clock: Callable[[], float], log: Log) -> None:
+        self.changed: list[Callable[[], Awaitable[None]]] = []  # waited for after each change made here
         self._engine, self._now, self._log = engine, wall_clock, log
         self._by_hash: dict[str, KeyFacts] = {}
         self._loading = threading.Lock()
         self._seen = 0  # the sum of revisions that `_by_hash` shows
-        self._failing = False
+        self.failing = False
         ensure(engine, _METADATA)
         self._load()
 
@@ -64,10 +70,17 @@ class KeyStore:
         facts = self._by_hash.get(hash)
         return facts if facts is not None and hmac.compare_digest(facts.hash, hash) else None
 
+    def named(self, name: str) -> KeyFacts | None:
+        """The one that is good for longest, where a rotation left two."""
+        found = [facts for facts in self._by_hash.values() if facts.name == name]
+        return max(found, key=lambda facts: inf if facts.expires is None else facts.expires, default=None)
+
     async def create(self, name: str, team: str, expires: float | None = None) -> tuple[str, str]:
         """(id, key). The key is shown this once: only its hash is kept. Raises KeyTaken."""
         key = PREFIX + secrets.token_urlsafe(32)
-        return await asyncio.to_thread(self._create, name, team, expires, key), key
+        ident = await asyncio.to_thread(self._create, name, team, expires, key)
+        await self._tell()
+        return ident, key
 
     async def adopt(self, name: str, team: str, key: str) -> None:
         """Take a key that exists already (the starter key), unless it was ever known: what was revoked stays so.
@@ -75,15 +88,18 @@ class KeyStore:
         await asyncio.to_thread(self._adopt, name, team, key)
 
     async def revoke(self, which: str) -> None:
-        """By name (with what `rotate` left of it) or id. Effective here at once, in other processes within
-        REFRESH. Raises NoSuchKey."""
+        """By name (with what `rotate` left of it) or id. Effective here and where `changed` tells it at once, in
+        other processes within REFRESH. Raises NoSuchKey."""
         await asyncio.to_thread(self._revoke, which)
+        await self._tell()
 
     async def rotate(self, name: str, overlap: float = 0.0) -> tuple[str, str]:
         """(id, key) of a new key in the place of the old one, which is good for `overlap` seconds more.
-        Raises NoSuchKey."""
+        Raises NoSuchKey, KeyExpired."""
         key = PREFIX + secrets.token_urlsafe(32)
-        return await asyncio.to_thread(self._rotate, name, overlap, key), key
+        ident = await asyncio.to_thread(self._rotate, name, overlap, key)
+        await self._tell()
+        return ident, key
 
     async def listed(self) -> list[dict[str, Any]]:
         return await asyncio.to_thread(self._list)
@@ -92,15 +108,23 @@ class KeyStore:
         """See what other processes changed; runs until cancelled. While SQL is away, the last known stay."""
         while True:
             await asyncio.sleep(REFRESH)
-            try:
-                await asyncio.to_thread(self._load)
-                self._failing = False
-            except Exception as error:  # whatever it is, a look must not be the last
-                if not self._failing:
-                    self._failing = True
-                    self._log(
-                        "error", f"issued keys cannot be read ({type(error).__name__}); the last known stay"
-                    )
+            await self.look()
+
+    async def look(self) -> None:
+        """See what other processes changed, now."""
+        try:
+            await asyncio.to_thread(self._load)
+            self.failing = False
+        except Exception as error:  # whatever it is, a look must not be the last
+            if not self.failing:
+                self.failing = True
+                self._log(
+                    "error", f"issued keys cannot be read ({type(error).__name__}); the last known stay"
+                )
+
+    async def _tell(self) -> None:
+        for told in self.changed:
+            await told()
 
     def _create(self, name: str, team: str, expires: float | None, key: str) -> str:
         try:
@@ -123,6 +147,8 @@ class KeyStore:
         with self._engine.begin() as connection:
             in_use = sql.and_(_KEYS.c.name == name, _IN_USE)
             old = connection.execute(sql.select(_KEYS).where(in_use)).first()
+            if old is not None and old.expires is not None and old.expires <= self._now():
+                raise KeyExpired(f'the key "{name}" has expired; revoke it, and make another of that name')
             ends = self._now() + overlap
             left = {"revoked": overlap <= 0, "replaced": True}
             if old is None or not _change(connection, sql.and_(in_use, _KEYS.c.id == old.id), left):

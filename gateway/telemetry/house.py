@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 
 from gateway.core.meters import Meters
 from gateway.telemetry.logs import Log
-from gateway.telemetry.push import Push
+from gateway.telemetry.otlp import is_wanted
+from gateway.telemetry.push import Push, interval
 from gateway.telemetry.record import Recorder
 from gateway.telemetry.tracing import Sampler, Spans
 
@@ -42,13 +43,15 @@ class Telemetry:
         self.log.flush()
 
 
+def check_otel(environ: Mapping[str, str]) -> None:
+    """Read the OTEL_* variables, and open nothing. Raises ValueError naming the one that cannot be used."""
+    Sampler(environ, exporting=is_wanted(environ, "TRACES"))
+    if is_wanted(environ, "METRICS"):
+        interval(environ)
+
+
 def _spans(environ: Mapping[str, str]) -> Spans | None:
-    wanted = environ.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") or environ.get("OTEL_EXPORTER_OTLP_ENDPOINT")
-    if (
-        not wanted
-        or environ.get("OTEL_TRACES_EXPORTER") == "none"
-        or environ.get("OTEL_SDK_DISABLED") == "true"
-    ):
+    if not is_wanted(environ, "TRACES"):
         return None
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from gateway.core.meters import Meters
 from gateway.core.tally import Counter, Gauge, Histogram, Metric
+from gateway.telemetry.otlp import is_wanted, resource
 
 DEFAULT_INTERVAL = 60.0  # seconds, as OTEL_METRIC_EXPORT_INTERVAL says in milliseconds
 
@@ -19,6 +20,7 @@ class Push:
     ) -> None:
         self._exporter, self._meters, self._now = exporter, meters, wall_clock
         self._seconds = seconds
+        self._resource = resource()  # once: it holds the name of this instance
         self._started = int(wall_clock() * 1e9)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otlp-metrics", daemon=True)
@@ -28,16 +30,12 @@ class Push:
     def open(
         cls, environ: Mapping[str, str], meters: Meters, wall_clock: Callable[[], float]
     ) -> "Push | None":
-        """None where no endpoint is set. Raises ValueError."""
-        wanted = environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT") or environ.get(
-            "OTEL_EXPORTER_OTLP_ENDPOINT"
-        )
-        if not wanted or environ.get("OTEL_METRICS_EXPORTER") == "none":
+        """None where they are not wanted. Raises ValueError."""
+        if not is_wanted(environ, "METRICS"):
             return None
         from opentelemetry.exporter.otlp.proto.http.metric_exporter import OTLPMetricExporter
 
-        interval = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
-        seconds = _seconds(interval) if interval else DEFAULT_INTERVAL
+        seconds = interval(environ)
         return cls(OTLPMetricExporter(), meters, wall_clock, seconds)
 
     def close(self) -> None:
@@ -52,25 +50,29 @@ class Push:
         self._exporter.shutdown()
 
     def _export(self) -> None:
-        self._exporter.export(metrics_data(self._meters, self._started, int(self._now() * 1e9)))
+        now = int(self._now() * 1e9)
+        self._exporter.export(metrics_data(self._meters, self._resource, self._started, now))
 
 
-def _seconds(text: str) -> float:
+def interval(environ: Mapping[str, str]) -> float:
+    """Seconds between exports. Raises ValueError."""
+    text = environ.get("OTEL_METRIC_EXPORT_INTERVAL")
+    if not text:
+        return DEFAULT_INTERVAL
     with suppress(ValueError):
         if 0 < (milliseconds := float(text)) < 2**31:
             return milliseconds / 1000
     raise ValueError("OTEL_METRIC_EXPORT_INTERVAL: takes milliseconds, as 60000")
 
 
-def metrics_data(meters: Meters, started: int, now: int) -> Any:
+def metrics_data(meters: Meters, resource: Any, started: int, now: int) -> Any:
     """All tables as OpenTelemetry's MetricsData; times in nanoseconds."""
     from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
-    from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
     metrics = [made for metric in meters.all() if (made := _metric(metric, started, now)) is not None]
     scope = ScopeMetrics(InstrumentationScope("gatehouse"), metrics, "")
-    return MetricsData([ResourceMetrics(Resource.create({"service.name": "gatehouse"}), [scope], "")])
+    return MetricsData([ResourceMetrics(resource, [scope], "")])
 
 
 def _metric(metric: Metric, started: int, now: int) -> Any:

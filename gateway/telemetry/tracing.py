@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
 
-from gateway.core.exchange import Attempt, Exchange, Headers, Trace
+from gateway.core.exchange import Attempt, Call, Exchange, Headers, Trace
+from gateway.telemetry.otlp import resource
 
 _PARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _STATE = re.compile(rb"[\x20-\x7e]{1,512}")
@@ -21,7 +22,7 @@ class Sampler:
 
     def __init__(self, environ: Mapping[str, str], *, exporting: bool) -> None:
         """Without an exporter nothing is sampled, but traces that pass are carried on. Raises ValueError."""
-        name = environ.get("OTEL_TRACES_SAMPLER", "parentbased_always_on")
+        name = environ.get("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
         self._by_parent = name.startswith("parentbased_")
         kind = name.removeprefix("parentbased_")
         if kind not in ("always_on", "always_off", "traceidratio"):
@@ -77,11 +78,10 @@ class Spans:
 
     def __init__(self, exporter: Any) -> None:
         # Imported here: only processes that export traces pay for it.
-        from opentelemetry.sdk.resources import Resource
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         self._processor: Any = BatchSpanProcessor(exporter)
-        self._resource = Resource.create({"service.name": "gatehouse"})
+        self._resource = resource()
 
     def export(self, exchange: Exchange) -> None:
         trace = exchange.trace
@@ -133,15 +133,29 @@ class Facts:
         self.attributes = {key: value for key, value in attributes.items() if value not in ("", None)}
 
 
+_VERSIONS = {"cohere.rerank": "/v2"}
+_WORD = re.compile(
+    r"[a-z_]{1,32}"
+)  # a step of a path that names no object: ids have digits, capitals or dashes
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
+
+
+def route_of(call: Call) -> str:
+    """The template of its path: what names an object or a model is left open."""
+    version, (path, *_) = _VERSIONS.get(call.dialect, "/v1"), call.path.partition("?")
+    if path.startswith("/models/"):
+        return f"/v1beta/models/{{model}}:{path.rpartition(':')[2]}"
+    steps = path.removeprefix("/").split("/")
+    return "/".join([version, *(step if _WORD.fullmatch(step) else "{id}" for step in steps)])
 
 
 def _of_call(exchange: Exchange) -> Facts:
     call, usage = exchange.call, exchange.usage
     error = "" if exchange.outcome == "ok" else exchange.error or exchange.outcome
+    route = route_of(call)
     attributes = {
         "http.request.method": call.method,
-        "http.route": f"/v1/{call.route}",
+        "http.route": route,
         "http.response.status_code": exchange.status,
         "gen_ai.operation.name": _OPERATIONS.get(call.route, call.route),
         "gen_ai.request.model": call.model,
@@ -154,7 +168,7 @@ def _of_call(exchange: Exchange) -> Facts:
         "gatehouse.policies": exchange.policies,
         "error.type": error,
     }
-    return Facts(f"{call.method} /v1/{call.route}", exchange.arrived, exchange.ended, error, attributes)
+    return Facts(f"{call.method} {route}", exchange.arrived, exchange.ended, error, attributes)
 
 
 def _of_attempt(exchange: Exchange, attempt: Attempt) -> Facts:

@@ -164,6 +164,10 @@ class Breaker:
             for name, one in sorted(self._targets.items())
         ]
 
+    def broken(self) -> set[str]:
+        """Targets whose circuit is not closed."""
+        return {name for name, one in self._targets.items() if one.state != CLOSED}
+
     def states(self) -> list[tuple[tuple[str, ...], float]]:
         """For the gauge gateway_circuit_state."""
         return [((name,), float(one.state)) for name, one in self._targets.items()]

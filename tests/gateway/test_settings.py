@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.cli.client import add_address
+from gateway.cli.client import add_address, admin_token
 from gateway.settings import BadSettings, Settings, from_environment
 
 # What kubelet gives a container beside a Service "gateway" with two named ports, and a Service "gateway-admin".
@@ -68,14 +68,14 @@ def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_told(name: st
     assert f"'{value}'" not in told.replace("'debug', 'info', 'warning' or 'error'", "")
 
 
-@pytest.mark.parametrize("value", ["12 parsec", "5xb", "much", "", "-1", "1.5MiB", "²", "9" * 5000])
+@pytest.mark.parametrize("value", ["12 parsec", "5xb", "much", " ", "-1", "1.5MiB", "²", "9" * 5000])
 def test_a_size_that_is_none_says_how_one_is_written(value: str) -> None:
     assert complaint(GATEWAY_MAX_BODY=value) == (
         "GATEWAY_MAX_BODY: takes a size; write it as 32MiB, 64kb or a number of bytes"
     )
 
 
-@pytest.mark.parametrize("value", ["1d", "soon", "", "5sm", "inf", "nan", "-infinity", "infs", "9" * 400])
+@pytest.mark.parametrize("value", ["1d", "soon", " ", "5sm", "inf", "nan", "-infinity", "infs", "9" * 400])
 def test_a_time_that_is_none_says_how_one_is_written(value: str) -> None:
     assert complaint(GATEWAY_KEEP_ALIVE=value) == (
         "GATEWAY_KEEP_ALIVE: takes a time; write it as 500ms, 30s, 5m, 1h or a number of seconds"
@@ -125,3 +125,21 @@ def test_no_secret_is_shown_by_the_settings_themselves() -> None:
         "GATEWAY_DATABASE_URL": "postgresql://me:s3cret@db/x",
     }
     assert "s3cret" not in repr(from_environment(environ))
+
+
+def test_an_empty_variable_is_one_that_is_not_set() -> None:
+    names = [f"GATEWAY_{field.upper()}" for field in Settings.model_fields]
+    assert from_environment(dict.fromkeys(names, "")) == Settings()
+
+
+def test_commands_too_take_an_empty_variable_for_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("GATEWAY_ADMIN_URL", "GATEWAY_DATA_DIR", "GATEWAY_ADMIN_TOKEN"):
+        monkeypatch.setenv(name, "")
+    (tmp_path / ".gateway").mkdir()
+    (tmp_path / ".gateway" / "admin-token").write_text("kept\n")
+    parser = ArgumentParser()
+    add_address(parser)
+    assert (parser.parse_args([]).admin_url, admin_token()) == ("http://127.0.0.1:8081", "kept")

@@ -93,3 +93,20 @@ async def serving(folder: Path, text: str, *flags: str, **environ: str) -> Async
         if process.returncode is None:
             process.send_signal(signal.SIGKILL)
         await process.communicate()
+
+
+async def refused(folder: Path, text: str, *flags: str, **environ: str) -> tuple[int, str]:
+    """(exit code, standard error) of a start that must fail."""
+    (folder / "policies").mkdir(exist_ok=True)
+    (folder / "policies" / "gateway.yaml").write_text(text)
+    process = await run(folder, *flags, **environ)
+    async with asyncio.timeout(20):
+        await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, (folder / "log").read_text()
+
+
+def workers_of(one: Serving) -> list[str]:
+    """Process ids."""
+    pid = one.process.pid
+    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.gateway.app.serving import Serving, run, serving
+from tests.gateway.app.serving import Serving, refused, serving, workers_of
 from tests.redis_server import RedisServer
 from tests.running import policies
 from tests.scripted import CHAT, DONE, FINISH, Provider, answer, hang, stream, word
@@ -25,23 +25,6 @@ def ledger(folder: Path) -> list[tuple[str, str, int, int]]:
     """(request id, outcome, prompt tokens, estimated) of every row."""
     with closing(sqlite3.connect(folder / "data" / "gatehouse.db")) as database:
         return list(database.execute("SELECT request_id, outcome, prompt, estimated FROM usage"))
-
-
-async def refused(folder: Path, text: str, *flags: str, **environ: str) -> tuple[int, str]:
-    """(exit code, standard error) of a start that must fail."""
-    (folder / "policies").mkdir(exist_ok=True)
-    (folder / "policies" / "gateway.yaml").write_text(text)
-    process = await run(folder, *flags, **environ)
-    async with asyncio.timeout(20):
-        await process.communicate()
-    assert process.returncode is not None
-    return process.returncode, (folder / "log").read_text()
-
-
-def workers_of(one: Serving) -> list[str]:
-    """Process ids."""
-    pid = one.process.pid
-    return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
 
 async def test_it_says_where_it_listens_and_serves_there(tmp_path: Path) -> None:

@@ -102,11 +102,51 @@ def test_bad_policies_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--team", "free", "--key", "ci", "--model", "m"], "not allowed with argument"),
         (["--model", "m"], "one of the arguments --key --team is required"),
         (["--team", "free"], "the following arguments are required: --model"),
+        (["--team", "free", "--model", ""], "--model takes 1 to 256 characters"),
     ],
 )
 def test_wrong_use_is_told(arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", EXAMPLES, *arguments]) == 2
     assert complaint in capsys.readouterr().err
+
+
+def test_bad_policies_are_json_for_machines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a.yaml").write_text("kind: nope")
+    assert main(["explain", str(tmp_path), "--team", "a", "--model", "m", "--json"]) == 1
+    told = json.loads(capsys.readouterr().out)
+    assert (told["ok"], [row["line"] for row in told["problems"]]) == (False, [1])
+
+
+def test_a_number_that_no_machine_word_holds_goes_on_as_it_would(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "body.json").write_text('{"messages": [], "seed": 184467440737095516160}')
+    arguments = ["--team", "research", "--model", "demo", "--request", str(tmp_path / "body.json")]
+    assert main(["explain", EXAMPLES, *arguments]) == 0
+    assert capsys.readouterr().out.startswith("allowed")
+
+
+def test_a_key_that_has_expired_is_refused_as_it_would_be(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.yaml").write_text(
+        f"""
+kind: providers
+providers: {{ours: {{type: compatible, base_url: "http://127.0.0.1:1/v1"}}}}
+---
+kind: models
+models: {{m: {{targets: [{{provider: ours}}]}}}}
+---
+kind: access
+teams: {{all: {{models: ["*"]}}}}
+keys: [{{name: old, team: all, hash: "sha256:{"0" * 64}", expires: 2020-01-01}}]
+---
+kind: tests
+tests: [{{name: files are tried without a clock, given: {{key: old, model: m}}, expect: {{allowed: true}}}}]
+"""
+    )
+    assert main(["explain", str(tmp_path), "--key", "old", "--model", "m"]) == 1
+    assert capsys.readouterr().out.startswith('refused: invalid_api_key: the key "old" has expired')
 
 
 @pytest.mark.parametrize("body", ["[1]", "{", "\xff"])

@@ -75,8 +75,10 @@ async def test_usage_is_a_table_or_json(running: Running, capsys: pytest.Capture
         (["keys", "revoke", ".."], "take its id, from gateway keys list --json"),
         (["keys", "revoke", "no/body"], "the gateway answered 400"),
         (["keys", "rotate", "nobody"], "nobody"),
-        (["usage", "--by", "colour"], "colour"),
-        (["usage", "--since", "yesterday"], "since must be a span"),
+        (
+            ["keys", "create", "--name", "a", "--team", "research", "--expires", "2020-01-01"],
+            "lies in the past",
+        ),
     ],
 )
 async def test_what_the_gateway_refuses_is_told_in_a_line(
@@ -88,6 +90,35 @@ async def test_what_the_gateway_refuses_is_told_in_a_line(
     assert told.err.startswith(f"gateway {words[0]}")
     assert complaint in told.err
     assert told.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["usage", "--by", "colour"], "colour"),
+        (["usage", "--since", "yesterday"], "since must be a span"),
+    ],
+)
+async def test_usage_that_cannot_be_asked_for_is_used_wrongly(
+    running: Running, capsys: pytest.CaptureFixture[str], words: list[str], complaint: str
+) -> None:
+    assert await run(*words) == 2
+    told = capsys.readouterr()
+    assert (told.out, told.err.count("\n")) == ("", 1)
+    assert complaint in told.err
+
+
+async def test_a_key_that_has_expired_is_listed_as_such_and_has_no_successor(
+    running: Running, capsys: pytest.CaptureFixture[str]
+) -> None:
+    await running.house.keys.create("old", "research", 1.0)
+    assert await run("keys", "list") == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "old" in line]
+    assert "expired" in row
+    assert await run("keys", "rotate", "old") == 1
+    assert 'the key "old" has expired; revoke it, and make another of that name' in capsys.readouterr().err
+    assert await run("keys", "revoke", "old") == 0
+    assert await run("keys", "create", "--name", "old", "--team", "research") == 0
 
 
 async def test_a_database_that_cannot_be_written_is_told(

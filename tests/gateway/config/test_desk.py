@@ -1,15 +1,18 @@
 import asyncio
 import os
+import shutil
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
+import orjson
 import pytest
 
 from gateway.config import desk
 from gateway.config.bench import Ground
-from gateway.config.desk import Desk, load_policies
+from gateway.config.desk import Desk, Originals, load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.snapshot import Snapshot
 from gateway.core.meters import Meters
@@ -29,10 +32,10 @@ teams: {all: {models: ["*"]}}
 class Office:
     """A desk over a folder, with what it logs and counts."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, originals: Originals | None = None) -> None:
         self.logged: list[tuple[str, str]] = []
         self.meters = Meters()
-        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log)
+        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log, originals)
 
     def _log(self, level: str, message: str) -> None:
         self.logged.append((level, message))
@@ -70,13 +73,13 @@ def test_a_desk_does_not_open_over_bad_policies(tmp_path: Path) -> None:
         Office(tmp_path)
 
 
-def test_a_good_edit_is_taken_whole_and_told(tmp_path: Path) -> None:
+async def test_a_good_edit_is_taken_whole_and_told(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     told: list[Snapshot] = []
     office.desk.changed.append(told.append)
     write(tmp_path, "two")
-    status = office.desk.reload()
+    status = await office.desk.reload()
     assert office.models == ["two"]
     assert told == [office.desk.snapshot]
     assert status.version == office.desk.snapshot.version
@@ -84,13 +87,13 @@ def test_a_good_edit_is_taken_whole_and_told(tmp_path: Path) -> None:
     assert office.counted() == {"ok": 2}
 
 
-def test_a_bad_edit_keeps_the_last_good_and_says_where_it_is_bad_once(tmp_path: Path) -> None:
+async def test_a_bad_edit_keeps_the_last_good_and_says_where_it_is_bad_once(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     kept = office.desk.snapshot
     (tmp_path / "gateway.yaml").write_text(GOOD % "two" + "---\nkind: budgets\n")
     for _ in range(3):
-        status = office.desk.reload()
+        status = await office.desk.reload()
         assert office.desk.snapshot is kept
         assert [str(problem) for problem in status.problems] == [
             f'{tmp_path}/gateway.yaml:10:7: kind: kind "budgets" is not built yet; remove this document'
@@ -102,57 +105,57 @@ def test_a_bad_edit_keeps_the_last_good_and_says_where_it_is_bad_once(tmp_path: 
     assert office.desk.describe()["problems"]
 
 
-def test_mending_a_bad_edit_clears_it_even_when_nothing_changed_in_the_end(tmp_path: Path) -> None:
+async def test_mending_a_bad_edit_clears_it_even_when_nothing_changed_in_the_end(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     kept = office.desk.snapshot
     (tmp_path / "gateway.yaml").write_text("kind: [")
-    assert office.desk.reload().problems
+    assert (await office.desk.reload()).problems
     write(tmp_path, "one")
-    assert not office.desk.reload().problems
+    assert not (await office.desk.reload()).problems
     assert office.desk.snapshot is kept
 
 
-def test_a_folder_that_vanishes_keeps_the_last_good(tmp_path: Path) -> None:
+async def test_a_folder_that_vanishes_keeps_the_last_good(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     (tmp_path / "gateway.yaml").unlink()
-    [problem] = office.desk.reload().problems
+    [problem] = (await office.desk.reload()).problems
     assert "gateway init writes a first one" in problem.message
     assert office.models == ["one"]
 
 
-def test_a_set_that_fails_its_own_tests_is_refused(tmp_path: Path) -> None:
+async def test_a_set_that_fails_its_own_tests_is_refused(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     (tmp_path / "tests.yaml").write_text(
         "kind: tests\ntests: [{name: t, given: {team: all, model: two}, expect: {allowed: true}}]"
     )
-    [problem] = office.desk.reload().problems
+    [problem] = (await office.desk.reload()).problems
     assert 'test "t" fails: refused: model_not_found' in problem.message
     write(tmp_path, "two")
-    assert not office.desk.reload().problems
+    assert not (await office.desk.reload()).problems
     assert office.models == ["two"]
 
 
-def test_files_may_be_tried_without_being_put_in_force(tmp_path: Path) -> None:
+async def test_files_may_be_tried_without_being_put_in_force(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     kept = office.desk.snapshot
-    assert office.desk.try_texts({"gateway.yaml": GOOD % "one"}) == kept.version
-    assert len(office.desk.try_texts({"a.yaml": GOOD % "two"})) == 12
+    assert await office.desk.try_texts({"gateway.yaml": GOOD % "one"}) == kept.version
+    assert len(await office.desk.try_texts({"a.yaml": GOOD % "two"})) == 12
     with pytest.raises(BadPolicies, match=r"a\.yaml:1:7"):
-        office.desk.try_texts({"a.yaml": "kind: nope"})
+        await office.desk.try_texts({"a.yaml": "kind: nope"})
     assert office.desk.snapshot is kept
 
 
-def test_an_overtaken_look_changes_nothing(tmp_path: Path) -> None:
+async def test_an_overtaken_look_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)
     late = office.desk._next()
     reading = office.desk._read(late)
     write(tmp_path, "two")
-    office.desk.reload()
+    await office.desk.reload()
     office.desk._adopt(reading)
     assert office.models == ["two"]
 
@@ -357,10 +360,74 @@ async def test_a_fault_of_ours_refuses_the_edit_and_is_told_once(
             patched.setattr(desk, broken, fail)
             write(tmp_path, "two")
             await until(lambda: bool(office.desk.status.problems))
-            assert "RuntimeError" in office.desk.reload().problems[0].message
+            assert "RuntimeError" in (await office.desk.reload()).problems[0].message
             assert office.models == ["one"]
         write(tmp_path, "three")
         await until(lambda: office.models == ["three"])
     assert [level for level, _ in office.logged] == ["error", "info"]
     assert "sk-1" not in str(office.logged)
     assert office.counted() == {"ok": 2, "refused": 1}
+
+
+def after(office: Office, path: Path) -> Office:
+    """What another process that begins with this one's policies has."""
+    told = orjson.loads(orjson.dumps(office.desk.originals))
+    return Office(path, Originals(**told))
+
+
+async def test_who_begins_with_the_policies_of_another_has_them_over_a_bad_folder(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("sk-of-the-file\n")
+    (tmp_path / "gateway.yaml").write_text((GOOD % "one").replace('/v1"}', '/v1", api_key: "${file:key}"}'))
+    first = Office(tmp_path)
+    (tmp_path / "key").unlink()
+    (tmp_path / "gateway.yaml").write_text("kind: nope")
+    second = after(first, tmp_path)
+    assert second.desk.snapshot.version == first.desk.snapshot.version
+    assert second.desk.snapshot.tables.secrets == ["sk-of-the-file"]
+    assert "sk-of-the-file" not in repr(first.desk.originals)
+    async with watched(second) as until:
+        await until(lambda: bool(second.desk.status.problems))
+        assert second.models == ["one"]
+        write(tmp_path, "two")
+        await until(lambda: second.models == ["two"])
+
+
+async def test_who_begins_with_what_the_folder_says_has_nothing_to_reload(tmp_path: Path) -> None:
+    write(tmp_path, "one")
+    second = after(Office(tmp_path), tmp_path)
+    async with watched(second) as until:
+        write(tmp_path, "two")
+        await until(lambda: second.models == ["two"])
+    assert second.counted() == {"ok": 2}
+
+
+def test_who_begins_with_the_policies_of_another_needs_no_folder(tmp_path: Path) -> None:
+    folder = tmp_path / "policies"
+    folder.mkdir()
+    (folder / "key").write_text("sk-of-the-file")
+    (folder / "gateway.yaml").write_text((GOOD % "one").replace('/v1"}', '/v1", api_key: "${file:key}"}'))
+    first = Office(folder)
+    shutil.rmtree(folder)
+    assert after(first, folder).models == ["one"]
+
+
+async def test_who_tries_or_reloads_much_keeps_no_call_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path, "one")
+    office = Office(tmp_path)
+    compile_texts, go = desk.compile_texts, threading.Event()
+
+    def slowly(*asked: Any) -> Snapshot:
+        assert go.wait(5), "the loop did not go on meanwhile"
+        return compile_texts(*asked)
+
+    monkeypatch.setattr(desk, "compile_texts", slowly)
+    write(tmp_path, "two")
+    trying = asyncio.ensure_future(office.desk.try_texts({"a.yaml": GOOD % "three"}))
+    loading = asyncio.ensure_future(office.desk.reload())
+    await asyncio.sleep(0)
+    go.set()
+    assert len(await trying) == 12
+    await loading
+    assert office.models == ["two"]

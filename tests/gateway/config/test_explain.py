@@ -2,6 +2,7 @@ from typing import Any
 
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
+from gateway.core.key import KeyFacts
 from tests.gateway.config.texts import BASE, snapshot
 
 RULES = """\
@@ -211,3 +212,12 @@ def test_a_call_that_is_refused_before_says_so_of_every_target() -> None:
     given = GivenSpec(model="smart", team="shut")
     found = explain(snapshot(BASE, shut), given, 0.0)
     assert [row["because"] for row in found["targets"]] == ["the call is refused before"] * 2
+
+
+def test_a_key_is_known_by_the_files_or_by_what_was_issued_until_it_expires() -> None:
+    given = GivenSpec(key="ci", model="gpt-5")
+    issued = [KeyFacts("ci", "all", "0a" * 32, 100.0)]
+    moments = {moment: explain(snapshot(BASE), given, moment, issued) for moment in (99.0, 100.0)}
+    assert moments[99.0]["allowed"]
+    assert moments[100.0]["refused"]["message"] == 'the key "ci" has expired'
+    assert explain(snapshot(BASE), given, 99.0)["refused"]["message"] == 'no key named "ci"'

@@ -173,3 +173,7 @@ def test_a_model_called_like_the_lane_without_model_is_another_lane(named_first:
     assert passing.claims(exchange(key="k1", team="all", model="")) == []
     [claim] = found.lane(ALL, "_other").claims(exchange(key="k1", team="all", model="_other"))
     assert claim.limit.rule == "named"
+
+
+def test_targets_are_those_of_models_and_globs_and_one_per_provider() -> None:
+    assert snapshot(MODELS).tables.targets() == {"p/exact", "p/short", "p/long", "p/any", "p/*"}

@@ -200,3 +200,9 @@ def test_a_call_of_which_nothing_is_said_can_be_carried_everywhere(dialect: str)
         given = GivenSpec.model_validate({"team": "all", "model": name, "dialect": dialect})
         trial = try_call(found, given)
         assert (trial.code, trial.dropped) == ("", [[]]), (name, trial.message)
+
+
+def test_a_request_that_no_json_holds_is_refused() -> None:
+    given = GivenSpec(team="all", model="gpt-5", request={"seed": 2**70})
+    trial = try_call(snapshot(BASE), given)
+    assert "the request cannot be written as JSON" in trial.message

@@ -86,3 +86,11 @@ def test_bytes_are_read_where_there_are_any(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_named_is_refused(name: str, why: str) -> None:
     with pytest.raises(ValueError, match=why):
         fill(f"${{file:{name}}}")
+
+
+def test_a_file_that_is_known_is_not_read_again(tmp_path: Path) -> None:
+    for name in ("key", "empty", "other"):
+        (tmp_path / name).write_text("as it is now")
+    variables = Variables({}, tmp_path, {tmp_path / "key": b"as it was", tmp_path / "empty": b""})
+    assert variables.fill("${file:key}|${file:empty}|${file:other}") == "as it was||as it is now"
+    assert variables.files[tmp_path / "key"] == b"as it was"

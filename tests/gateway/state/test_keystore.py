@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import keystore
-from gateway.state.keystore import KeyStore, KeyTaken, NoSuchKey
+from gateway.state.keystore import KeyExpired, KeyStore, KeyTaken, NoSuchKey
 from gateway.state.sql import open_engine
 
 NOW = 1_800_000_000.0
@@ -166,3 +166,49 @@ async def test_while_sql_is_away_the_last_known_keys_stay(
     fresh.cancel()
     await asyncio.wait([fresh])
     engine.dispose()
+
+
+async def test_each_change_is_told_once_it_is_there(
+    store: KeyStore, open_store: Callable[[], KeyStore]
+) -> None:
+    other, seen = open_store(), []
+
+    async def told() -> None:
+        await other.look()
+        seen.append(len(other._by_hash))
+
+    store.changed.append(told)
+    await store.create("ci", "research")
+    await store.rotate("ci", overlap=60)
+    await store.revoke("ci")
+    assert seen == [1, 2, 0]
+
+
+async def test_a_store_that_cannot_be_read_is_failing_until_it_can(
+    store: KeyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail() -> None:
+        raise OSError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "_load", fail)
+        await store.look()
+        assert store.failing
+    await store.look()
+    assert not store.failing
+
+
+async def test_a_name_stands_for_the_key_that_is_good_for_longest(store: KeyStore) -> None:
+    assert store.named("ci") is None
+    await store.create("ci", "research")
+    await store.create("other", "free")
+    _, newer = await store.rotate("ci", overlap=60)
+    found = store.named("ci")
+    assert found is not None
+    assert found.hash == hashed(newer)
+
+
+async def test_an_expired_key_has_no_successor(store: KeyStore) -> None:
+    await store.create("ci", "research", NOW)
+    with pytest.raises(KeyExpired, match="revoke it, and make another of that name"):
+        await store.rotate("ci")

@@ -401,3 +401,16 @@ class AnyLife(RuleBasedStateMachine):
 
 AnyLife.TestCase.settings = settings(max_examples=60, stateful_step_count=60, deadline=None)
 TestAnyLife = AnyLife.TestCase
+
+
+def test_a_target_is_broken_until_its_circuit_is_closed_again(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(CONSECUTIVE):
+        assert breaker.broken() == set()
+        assert breaker.begin(TARGET)
+        breaker.fail(TARGET)
+    assert breaker.broken() == {TARGET}
+    clock.now += 2 * FIRST_REST
+    assert breaker.begin(TARGET)
+    assert breaker.broken() == {TARGET}, "a probe is no recovery yet"
+    breaker.succeed(TARGET, 0.1)
+    assert breaker.broken() == set()

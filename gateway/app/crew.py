@@ -1,0 +1,170 @@
+"""The workers of a gateway as its parent sees them: started, replaced, asked, and told what all must know."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+
+from gateway.app.control import LINE, Line
+from gateway.app.house import Standing
+from gateway.app.plan import Plan
+from gateway.config.desk import Desk
+from gateway.core.failure import Overloaded
+from gateway.core.meters import Meters
+from gateway.core.tally import Gauge, merge
+from gateway.core.tally import Snapshot as Counts
+from gateway.telemetry.logs import Log
+
+RESTART_PAUSE = 0.5
+POLL = 0.25  # seconds between looks at how the workers are
+
+
+class Worker:
+    """One child process and, once it has asked what to begin with, the line to it."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.process: asyncio.subprocess.Process | None = None
+        self.line: Line | None = None
+        self.counted: Counts = {}  # what it last told
+        self.state: Standing = {"status": "starting", "policies": "", "degraded": []}
+
+
+class Crew:
+    """All workers."""
+
+    def __init__(self, plan: Plan, listener: socket.socket, desk: Desk, meters: Meters, log: Log) -> None:
+        self._plan, self._listener, self._desk = plan, listener, desk
+        self._meters, self._log = meters, log
+        self.workers = [Worker(number) for number in range(1, plan.workers + 1)]
+        self.draining = False
+        self._gone: Counts = {}  # what workers that are gone had counted, as far as they told
+        # Targets, by an operator's word: it outlives the workers it was said to.
+        self._drained: set[str] = set()
+
+    async def keep(self, worker: Worker) -> None:
+        """Run one worker, and another in its place when it dies; returns when it ends while draining."""
+        while not self.draining:
+            code = await self._live(worker)
+            if not self.draining:
+                self._log("error", f"worker {worker.number} ended (exit code {code}); it is started again")
+                await asyncio.sleep(RESTART_PAUSE)
+
+    async def poll(self, degraded: Callable[[], list[str]]) -> None:
+        """Keep the workers' own words on how they are, and tell each how the rest is: the others, and what is
+        `degraded` here. Runs until cancelled."""
+        while True:
+            await asyncio.gather(*(self._ask_state(worker, degraded()) for worker in self.workers))
+            await asyncio.sleep(POLL)
+
+    def ready(self) -> Standing:
+        states = [worker.state for worker in self.workers]
+        degraded = sorted({name for state in states for name in state["degraded"]})
+        return {"status": self._status(states), "policies": self._desk.snapshot.version, "degraded": degraded}
+
+    async def ask_all(self, what: str, **more: Any) -> list[Any]:
+        """The answers of those that answer in time."""
+        came = await self._asked(what, **more)
+        return [answer for answer in came.values() if not isinstance(answer, BaseException)]
+
+    async def counts(self) -> list[Counts]:
+        """What all count, and have counted: a counter never falls, neither when a worker dies nor when one is too
+        busy to answer."""
+        lines = {worker: worker.line for worker in self.workers}
+        for worker, told in (await self._asked("counts")).items():
+            if not isinstance(told, BaseException) and worker.line is lines[worker]:
+                worker.counted = told
+        return [self._gone, *(worker.counted for worker in self.workers)]
+
+    async def take_keys(self) -> None:
+        """Have the workers know of keys that were issued or revoked here; one that does not answer looks itself."""
+        await self._asked("keys")
+
+    async def drain(self, target: str, on: bool) -> None:
+        """Raises Overloaded where a worker does not say in time that it knows."""
+        (self._drained.add if on else self._drained.discard)(target)
+        came = await self._asked("drain", target=target, on=on)
+        # One that is gone meanwhile is no failure: the next in its place begins with the set as it is now.
+        late = [str(worker.number) for worker, told in came.items() if isinstance(told, TimeoutError)]
+        if late:
+            raise Overloaded(
+                f"worker {', '.join(late)} did not answer, and may not know yet; see /admin/v1/targets, or ask again",
+                code="worker_unresponsive",
+            )
+
+    def terminate(self) -> None:
+        self.draining = True
+        for worker in self.workers:
+            _terminate(worker.process)
+
+    async def _live(self, worker: Worker) -> int:
+        ours, theirs = socket.socketpair()
+        facts = {
+            "config": str(self._plan.config),
+            "workers": self._plan.workers,
+            "worker": worker.number,
+            "listen": self._listener.fileno(),
+            "control": theirs.fileno(),
+        }
+        worker.process = process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "gateway.app.worker",
+            orjson.dumps(facts).decode(),
+            pass_fds=[self._listener.fileno(), theirs.fileno()],
+        )
+        theirs.close()
+        if self.draining:  # since it was asked for
+            _terminate(process)
+        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE)
+
+        async def begin(message: dict[str, Any]) -> dict[str, Any]:
+            worker.line = line  # what changes from now on is told to it, too
+            return {"originals": self._desk.originals, "drained": sorted(self._drained)}
+
+        line = Line(reader, writer, begin)
+        await line.run()
+        line.close()
+        worker.line = None
+        self._bury(worker)
+        worker.state = {**worker.state, "status": "starting", "degraded": []}
+        return await process.wait()
+
+    def _bury(self, worker: Worker) -> None:
+        """Its gauges die with it, what it counted stays."""
+        metrics = [metric for metric in self._meters.all() if not isinstance(metric, Gauge)]
+        last = {metric.name: worker.counted.get(metric.name, []) for metric in metrics}
+        both = merge(metrics, [self._gone, last])
+        self._gone = {name: list(rows.items()) for name, rows in both.items()}
+        worker.counted = {}
+
+    async def _asked(self, what: str, **more: Any) -> dict[Worker, Any]:
+        """What each that has begun answers: an exception where it does not."""
+        lines = {worker: worker.line for worker in self.workers if worker.line is not None}
+        asked = [line.ask(what, **more) for line in lines.values()]
+        return dict(zip(lines, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+
+    async def _ask_state(self, worker: Worker, degraded: list[str]) -> None:
+        line = worker.line
+        if line is None:
+            return
+        others = self._status([other.state for other in self.workers if other is not worker])
+        with suppress(TimeoutError, ConnectionError):
+            state = await line.ask("ready", elsewhere={"status": others, "degraded": degraded})
+            if worker.line is line:
+                worker.state = state
+
+    def _status(self, states: list[Standing]) -> str:
+        if self.draining:
+            return "draining"
+        return "ready" if all(state["status"] == "ready" for state in states) else "starting"
+
+
+def _terminate(process: asyncio.subprocess.Process | None) -> None:
+    if process is not None:
+        with suppress(ProcessLookupError):
+            process.terminate()
