@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from local_backend.answer import Answer
-from local_backend.asgi import TROUBLE, Left, Receive, Send, answer, chunk, left, refusal, start_events
+from local_backend.asgi import Left, Receive, Send, answer, chunk, left, refusal, start_events
 from local_backend.choice import Choice
 from local_backend.client import EngineClient, Stream
 from local_backend.fields import Refused
@@ -78,7 +78,7 @@ class Generation:
             async for index, part in _after(first, parts):
                 await chunk(send, told.piece(index, part))
             end = told.end(usage)
-        except TROUBLE as trouble:  # the status is out: an event says that this is no end
+        except Exception as trouble:  # the status is out: an event says that this is no end
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
 
