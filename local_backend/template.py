@@ -11,6 +11,7 @@ from jinja2 import Template, TemplateError, meta
 
 from local_backend.config import UnusableModel
 from local_backend.sandbox import Meter, Sandbox, meter
+from local_backend.written import loads
 
 Message = dict[str, Any]
 _MARK = "\ue0c7CONTINUE\ue0c7"  # private characters: no message holds them by chance
@@ -46,6 +47,7 @@ class ChatTemplate:
 
     def render(
         self,
+        /,  # a template's variable may have this name
         messages: list[Message],
         *,
         tools: list[dict[str, Any]] | None = None,
@@ -143,7 +145,7 @@ def _plain(message: Message) -> Message:
 
 
 def _parsed(message: Message) -> Message:
-    """OpenAI sends a call's arguments as text; most templates want the object."""
+    """OpenAI sends a call's arguments as text; most templates want the object. What holds none stays a text."""
     return _each_call(message, _with_object)
 
 
@@ -152,7 +154,7 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     try:
-        arguments = json.loads(function["arguments"] or "{}")
+        arguments = loads(function["arguments"] or "{}")
     except ValueError:
         return call
     return {**call, "function": {**function, "arguments": arguments}}
