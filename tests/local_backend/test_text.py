@@ -82,12 +82,13 @@ def test_any_ids_stream_as_they_decode(name: str, seed: int) -> None:
         assert "".join(detok.feed([token]) for token in ids) + detok.end()[0] == tokenizer.decode(ids)
 
 
+ONES: list[str | bytes] = ["中".encode(), "é😀".encode(), b" ", b"a", " word", "  ", "\n"]
+
+
 def test_what_the_package_decodes_without_marks_is_streamed_as_it_is() -> None:
     dice, tokenizer = random.Random(7), Tokenizer(shared("tokenizers/llama-spm"))
     for _ in range(500):
-        pieces = [
-            dice.choice(["中".encode(), "é😀".encode(), b" ", b"a", " word", "  ", "\n"]) for _ in range(6)
-        ]
+        pieces = [dice.choice(ONES) for _ in range(6)]
         ids = spelt(tokenizer, pieces)
         detok = Detokenizer(tokenizer)
         whole = tokenizer.fast.decode(ids, skip_special_tokens=False)
