@@ -2,8 +2,10 @@
 
 import argparse
 import asyncio
+import math
 import re
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -47,7 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--download", action="store_true", help="what is missing of a model of the hub, first"
     )
-    parser.add_argument("--listen", default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
+    parser.add_argument("--listen", type=_address, default="127.0.0.1:8000", metavar="unix:PATH|HOST:PORT")
     parser.add_argument(
         "--device", choices=["auto", "cpu", "cuda"], default="auto", help="auto: a GPU where there is one"
     )
@@ -66,16 +68,29 @@ def _parser() -> argparse.ArgumentParser:
         help="how the model writes tool calls; by default what its chat template shows",
     )
     parser.add_argument("--served-name", action="append", default=[], metavar="NAME")
-    parser.add_argument("--max-len", type=int, help="tokens of prompt and answer together")
-    parser.add_argument("--max-seqs", type=int, help="requests decoded at once; by default 64, on a GPU 256")
+    parser.add_argument(
+        "--max-len", type=_number(1, 1 << 24), metavar="N", help="tokens of prompt and answer together"
+    )
+    parser.add_argument(
+        "--max-seqs",
+        type=_number(1, 1 << 16),
+        metavar="N",
+        help="requests decoded at once; by default 64, on a GPU 256",
+    )
     parser.add_argument(
         "--speculate",
-        type=_drafts,
+        type=_number(0, 64),
         default=0,
         metavar="N",
         help="tokens guessed ahead, up to 64, where a text repeats what it said before; by default none",
     )
-    parser.add_argument("--max-waiting", type=int, default=256, help="requests that may wait; past it a 503")
+    parser.add_argument(
+        "--max-waiting",
+        type=_number(1, 1 << 20),
+        default=256,
+        metavar="N",
+        help="requests that may wait; past it a 503",
+    )
     parser.add_argument(
         "--kv-memory",
         type=_size,
@@ -97,17 +112,25 @@ def _parser() -> argparse.ArgumentParser:
         "--enforce-eager", action="store_true", help="on a GPU: no CUDA graphs, which start in less time"
     )
     parser.add_argument(
-        "--threads", type=int, default=0, help="of the processor; 0: as many as suit the model"
+        "--threads",
+        type=_number(0, 1024),
+        default=0,
+        metavar="N",
+        help="of the processor; 0: as many as suit the model",
     )
     parser.add_argument(
         "--tensor-parallel",
-        type=_ranks,
+        type=_number(1, 64),
         default=1,
         metavar="N",
         help="processes that compute the model together, each with its share of heads and columns",
     )
     parser.add_argument(
-        "--drain-timeout", type=float, default=30.0, metavar="SECONDS", help="for calls in flight, at the end"
+        "--drain-timeout",
+        type=_seconds,
+        default=30.0,
+        metavar="SECONDS",
+        help="for calls in flight, at the end",
     )
     parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input is closed")
     return parser
@@ -124,16 +147,32 @@ def _size(text: str) -> int | float:
     raise argparse.ArgumentTypeError("write a size such as 512MiB or 2GiB, or a share such as 0.5")
 
 
-def _drafts(text: str) -> int:
-    if not text.isdecimal() or int(text) > 64:
-        raise argparse.ArgumentTypeError("write a number from 0 (off) to 64, such as 8")
-    return int(text)
+def _number(least: int, most: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"write a whole number from {least} to {most}")
+        return int(text)
+
+    return read
 
 
-def _ranks(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError("write a number from 1 (this process alone) to 64, such as 2")
-    return int(text)
+def _seconds(text: str) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= 1e6:
+        raise argparse.ArgumentTypeError("write seconds from 0 to 1000000, such as 30")
+    return found
+
+
+def _address(text: str) -> str:
+    port = text.rpartition(":")[2]
+    if not text.startswith("unix:") and not (port.isdecimal() and int(port) < 1 << 16):
+        raise argparse.ArgumentTypeError("write unix:PATH, or HOST:PORT with a port up to 65535")
+    if text == "unix:":
+        raise argparse.ArgumentTypeError("write a path after unix:")
+    return text
 
 
 async def _serve(args: argparse.Namespace, folder: Path) -> None:

@@ -1,5 +1,6 @@
 """The little of HTTP that the routes share: a body in, an answer or an event stream out. Torch-free."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,9 +14,7 @@ Send = Callable[[Any], Awaitable[None]]
 Route = Callable[[Scope, Receive, Send], Awaitable[None]]
 JSON = (b"content-type", b"application/json")
 EVENTS = (b"content-type", b"text/event-stream; charset=utf-8")
-
-
-TROUBLE = (Full, BadJob, EngineGone)  # what the engine may have against a call, at its start or later
+_LOG = logging.getLogger("local_backend")
 
 
 class Left(Exception):
@@ -23,14 +22,21 @@ class Left(Exception):
 
 
 def refusal(trouble: Exception) -> Refused:
-    """One of TROUBLE in the words of the wire."""
+    """What went wrong with a call, at its start or later, in the words of the wire. What nobody foresaw is logged."""
     match trouble:
+        case Refused():
+            return trouble
         case Full():
             return Refused(f"the engine is full: {trouble}", status=503, code="overloaded")
         case EngineGone():
             return Refused(str(trouble), status=503, code="engine_unavailable")
-        case _:
+        case BadJob():
             return Refused(str(trouble), code="invalid_value")
+        case _:
+            _LOG.error("a call failed", exc_info=trouble)
+            return Refused(
+                "the server failed at this call; its log says how", status=500, code="internal_error"
+            )
 
 
 async def body_of(receive: Receive) -> bytes:

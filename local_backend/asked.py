@@ -38,7 +38,9 @@ def read_tools(fields: Fields) -> Tools | None:
     most = None if parallel else 1
     if isinstance(choice, dict) and choice["type"] == "function":
         most = 1  # the named one, once
-    return Tools(told, {name: schemas[name] for name in wanted}, strict, forced, most)
+    return Tools(
+        [_shown(tool) for tool in told], {name: schemas[name] for name in wanted}, strict, forced, most
+    )
 
 
 def _tool(tool: Any, where: str) -> tuple[str, dict[str, Any]]:
@@ -64,6 +66,20 @@ def _tool(tool: Any, where: str) -> tuple[str, dict[str, Any]]:
     if not isinstance(parameters.get("required", []), list):
         raise _wrong(f"{where}.function.parameters.required", "must be a list of names")
     return name, {"type": "object", **parameters}
+
+
+def _shown(tool: dict[str, Any]) -> dict[str, Any]:
+    """With all that a chat template may count on: what a call may leave out of a tool is written down."""
+    function = tool["function"]
+    description, parameters = function.get("description"), function.get("parameters")
+    if description is not None and parameters:
+        return tool
+    full = {
+        "name": function["name"],
+        "description": description or "",
+        "parameters": parameters or _NO_PARAMETERS,
+    }
+    return {**tool, "function": {**full, **{key: one for key, one in function.items() if key not in full}}}
 
 
 def _choice(choice: Any, schemas: dict[str, Any]) -> tuple[bool, list[str] | None]:

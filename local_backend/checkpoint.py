@@ -11,6 +11,7 @@ from local_backend.fp8 import E4M3
 from local_backend.stored import Stored
 from local_backend.weights import Weights
 
+_WORDS = torch.int32
 # In which nibble of a word AWQ's gemm format keeps each of its eight outputs (Lin et al., 2023; AutoAWQ's packing).
 _AWQ = [0, 4, 1, 5, 2, 6, 3, 7]
 # Beside matrices of fp8: fixed scales of activations, and of keys and values. Ours are each token's own.
@@ -88,7 +89,7 @@ def joined(parts: list[Matrix]) -> Matrix:
 def _fp8(
     weights: Weights, stored: Stored, name: str, shape: tuple[int, int], cut: tuple[slice, slice]
 ) -> Matrix:
-    weight = weights.read(f"{name}.weight", shape, cut)
+    weight = weights.read(f"{name}.weight", shape, cut, E4M3)
     if weight.dtype is not E4M3:
         return weight
     name_of_scale = f"{name}.weight_scale"
@@ -118,11 +119,11 @@ def _gptq(
     int32 [groups, outputs / 8], scales [groups, outputs], g_idx int32 [inputs], where there is one."""
     (outputs, inputs), (rows, columns) = shape, cut
     words = slice(columns.start // 8, -(-columns.stop // 8))
-    packed = weights.read(f"{name}.qweight", (inputs // 8, outputs), (words, rows))
+    packed = weights.read(f"{name}.qweight", (inputs // 8, outputs), (words, rows), _WORDS)
     numbers = _nibbles(packed.T.contiguous())
     numbers = numbers[:, columns.start - 8 * words.start : columns.stop - 8 * words.start]
     if f"{name}.g_idx" in weights:
-        groups = weights.read(f"{name}.g_idx", (inputs,), (columns,)).long()
+        groups = weights.read(f"{name}.g_idx", (inputs,), (columns,), _WORDS).long()
         if (
             not 0
             <= int(groups.min())
@@ -147,7 +148,7 @@ def _awq(
     as GPTQ's."""
     (outputs, inputs), (rows, columns) = shape, cut
     words = slice(rows.start // 8, -(-rows.stop // 8))
-    packed = weights.read(f"{name}.qweight", (inputs, outputs // 8), (columns, words))
+    packed = weights.read(f"{name}.qweight", (inputs, outputs // 8), (columns, words), _WORDS)
     numbers = _nibbles(packed, _AWQ)[:, rows.start - 8 * words.start : rows.stop - 8 * words.start].T
     scale, words_of_zeros = _scales(weights, stored, name, shape, rows)
     zero = _nibbles(words_of_zeros, _AWQ)[:, rows].T.float()
@@ -161,7 +162,7 @@ def _scales(
     outputs, inputs = shape
     groups = -(-inputs // stored.group) if stored.group else 1
     scale = weights.read(f"{name}.scales", (groups, outputs), (slice(0, groups), rows)).float()
-    return scale.T.contiguous(), weights.read(f"{name}.qzeros", (groups, outputs // 8))
+    return scale.T.contiguous(), weights.read(f"{name}.qzeros", (groups, outputs // 8), packed=_WORDS)
 
 
 def _in_order(stored: Stored, columns: slice, device: torch.device) -> Tensor:

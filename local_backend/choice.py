@@ -17,7 +17,7 @@ class Choice:
     def __init__(
         self, request: Request, tokenizer: Tokenizer, usage: Usage, ear: Ear, offset: int = 0
     ) -> None:
-        """`offset` is the length in characters of what is echoed before the answer."""
+        """`usage` is its prompt's; `offset` the length in characters of what is echoed before the answer."""
         self._detok = Detokenizer(tokenizer, request.stops, keep_stop=request.keep_stop, keep=ear.heeds)
         self._ear, self._usage, self._offset = ear, usage, offset
         self._scored: list[Scored] = []  # of tokens whose text is still held back

@@ -111,6 +111,11 @@ class EngineClient:
                 self._be("closed", "the server has ended")
             self.end_calls(self.reason)
 
+    @property
+    def most_waiting(self) -> int:
+        """Prompts that may wait for the engine; one more is refused."""
+        return self._setup.config.max_waiting
+
     def submit(self, job: Job) -> list[Stream]:
         """A stream for each choice, on which its deltas come; what goes wrong comes there too. Raises EngineGone."""
         if self.state != "ready":

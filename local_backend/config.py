@@ -1,13 +1,15 @@
 """What a model folder says about its model. Torch-free."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from local_backend.families import ENCODERS, LLAMA, SUPPORTED, Family, family_of
-from local_backend.rope import UNSCALED, Scaling, scaling_of
+from local_backend.rope import UNSCALED, Scaling, check_rotation, scaling_of
 from local_backend.stored import Stored, stored_of
 
 BUNDLED = Path(__file__).parent / "bundled"
@@ -16,6 +18,12 @@ _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
     "swish": "silu",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+# What is beyond these is a slip of the pen: memory for it would be asked for before anybody noticed.
+_MOST = {
+    "vocab_size": 1 << 24, "hidden_size": 1 << 20, "intermediate_size": 1 << 22, "num_hidden_layers": 1 << 12,
+    "num_attention_heads": 1 << 14, "num_key_value_heads": 1 << 14, "head_dim": 1 << 14,
+    "max_position_embeddings": 1 << 24, "type_vocab_size": 1 << 16,
+}  # fmt: skip
 
 
 class UnusableModel(Exception):
@@ -61,14 +69,12 @@ class ModelConfig:
     @classmethod
     def load(cls, folder: Path) -> "ModelConfig":
         """Raises UnusableModel."""
-        raw = read_json(folder / "config.json")
-        path = folder / "generation_config.json"
-        try:
-            return _read(raw, read_json(path) if path.exists() else {})
-        except KeyError as error:
-            raise UnusableModel(f"{folder}/config.json lacks {error.args[0]}") from None
-        except (UnusableModel, TypeError, ValueError, ArithmeticError) as error:
-            raise UnusableModel(f"{folder}/config.json: {error}") from None
+        path, beside = folder / "config.json", folder / "generation_config.json"
+        raw, generation = read_json(path), read_json(beside) if beside.exists() else {}
+        with reading(path):
+            found = _read(raw, ends="eos_token_id" not in generation)
+        with reading(beside):
+            return _generating(found, generation)
 
     def window(self, layer: int) -> int:
         return self.windows[layer] if self.windows else 0
@@ -99,19 +105,49 @@ def folder_of(model: str) -> Path:
     return folder
 
 
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """What is wrong with the members of a file is told with its name. Raises UnusableModel."""
+    try:
+        yield
+    except KeyError as error:
+        raise UnusableModel(f"{path} lacks {error.args[0]}") from None
+    except (UnusableModel, TypeError, ValueError, ArithmeticError, AttributeError, LookupError) as error:
+        raise UnusableModel(f"{path}: {error}") from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Raises UnusableModel."""
     try:
         found = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UnusableModel(f"{path}: cannot be read: {error}") from None
     if not isinstance(found, dict):
         raise UnusableModel(f"{path}: is no JSON object")
     return found
 
 
-def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
-    name = str((raw.get("architectures") or ["none"])[0])
+def architecture_of(raw: Mapping[str, Any]) -> str:
+    """Raises ValueError."""
+    match raw.get("architectures"):
+        case None | []:
+            return "none"
+        case [str(name), *_]:
+            return name
+    raise ValueError("architectures must be a list of names")
+
+
+def size_of(raw: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """Raises ValueError, KeyError."""
+    found = raw[name] if default is None else raw.get(name, default)
+    if type(found) is not int or not 1 <= found <= _MOST[name]:
+        raise ValueError(f"{name} must be a whole number from 1 to {_MOST[name]}, not {found!r:.40}")
+    return found
+
+
+def _read(raw: Mapping[str, Any], *, ends: bool) -> ModelConfig:
+    """`ends`: the file says which tokens end a text."""
+    name = architecture_of(raw)
     family = family_of(name)
     if family is None:
         known = ", ".join([*SUPPORTED, *ENCODERS])
@@ -122,32 +158,36 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
     if raw.get("attn_logit_softcapping") and "attn_logit_softcapping" not in family.defaults:
         # transformers ignores it there: whichever of the two is right, one would compute something else
         raise UnusableModel(f"attn_logit_softcapping is not known in {name}")
-    heads, layers = raw["num_attention_heads"], raw["num_hidden_layers"]
-    kv_heads = raw.get("num_key_value_heads", heads)
+    vocabulary, hidden = size_of(raw, "vocab_size"), size_of(raw, "hidden_size")
+    heads, layers = size_of(raw, "num_attention_heads"), size_of(raw, "num_hidden_layers")
+    kv_heads = size_of(raw, "num_key_value_heads", heads)
     if heads % kv_heads:
         raise UnusableModel(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
-    head_dim = raw.get("head_dim") or raw["hidden_size"] // heads
-    positions = raw["max_position_embeddings"]
+    head_dim = size_of(raw, "head_dim", hidden // heads)
+    positions = size_of(raw, "max_position_embeddings")
     scaling, theta, window_theta, partial = scaling_of(raw, positions)
-    positions = max(positions, scaling.reach)
+    positions = size_of({"max_position_embeddings": max(positions, scaling.reach)}, "max_position_embeddings")
+    rotated = int(head_dim * partial)
+    check_rotation(scaling, theta, rotated)
+    if window_theta:
+        check_rotation(UNSCALED, window_theta, rotated)
     unrotated = _unrotated(raw, layers)
-    eos = generation.get("eos_token_id", raw.get("eos_token_id"))
     scalar = raw.get("query_pre_attn_scalar")
     return ModelConfig(
-        vocab_size=raw["vocab_size"],
-        hidden_size=raw["hidden_size"],
-        intermediate_size=raw["intermediate_size"],
+        vocab_size=vocabulary,
+        hidden_size=hidden,
+        intermediate_size=size_of(raw, "intermediate_size"),
         layers=layers,
         heads=heads,
         kv_heads=kv_heads,
         head_dim=head_dim,
         max_positions=positions,
-        rms_eps=raw.get("rms_norm_eps", 1e-6),
+        rms_eps=float(raw.get("rms_norm_eps", 1e-6)),
         rope_theta=theta,
         tied=bool(raw.get("tie_word_embeddings")),
-        eos=tuple(eos) if isinstance(eos, list) else () if eos is None else (eos,),
+        eos=_ends(raw, vocabulary) if ends else (),
         bos=raw.get("bos_token_id"),
-        temperature=float(generation.get("temperature", 1.0)),
+        temperature=1.0,
         family=family,
         qkv_bias=_flag(family.qkv_bias, raw),
         out_bias=_flag(family.out_bias, raw),
@@ -155,10 +195,10 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
         activation=_activation(raw),
         windows=_windows(family, raw, layers, unrotated),
         unrotated=unrotated,
-        rotary_dim=int(head_dim * partial),
+        rotary_dim=rotated,
         rope=scaling,
         window_theta=window_theta,
-        embedding_scale=raw["hidden_size"] ** 0.5
+        embedding_scale=hidden**0.5
         if family.scaled_embedding
         else float(raw.get("embedding_multiplier", 1.0)),
         residual_scale=float(raw.get("residual_multiplier", 1.0)),
@@ -168,6 +208,27 @@ def _read(raw: Mapping[str, Any], generation: Mapping[str, Any]) -> ModelConfig:
         logit_divisor=float(raw.get("logits_scaling", 1.0)),
         stored=stored_of(raw),
     )
+
+
+def _generating(config: ModelConfig, raw: Mapping[str, Any]) -> ModelConfig:
+    """With what generation_config.json says, which goes before."""
+    temperature = raw.get("temperature", 1.0)
+    if type(temperature) not in (int, float) or not 0 <= temperature < math.inf:
+        raise ValueError(f"temperature must be a number from 0 on, not {temperature!r:.40}")
+    eos = _ends(raw, config.vocab_size) if "eos_token_id" in raw else config.eos
+    return replace(config, eos=eos, temperature=float(temperature))
+
+
+def _ends(raw: Mapping[str, Any], vocabulary: int) -> tuple[int, ...]:
+    """The tokens that end a text."""
+    told = raw.get("eos_token_id")
+    found = told if isinstance(told, list) else [] if told is None else [told]
+    for one in found:
+        if type(one) is not int or not 0 <= one < vocabulary:
+            raise ValueError(
+                f"eos_token_id names {one!r:.40}, and the vocabulary has ids from 0 to {vocabulary - 1}"
+            )
+    return tuple(found)
 
 
 def _refuse(raw: Mapping[str, Any]) -> None:
@@ -201,11 +262,15 @@ def _windows(
 ) -> tuple[int, ...]:
     """Tokens each layer sees, its own included; 0 for all."""
     size = raw.get("sliding_window") or 0
+    if type(size) is not int or size < 0:
+        raise ValueError(f"sliding_window must be a whole number from 0 on, not {size!r:.40}")
     optional = family.window in ("upper", "unrotated")
     if not family.window or (optional and not raw.get("use_sliding_window")):
         size = 0
     kinds = raw.get("layer_types")
     if kinds and family.window != "all":
+        if len(kinds) < layers:
+            raise ValueError(f"layer_types must name the kind of all {layers} layers")
         return tuple(size if kind == "sliding_attention" else 0 for kind in kinds[:layers])
     return tuple(size if _narrow(family, raw, layer, unrotated) else 0 for layer in range(layers))
 

@@ -2,8 +2,6 @@
 
 from collections.abc import Collection, Sequence
 
-from tokenizers.decoders import DecodeStream
-
 from local_backend.tokenizer import Tokenizer
 
 
@@ -21,11 +19,9 @@ class Detokenizer:
         keep_stop: bool = False,
         keep: Collection[int] = (),
     ) -> None:
-        self._tokenizer, self._fast = tokenizer, tokenizer.fast
-        self._stream = DecodeStream(skip_special_tokens=False)
+        self._reader = tokenizer.reader()
         self._stops, self._keep_stop = [stop for stop in stops if stop], keep_stop
         self._hidden = tokenizer.specials.keys() - set(keep)
-        self._ids: list[int] = []
         self._held = ""
         self.told = 0  # characters that came out of the stream so far: where the next token's text begins
         self.sent = 0  # characters given out so far
@@ -36,11 +32,7 @@ class Detokenizer:
         if self.stopped:
             return ""
         for token in ids:
-            if token in self._hidden:
-                continue
-            self._ids.append(token)
-            part = self._stream.step(self._fast, token)
-            if part:
+            if token not in self._hidden and (part := self._reader.step(token)):
                 self.told += len(part)
                 self._held += part
         return self._release(final=False)
@@ -49,8 +41,7 @@ class Detokenizer:
         """What was held back when the sequence ended, and whether a stop string was found."""
         if self.stopped:
             return "", True
-        whole = self._fast.decode(self._ids, skip_special_tokens=False)
-        self._held += whole[self.told :]  # an incomplete character is shown as a full decode shows it
+        self._held += self._reader.end()
         return self._release(final=True), self.stopped
 
     def _release(self, *, final: bool) -> str:

@@ -2,9 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from local_backend.config import UnusableModel, read_json
+from local_backend.config import UnusableModel, architecture_of, read_json, reading, size_of
 from local_backend.families import ENCODERS
 from local_backend.pooling import pooling_of
 
@@ -13,11 +12,10 @@ _GELU = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
 
 def is_encoder(folder: Path) -> bool:
     """Whether its model makes embeddings alone. Raises UnusableModel."""
-    return _architecture(read_json(folder / "config.json")) in ENCODERS
-
-
-def _architecture(raw: dict[str, Any]) -> str:
-    return str((raw.get("architectures") or [""])[0])
+    path = folder / "config.json"
+    raw = read_json(path)
+    with reading(path):
+        return architecture_of(raw) in ENCODERS
 
 
 @dataclass(slots=True, frozen=True)
@@ -38,20 +36,22 @@ class EncoderConfig:
     @classmethod
     def load(cls, folder: Path) -> "EncoderConfig":
         """Raises UnusableModel."""
-        raw = read_json(folder / "config.json")
+        path = folder / "config.json"
+        raw = read_json(path)
         if pooling_of(folder) is None:
             raise UnusableModel(
                 f"{folder}: has no modules.json that says how an encoder's states are to be pooled"
             )
-        try:
+        with reading(path):
             if raw.get("position_embedding_type", "absolute") != "absolute" or raw["hidden_act"] not in _GELU:
                 raise UnusableModel("encoders with absolute positions and a gelu are supported alone")
-            first = raw.get("pad_token_id", 1) + 1 if ENCODERS[_architecture(raw)] else 0
+            hidden, heads = size_of(raw, "hidden_size"), size_of(raw, "num_attention_heads")
+            if hidden % heads:
+                raise UnusableModel(f"{heads} heads cannot share {hidden} elements evenly")
+            first = raw.get("pad_token_id", 1) + 1 if ENCODERS[architecture_of(raw)] else 0
             return cls(
-                raw["vocab_size"], raw["hidden_size"], raw["intermediate_size"], raw["num_hidden_layers"],
-                raw["num_attention_heads"], raw["max_position_embeddings"] - first,
-                raw.get("type_vocab_size", 2), raw.get("layer_norm_eps", 1e-12), _GELU[raw["hidden_act"]],
-                first,
+                size_of(raw, "vocab_size"), hidden, size_of(raw, "intermediate_size"),
+                size_of(raw, "num_hidden_layers"), heads, size_of(raw, "max_position_embeddings") - first,
+                size_of(raw, "type_vocab_size", 2), float(raw.get("layer_norm_eps", 1e-12)),
+                _GELU[raw["hidden_act"]], first,
             )  # fmt: skip
-        except KeyError as error:
-            raise UnusableModel(f"{folder}/config.json lacks {error.args[0]}") from None

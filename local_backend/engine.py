@@ -133,6 +133,7 @@ class Engine:
             lap("settle")
         if flight:
             self._count(plan, self._clock() - began)
+        self._gauge()
 
     def _check(self, job: Job) -> None:
         check_tokens(job.tokens, self.max_len - 1, self._vocabulary)
@@ -247,10 +248,14 @@ class Engine:
         metrics.tokens_out += 1
 
     def _count(self, plan: Plan, seconds: float) -> None:
-        metrics, scheduler = self.metrics, self.scheduler
+        metrics = self.metrics
         metrics.steps += 1
         metrics.step_seconds += seconds
         metrics.tokens_in += sum(max(0, min(p.sequence.prompt - p.start, p.size)) for p in plan.pieces)
+
+    def _gauge(self) -> None:
+        """Also where nothing was launched: who has left, and left blocks behind, may have been the last."""
+        metrics, scheduler = self.metrics, self.scheduler
         metrics.running, metrics.waiting = len(scheduler.running), scheduler.waiting
         metrics.blocks_used, metrics.blocks = self.pool.used, self.pool.count - 1
         metrics.preemptions = scheduler.preemptions

@@ -22,7 +22,9 @@ from local_backend.readers import (
     tag,
     until,
 )
+from local_backend.written import dumps, loads
 
+_END = "</parameter>"  # of a value as Qwen3-Coder writes it: the first one there is
 _PLAIN = {"type", "title", "description", "default", "examples"}
 
 
@@ -148,9 +150,8 @@ class Coder(Format):
             if not found.startswith("parameter="):
                 raise NoCall
             key = found.removeprefix("parameter=").strip()
-            value = yield from until("</parameter>")
-            told = json.dumps(key, ensure_ascii=False)
-            sink.more(f"{before}{told}: {_typed(value, key, tools[name])}")
+            value = yield from until(_END)
+            sink.more(f"{before}{dumps(key)}: {_typed(value, key, tools[name])}")
             before = ", "
         sink.more("{}" if before == "{" else "}")
         sink.end()
@@ -210,7 +211,7 @@ def _parameters(sketch: Sketch, name: str, schema: Schema) -> str:
 
 
 def _value(sketch: Sketch, key: str, wanted: Any, schema: Schema) -> str:
-    end = "\n</parameter>\n"
+    end = f"\n{_END}\n"
     if not isinstance(wanted, dict) or not isinstance(wanted.get("enum", []), list):
         raise Unwritable(f"the schema of {key!r} is none that this model's format can be held to")
     if wanted.get("type") != "string":
@@ -218,10 +219,12 @@ def _value(sketch: Sketch, key: str, wanted: Any, schema: Schema) -> str:
         return f"{sketch.schema(whole)} {sketch.text(end)}"
     fixed = [wanted["const"]] if "const" in wanted else wanted.get("enum")
     if fixed is not None:
+        if any(_END in str(one) for one in fixed):
+            raise Unwritable(f"this model's format has no way to write {_END} as a value of {key!r}")
         return f"{_any(sketch.text(str(one)) for one in fixed)} {sketch.text(end)}"
     if spare := wanted.keys() - _PLAIN:
         raise Unwritable(f"this model's format writes texts bare: {key!r} cannot be held to {min(spare)!r}")
-    return sketch.until(end)
+    return f"{sketch.until(_END)} {sketch.text(chr(10))}"
 
 
 def _typed(value: str, key: str, schema: Schema) -> str:
@@ -230,7 +233,7 @@ def _typed(value: str, key: str, schema: Schema) -> str:
     wanted = (schema.get("properties") or {}).get(key)
     if not isinstance(wanted, dict) or wanted.get("type") != "string":
         try:
-            return json.dumps(json.loads(value), ensure_ascii=False)
+            return dumps(loads(value))
         except ValueError:
             pass
-    return json.dumps(value, ensure_ascii=False)
+    return dumps(value)

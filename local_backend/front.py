@@ -1,9 +1,11 @@
 """The listening side of the program: where it listens, and how it ends in order. Torch-free."""
 
 import asyncio
+import errno
 import os
 import signal
 import socket
+import stat
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -79,9 +81,8 @@ def listen(address: str) -> socket.socket:
     """`unix:PATH` or `HOST:PORT`: a bound socket, whose clients wait instead of being refused. Raises OSError."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
+        _clear(path)
         sock = socket.socket(socket.AF_UNIX)
-        if os.path.exists(path):
-            os.unlink(path)
         before = os.umask(0o177)  # the socket is this user's alone from its first moment
         try:
             sock.bind(path)
@@ -97,3 +98,21 @@ def listen(address: str) -> socket.socket:
         sock.bind(place)
     sock.listen(512)
     return sock
+
+
+def _clear(path: str) -> None:
+    """Take away the socket of a server that has ended, and nothing else. Raises OSError."""
+    try:
+        mode = os.lstat(path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise FileExistsError(errno.EEXIST, "there is something else than a socket at", path)
+    with socket.socket(socket.AF_UNIX) as caller:
+        caller.settimeout(1)
+        try:
+            caller.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+            return
+    raise OSError(errno.EADDRINUSE, "another server listens at", path)

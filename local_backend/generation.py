@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 
 from local_backend.answer import Answer
-from local_backend.asgi import TROUBLE, Left, Receive, Send, answer, chunk, left, refusal, start_events
+from local_backend.asgi import Left, Receive, Send, answer, chunk, left, refusal, start_events
 from local_backend.choice import Choice
 from local_backend.client import EngineClient, Stream
 from local_backend.fields import Refused
@@ -30,15 +30,12 @@ class Generation:
         for ids in prepared.prompts:
             _check_length(request, len(ids), longest)
         sampling = replace(request.sampling, grammar=prepared.grammar)
-        streams = [
-            stream
-            for ids in prepared.prompts
-            for stream in self._engine.submit(
-                Job(ids, sampling, request.choices, request.salt, request.priority)
-            )
+        jobs = [
+            Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
         ]
+        turns = Turns(self._engine, jobs)
         watcher = asyncio.ensure_future(left(receive))
-        call = asyncio.ensure_future(self._reply(request, prepared, streams, send))
+        call = asyncio.ensure_future(self._reply(request, prepared, turns, send))
         try:
             await asyncio.wait({watcher, call}, return_when=asyncio.FIRST_COMPLETED)
             if not call.done():
@@ -47,38 +44,37 @@ class Generation:
         finally:
             watcher.cancel()
             call.cancel()
-            for stream in streams:
-                self._engine.abort(stream)
+            turns.end()
 
-    async def _reply(self, request: Request, prepared: Prepared, streams: list[Stream], send: Send) -> None:
+    async def _reply(self, request: Request, prepared: Prepared, turns: "Turns", send: Send) -> None:
         prefix = "chatcmpl-" if request.chat else "cmpl-"
         told = Answer(request, self._tokenizer, prefix + uuid.uuid4().hex[:24], int(self._now()))
-        usage = Usage(prompt=sum(map(len, prepared.prompts)))
+        usages = [Usage(prompt=len(ids)) for ids in prepared.prompts]
         wholes = [
             Part(self._tokenizer.decode(ids) if request.echo else "")
             for ids in prepared.prompts
             for _ in range(request.choices)
         ]
-        parts = _together(
-            [
-                self._parts(stream, self._choice(request, prepared, usage, len(whole.content)))
-                for stream, whole in zip(streams, wholes, strict=True)
-            ]
-        )
+        sources = []
+        for index, whole in enumerate(wholes):
+            prompt, number = divmod(index, request.choices)
+            choice = self._choice(request, prepared, usages[prompt], len(whole.content))
+            sources.append(self._parts(turns, prompt, number, choice))
+        parts = _together(sources)
         first = await anext(parts)  # whatever is wrong with the call shows before its status goes out
         if not request.stream:
             async for index, part in _after(first, parts):
                 wholes[index].add(part)
-            await answer(send, 200, told.whole(wholes, usage))
+            await answer(send, 200, told.whole(wholes, sum(usages, Usage())))
             return
         await start_events(send)
-        opening = b"".join(told.opening(index) for index in range(len(streams)))
+        opening = b"".join(told.opening(index) for index in range(len(wholes)))
         await chunk(send, opening + b"".join(told.piece(index, one) for index, one in enumerate(wholes)))
         try:
             async for index, part in _after(first, parts):
                 await chunk(send, told.piece(index, part))
-            end = told.end(usage)
-        except TROUBLE as trouble:  # the status is out: an event says that this is no end
+            end = told.end(sum(usages, Usage()))
+        except Exception as trouble:  # the status is out: an event says that this is no end
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
 
@@ -86,10 +82,12 @@ class Generation:
         ear = self._preparation.voice.ear(prepared.stance, request.tools)
         return Choice(request, self._tokenizer, usage, ear, offset)
 
-    async def _parts(self, stream: Stream, choice: Choice) -> AsyncIterator[Part]:
+    async def _parts(self, turns: "Turns", prompt: int, number: int, choice: Choice) -> AsyncIterator[Part]:
         """What came while the client was behind is one part: a slow reader gets fewer events, and all of the text."""
+        stream = await turns.stream(prompt, number)
         while not choice.done:
             delta = await stream.next()
+            turns.begun(prompt)
             if delta.finish is Finish.ERROR:
                 raise Refused("the engine could not begin this answer", status=500)
             part = choice.feed(delta)
@@ -99,6 +97,43 @@ class Generation:
                 part.add(choice.feed(later))
             yield part
         self._engine.abort(stream)
+
+
+class Turns:
+    """The prompts of one call on their way to the engine. One that has begun to be answered makes room for the next: a
+    call may have more than can wait there, and leaves others half of the room."""
+
+    def __init__(self, engine: EngineClient, jobs: list[Job]) -> None:
+        """Raises EngineGone."""
+        self._engine, self._jobs = engine, jobs
+        loop = asyncio.get_running_loop()
+        self._streams: list[asyncio.Future[list[Stream]]] = [loop.create_future() for _ in jobs]
+        self._next = 0
+        self._waiting = set[int]()
+        for _ in range(max(1, engine.most_waiting // 2)):
+            self._submit()
+
+    async def stream(self, prompt: int, choice: int) -> Stream:
+        """Once it is with the engine."""
+        return (await self._streams[prompt])[choice]
+
+    def begun(self, prompt: int) -> None:
+        """It waits no more. Raises EngineGone."""
+        if prompt in self._waiting:
+            self._waiting.remove(prompt)
+            self._submit()
+
+    def end(self) -> None:
+        """Nobody reads any of the streams any more."""
+        for streams in self._streams[: self._next]:
+            for stream in streams.result():
+                self._engine.abort(stream)
+
+    def _submit(self) -> None:
+        if self._next < len(self._jobs):
+            self._streams[self._next].set_result(self._engine.submit(self._jobs[self._next]))
+            self._waiting.add(self._next)
+            self._next += 1
 
 
 def _check_length(request: Request, tokens: int, longest: int) -> None:

@@ -56,12 +56,20 @@ def joined(parts: list[CallPart]) -> list[CallPart]:
 
 @dataclass(slots=True)
 class Usage:
-    """Of one call, in tokens."""
+    """Of one prompt and its choices, or of a whole call, in tokens."""
 
     prompt: int = 0
     completion: int = 0
     cached: int = 0
     reasoning: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.prompt + other.prompt,
+            self.completion + other.completion,
+            self.cached + other.cached,
+            self.reasoning + other.reasoning,
+        )
 
     def told(self) -> dict[str, object]:
         return {

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from local_backend.config import UnusableModel, read_json
+from local_backend.config import UnusableModel, read_json, reading
 
 _HOW: dict[str, Literal["mean", "cls", "last"]] = {
     "pooling_mode_mean_tokens": "mean",
@@ -33,19 +33,18 @@ def pooling_of(folder: Path) -> Pooling | None:
     try:
         modules = json.loads(path.read_text())
         kinds = {str(one["type"]).removeprefix(_MODULE): str(one["path"]) for one in modules}
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UnusableModel(f"{path}: cannot be read: {error}") from None
     surplus = sorted(kinds.keys() - {"Transformer", "Pooling", "Normalize"})
     if surplus or "Pooling" not in kinds:
         told = f"the module {surplus[0]} is not supported" if surplus else "there is no module Pooling"
         raise UnusableModel(f"{path}: {told}; Transformer, Pooling and Normalize are")
     sizes, prompts = folder / "sentence_bert_config.json", folder / "config_sentence_transformers.json"
-    return Pooling(
-        _how(folder / kinds["Pooling"] / "config.json"),
-        "Normalize" in kinds,
-        int((read_json(sizes) if sizes.exists() else {}).get("max_seq_length") or 0),
-        _prompt(read_json(prompts) if prompts.exists() else {}),
-    )
+    with reading(sizes):
+        most = int((read_json(sizes) if sizes.exists() else {}).get("max_seq_length") or 0)
+    with reading(prompts):
+        prompt = _prompt(read_json(prompts) if prompts.exists() else {})
+    return Pooling(_how(folder / kinds["Pooling"] / "config.json"), "Normalize" in kinds, most, prompt)
 
 
 def _how(path: Path) -> Literal["mean", "cls", "last"]:

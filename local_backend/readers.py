@@ -4,9 +4,10 @@ A reader is a generator that is sent one character after another. It says in pla
 that the pieces in which a text comes can make no difference.
 """
 
-import json
 from collections.abc import Callable, Generator, Mapping
 from typing import Any, Protocol
+
+from local_backend.written import loads
 
 Schema = Mapping[str, Any]  # of a tool's parameters
 Schemas = Mapping[str, Schema]  # by the tool's name
@@ -69,12 +70,12 @@ def _string() -> Text:
         if character == "\\":
             raw += yield
         elif character == '"':
-            return _loaded(raw)
+            return str(_loaded(raw))
 
 
-def _loaded(raw: str) -> str:
+def _loaded(raw: str) -> Any:
     try:
-        return str(json.loads(raw, strict=False))
+        return loads(raw, strict=False)
     except ValueError:
         raise NoCall from None
 
@@ -98,7 +99,7 @@ def _object(tell: Callable[[str], None]) -> Reader:
 
 def call(tools: Schemas, sink: Sink) -> Reader:
     """The rest of `{"name": …, "arguments": {…}}` whose brace has been read, its members in any order."""
-    name, early, told = "", "", False
+    name, kept, told = "", "", False
     character = yield from skip()
     while character != "}":
         member = yield from _member(character)
@@ -107,18 +108,16 @@ def call(tools: Schemas, sink: Sink) -> Reader:
             name = known((yield from _quoted(character)), tools)
         elif member not in ("arguments", "parameters"):
             yield from _quoted(character)
-        elif name and not told:
+        elif name and not told and character == "{":
             sink.begin(name)
             told = True
-            yield from _arguments(character, sink.more)
+            yield from _object(sink.more)
         else:
-            kept: list[str] = []
-            yield from _arguments(character, kept.append)
-            early = "".join(kept)
+            kept = yield from _arguments(character)
         character = yield from _after(",", "}")
     if not told:
         sink.begin(known(name, tools))
-        sink.more(early or "{}")
+        sink.more(kept or "{}")
     sink.end()
 
 
@@ -146,14 +145,23 @@ def _after(between: str, end: str) -> Text:
     return character
 
 
-def _arguments(first: str, tell: Callable[[str], None]) -> Reader:
-    """An object, or a string that holds one, as some models write it."""
+def _arguments(first: str) -> Text:
+    """As a whole: an object, a string that holds one, as some models write it, or nothing: null, or an empty string."""
     if first == "{":
-        yield from _object(tell)
-    elif first == '"':
-        tell((yield from _string()))
-    else:
+        parts = list[str]()
+        yield from _object(parts.append)
+        return "".join(parts)
+    if first == '"':
+        text = yield from _string()
+        if text.strip() and not isinstance(_loaded(text), dict):
+            raise NoCall
+        return text.strip()
+    if first != "n":
         raise NoCall
+    for character in "ull":
+        if (yield) != character:
+            raise NoCall
+    return ""
 
 
 def named(first: str, tools: Schemas, sink: Sink) -> Reader:

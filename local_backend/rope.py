@@ -66,8 +66,25 @@ def frequencies(scaling: Scaling, theta: float, size: int) -> list[float]:
     if scaling.kind == "yarn":
         return _yarn(plain, scaling, theta, size)
     if scaling.kind == "longrope":
+        if len(scaling.factors) != half:
+            raise ValueError(f"{len(scaling.factors)} factors are told for {half} frequencies")
         return [one / factor for one, factor in zip(plain, scaling.factors, strict=True)]
     return plain
+
+
+def check_rotation(scaling: Scaling, theta: float, size: int) -> None:
+    """Raises ValueError for what would fail, or give no numbers, once the weights are loaded."""
+    what = "rotary positions cannot be computed by what is said of them"
+    if size < 2 or size % 2:
+        raise ValueError(f"{what}: {size} elements of a head are no pairs")
+    if not 1 < theta < math.inf:
+        raise ValueError(f"{what}: rope_theta must be above 1, not {theta}")
+    try:
+        found = frequencies(scaling, theta, size)
+    except (ArithmeticError, ValueError) as error:
+        raise ValueError(f"{what}: {error}") from None
+    if not all(0 < one < math.inf for one in (*found, scaling.attention)):
+        raise ValueError(f"{what}: factors must be above 0")
 
 
 def _llama3(one: float, scaling: Scaling) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from local_backend.asgi import TROUBLE, Left, Receive, Route, Scope, Send, answer, body_of, refusal
+from local_backend.asgi import Left, Receive, Route, Scope, Send, answer, body_of, refusal
 from local_backend.client import EngineClient
 from local_backend.embedding import Embedding
 from local_backend.fields import Refused, payload_of
@@ -63,15 +63,13 @@ class Server:
             if route is None:
                 raise Refused(f"there is no {method} {path} here", status=404, code="route_not_found")
             await route(scope, receive, send)
-        except Refused as error:
-            await answer(send, error.status, error.body())
-        except TROUBLE as trouble:
+        except Left:
+            return
+        except Exception as trouble:
             refused = refusal(trouble)
             seconds = trouble.retry_after if isinstance(trouble, Full) else 1
             later = [(b"retry-after", b"%d" % seconds)] if refused.status == 503 else None
             await answer(send, refused.status, refused.body(), later)
-        except Left:
-            return
 
     async def _chat(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self._generate(receive, send, chat=True)

@@ -29,6 +29,8 @@ def stored_of(raw: Mapping[str, Any]) -> Stored | None:
     config = raw.get("quantization_config")
     if not config:
         return None
+    if not isinstance(config, Mapping):
+        raise ValueError("quantization_config must be an object")
     match config.get("quant_method"):
         case "fp8":
             return _fp8(config)
@@ -100,7 +102,12 @@ def _want(config: Mapping[str, Any], method: str, **known: tuple[Any, ...]) -> N
 
 
 def _block(block: Any) -> tuple[int, int] | None:
-    return None if block is None else (int(block[0]), int(block[1]))
+    match block:
+        case None:
+            return None
+        case [int(deep), int(wide)] if deep > 0 and wide > 0:
+            return deep, wide
+    raise ValueError(f"blocks of weights must have two sizes from 1 on, not {block!r:.40}")
 
 
 def _size(config: Mapping[str, Any]) -> int:

@@ -1,6 +1,5 @@
 """Chat templates as Hugging Face writes them: messages to the text that the model was taught. Torch-free."""
 
-import json
 from collections.abc import Callable
 from datetime import datetime
 from hashlib import sha256
@@ -9,8 +8,9 @@ from typing import Any
 
 from jinja2 import Template, TemplateError, meta
 
-from local_backend.config import UnusableModel
+from local_backend.config import UnusableModel, read_json
 from local_backend.sandbox import Meter, Sandbox, meter
+from local_backend.written import loads
 
 Message = dict[str, Any]
 _MARK = "\ue0c7CONTINUE\ue0c7"  # private characters: no message holds them by chance
@@ -46,6 +46,7 @@ class ChatTemplate:
 
     def render(
         self,
+        /,  # a template's variable may have this name
         messages: list[Message],
         *,
         tools: list[dict[str, Any]] | None = None,
@@ -93,32 +94,48 @@ def load(folder: Path) -> ChatTemplate | None:
     """The folder's template; None for a model without one (it is not for chat). Raises UnusableModel."""
     settings = _settings(folder / "tokenizer_config.json")
     alone = folder / "chat_template.jinja"
-    source = alone.read_text() if alone.exists() else settings.get("chat_template")
-    if isinstance(source, list):
-        source = {one["name"]: one["template"] for one in source}
-    if isinstance(source, str):
+    source = _source(alone) if alone.exists() else _named(settings.get("chat_template"), folder)
+    if source and isinstance(source, str):
         more = sorted((folder / "additional_chat_templates").glob("*.jinja"))
-        source = {"default": source, **{path.stem: path.read_text() for path in more}}
+        source = {"default": source, **{path.stem: _source(path) for path in more}}
     if not source:
         return None
     older = _settings(folder / "special_tokens_map.json")
     specials = {name: _text(settings.get(name) or older.get(name)) for name in _TOKENS}
-    return ChatTemplate(source, {name: text for name, text in specials.items() if text is not None})
+    return ChatTemplate(source, {name: text for name, text in specials.items() if isinstance(text, str)})
+
+
+def _source(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, ValueError) as error:
+        raise UnusableModel(f"{path}: cannot be read: {error}") from None
+
+
+def _named(told: Any, folder: Path) -> str | dict[str, str]:
+    """One template, or several, each of which has a name."""
+    match told:
+        case None:
+            return ""
+        case str():
+            return told
+        case list() if all(
+            isinstance(one, dict)
+            and isinstance(one.get("name"), str)
+            and isinstance(one.get("template"), str)
+            for one in told
+        ):
+            return {one["name"]: one["template"] for one in told}
+    raise UnusableModel(
+        f"{folder}/tokenizer_config.json: chat_template must be a text, or a list of texts with names"
+    )
 
 
 def _settings(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        found = json.loads(path.read_text())
-    except ValueError as error:
-        raise UnusableModel(f"{path}: is no JSON: {error}") from None
-    if not isinstance(found, dict):
-        raise UnusableModel(f"{path}: is no JSON object")
-    return found
+    return read_json(path) if path.exists() else {}
 
 
-def _text(token: Any) -> str | None:
+def _text(token: Any) -> Any:
     return token.get("content") if isinstance(token, dict) else token
 
 
@@ -143,7 +160,7 @@ def _plain(message: Message) -> Message:
 
 
 def _parsed(message: Message) -> Message:
-    """OpenAI sends a call's arguments as text; most templates want the object."""
+    """OpenAI sends a call's arguments as text; most templates want the object. What holds none stays a text."""
     return _each_call(message, _with_object)
 
 
@@ -152,7 +169,7 @@ def _with_object(call: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(function, dict) or not isinstance(function.get("arguments"), str):
         return call
     try:
-        arguments = json.loads(function["arguments"] or "{}")
+        arguments = loads(function["arguments"] or "{}")
     except ValueError:
         return call
     return {**call, "function": {**function, "arguments": arguments}}

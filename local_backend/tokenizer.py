@@ -1,15 +1,25 @@
 """Text to token ids, by the model's own tokenizer.json. Torch-free."""
 
+import codecs
 import json
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from tokenizers import Tokenizer as Fast
+from tokenizers.decoders import DecodeStream
 
 from local_backend.config import UnusableModel
 
-_BYTE = re.compile(r"<0x([0-9A-F]{2})>")
+_BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_LETTER = "<0x41>"
+
+
+class Reader(Protocol):
+    """Ids to text, one after another: what is certain by then, and at the end the rest."""
+
+    def step(self, token: int) -> str: ...
+    def end(self) -> str: ...
 
 
 class Tokenizer:
@@ -33,7 +43,10 @@ class Tokenizer:
         added = self.fast.get_added_tokens_decoder()
         self.added = {token: told.content for token, told in added.items()}
         self.specials = {token: told.content for token, told in added.items() if told.special}
-        self._byte_level = _byte_level(json.loads(self.path.read_bytes()).get("decoder"))
+        decoder = json.loads(self.path.read_bytes()).get("decoder")
+        self._byte_level = _decodes(decoder, "ByteLevel")
+        # What a vocabulary has no word for may be spelt in tokens of one byte each.
+        self.letter = self.fast.token_to_id(_LETTER) if _decodes(decoder, "ByteFallback") else None
 
     def encode(self, text: str, *, special: bool) -> list[int]:
         """`special` adds what the tokenizer puts around a text (BOS); a rendered chat has it already.
@@ -44,7 +57,14 @@ class Tokenizer:
         return found
 
     def decode(self, ids: list[int]) -> str:
-        return str(self.fast.decode(ids, skip_special_tokens=False))
+        text = str(self.fast.decode(ids, skip_special_tokens=False))
+        if self.letter is None or "\ufffd" not in text:
+            return text
+        reader = self.reader()  # so that what is no character is shown as in a stream
+        return "".join(map(reader.step, ids)) + reader.end()
+
+    def reader(self) -> Reader:
+        return _Whole(self.fast) if self.letter is None else _Spelt(self, self.letter)
 
     def bytes_of(self, token: int) -> bytes:
         """What one token stands for; a character may need several tokens. Empty for an id without a token."""
@@ -68,12 +88,56 @@ class Tokenizer:
             return "bytes:" + "".join(f"\\x{byte:02x}" for byte in raw)
 
 
-def _byte_level(decoder: Any) -> bool:
+class _Whole:
+    """By the package's own stream, for vocabularies whose words never change what came before them."""
+
+    def __init__(self, fast: Fast) -> None:
+        self._fast, self._stream = fast, DecodeStream(skip_special_tokens=False)
+        self._ids: list[int] = []
+        self._told = 0
+
+    def step(self, token: int) -> str:
+        self._ids.append(token)
+        part = self._stream.step(self._fast, token) or ""
+        self._told += len(part)
+        return part
+
+    def end(self) -> str:
+        """An incomplete character is shown as a full decode shows it."""
+        return str(self._fast.decode(self._ids, skip_special_tokens=False))[self._told :]
+
+
+class _Spelt:
+    """For vocabularies that spell in bytes. The package takes a run of them as a whole: one byte that is no character's
+    makes marks of all, those that have gone out included. Here each character stands once it is there."""
+
+    def __init__(self, tokenizer: Tokenizer, letter: int) -> None:
+        self._fast, self._letter = tokenizer.fast, letter
+        self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
+        self._begun = False
+
+    def step(self, token: int) -> str:
+        byte = _BYTE.fullmatch(self._fast.id_to_token(token) or "")
+        if byte and (value := int(byte[1], 16)) >= 0x80:  # those below are characters by themselves
+            self._begun = True
+            return self._bytes.decode(bytes([value]))
+        before = self.end()
+        if self._begun:  # behind a letter: the space before a text's first word is none of the text
+            word = self._fast.decode([self._letter, token], skip_special_tokens=False)[1:]
+        else:
+            word = self._fast.decode([token], skip_special_tokens=False)
+        self._begun = True
+        return before + word
+
+    def end(self) -> str:
+        return self._bytes.decode(b"", final=True)
+
+
+def _decodes(decoder: Any, kind: str) -> bool:
+    """Whether a step of this kind is in a tokenizer's decoder."""
     if not isinstance(decoder, dict):
         return False
-    if decoder.get("type") == "ByteLevel":
-        return True
-    return any(_byte_level(one) for one in decoder.get("decoders") or [])
+    return decoder.get("type") == kind or any(_decodes(one, kind) for one in decoder.get("decoders") or [])
 
 
 def _byte_alphabet() -> dict[str, int]:

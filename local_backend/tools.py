@@ -8,6 +8,10 @@ from local_backend.formats import Format
 from local_backend.part import CallPart, joined
 from local_backend.readers import SPACE, NoCall, Reader, Schemas
 
+MOST_AGAIN = (
+    1 << 16
+)  # characters of one text that are read a second time: marks within marks would take for ever
+
 
 @dataclass(slots=True, frozen=True)
 class Tools:
@@ -30,6 +34,8 @@ class Parser:
         self._content, self._parts = "", list[CallPart]()
         self._told = False  # some content has gone out
         self._space = self._held = self._raw = ""
+        self._ahead = list[str]()  # characters to be read, the next one last
+        self._again = 0
         self._reader: Reader | None = None
 
     @property
@@ -40,10 +46,7 @@ class Parser:
     def feed(self, text: str, *, last: bool = False) -> tuple[str, list[CallPart]]:
         """(content, calls) that are certain by now; with `last` what was held back as well: an unfinished beginning
         of a call is content."""
-        for character in text:
-            if self.full:
-                break
-            self._step(character)
+        self._read(text)
         if last:
             self._finish()
         told = self._content, joined(self._parts)
@@ -63,7 +66,13 @@ class Parser:
         self._raw = ""
         self.ended += 1
 
-    # one character
+    # one character after another
+
+    def _read(self, text: str) -> None:
+        """And what turns out on the way to be no call, and is read again."""
+        self._ahead += reversed(text)
+        while self._ahead and not self.full:
+            self._step(self._ahead.pop())
 
     def _step(self, character: str) -> None:
         if self._reader is not None:
@@ -97,15 +106,17 @@ class Parser:
     def _give_up(self) -> None:
         """The first character is content; what follows may hold a call of its own."""
         raw, self._raw, self._reader = self._raw, "", None
-        if raw:
-            self._tell(raw[0])
-            for character in raw[1:]:
-                self._step(character)
+        self._again += len(raw)
+        sure = 1 if self._again <= MOST_AGAIN else len(raw)
+        for character in raw[:sure]:
+            self._tell(character)
+        self._ahead += reversed(raw[sure:])
 
     def _finish(self) -> None:
         while self._reader is not None and not self.full:
             self._reader.close()
             self._give_up()
+            self._read("")
         for character in self._held:
             self._tell(character)
         self._held = ""

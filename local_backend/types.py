@@ -12,6 +12,9 @@ if TYPE_CHECKING:  # the server's process does without
     import numpy.typing as npt
 
 
+COLDEST = 1e-6  # logits over less than that are no numbers any more
+
+
 @dataclass(slots=True, frozen=True)
 class Sampling:
     """How the next token is drawn. `seed` makes draws repeatable, whoever shares the batch; `choice` tells the
@@ -33,6 +36,10 @@ class Sampling:
     stop_ids: frozenset[int] = frozenset()
     logprobs: int | None = None  # None: not asked; otherwise how many alternatives beside the drawn token
     grammar: str = ""  # of llguidance, checked by the server; empty: free text
+
+    def __post_init__(self) -> None:
+        if self.temperature < COLDEST:  # such a draw is the likeliest anyway
+            object.__setattr__(self, "temperature", 0.0)
 
     @property
     def late(self) -> bool:

@@ -11,6 +11,8 @@ from torch import Tensor
 
 from local_backend.config import UnusableModel, read_json
 
+# What a matrix of plain numbers may be of.
+PLAIN = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 Tell = Callable[[str], None]  # hears how far it has come
 
 
@@ -42,9 +44,14 @@ class Weights:
         return name in self._shard_of
 
     def read(
-        self, name: str, shape: tuple[int, ...] | None = None, cut: tuple[slice, ...] | None = None
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        cut: tuple[slice, ...] | None = None,
+        packed: torch.dtype | None = None,
     ) -> Tensor:
-        """All of a tensor, or what `cut` says of its dimensions, which alone is read then."""
+        """All of a tensor, or what `cut` says of its dimensions, which alone is read then; of plain numbers, or of the
+        type `packed`, where numbers are kept so."""
         if name not in self._shard_of:
             raise UnusableModel(f"{self.folder}: the weights lack {name}")
         self._read.add(name)
@@ -55,6 +62,10 @@ class Weights:
                 f"{self.folder}: {name} has the shape {stored} where config.json asks for {shape}"
             )
         found: Tensor = shard.get_tensor(name) if cut is None else shard.get_slice(name)[cut]
+        if found.dtype not in PLAIN and found.dtype is not packed:
+            raise UnusableModel(
+                f"{self.folder}: {name} is of the type {found.dtype}, and by config.json it is not kept so"
+            )
         return found.to(self._device)
 
     def check_all_read(self, *beside: str) -> None:

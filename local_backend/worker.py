@@ -9,6 +9,7 @@ import socket
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 SMALL_FILE = 64 << 20  # bytes of weights up to which one thread is fastest
 STUCK = 300.0  # seconds that one step may take at most; then pings are answered no more, and the server acts
+# Of what a model's files say. What the machine lacks (memory, another rank) may be there at the next start.
+_FAULTS = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 Tell = Callable[[str], None]
 Make = Callable[[Setup, Tell], "Engine | EncoderEngine"]
@@ -161,7 +164,11 @@ def build(setup: Setup, tell: Tell) -> "Engine | EncoderEngine":
     # Small models lose more by handing work around than they win by sharing it.
     small = stored_bytes(Path(setup.folder)) < SMALL_FILE
     torch.set_num_threads(setup.threads or (1 if small else max(1, machine.cores() // setup.ranks)))
-    return engine_of(setup, tell)
+    try:
+        return engine_of(setup, tell)
+    except _FAULTS as error:  # it would be the same the next time
+        traceback.print_exc()
+        raise UnusableModel(f"{setup.folder}: cannot be loaded: {type(error).__name__}: {error}") from error
 
 
 def main() -> int:

@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 
 from local_backend.fields import Refused
+from local_backend.template import ChatTemplate
 from local_backend.wire import Request, read
+from tests.shared import shared
 
 F: dict[str, Any] = {"type": "function", "function": {"name": "f"}}
 G: dict[str, Any] = {
@@ -30,10 +32,46 @@ def refused(**more: Any) -> str | None:
 def test_tools_are_read_with_their_schemas() -> None:
     tools = chat(tools=[F, G]).tools
     assert tools is not None
-    assert tools.told == [F, G]
     assert tools.schemas["f"] == {"type": "object", "properties": {}, "additionalProperties": False}
     assert tools.schemas["g"] == {"type": "object", "properties": {}}
     assert (tools.strict, tools.forced, tools.most) == (frozenset({"g"}), False, None)
+
+
+def test_a_template_is_shown_what_a_tool_leaves_out() -> None:
+    whole = {
+        "type": "function",
+        "function": {"strict": False, "parameters": {"a": 1}, "description": "d", "name": "w"},
+    }
+    bare = {"type": "function", "function": {"name": "h", "description": None, "parameters": {}}}
+    tools = chat(tools=[F, G, whole, bare]).tools
+    assert tools is not None
+    f, g, same, h = (one["function"] for one in tools.told)
+    none = {"type": "object", "properties": {}, "additionalProperties": False}
+    assert list(f.items()) == [("name", "f"), ("description", ""), ("parameters", none)]
+    assert g == {"name": "g", "description": "", "parameters": {"properties": {}}, "strict": True}
+    assert list(same.items()) == list(whole["function"].items()), "in its own order"  # type: ignore[attr-defined]
+    assert h == {"name": "h", "description": "", "parameters": none}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "meta-llama-Llama-3.1-8B-Instruct",
+        "Qwen-Qwen3-0.6B",
+        "mistralai-Mistral-Nemo-Instruct-2407",
+        "NousResearch-Hermes-3-Llama-3.1-8B-tool_use",
+        "openai-gpt-oss-120b",
+        "CohereForAI-c4ai-command-r-plus-tool_use",
+    ],
+)
+def test_published_templates_take_a_tool_of_which_only_the_name_is_told(name: str) -> None:
+    request = chat(tools=[{"type": "function", "function": {"name": "ping"}}])
+    assert request.tools is not None
+    template = ChatTemplate(
+        shared(f"templates/{name}.jinja").read_text(), {"bos_token": "<s>", "eos_token": "</s>"}
+    )
+    text = template.render(request.messages, tools=request.tools.told, add_generation_prompt=True)
+    assert "ping" in text
 
 
 def allowed(mode: str, *tools: Any) -> dict[str, Any]:

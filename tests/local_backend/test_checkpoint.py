@@ -151,6 +151,9 @@ def test_any_part_of_a_matrix_is_that_part_of_its_numbers(
         ("gptq", "qzeros", lambda one: one[:, :3].contiguous(), r"qzeros has the shape \(2, 3\)"),
         ("gptq", "g_idx", lambda one: one + 1, "g_idx tells of groups that there are not"),
         ("awq", "scales", None, "lack .*scales"),
+        ("awq", "qweight", lambda one: one.long(), r"qweight is of the type torch\.int64"),
+        ("gptq", "scales", lambda one: one.int(), r"scales is of the type torch\.int32"),
+        ("fp8 by rows", "weight", lambda one: one.to(torch.int8), r"weight is of the type torch\.int8"),
     ],
 )  # fmt: skip
 def test_what_does_not_fit_is_named(name: str, end: str, changed: Any, told: str, tmp_path: Path) -> None:
@@ -160,3 +163,14 @@ def test_what_does_not_fit_is_named(name: str, end: str, changed: Any, told: str
     save_file({**tensors, place: changed(tensor)} if changed else tensors, packed / "model.safetensors")
     with pytest.raises(UnusableModel, match=told):
         load(packed)
+
+
+@pytest.mark.parametrize("kind", [torch.int8, torch.int64, torch.bool, torch.float8_e4m3fn])
+@pytest.mark.parametrize("name", ["self_attn.q_proj", "input_layernorm"])
+def test_numbers_that_config_json_says_nothing_of_are_named(name: str, kind: Any, tmp_path: Path) -> None:
+    _, plain = make(tmp_path, "gptq")
+    file, place = plain / "model.safetensors", f"model.layers.1.{name}.weight"
+    tensors = load_file(file)
+    save_file({**tensors, place: tensors[place].to(kind)}, file)
+    with pytest.raises(UnusableModel, match=rf"{name}\.weight is of the type {kind}"):
+        load(plain)

@@ -184,3 +184,18 @@ async def test_a_second_signal_does_not_wait_for_calls_in_flight(tmp_path: Path)
             *_, last = await told(lines)
         assert "the server has ended" in json.loads(last)["error"]["message"]
         await front.ended()
+
+
+def test_a_path_is_taken_over_from_a_server_that_has_ended_and_from_nobody_else(tmp_path: Path) -> None:
+    path = tmp_path / "engine.sock"
+    listen(f"unix:{path}").close()
+    with listen(f"unix:{path}"), pytest.raises(OSError, match="another server listens"):
+        listen(f"unix:{path}")
+    precious, folder, link = tmp_path / "precious.txt", tmp_path / "folder", tmp_path / "link"
+    precious.write_text("kept")
+    folder.mkdir()
+    link.symlink_to(precious)
+    for other in (precious, folder, link):
+        with pytest.raises(OSError, match="something else than a socket"):
+            listen(f"unix:{other}")
+    assert link.read_text() == "kept"

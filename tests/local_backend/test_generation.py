@@ -1,10 +1,13 @@
-"""A client that reads slowly gets fewer events, and all of the text."""
+"""A client that reads slowly gets fewer events, and all of the text; one whose answer fails is told so."""
 
 import asyncio
 import json
 from typing import Any
 
+import pytest
+
 from local_backend.config import BUNDLED
+from local_backend.detok import Detokenizer
 from local_backend.preparation import Preparation
 from local_backend.server import Server
 from tests.local_backend.test_client import kept, until
@@ -56,3 +59,47 @@ async def test_what_comes_while_a_client_is_behind_is_one_event() -> None:
     assert len(tokens) == events[-1]["usage"]["completion_tokens"] == TOKENS
     assert text == "".join(tokens)
     assert [event["choices"][0]["finish_reason"] for event in events if event["choices"]][-1] == "length"
+
+
+class Caller:
+    """One that asks and takes what comes."""
+
+    def __init__(self, **asked: object) -> None:
+        self.body = json.dumps({"model": "puppet", "prompt": [5], "max_tokens": 5, **asked}).encode()
+        self.status, self.told = 0, b""
+
+    async def receive(self) -> Any:
+        if self.body:
+            body, self.body = self.body, b""
+            return {"type": "http.request", "body": body}
+        return await asyncio.Event().wait()
+
+    async def send(self, message: Any) -> None:
+        self.status = message.get("status", self.status)
+        self.told += message.get("body", b"")
+
+
+@pytest.mark.parametrize(("stream", "good", "status"), [(False, 0, 500), (True, 0, 500), (True, 2, 200)])
+async def test_what_nobody_foresaw_is_told_and_logged(
+    stream: bool, good: int, status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    fed = 0
+
+    def feed(self: Detokenizer, ids: object) -> str:
+        nonlocal fed
+        fed += 1
+        if fed > good:
+            raise ZeroDivisionError("a slip")
+        return "x"
+
+    monkeypatch.setattr(Detokenizer, "feed", feed)
+    async with kept() as keeper:
+        await keeper.is_ready()
+        caller = Caller(stream=stream)
+        await Server(keeper.client, Preparation.load(BUNDLED), ["puppet"], 1.0)(
+            SCOPE, caller.receive, caller.send
+        )
+    error = json.loads(caller.told.rstrip().split(b"data: ")[-1])["error"]
+    assert (caller.status, error["type"], error["code"]) == (status, "server_error", "internal_error")
+    assert "a slip" in caplog.text
+    assert "a slip" not in error["message"]

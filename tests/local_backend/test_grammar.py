@@ -287,6 +287,30 @@ def test_strict_tools_bind_a_call_once_it_has_begun(
     assert 0 in bits(free.mask())
 
 
+@pytest.mark.parametrize(
+    ("said", "word"),
+    [
+        ("ab\n</parameter>\n", "ab"),
+        ("ab</parameter>\n", "ab"),
+        ("\n\nab\n\n</parameter>\n", "\n\nab\n"),
+        ("ab</parameter>x\n</parameter>\n", None),
+    ],
+)
+def test_a_bare_text_ends_where_its_reader_sees_the_end(
+    grammars: Grammars, tokenizer: Tokenizer, said: str, word: str | None
+) -> None:
+    voice = Voice(None, FORMATS["qwen3-coder"])
+    schema = {"type": "object", "properties": {"word": {"type": "string"}}, "required": ["word"]}
+    tools = Tools([], {"set": schema}, forced=True, most=1)
+    text = f"<tool_call>\n<function=set>\n<parameter=word>\n{said}</function>\n</tool_call>"
+    matcher = grammars(constraint(None, tools, voice, "after"))
+    kept = all(matcher.accept(token) for token in tokenizer.encode(text, special=False))
+    assert kept == (word is not None)
+    if kept:
+        (call,) = voice.ear("after", tools).feed(text, last=True).calls
+        assert json.loads(call.arguments) == {"word": word}
+
+
 def test_a_form_leaves_calls_open(grammars: Grammars, tokenizer: Tokenizer) -> None:
     voice = Voice(None, FORMATS["hermes"])
     text = constraint(Form(of_choice(["yes"]), "x"), Tools([], TOOLS), voice, "after")
@@ -302,7 +326,11 @@ def test_what_asks_nothing_has_no_grammar() -> None:
 
 @pytest.mark.parametrize(
     ("properties", "reason"),
-    [({"a>b": {}}, "a>b"), ({"a": {"type": "string", "pattern": "x"}}, "pattern")],
+    [
+        ({"a>b": {}}, "a>b"),
+        ({"a": {"type": "string", "pattern": "x"}}, "pattern"),
+        ({"a": {"type": "string", "enum": ["x</parameter>"]}}, "</parameter>"),
+    ],
 )
 def test_what_a_format_cannot_write_is_told(properties: dict[str, Any], reason: str) -> None:
     tools = Tools([], {"f": {"type": "object", "properties": properties}}, forced=True)

@@ -68,6 +68,24 @@ async def test_calls_of_a_history_that_would_be_lost_are_refused() -> None:
     assert error.param == "messages[1].tool_calls"
 
 
+@pytest.mark.parametrize("arguments", ["[" * 10**5, '{"a": "\\ud800"}', '{"a": NaN}', "{"])
+async def test_arguments_of_a_history_that_hold_no_object_are_shown_as_they_are(arguments: str) -> None:
+    call = {"id": "x", "type": "function", "function": {"name": "f", "arguments": arguments}}
+    template = (
+        "{% for m in messages %}{% for c in m.tool_calls %}{{ c.function.arguments }}{% endfor %}{% endfor %}"
+    )
+    ready = preparation(template)
+    prepared = await ready.prepare(chat(messages=[{"role": "assistant", "tool_calls": [call]}]))
+    assert ready.tokenizer.decode(prepared.prompts[0]) == arguments
+
+
+async def test_a_templates_argument_may_have_any_name() -> None:
+    ready = preparation(PLAIN + "{{ more }}{{ now }}")
+    arguments = {"self": 1, "more": "a", "facts": 2, "now": "b", "0": 3, "": 4}
+    prepared = await ready.prepare(chat(chat_template_kwargs=arguments))
+    assert ready.tokenizer.decode(prepared.prompts[0]) == "hiab"
+
+
 async def test_without_llguidance_a_form_is_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(trial, "AVAILABLE", False)
     error = await refused(preparation(PLAIN), chat(response_format={"type": "json_object"}))

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from local_backend.__main__ import main
 from tests.local_backend.test_server import client_of, events, wait_ready
 
 pytest.importorskip("torch", reason="torch is not installed: make .make/local")
@@ -143,3 +144,30 @@ def test_a_model_that_cannot_be_served_ends_the_program_with_its_reason(tmp_path
         ended.stderr.strip()
         == f"local_backend: {folder}: there is no model.safetensors; other formats are not read"
     )
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--listen", "nonsense"),
+        ("--listen", "127.0.0.1:99999"),
+        ("--listen", "unix:"),
+        ("--drain-timeout", "nan"),
+        ("--drain-timeout", "-1"),
+        ("--threads", "-1"),
+        ("--max-seqs", "-1"),
+        ("--max-len", "-5"),
+        ("--max-waiting", "0"),
+        ("--speculate", "65"),
+        ("--tensor-parallel", "0"),
+        ("--kv-memory", "much"),
+    ],
+)
+def test_a_flag_that_cannot_be_meant_is_told_with_its_form(
+    flag: str, value: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["local_backend", "--model", "bundled", f"{flag}={value}"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert f"argument {flag}: write" in capsys.readouterr().err

@@ -8,7 +8,7 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
 from local_backend.sampler import Sampler, _keep_top_k, _keep_top_p  # noqa: E402
-from local_backend.types import Draw, Sampling, Sequence  # noqa: E402
+from local_backend.types import COLDEST, Draw, Sampling, Sequence  # noqa: E402
 
 SIZE = 300
 
@@ -55,6 +55,20 @@ def test_draws_follow_the_probabilities() -> None:
     expected = softmax(row.numpy() / temperature) * count
     chi = ((numpy.bincount(ids, minlength=20) - expected) ** 2 / expected).sum()
     assert chi < 43.8, "19 degrees of freedom, one chance in a thousand"
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-38, 1e-40, 5e-324])
+def test_next_to_no_warmth_is_none(temperature: float) -> None:
+    torch.manual_seed(3)
+    rows = torch.randn(8, SIZE)
+    draws = [draw(position, temperature=temperature, top_p=0.9, min_p=0.1, seed=3) for position in range(8)]
+    assert torch.equal(Sampler(SIZE, ())(rows.clone(), draws).ids, rows.argmax(-1))
+
+
+def test_the_least_warmth_that_counts_gives_numbers() -> None:
+    rows = torch.randn(8, SIZE) * 100
+    draws = [draw(position, temperature=COLDEST, top_p=0.9, min_p=0.1, seed=3) for position in range(8)]
+    assert torch.equal(Sampler(SIZE, ())(rows.clone(), draws).ids, rows.argmax(-1))
 
 
 def test_min_p_drops_what_is_far_from_the_best() -> None:

@@ -253,6 +253,59 @@ def test_a_client_that_leaves_frees_its_place(client: httpx.Client, engine: str)
     raise AssertionError("the request of a client that left goes on")
 
 
+def test_who_leaves_an_idle_engine_is_counted_no_more(client: httpx.Client, engine: str) -> None:
+    def told() -> list[str]:
+        names = ("backend_running ", "backend_kv_blocks_used ", "backend_waiting ")
+        return [line for line in client.get("/metrics").text.splitlines() if line.startswith(names)]
+
+    with client_of(engine) as leaver:
+        body = {
+            "model": "bundled",
+            "prompt": ["x"] * 3,
+            "max_tokens": 900,
+            "stream": True,
+            "ignore_eos": True,
+        }
+        with leaver.stream("POST", "/v1/completions", json=body) as response:
+            next(response.iter_bytes())
+    deadline = time.monotonic() + 5
+    while not all(line.endswith(" 0") for line in told()):
+        assert time.monotonic() < deadline, told()
+        time.sleep(0.02)
+    assert len(told()) == 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_one_call_may_have_more_prompts_than_can_wait(client: httpx.Client, stream: bool) -> None:
+    body = {
+        "model": "bundled",
+        "prompt": ["a", "b"] * 150,
+        "max_tokens": 1,
+        "temperature": 0,
+        "stream": stream,
+    }
+    response = client.post("/v1/completions", json=body)
+    assert response.status_code == 200
+    told = events(response.text) if stream else [response.json()]
+    texts = [""] * 300
+    for choice in (one for event in told for one in event["choices"]):
+        texts[choice["index"]] += choice["text"]
+    assert texts == texts[:2] * 150
+
+
+def test_cached_tokens_of_all_prompts_are_told(client: httpx.Client) -> None:
+    prompts = [f"{number} " * 40 for number in (71, 72, 73)]
+    body = {"model": "bundled", "prompt": prompts, "max_tokens": 1, "n": 2}
+    client.post("/v1/completions", json=body)
+    alone = [client.post("/v1/completions", json={**body, "prompt": one}).json()["usage"] for one in prompts]
+    together = client.post("/v1/completions", json=body).json()["usage"]
+    cached = [one["prompt_tokens_details"]["cached_tokens"] for one in alone]
+    assert min(cached) >= 16
+    assert together["prompt_tokens_details"]["cached_tokens"] == sum(cached)
+    assert together["prompt_tokens"] == sum(one["prompt_tokens"] for one in alone)
+    assert together["completion_tokens"] == sum(one["completion_tokens"] for one in alone) == 6
+
+
 def test_tokenize_and_detokenize_are_inverse(client: httpx.Client) -> None:
     ids = client.post("/tokenize", json={"prompt": "Grüße, Gatehouse!"}).json()["tokens"]
     assert client.post("/detokenize", json={"tokens": ids}).json()["prompt"] == "Grüße, Gatehouse!"

@@ -256,7 +256,24 @@ def test_a_model_without_a_template_is_not_for_chat(tmp_path: Path) -> None:
     assert load(tmp_path) is None
 
 
-@pytest.mark.parametrize("settings", ["{", "[]", '{"chat_template": "{% for %}"}'])
+def test_a_template_that_is_no_text_is_named(tmp_path: Path) -> None:
+    (tmp_path / "chat_template.jinja").write_bytes(b"\xff\xfe")
+    with pytest.raises(UnusableModel, match=r"chat_template\.jinja"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "{",
+        "[]",
+        '{"a":' + "[" * 10**5,
+        '{"chat_template": "{% for %}"}',
+        '{"chat_template": 5}',
+        '{"chat_template": [{"template": "x"}]}',
+        '{"chat_template": [{"name": "default", "template": 5}]}',
+    ],
+)
 def test_a_broken_template_is_told(tmp_path: Path, settings: str) -> None:
     (tmp_path / "tokenizer_config.json").write_text(settings)
     with pytest.raises(UnusableModel):

@@ -1,6 +1,7 @@
 """Tool calls read out of what families of models write, in whatever pieces the text comes; nothing is lost."""
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -81,6 +82,27 @@ GOLDEN: list[tuple[str, str, str, list[tuple[str, str]]]] = [
     # arguments as a text that holds them
     ("hermes", '<tool_call>{"name": "now", "arguments": "{\\"a\\": 1}"}</tool_call>', "", [("now", '{"a": 1}')]),
     ("hermes", '<tool_call>{"name": "now"}</tool_call>', "", [("now", "{}")]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": null}</tool_call>', "", [("now", "{}")]),
+    ("hermes", '<tool_call>{"arguments": null, "name": "now"}</tool_call>', "", [("now", "{}")]),
+    ("hermes", '<tool_call>{"name": "now", "arguments": ""}</tool_call>', "", [("now", "{}")]),
+    ("llama3", '{"name": "now", "parameters": null}', "", [("now", "{}")]),
+    # arguments that are none: nothing is lost
+    ("hermes", '<tool_call>{"name": "now", "arguments": []}</tool_call>', "", []),
+    ("hermes", '<tool_call>{"name": "now", "arguments": nil}</tool_call>', "", []),
+    ("hermes", '<tool_call>{"name": "now", "arguments": "now"}</tool_call>', "", []),
+    ("hermes", '<tool_call>{"name": "now", "arguments": "{\\"a\\": \\"\\\\ud83d\\"}"}</tool_call>', "", []),
+    ("hermes", '<tool_call>{"name": "now\\ud83d", "arguments": {}}</tool_call>', "", []),
+    ("llama3", '{"name": "now", "parameters": [1]}', "", []),
+    # values that JSON has no way to say are texts
+    *[
+        (
+            "qwen3-coder",
+            f"<function=weather><parameter=days>{value}</parameter></function>",
+            "",
+            [("weather", json.dumps({"days": value}))],
+        )
+        for value in ("NaN", "1e999", "-Infinity", '"\\ud83d"', "[" * 5000)
+    ],
     # what only looks like a call is content
     ("hermes", "a <tool_call> b", "a <tool_call> b", []),
     ("hermes", '<tool_call>{"name": "unknown", "arguments": {}}</tool_call>', "", []),
@@ -123,7 +145,7 @@ def test_every_split_gives_the_same_calls(
 ) -> None:
     assert told(name, [text]) == (content, calls)
     assert told(name, list(text)) == (content, calls)
-    for cut in range(1, len(text)):
+    for cut in range(1, min(len(text), 300)):
         assert told(name, [text[:cut], text[cut:]]) == (content, calls)
 
 
@@ -157,6 +179,23 @@ def test_arguments_stream_as_they_come(name: str) -> None:
     assert told[0].name == "weather"
     assert len(told) > 3
     assert json.loads("".join(part.arguments for part in told)) == json.loads(KOELN)
+
+
+@pytest.mark.parametrize(
+    ("name", "piece", "end"),
+    [
+        ("hermes", '<tool_call>{"arguments":{', ""),
+        ("hermes", '<tool_call>{"arguments":{', "}"),
+        ("mistral", '[TOOL_CALLS][{"arguments":{', "}"),
+        ("hermes", '<tool_call>{"id":"', '"}'),
+    ],
+)
+def test_marks_within_marks_are_read_again_so_far_and_no_further(name: str, piece: str, end: str) -> None:
+    text = piece * 4000 + end * 4000
+    began = time.process_time()
+    content, calls = told(name, [text])
+    assert (content, calls) == (text, [])
+    assert time.process_time() - began < 10, "each mark read all that follows it anew"
 
 
 @pytest.mark.parametrize("name", sorted(FORMATS))

@@ -167,6 +167,22 @@ def test_an_engine_without_torch_says_what_to_install(monkeypatch: pytest.Monkey
         build(Setup("nowhere"), print)
 
 
+@pytest.mark.parametrize("fault", [ZeroDivisionError("by zero"), KeyError("x"), RecursionError("deep")])
+def test_what_a_models_files_cannot_mean_is_told_and_not_tried_again(
+    fault: Exception, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+    from local_backend import making
+
+    def fail(setup: Setup, tell: Tell) -> None:
+        raise fault
+
+    monkeypatch.setattr(making, "engine_of", fail)
+    with pytest.raises(UnusableModel, match=f"{BUNDLED}: cannot be loaded: {type(fault).__name__}"):
+        build(Setup(str(BUNDLED), threads=1), print)
+    assert "Traceback" in capfd.readouterr().err, "where, for whoever mends it"
+
+
 def test_an_engine_is_sized_to_the_memory_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
     threads = torch.get_num_threads()
