@@ -23,7 +23,7 @@ from tests.contract.recorded import (
     replayed,
     whole,
 )
-from tests.running import ACCESS, Running, gateway
+from tests.running import ACCESS, Running, gateway, plain_client
 from tests.scripted import Provider
 from tests.shared import shared
 
@@ -157,7 +157,7 @@ async def replay_server() -> AsyncIterator[httpx.AsyncClient]:
     assert process.stdout is not None
     try:
         url = (await process.stdout.readline()).split()[-1].decode()
-        async with httpx.AsyncClient(base_url=url, timeout=20, trust_env=False) as client:
+        async with plain_client(url) as client:
             yield client
     finally:
         process.terminate()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from gateway.admin.routes import TABLE, Entry, application
-from tests.running import Running, gateway, policies
+from tests.running import Running, gateway, plain_client, policies
 from tests.scripted import Provider
 
 V1 = "/admin/v1"
@@ -43,7 +43,7 @@ async def ask(client: httpx.AsyncClient, entry: Entry, token: str) -> httpx.Resp
 
 
 async def test_every_route_opens_to_its_role_alone(running: Running) -> None:
-    async with httpx.AsyncClient(base_url=running.admin_url, trust_env=False) as client:
+    async with plain_client(running.admin_url) as client:
         for entry in TABLE:
             for token in ("", "wrong", "a-metrics-token", running.token):
                 answer = await ask(client, entry, token)

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from tests.running import KEY
+from tests.running import KEY, plain_client
 
 TOKEN = "admin-token-of-the-tests"
 LISTENS = re.compile(r"listens on (http://\S+)  \(admin: (http://\S+)\)")
@@ -32,7 +32,7 @@ class Serving:
 
     def client(self, key: str = KEY) -> httpx.AsyncClient:
         headers = {"authorization": f"Bearer {key}"}
-        return httpx.AsyncClient(base_url=self.url, headers=headers, timeout=20, trust_env=False)
+        return plain_client(self.url, headers)
 
     async def chat(self, model: str = "smart", **more: Any) -> httpx.Response:
         body = {"model": model, "messages": [{"role": "user", "content": "hi"}], **more}
@@ -41,7 +41,7 @@ class Serving:
 
     async def admin(self, path: str, **query: str) -> Any:
         headers = {"authorization": f"Bearer {TOKEN}"}
-        async with httpx.AsyncClient(base_url=self.admin_url, headers=headers, trust_env=False) as client:
+        async with plain_client(self.admin_url, headers) as client:
             response = await client.get(path, params=query)
             assert response.status_code == 200, response.text
             return response.json() if "json" in response.headers["content-type"] else response.text

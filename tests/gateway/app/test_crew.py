@@ -13,7 +13,7 @@ import pytest
 
 from tests.gateway.app.serving import TOKEN, Serving, refused, serving, workers_of
 from tests.redis_server import RedisServer
-from tests.running import policies
+from tests.running import plain_client, policies
 from tests.scripted import DONE, FINISH, Provider, answer, stream, word
 
 TWO = ("--workers", "2")
@@ -33,7 +33,7 @@ async def two_workers(
 
 async def told(one: Serving, path: str, **body: Any) -> httpx.Response:
     headers = {"authorization": f"Bearer {TOKEN}"}
-    async with httpx.AsyncClient(base_url=one.admin_url, headers=headers, trust_env=False) as client:
+    async with plain_client(one.admin_url, headers) as client:
         return await client.post(f"/admin/v1{path}", json=body, timeout=20)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.running import Running, gateway, policies
+from tests.running import Running, gateway, plain_client, policies
 from tests.scripted import CHAT, DONE, FINISH, Provider, answer, stream, word
 
 PAGE, OTHER = "https://app.example", "https://other.example"
@@ -25,7 +25,7 @@ async def provider() -> AsyncIterator[Provider]:
 
 
 async def preflight(running: Running, origin: str) -> httpx.Response:
-    async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+    async with plain_client(running.url) as client:
         return await client.options("/v1/chat/completions", headers={"origin": origin, **ASKS})
 
 
@@ -77,6 +77,6 @@ async def test_what_is_malformed_is_refused_before_it_is_asked_whose_page_it_is(
     tmp_path: Path, provider: Provider
 ) -> None:
     async with gateway(tmp_path, policies(provider.url), cors_origins=PAGE) as running:
-        async with httpx.AsyncClient(base_url=running.url, trust_env=False) as client:
+        async with plain_client(running.url) as client:
             told = await client.options("/v1//chat", headers={"origin": PAGE, **ASKS})
     assert (told.status_code, told.content) == (400, b"")
