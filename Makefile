@@ -20,11 +20,12 @@ help: ## show this list
 run: $(STAMPS)/local ## start the gateway with the bundled local model; prints a key and a curl
 	@$(BIN)/python -m gateway serve --config policies --starter-key
 
-# Tests start hundreds of processes: what Python compiles for one is kept for the others.
+# Tests start hundreds of processes: what Python compiles for one is kept for the others. Three processes keep two cores
+# busy, as each waits now and then.
 test: $(STAMPS)/dev $(STAMPS)/local ## install what the tests need, then run all of them
 	@bash deploy/programs.sh $(TEST_PROGRAMS)
 	@command -v npm >/dev/null && $(MAKE) --no-print-directory $(STAMPS)/node || true
-	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --no-loadscope-reorder
 
 fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 	$(BIN)/ruff format --check .
