@@ -22,8 +22,11 @@ def inline(url: str) -> Inline | None:
 def is_shown(message: Mapping[str, Any]) -> bool:
     """Whether an answer in chat's words, or a piece of one, holds pictures or sound: as OpenRouter tells them, or in
     Gemini's own parts."""
-    others = message.get("other_blocks") or []
-    return bool(message.get("images")) or any("inlineData" in one for one in others if isinstance(one, dict))
+    if message.get("images"):
+        return True
+    if not (others := message.get("other_blocks")):
+        return False
+    return any("inlineData" in one for one in others if isinstance(one, dict))
 
 
 def kind_of(url: str) -> str:

@@ -103,13 +103,13 @@ class MessagesTeller:
         delta, out = choice.get("delta") or {}, []
         details = delta.get("reasoning_details") or []
         for detail in details:
-            out += self._tell(partial(self._detail, detail))
+            out += self._tell(self._detail, detail)
         if not details and delta.get("reasoning_content"):
-            out += self._tell(partial(self._thought, delta["reasoning_content"]))
+            out += self._tell(self._thought, delta["reasoning_content"])
         if text := delta.get("content") or delta.get("refusal"):
-            out += self._tell(partial(self._text, {"type": "text_delta", "text": text}))
+            out += self._tell(self._text, {"type": "text_delta", "text": text})
         for cited in _citations(delta, self._cited):
-            out += self._tell(partial(self._text, {"type": "citations_delta", "citation": cited}))
+            out += self._tell(self._text, {"type": "citations_delta", "citation": cited})
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._refused = self._refused or bool(delta.get("refusal"))
@@ -118,8 +118,10 @@ class MessagesTeller:
             self._sequence = choice["stop_reason"]
         return out
 
-    def _tell(self, part: Callable[[], list[bytes]]) -> list[bytes]:
-        self._kept.append(part)
+    def _tell(self, part: Callable[..., list[bytes]], *words: Any) -> list[bytes]:
+        if self._call is None and not self._kept:
+            return part(*words)
+        self._kept.append(partial(part, *words))
         return self._proceed()
 
     def _proceed(self) -> list[bytes]:

@@ -88,21 +88,23 @@ class ResponsesTeller:
         details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought or details:
             texts = (str(one.get("text") or one.get("summary") or "") for one in details)
-            out += self._tell(partial(self._thought, thought or "".join(texts), details))
+            out += self._tell(self._thought, thought or "".join(texts), details)
         if text := delta.get("content"):
             logprobs = (choice.get("logprobs") or {}).get("content") or []
-            out += self._tell(partial(self._text, text, logprobs))
+            out += self._tell(self._text, text, logprobs)
         if refusal := delta.get("refusal"):
-            out += self._tell(partial(self._refusal, refusal))
+            out += self._tell(self._refusal, refusal)
         for annotation in delta.get("annotations") or []:
-            out += self._tell(partial(self._annotation, annotation))
+            out += self._tell(self._annotation, annotation)
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._reason = choice.get("finish_reason") or self._reason
         return out
 
-    def _tell(self, part: Callable[[], list[bytes]]) -> list[bytes]:
-        self._kept.append(part)
+    def _tell(self, part: Callable[..., list[bytes]], *words: Any) -> list[bytes]:
+        if not self._calls and not self._kept:
+            return part(*words)
+        self._kept.append(partial(part, *words))
         return self._proceed()
 
     def _proceed(self) -> list[bytes]:
