@@ -8,9 +8,7 @@ from local_backend.formats import Format
 from local_backend.part import CallPart, joined
 from local_backend.readers import SPACE, NoCall, Reader, Schemas
 
-MOST_AGAIN = (
-    1 << 16
-)  # characters of one text that are read a second time: marks within marks would take for ever
+MOST_AGAIN = 1 << 16  # characters of a text that are read once more: marks within marks would take for ever
 
 
 @dataclass(slots=True, frozen=True)

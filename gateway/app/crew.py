@@ -58,7 +58,8 @@ class Crew:
         """Keep the workers' own words on how they are, and tell each how the rest is: the others, and what is
         `degraded` here. Runs until cancelled."""
         while True:
-            await asyncio.gather(*(self._ask_state(worker, degraded()) for worker in self.workers))
+            here = degraded()
+            await asyncio.gather(*(self._ask_state(worker, here) for worker in self.workers))
             await asyncio.sleep(POLL)
 
     def ready(self) -> Standing:

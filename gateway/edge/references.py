@@ -59,15 +59,8 @@ _SUSPECT = re.compile(
 _NO_IDS = ("", "auto")
 # And in calls of a model: what names of files hold, or the addresses of some. Letters are U+0055 to U+0078.
 _SIGNS = (
-    b"file_id",
-    b"fileUri",
-    b"file_uri",
-    b"files/",
-    rb"files\/",
-    b"vector_store",
-    b"StoreNames",
-    b"store_names",
-)
+    b"file_id", b"fileUri", b"file_uri", b"files/", rb"files\/", b"vector_store", b"StoreNames", b"store_names",
+)  # fmt: skip
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})

@@ -15,9 +15,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 BUSY = 5.0  # seconds that one process waits for another's lock
 SWEEP = 600.0  # seconds between looks for what is kept too long
-THREADS = (
-    8  # of one process: fewer than an engine has connections, so that one is left for whoever looks at keys
-)
+THREADS = 8  # fewer than an engine has connections, so that one is left for whoever looks at keys
 
 P = ParamSpec("P")
 Result = TypeVar("Result")

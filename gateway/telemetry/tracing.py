@@ -134,9 +134,8 @@ class Facts:
 
 
 _VERSIONS = {"cohere.rerank": "/v2"}
-_WORD = re.compile(
-    r"[a-z_]{1,32}"
-)  # a step of a path that names no object: ids have digits, capitals or dashes
+# A step of a path that names no object: ids have digits, capitals or dashes.
+_WORD = re.compile(r"[a-z_]{1,32}")
 _OPERATIONS = {"chat": "chat", "completions": "text_completion", "embeddings": "embeddings"}
 
 

@@ -1,13 +1,12 @@
 """Chat's answers as Anthropic's: whole, or as a stream with one block open at a time, in order."""
 
-from collections import deque
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
 from gateway.wire.fields import given
+from gateway.wire.kept import Kept
 from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
 from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
@@ -29,7 +28,7 @@ class MessagesTeller:
         self._said: list[str] = []  # its arguments so far
         self._waiting: dict[Any, Json] = {}  # calls that are kept, by their index
         self._told: set[Any] = set()  # the indexes of calls that were opened
-        self._kept: deque[Callable[[], list[bytes]]] = deque()
+        self._kept = Kept(self._may)
         self._has_calls = self._refused = False
         self._reason: str | None = None
         self._sequence: str | None = None
@@ -72,8 +71,7 @@ class MessagesTeller:
 
     def end(self) -> bytes:
         out = [] if self._begun else [self._start({})]
-        while self._kept:
-            out += self._kept.popleft()()
+        out += self._kept.rest()
         out.append(self._close())
         stop = "stop_sequence" if self._sequence is not None else stopped(self._reason, self._has_calls)
         delta = {"stop_reason": "refusal" if self._refused else stop, "stop_sequence": self._sequence}
@@ -103,13 +101,13 @@ class MessagesTeller:
         delta, out = choice.get("delta") or {}, []
         details = delta.get("reasoning_details") or []
         for detail in details:
-            out += self._tell(self._detail, detail)
+            out += self._kept.tell(self._detail, detail)
         if not details and delta.get("reasoning_content"):
-            out += self._tell(self._thought, delta["reasoning_content"])
+            out += self._kept.tell(self._thought, delta["reasoning_content"])
         if text := delta.get("content") or delta.get("refusal"):
-            out += self._tell(self._text, {"type": "text_delta", "text": text})
+            out += self._kept.tell(self._text, {"type": "text_delta", "text": text})
         for cited in _citations(delta, self._cited):
-            out += self._tell(self._text, {"type": "citations_delta", "citation": cited})
+            out += self._kept.tell(self._text, {"type": "citations_delta", "citation": cited})
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._refused = self._refused or bool(delta.get("refusal"))
@@ -118,18 +116,9 @@ class MessagesTeller:
             self._sequence = choice["stop_reason"]
         return out
 
-    def _tell(self, part: Callable[..., list[bytes]], *words: Any) -> list[bytes]:
-        if self._call is None and not self._kept:
-            return part(*words)
-        self._kept.append(partial(part, *words))
-        return self._proceed()
-
-    def _proceed(self) -> list[bytes]:
-        """What is kept, in its order, as far as no call that may go on is open."""
-        out: list[bytes] = []
-        while self._kept and (self._call is None or _is_whole("".join(self._said))):
-            out += self._kept.popleft()()
-        return out
+    def _may(self) -> bool:
+        """Whether no call that is open may go on."""
+        return self._call is None or _is_whole("".join(self._said))
 
     def _text(self, delta: Json) -> list[bytes]:
         return [*self._in("text", {"type": "text", "text": ""}), self._delta(delta)]
@@ -167,12 +156,12 @@ class MessagesTeller:
             return []
         if place not in self._waiting:
             self._waiting[place] = {"id": "", "name": "", "arguments": ""}
-            self._kept.append(partial(self._open_call, place))
+            self._kept.keep(self._open_call, place)
         kept = self._waiting[place]
         kept["id"] = kept["id"] or call.get("id") or ""
         kept["name"] = kept["name"] or function.get("name") or ""
         kept["arguments"] += text
-        return self._proceed()
+        return self._kept.proceed()
 
     def _open_call(self, place: int) -> list[bytes]:
         call = self._waiting.pop(place)

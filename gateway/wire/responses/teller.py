@@ -1,12 +1,11 @@
 """Chat's answers as responses: an item for each thought, message and call, whole or as a stream of events."""
 
-from collections import deque
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
+from gateway.wire.kept import Kept
 from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
@@ -31,7 +30,7 @@ class ResponsesTeller:
         self._open: Json | None = None  # the message or the thought that is being told
         self._calls: dict[Any, Json] = {}  # calls that are being told, by their index in chat
         self._told: set[Any] = set()  # the indexes of calls that were closed
-        self._kept: deque[Callable[[], list[bytes]]] = deque()
+        self._kept = Kept(self._may)
         self._details: list[Json] = []  # of the open thought, as chat tells them
         self._reason: Any = None
 
@@ -65,8 +64,7 @@ class ResponsesTeller:
     def end(self) -> bytes:
         status, details = ending(self._reason)
         out = self._close_all(status)
-        while self._kept:
-            out += self._kept.popleft()()
+        out += self._kept.rest()
         out += self._close_all(status)
         self._response |= {"status": status, "incomplete_details": details}
         out.append(self._event(f"response.{status}", response=self._response))
@@ -88,31 +86,22 @@ class ResponsesTeller:
         details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought or details:
             texts = (str(one.get("text") or one.get("summary") or "") for one in details)
-            out += self._tell(self._thought, thought or "".join(texts), details)
+            out += self._kept.tell(self._thought, thought or "".join(texts), details)
         if text := delta.get("content"):
             logprobs = (choice.get("logprobs") or {}).get("content") or []
-            out += self._tell(self._text, text, logprobs)
+            out += self._kept.tell(self._text, text, logprobs)
         if refusal := delta.get("refusal"):
-            out += self._tell(self._refusal, refusal)
+            out += self._kept.tell(self._refusal, refusal)
         for annotation in delta.get("annotations") or []:
-            out += self._tell(self._annotation, annotation)
+            out += self._kept.tell(self._annotation, annotation)
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._reason = choice.get("finish_reason") or self._reason
         return out
 
-    def _tell(self, part: Callable[..., list[bytes]], *words: Any) -> list[bytes]:
-        if not self._calls and not self._kept:
-            return part(*words)
-        self._kept.append(partial(part, *words))
-        return self._proceed()
-
-    def _proceed(self) -> list[bytes]:
-        """What is kept, in its order, as soon as no call may go on."""
-        out: list[bytes] = []
-        while self._kept and all(map(_is_whole, self._calls.values())):
-            out += self._kept.popleft()()
-        return out
+    def _may(self) -> bool:
+        """Whether no call that is open may go on."""
+        return not self._calls or all(map(_is_whole, self._calls.values()))
 
     def _thought(self, text: str, details: list[Json]) -> list[bytes]:
         out = self._in("reasoning", {"summary": [], "encrypted_content": None})
@@ -164,7 +153,7 @@ class ResponsesTeller:
                 raise BadStream("a call goes on after its arguments were whole")
             return []
         if place not in self._calls:
-            out += [*self._proceed(), *self._close_open()]
+            out += [*self._kept.proceed(), *self._close_open()]
             for done in [one for one, item in self._calls.items() if _is_whole(item)]:
                 out += self._close_call(done)
             out.append(self._open_call(place, call, said))
