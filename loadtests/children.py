@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -111,9 +112,13 @@ def wait_for(url: str, seconds: float = 20.0) -> float:
     """Until a GET is answered 200; the seconds it took. Raises TimeoutError."""
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
-        with suppress(OSError), urllib.request.urlopen(url, timeout=1) as answer:
-            if answer.status == 200:
+        try:
+            with urllib.request.urlopen(url, timeout=1):
                 return time.perf_counter() - start
+        except urllib.error.HTTPError as refused:
+            refused.close()
+        except OSError:
+            pass
         time.sleep(0.005)
     raise TimeoutError(f"nothing answers at {url}")
 

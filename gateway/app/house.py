@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import ssl
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -48,7 +47,7 @@ from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
 from gateway.upstream.breaker import Breaker, RetryBudgets
-from gateway.upstream.client import Upstream
+from gateway.upstream.client import Upstream, trusting
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.proxy import Proxies
 from gateway.usage.spool import Spool
@@ -99,7 +98,9 @@ class House:
         stack.push_async_callback(self.telemetry.aclose)
         self.spool = Spool(plan.data_dir / "spool", f"w{plan.worker}", meters, log)
         stack.callback(self.spool.close)
-        self.upstream = Upstream(tls=tls_of(plan), proxies=Proxies.from_environment(plan.environ))
+        self.upstream = Upstream(
+            tls=trusting(plan.environ.get("SSL_CERT_FILE")), proxies=Proxies.from_environment(plan.environ)
+        )
         stack.push_async_callback(self.upstream.aclose)
         self.credentials = Credentials(self.upstream, plan.environ, time.time, meters, log)
         self.credentials.keep(self.desk.snapshot.tables.sources)
@@ -121,7 +122,7 @@ class House:
             self.desk.watch,
             self.keys.keep_fresh,
             self.credentials.run,
-            partial(keep_tidy, self.answers.sweep, self.runs.sweep),
+            partial(keep_tidy, self.threads.run, self.answers.sweep, self.runs.sweep),
             self.background.watch,
             self.spool.sync,
             self.log.run,
@@ -228,21 +229,13 @@ def _allowance(plan: Plan, meters: Meters, log: Log) -> MemoryAllowance | RedisA
     return RedisAllowance(parse_url(url), meters, log) if url else MemoryAllowance(meters)
 
 
-def tls_of(plan: Plan) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    if custom := plan.environ.get("SSL_CERT_FILE"):
-        context.load_verify_locations(cafile=custom)
-    context.set_alpn_protocols(["http/1.1"])
-    return context
-
-
 def check_environment(plan: Plan) -> None:
     """What every data process reads from the environment, read once before any is started: each of them would end
     for the same reason, again and again. Raises ValueError, OSError for a certificate that cannot be read."""
     if plan.settings.redis_url:
         parse_url(plan.settings.redis_url)
     Proxies.from_environment(plan.environ)
-    tls_of(plan)
+    trusting(plan.environ.get("SSL_CERT_FILE"))
     check_otel(plan.environ)
 
 

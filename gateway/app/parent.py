@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gateway.app.crew import POLL, Crew
-from gateway.app.house import check_environment, tls_of
+from gateway.app.house import check_environment
 from gateway.app.job import lasting
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -24,7 +24,7 @@ from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
 from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
-from gateway.upstream.client import Upstream
+from gateway.upstream.client import Upstream, trusting
 
 
 class Frame:
@@ -36,7 +36,7 @@ class Frame:
         self.engine = open_engine(plan.database_url)
         stack.callback(self.engine.dispose)
         self.keys = KeyStore(self.engine, time.time, log)
-        self.upstream = Upstream(tls=tls_of(plan))
+        self.upstream = Upstream(tls=trusting(plan.environ.get("SSL_CERT_FILE")))
         stack.push_async_callback(self.upstream.aclose)
 
 

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path as FilePath
+from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -62,9 +63,13 @@ def _files(path: FilePath) -> list[FilePath]:
 
 
 def _listed(path: FilePath) -> list[FilePath]:
-    if path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        mode = 0
+    if S_ISREG(mode):
         return [path]
-    if not path.is_dir():
+    if not S_ISDIR(mode):
         raise _unreadable(path, "there is no such folder or file; gateway init makes one")
     return sorted(
         entry

@@ -80,10 +80,10 @@ class Threads:
         self._pool.shutdown(cancel_futures=True)
 
 
-async def keep_tidy(*sweeps: Callable[[], None]) -> None:
+async def keep_tidy(in_thread: InThread, *sweeps: Callable[[], None]) -> None:
     """Let each remove what need not be kept; runs until cancelled. One that fails is tried with the next."""
     while True:
         for sweep in sweeps:
             with suppress(Exception):  # SQL is away, say: no sweep is worth the server
-                await asyncio.to_thread(sweep)
+                await in_thread(sweep)
         await asyncio.sleep(SWEEP)

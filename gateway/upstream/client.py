@@ -60,7 +60,7 @@ class Upstream:
         """Idle connections close after `keep_alive` seconds, and are not kept past `oldest`, so that a new
         address of a host is seen; `most` bounds the connections per origin."""
         self._loop = asyncio.get_running_loop()
-        self._tls = tls or _default_tls()
+        self._tls = tls or trusting()
         self._proxies = proxies or Proxies.none()
         self._keep_alive, self._oldest, self._most = keep_alive, oldest, most
         self._pools: dict[Origin, Pool] = {}
@@ -162,8 +162,12 @@ class Upstream:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
 
-def _default_tls() -> ssl.SSLContext:
-    """Verifying, by the system's authorities or those of SSL_CERT_FILE."""
+def trusting(authorities: str | None = None) -> ssl.SSLContext:
+    """Verifying, by the system's authorities and those of a PEM file. Raises OSError where it cannot be read."""
     context = ssl.create_default_context()
+    # Python 3.13 began to ask authorities for extensions that many of companies' own do not have.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if authorities:
+        context.load_verify_locations(cafile=authorities)
     context.set_alpn_protocols(["http/1.1"])
     return context

@@ -66,9 +66,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-index", "--no-deps", "--quiet"]
     subprocess.run([*pip, "--disable-pip-version-check", str(build(base))], check=True, timeout=60)
     [own] = (base / "venv/lib").glob("python*/site-packages")
-    (own / "dependencies.pth").write_text("\n".join(site.getsitepackages()))
+    (own / "dependencies.pth").write_text("\n".join([*site.getsitepackages(), "import watch_checkout"]))
     watch = WATCH.format(root=str(ROOT), packages=str(ROOT / ".venv"), log=str(base / "opened"))
-    (own / "sitecustomize.py").write_text(watch)
+    (own / "watch_checkout.py").write_text(watch)
     kept = {"PATH": os.environ["PATH"], "HOME": str(base), "GATEWAY_DATA_DIR": str(base / "data")}
     (base / "empty").mkdir()
     yield Installed(base / "venv/bin", base / "empty", kept, base / "opened")

@@ -68,7 +68,7 @@ async def test_what_no_answer_belongs_to_is_swept_away(engine: sql.Engine) -> No
     runs.sweep()
     assert await runs.look("r2") is not None, "its answer may be on its way"
     clock.now += LOST_AFTER + 1
-    tidying = asyncio.ensure_future(keep_tidy(runs.sweep))
+    tidying = asyncio.ensure_future(keep_tidy(asyncio.to_thread, runs.sweep))
     async with asyncio.timeout(10):
         while await runs.look("r2") is not None:
             await asyncio.sleep(0.002)

@@ -66,7 +66,7 @@ async def test_a_sweep_that_fails_ends_neither_the_others_nor_the_job() -> None:
     def sweep() -> None:
         loop.call_soon_threadsafe(swept.set)
 
-    job = asyncio.ensure_future(keep_tidy(fail, sweep))
+    job = asyncio.ensure_future(keep_tidy(asyncio.to_thread, fail, sweep))
     async with asyncio.timeout(5):
         await swept.wait()
     assert not job.done()

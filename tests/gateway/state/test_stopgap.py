@@ -54,7 +54,7 @@ class Line:
         if self._server is not None:
             self._server.close()
             self._server = None
-            self._front.unlink()
+            self._front.unlink(missing_ok=True)  # Python 3.13 has done it by then
         self.hang_up()
 
     def hang_up(self) -> None:
