@@ -34,8 +34,11 @@ _KEYS = sql.Table(
     sql.Column("revision", sql.Integer, nullable=False, default=1),
 )
 _IN_USE = sql.and_(_KEYS.c.revoked.is_(False), _KEYS.c.replaced.is_(False))
-# Two processes that give a name away at the same moment: the database lets one of them.
-sql.Index("keys_in_use", _KEYS.c.name, unique=True, sqlite_where=_IN_USE, postgresql_where=_IN_USE)
+# Two processes that give a name away at the same moment: the database lets one of them. As a text, for an index that
+# knows the words of a database loads them, which are 4 MB for one that is not in use.
+_ONE_IN_USE = sql.DDL(
+    "CREATE UNIQUE INDEX IF NOT EXISTS keys_in_use ON keys (name) WHERE NOT revoked AND NOT replaced"
+)
 
 Log = Callable[[str, str], None]
 
@@ -62,7 +65,7 @@ class KeyStore:
         self._loading = threading.Lock()
         self._seen = 0  # the sum of revisions that `_by_hash` shows
         self.failing = False
-        ensure(engine, _METADATA)
+        ensure(engine, _METADATA, _ONE_IN_USE)
         self._load()
 
     def find(self, hash: str) -> KeyFacts | None:

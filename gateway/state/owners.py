@@ -3,10 +3,10 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from typing import NamedTuple
 
 from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select
-from sqlalchemy.dialects import postgresql, sqlite
 
 from gateway.state.sql import InThread, ensure
 
@@ -38,7 +38,8 @@ class Owners:
     ) -> None:
         self._engine, self._now, self._in_thread = engine, wall_clock, in_thread
         self._known: OrderedDict[str, Owner] = OrderedDict()
-        self._insert = (postgresql if engine.dialect.name == "postgresql" else sqlite).insert
+        # That of the database in use, which is loaded: those of the other would take 4 MB.
+        self._insert = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert
         ensure(engine, _METADATA)
 
     async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import Engine, MetaData, create_engine, event
+from sqlalchemy import DDL, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -49,13 +49,15 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def ensure(engine: Engine, tables: MetaData) -> None:
-    """Make what is missing. Processes that start at the same moment may all ask for it."""
+def ensure(engine: Engine, tables: MetaData, *more: DDL) -> None:
+    """Make what is missing. Processes that start at the same moment may all ask for it; `more` must allow that."""
     with engine.begin() as connection:
         for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
+        for statement in more:
+            connection.execute(statement)
 
 
 class InThread(Protocol):

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from itertools import chain
 from operator import itemgetter
 from typing import Any, TypeVar
@@ -28,7 +29,6 @@ from sqlalchemy import (
     not_,
     select,
 )
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.schema import CreateColumn
 
 BY = ("key", "team", "user", "model", "entry", "provider", "route", "target", "outcome")
@@ -86,8 +86,8 @@ class Ledger:
         self._engine = engine
         _METADATA.create_all(self._engine)
         _widen(self._engine)
-        dialect = postgresql if self._engine.dialect.name == "postgresql" else sqlite
-        new = dialect.insert(_USAGE)
+        # The words of the database in use, which are loaded: those of the other would take 4 MB.
+        new = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert(_USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
         self._replace = _writer(new.on_conflict_do_update(index_elements=["id"], set_=columns), engine)
         self._keep = _writer(new.on_conflict_do_nothing(), engine)
