@@ -9,7 +9,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, ParamSpec, Protocol, TypeVar
 
-from sqlalchemy import DDL, Engine, MetaData, create_engine, event
+from sqlalchemy import Engine, MetaData, TextClause, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.schema import CreateIndex, CreateTable
 
@@ -49,7 +49,7 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             time.sleep(0.01)
 
 
-def ensure(engine: Engine, tables: MetaData, *more: DDL) -> None:
+def ensure(engine: Engine, tables: MetaData, *more: TextClause) -> None:
     """Make what is missing. Processes that start at the same moment may all ask for it; `more` must allow that."""
     with engine.begin() as connection:
         for table in tables.sorted_tables:
