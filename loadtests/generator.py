@@ -134,7 +134,7 @@ async def constant_rate(
     start = clock()
     for number in range(int(rate * seconds)):
         due = start + number / rate
-        while (left := due - clock()) > 0:  # noqa: ASYNC110 - a time is waited for, not an event
+        while (left := due - clock()) > 0:
             await asyncio.sleep(left if left > 0.002 else 0)
             os.sched_yield()  # who looks at the clock must not keep the provider beside it from this core, for 4 ms
         if free:
