@@ -1,7 +1,7 @@
 # Two images: `gateway` (the default: no torch in it) and `local-backend` (the engine).
 #   docker build -t gatehouse .
 #   docker build -t gatehouse-local-backend --target local-backend .
-ARG PYTHON=python:3.12.11-slim-bookworm
+ARG PYTHON=python:3.14.10-slim-trixie
 
 FROM ${PYTHON} AS packages
 ENV PATH=/venv/bin:$PATH PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1
