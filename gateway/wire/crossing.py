@@ -15,7 +15,7 @@ from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Asked, Changes, Tap
-from gateway.wire.fields import note_usage
+from gateway.wire.fields import loaded, note_usage
 from gateway.wire.media import is_shown
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import UNLIKE, Back, Front, Json, Piece, Teller
@@ -150,6 +150,7 @@ class CrossingTap:
             self._shown = is_shown(completion["choices"][0]["message"])
         except UNLIKE:
             self.failed = True
+            note_usage(self._usage, loaded(body).get("usage"))  # Responses and chat bill what failed, too
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
