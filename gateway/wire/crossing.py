@@ -21,6 +21,7 @@ from gateway.wire.media import is_shown
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import UNLIKE, Back, Front, Json, Piece, Teller
 from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import bare
 from gateway.wire.written import exactly, read_exactly
 
 _ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
@@ -253,7 +254,7 @@ def _chunk(completion: Json) -> Piece:
     choices = []
     for choice in completion["choices"]:
         delta = dict(choice["message"])
-        calls = [{**call, "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
+        calls = [{**bare(call), "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
         choices.append({**choice, "delta": delta | ({"tool_calls": calls} if calls else {})})
         del choices[-1]["message"]
     return {**completion, "choices": choices}

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from gateway.wire.sides import Json, Piece
-from gateway.wire.thoughts import merge
+from gateway.wire.thoughts import merge, say
 
 _OF_CHUNKS = frozenset({"choices", "object", "prompt"})
 
@@ -26,8 +26,7 @@ class _Choice:
         self._calls: dict[int, Json] = {}
 
     def whole(self) -> Json:
-        calls = {"tool_calls": list(self._calls.values())} if self._calls else {}
-        return {**self._found, "message": self._message | calls}
+        return {**self._found, "message": self._message}
 
     def add(self, choice: Json) -> None:
         for name, value in choice.items():
@@ -46,12 +45,17 @@ class _Choice:
             elif name == "reasoning_details":
                 for detail in value or ():
                     merge(self._message.setdefault(name, []), detail)
+            elif name == "content" and value:
+                say(self._message, value)
             elif name != "role" and value:
                 _extend(self._message, name, value)
 
     def _call(self, call: Json) -> None:
         """What names a call is said once, what it is given bit by bit."""
-        known = self._calls.setdefault(call["index"], {})
+        if call["index"] not in self._calls:
+            self._calls[call["index"]] = {}
+            self._message.setdefault("tool_calls", []).append(self._calls[call["index"]])
+        known = self._calls[call["index"]]
         for name, value in call.items():
             if name in ("function", "custom"):
                 said = known.setdefault(name, {})

@@ -86,6 +86,12 @@ def test_calls_are_told_by_their_index_bit_by_bit() -> None:
     ]
 
 
+def test_words_behind_a_call_stay_behind_it() -> None:
+    call = {"tool_calls": [{"index": 0, "id": "c0", "type": "function", "function": {"name": "f"}}]}
+    told = message({"content": "a"}, call, {"content": "b"}, {"content": "c"})
+    assert (told["content"], told["tool_calls"][0]["after"]) == ("abc", 1)
+
+
 def test_choices_stand_apart_with_their_probabilities() -> None:
     def probable(*tokens: str) -> dict[str, Any]:
         return {"content": list(tokens), "refusal": None}
