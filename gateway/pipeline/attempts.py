@@ -256,7 +256,7 @@ class Attempts:
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
             if isinstance(tap, CrossingTap) and not exchange.call.stream:
-                raise BadAnswer(f"{target.name} answered a call with a stream that asked for none")
+                return await _as_a_whole(exchange, answered, answer, tap)
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
@@ -359,6 +359,15 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: CrossingTap, way: Way)
     return Answered(
         answered.target, answered.attempt, answered.status, answered.headers, b"", answer, tap, [told], True
     )
+
+
+async def _as_a_whole(
+    exchange: Exchange, answered: Answered, answer: Answer, tap: CrossingTap
+) -> Answered | Setback:
+    """Of a stream that answers a call for none: its client waits for one body."""
+    answered.body = tap.whole_of(answer.at_hand() or await answer.body(WHOLE_BODY))
+    exchange.finish_reason = tap.finish_reason
+    return _began_with_an_error(answered, tap) if tap.failed else answered
 
 
 def _is_an_error(answered: Answered, way: Way) -> Setback:

@@ -59,7 +59,7 @@ def streams(call: Call, answer: Answer, way: Way) -> bool:
 
 def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
     """The headers of an answer that is translated: what the provider says of its body is true no more."""
-    streamed = streams(call, answer, way) or (call.stream and isinstance(way, Crossing))
+    streamed = call.stream if isinstance(way, Crossing) else streams(call, answer, way)
     events = streamed and answer.status < 400
     media = DIALECTS[call.dialect].media if events else b"application/json"
     kept = [pair for pair in answer.headers if pair[0] in _KEPT]

@@ -15,11 +15,13 @@ from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Asked, Changes, Tap
-from gateway.wire.fields import note_usage
+from gateway.wire.fields import loaded, note_usage
+from gateway.wire.gathered import gathered
 from gateway.wire.media import is_shown
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import UNLIKE, Back, Front, Json, Piece, Teller
 from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import bare
 from gateway.wire.written import exactly, read_exactly
 
 _ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
@@ -150,16 +152,35 @@ class CrossingTap:
             self._shown = is_shown(completion["choices"][0]["message"])
         except UNLIKE:
             self.failed = True
+            note_usage(self._usage, loaded(body).get("usage"))  # Responses and chat bill what failed, too
             return None
         note_usage(self._usage, completion.get("usage"))
         for choice in completion["choices"][:1]:
             self._note_reason(choice)
         if not self._usage.reported:
             self._usage.completion = len(body) // 4
-        if error := self._untold():
-            if error["type"] == "invalid_request_error":
-                raise BadRequest(error["message"], code=error["code"])
-            raise BadStream(error["message"])
+        self._refuse_untold()
+        return told
+
+    def whole_of(self, stream: bytes) -> bytes:
+        """A stream that came though none was asked for, as the whole answer that the client waits for; b"" where it
+        tells an error. Raises the same, and BadStream for one that breaks off."""
+        try:
+            pieces = [*self._reader.feed(stream), *self._reader.rest()]
+            for piece in pieces:
+                if "error" in piece:
+                    self.begun, self.failed, self.error = True, True, piece["error"]
+                    return b""
+                self._note(piece)
+            if not self._reader.finished:
+                raise BadStream("the stream ended before its end")
+            told = orjson.dumps(self._teller.whole(gathered(pieces)))
+        except BadStream:
+            raise
+        except UNLIKE as error:
+            raise BadStream("an event is not what its format says") from error
+        self.begun = self.finished = True
+        self._refuse_untold()
         return told
 
     def broken(self, error: GatewayError) -> bytes:
@@ -190,6 +211,12 @@ class CrossingTap:
                 self.finished = True
                 out.append(self._teller.end())
         return b"".join(out)
+
+    def _refuse_untold(self) -> None:
+        if error := self._untold():
+            if error["type"] == "invalid_request_error":
+                raise BadRequest(error["message"], code=error["code"])
+            raise BadStream(error["message"])
 
     def _untold(self) -> Json:
         """The error that is told in place of an end; empty where the answer tells all."""
@@ -227,7 +254,7 @@ def _chunk(completion: Json) -> Piece:
     choices = []
     for choice in completion["choices"]:
         delta = dict(choice["message"])
-        calls = [{**call, "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
+        calls = [{**bare(call), "index": place} for place, call in enumerate(delta.get("tool_calls") or [])]
         choices.append({**choice, "delta": delta | ({"tool_calls": calls} if calls else {})})
         del choices[-1]["message"]
     return {**completion, "choices": choices}

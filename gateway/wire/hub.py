@@ -67,6 +67,9 @@ class ChatTeller:
         self._head: Json = {**head, "object": "chat.completion.chunk", "created": moment}
 
     def whole(self, completion: Json) -> Json:
+        for choice in completion["choices"]:
+            for call in choice["message"].get("tool_calls") or ():
+                call.pop("after", None)  # for dialects that hold words behind calls
         return {**self._head, "object": "chat.completion", **completion}
 
     def write(self, piece: Piece) -> bytes:
@@ -214,6 +217,8 @@ def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
         made[quirks.thought] = message["reasoning_content"]
     if quirks.signed and "reasoning_details" in message:
         made["reasoning_details"] = list(map(bare, message["reasoning_details"]))
+    if any("after" in call for call in made.get("tool_calls") or ()):
+        made["tool_calls"] = list(map(bare, made["tool_calls"]))
     content = made.get("content")
     if quirks.ident:
         _fit_idents(made, quirks.ident)

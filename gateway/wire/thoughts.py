@@ -1,6 +1,7 @@
 """Signed thinking of one format on its way through a client of another: it must come back as it was signed, in its
 place among words and calls. Chat has one place for all thoughts of a message, so one that stands behind others says so:
-`after` holds how many characters of the text and how many calls came before it.
+`after` holds how many characters of the text and how many calls came before it. Chat has one place for all words, too:
+where some came behind calls, `after` of those calls holds how many characters came before them.
 """
 
 import base64
@@ -27,27 +28,47 @@ def after_all(message: Mapping[str, Any]) -> Json:
     return after(len(message.get("content") or ""), len(message.get("tool_calls") or []))
 
 
+def say(message: Json, words: str) -> None:
+    """Further words of a chat message. Blank ones are worth no place of their own."""
+    said = message.get("content") or ""
+    if words.strip():
+        for call in message.get("tool_calls") or ():
+            call.setdefault("after", len(said))
+    message["content"] = said + words
+
+
+def cuts(calls: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
+    """Where words came behind calls: (characters before them, calls up to there), for `in_order`."""
+    return [(call["after"], place) for place, call in enumerate(calls, 1) if is_count(call.get("after"))]
+
+
 def bare(detail: Mapping[str, Any]) -> Json:
-    """A detail as its provider knows it."""
+    """A detail, or a call, as its provider knows it."""
     return {name: value for name, value in detail.items() if name != "after"}
 
 
 def in_order(
-    details: Iterable[Mapping[str, Any]], content: Any, calls: Sequence[Call]
+    details: Iterable[Mapping[str, Any]],
+    content: Any,
+    calls: Sequence[Call],
+    cut: Sequence[tuple[int, int]] = (),
 ) -> Iterable[tuple[list[Mapping[str, Any]], Any, Sequence[Call]]]:
     """A message in the order in which it was said: thoughts, the words and the calls that came after them, thoughts
-    again. Words that are not one text are not cut."""
+    again. Words that are not one text are not cut. `cut` holds where words came behind calls."""
     text, parts = (content, None) if isinstance(content, str) else ("", content)
     thoughts: list[Mapping[str, Any]] = []
     said = called = 0
-    for detail in details:
-        characters, before = _place(detail)
+    places: list[tuple[tuple[int, int], Any]] = [(_place(detail), detail) for detail in details]
+    if cut:
+        places = sorted([*places, *((one, None) for one in cut)], key=lambda place: place[0][::-1])
+    for (characters, before), detail in places:
         # Blank words are left to those that follow: a provider takes no block of them.
         words = text[said:characters] if text[said:characters].strip() else ""
         if words or before > called:
             yield thoughts, parts or words, calls[called:before]
             thoughts, parts, said, called = [], None, said + len(words), max(called, before)
-        thoughts.append(detail)
+        if detail is not None:
+            thoughts.append(detail)
     yield thoughts, parts or text[said:], calls[called:]
 
 

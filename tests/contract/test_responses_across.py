@@ -499,7 +499,7 @@ async def test_a_summary_that_was_cut_off_is_no_compaction(tmp_path: Path) -> No
         for reply in (
             answer(completion({"content": "half"}, "length")),
             answer(completion({"content": " "})),
-            stream(word("hel"), FINISH, DONE),
+            stream(word("hel")),
         ):
             provider.script[:] = [reply]
             refused = await client.post("/v1/responses/compact", json={"model": "m", "input": "hi"})

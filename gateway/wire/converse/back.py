@@ -15,7 +15,7 @@ from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
 from gateway.wire.sides import Json
-from gateway.wire.thoughts import after_all
+from gateway.wire.thoughts import after_all, say
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
@@ -196,11 +196,11 @@ def _called(messages: list[Json]) -> list[str]:
 
 def _add_block(message: Json, block: Json) -> None:
     if "text" in block:
-        message["content"] = (message["content"] or "") + block["text"]
+        say(message, block["text"])
     elif "citationsContent" in block:
         cited = block["citationsContent"]
         told = "".join(one.get("text", "") for one in cited.get("content") or [])
-        message["content"] = (message["content"] or "") + told
+        say(message, told)
         message.setdefault("annotations", []).extend(citation(one) for one in cited.get("citations") or [])
     elif is_call(block):
         use = block["toolUse"]

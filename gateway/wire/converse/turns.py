@@ -11,7 +11,7 @@ from gateway.wire.media import inline
 from gateway.wire.messages.words import IDENT, SAID_NOTHING
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
-from gateway.wire.thoughts import in_order
+from gateway.wire.thoughts import cuts, in_order
 
 FORMATS = {
     "image": {"image/png": "png", "image/jpeg": "jpeg", "image/gif": "gif", "image/webp": "webp"},
@@ -105,7 +105,7 @@ class Turns:
         if refusal := text(message, "refusal", f"{where}."):
             apart.insert(0, {"text": refusal})
         blocks: list[Json] = []
-        for thoughts, words, used in in_order(details, message.get("content"), uses):
+        for thoughts, words, used in in_order(details, message.get("content"), uses, cuts(calls)):
             blocks += [made for detail in thoughts if (made := reasoning(detail))]
             blocks += [*self._blocks(words, f"{where}.content"), *apart, *used]
             apart = []

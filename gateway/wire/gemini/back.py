@@ -13,6 +13,7 @@ from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
+from gateway.wire.thoughts import cuts, in_order
 from gateway.wire.written import as_written
 
 CAP = "maxOutputTokens"
@@ -202,7 +203,17 @@ class _Conversation:
         details = [one for one in message.get("reasoning_details") or [] if _is_ours(one)]
         signed = {one["id"]: one["data"] for one in details if one.get("id") and one.get("data")}
         parts = [_thought(one) for one in details if one.get("type") == "reasoning.text" and one.get("text")]
-        words = self._parts(message.get("content"), f"{where}.content")
+        calls = list(message.get("tool_calls") or [])
+        if legacy := message.get("function_call"):
+            calls.append({"id": legacy.get("name"), "function": legacy})
+        made = [self._call(call, f"{where}.tool_calls[{place}]", signed) for place, call in enumerate(calls)]
+        if made and self._is_signed:
+            made[0].setdefault("thoughtSignature", FOREIGN)
+        *before, (_, said, last) = in_order((), message.get("content"), made, cuts(calls))
+        at = f"{where}.content"
+        for _, words, called in before:
+            parts += [*self._parts(words, at), *called]
+        words = self._parts(said, at)
         words += [{"text": message["refusal"]}] if message.get("refusal") else []
         for detail in details:
             if detail.get("data") and not detail.get("id"):  # of a text, at whose end it stood
@@ -212,13 +223,7 @@ class _Conversation:
         others = [
             one for one in message.get("other_blocks") or [] if isinstance(one, dict) and "type" not in one
         ]
-        calls = list(message.get("tool_calls") or [])
-        if legacy := message.get("function_call"):
-            calls.append({"id": legacy.get("name"), "function": legacy})
-        made = [self._call(call, f"{where}.tool_calls[{place}]", signed) for place, call in enumerate(calls)]
-        if made and self._is_signed:
-            made[0].setdefault("thoughtSignature", FOREIGN)
-        return [*parts, *words, *others, *made]
+        return [*parts, *words, *others, *last]
 
     def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
         function = call.get("function") or {}

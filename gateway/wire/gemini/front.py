@@ -13,7 +13,7 @@ from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed, is_strict
 from gateway.wire.sides import Json, Teller
-from gateway.wire.thoughts import unpacked
+from gateway.wire.thoughts import say, unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
 _TURNED = frozenset(
@@ -171,7 +171,7 @@ class _Conversation:
                 message["reasoning_content"] = message.get("reasoning_content", "") + text
                 _add(message, signature, {"type": "reasoning.text", "text": text})
             elif isinstance(part.get("text"), str):
-                message["content"] = (message["content"] or "") + part["text"]
+                say(message, part["text"])
                 if signature:
                     _add(message, signature, {"type": "reasoning.encrypted"})
             else:

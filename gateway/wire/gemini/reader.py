@@ -8,6 +8,7 @@ import orjson
 from gateway.wire import sse
 from gateway.wire.gemini.words import FORMAT, KINDS, MADE, chat_usage, finish
 from gateway.wire.sides import Json, Piece
+from gateway.wire.thoughts import bare, say
 
 _KNOWN = frozenset(
     {"content", "finishReason", "index", "logprobsResult", "citationMetadata", "avgLogprobs", "tokenCount"}
@@ -43,7 +44,7 @@ class _Candidate:
             detail = {"type": "reasoning.text", "text": text}
             self._add_detail(delta, detail | ({"signature": signature} if signature else {}))
         elif isinstance(text, str):
-            delta["content"] = delta.get("content", "") + text
+            say(delta, text)
             self.text += text
             if signature:
                 self._add_detail(delta, {"type": "reasoning.encrypted", "data": signature})
@@ -149,7 +150,10 @@ class GeminiReader:
             self._growing[index] = _Candidate()
             role = {"role": "assistant"}
         growing = self._growing[index]
-        return {"delta": {**role, **growing.delta(candidate, answer_id)}, **growing.ending(candidate)}
+        delta = growing.delta(candidate, answer_id)
+        if "tool_calls" in delta:  # their places are those in a whole message
+            delta["tool_calls"] = list(map(bare, delta["tool_calls"]))
+        return {"delta": {**role, **delta}, **growing.ending(candidate)}
 
 
 def _blocked(answer: Mapping[str, Any]) -> str:

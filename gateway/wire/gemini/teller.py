@@ -9,7 +9,7 @@ from gateway.wire.fields import given
 from gateway.wire.gemini.words import FORMAT, STOP, failure, gemini_usage
 from gateway.wire.media import inline, kind_of
 from gateway.wire.sides import Json, Piece
-from gateway.wire.thoughts import packed
+from gateway.wire.thoughts import cuts, in_order, packed
 
 
 class GeminiTeller:
@@ -31,7 +31,11 @@ class GeminiTeller:
             message = choice["message"]
             details = message.get("reasoning_details") or []
             signed = {one["id"]: one for one in details if _is_of_call(one)}
-            parts = [*_said(message), *_calls(message.get("tool_calls") or [], signed)]
+            calls, held = message.get("tool_calls") or [], message
+            parts: list[Json] = []
+            for _, words, called in in_order((), message.get("content"), calls, cuts(calls)):
+                parts += [*_said({**held, "content": words}), *_calls(called, signed)]
+                held = {}
             found: Json = {"content": {"role": "model", "parts": parts}, "index": choice.get("index") or 0}
             found["finishReason"] = (
                 "SAFETY" if message.get("refusal") else _reason(choice.get("finish_reason"))

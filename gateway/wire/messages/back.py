@@ -17,7 +17,7 @@ from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage,
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
 from gateway.wire.sides import Json
-from gateway.wire.thoughts import after_all, in_order
+from gateway.wire.thoughts import after_all, cuts, in_order, say
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
 THOUGHTFUL_OUTPUT = 32_000  # and as many every one that takes an effort; its thoughts count too
@@ -175,7 +175,7 @@ class _Conversation:
         if message.get("refusal"):
             apart.insert(0, {"type": "text", "text": message["refusal"]})
         blocks: list[Json] = []
-        for thoughts, words, used in in_order(details, message.get("content"), uses):
+        for thoughts, words, used in in_order(details, message.get("content"), uses, cuts(calls)):
             blocks += [made for detail in thoughts if (made := _thought(detail))]
             blocks += [*self._parts(words, f"{where}.content"), *apart, *used]
             apart = []
@@ -247,7 +247,7 @@ def _thought(detail: Mapping[str, Any]) -> Json | None:
 def _add_block(message: Json, block: Json) -> None:
     kind = block.get("type")
     if kind == "text":
-        message["content"] = (message["content"] or "") + block.get("text", "")
+        say(message, block.get("text", ""))
         if block.get("citations"):
             message.setdefault("annotations", []).extend(block["citations"])
     elif kind == "tool_use":

@@ -14,7 +14,7 @@ from gateway.wire.messages.words import ERRORS, FORMAT, effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import is_strict
 from gateway.wire.sides import Json
-from gateway.wire.thoughts import unpacked
+from gateway.wire.thoughts import say, unpacked
 
 # Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are
 # left out; all others go on to the provider under their own names.
@@ -221,7 +221,7 @@ class _Conversation:
     def _said(self, message: Json, block: Mapping[str, Any], at: str) -> None:
         match block.get("type"):
             case "text":
-                message["content"] = (message["content"] or "") + text(block, "text", f"{at}.")
+                say(message, text(block, "text", f"{at}."))
             case "tool_use":
                 given = orjson.dumps(member(block, "input", f"{at}.")).decode()
                 function = {"name": block.get("name", ""), "arguments": given}

@@ -10,7 +10,7 @@ from gateway.wire.kept import Kept
 from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
 from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
-from gateway.wire.thoughts import packed
+from gateway.wire.thoughts import cuts, in_order, packed
 
 
 class MessagesTeller:
@@ -205,7 +205,7 @@ def _is_whole(arguments: str) -> bool:
 
 
 def _blocks(message: Json) -> Iterable[Json]:
-    """What a chat message holds, in Anthropic's order: thoughts, words, calls."""
+    """What a chat message holds, in Anthropic's order: thoughts, words, calls, and words that came behind calls."""
     every = message.get("reasoning_details") or []
     details = [one for one in every if _is_ours(one)]
     for detail in details:
@@ -219,13 +219,15 @@ def _blocks(message: Json) -> Iterable[Json]:
     for detail in every:
         if not _is_ours(detail) and (detail.get("data") or detail.get("signature")):
             yield {"type": "redacted_thinking", "data": packed(detail)}
-    if message.get("content"):
-        cited = _citations(message, [])
-        yield {"type": "text", "text": message["content"]} | ({"citations": cited} if cited else {})
-    for call in message.get("tool_calls") or []:
-        function = call.get("function") or {}
-        yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
-               "input": given(function.get("arguments"))}  # fmt: skip
+    cited, calls = _citations(message, []), message.get("tool_calls") or []
+    for _, words, called in in_order((), message.get("content"), calls, cuts(calls)):
+        if words:
+            yield {"type": "text", "text": words} | ({"citations": cited} if cited else {})
+            cited = []
+        for call in called:
+            function = call.get("function") or {}
+            yield {"type": "tool_use", "id": call.get("id") or "", "name": function.get("name") or "",
+                   "input": given(function.get("arguments"))}  # fmt: skip
 
 
 def _citations(message: Json, told: list[Json]) -> list[Json]:

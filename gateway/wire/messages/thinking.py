@@ -3,7 +3,8 @@ effort itself. Converse passes both on as Anthropic has them.
 
 platform.claude.com/docs: "Adaptive thinking", "Extended thinking", "Effort". Opus 4.6 and Sonnet 4.6 take either, those
 that came after them answer a budget with a 400. On record: claude-opus-4-6 and us.anthropic.claude-sonnet-5 think
-adaptively, claude-sonnet-4-5 and claude-haiku-4-5 by a budget.
+adaptively, claude-sonnet-4-5 and claude-haiku-4-5 by a budget. From version 5 on they think unasked ("Troubleshooting
+thinking"), and not every one lets it be turned off.
 """
 
 import re
@@ -18,6 +19,14 @@ from gateway.wire.sides import Json
 # Claudes that know no effort, in their makers' and in resellers' names; one that nobody here knows is a newer one.
 _OLD = re.compile(r"claude-(?:instant|v?[1-3]\b|(?:[a-z]+-)?4\b(?![-.](?:[6-9]|\d\d)\b))")
 _FIRST = re.compile(r"4[-.]6\b")  # to know one: no xhigh yet, and their thoughts are shown unasked
+_ON_DEMAND = re.compile(
+    r"claude-(?:[a-z]+-)?4\b"
+)  # of those that know an effort, who thinks only when asked to
+# How thinking is turned off where it is on unasked; all others answer that with a 400.
+_OFF = {
+    "disabled": re.compile(r"claude-(?:(?:opus|sonnet)-5\b(?![-.]\d{1,2}\b)|haiku-5[-.]5\b)"),
+    "between_tools": re.compile(r"claude-sonnet-5[-.]5\b"),
+}
 _LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 # What may be set of a model that thinks ("Extended thinking, Feature compatibility").
 _FITS: dict[str, Callable[[Any], bool]] = {
@@ -38,8 +47,10 @@ def set_effort(
     """Puts the call's `reasoning_effort` into `body`, whose own fields go before it, and says whether the model thinks
     by it. `most` are the tokens it may write, None where nothing bounds them. `forced`: it must call a tool, for which
     thinking is off; `unthought`: it goes on with a turn that began without a thought, which a budget does not allow."""
-    asked, model = text(chat, "reasoning_effort") or "none", text(chat, "model")
+    asked, model = text(chat, "reasoning_effort"), text(chat, "model")
     if asked == "none":
+        _unthink(body, model, refusals)
+    if asked in ("", "none"):
         return False
     if asked not in BUDGETS:
         refusals.add("reasoning_effort")
@@ -59,6 +70,18 @@ def set_effort(
         return False
     body["thinking"] = {"type": "enabled", "budget_tokens": budget}
     return True
+
+
+def _unthink(body: Json, model: str, refusals: Refusals) -> None:
+    """Asks a Claude that thinks unasked not to. One that cannot be kept from it thinks as little as it can."""
+    if "thinking" in body or not takes_effort(model) or _ON_DEMAND.search(model):
+        return
+    for kind, models in _OFF.items():
+        if models.search(model):
+            body["thinking"] = {"type": kind}
+            return
+    body["output_config"] = {"effort": "low", **member(body, "output_config")}
+    refusals.leave_out("reasoning_effort")
 
 
 def is_unthought(

@@ -12,6 +12,7 @@ from gateway.wire.refusals import Refusals
 from gateway.wire.responses.reader import ResponsesReader, annotated, thought_of
 from gateway.wire.responses.words import FOREIGN, chat_usage, finish
 from gateway.wire.sides import Json
+from gateway.wire.thoughts import cuts, in_order, say
 
 # Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
 _NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
@@ -167,11 +168,13 @@ class _Conversation:
             if detail.get("format") == FOREIGN and detail.get("data"):
                 own = {"id": detail["id"]} if detail.get("id") else {}
                 yield {"type": "reasoning", **own, "summary": [], "encrypted_content": detail["data"]}
-        parts = self._words(message, where)
-        if parts:
-            yield {"type": "message", "role": "assistant", "content": parts}
-        for place, call in enumerate(members(message.get("tool_calls"), f"{where}.tool_calls")):
-            yield self._call(call, f"{where}.tool_calls[{place}].")
+        calls, held = members(message.get("tool_calls"), f"{where}.tool_calls"), message
+        made = [self._call(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
+        for _, words, called in in_order((), message.get("content"), made, cuts(calls)):
+            if parts := self._words({**held, "content": words}, where):
+                yield {"type": "message", "role": "assistant", "content": parts}
+            yield from called
+            held = {}
         if legacy := member(message, "function_call", f"{where}."):
             yield self._call({"id": legacy.get("name"), "function": legacy}, f"{where}.")
 
@@ -253,7 +256,7 @@ def _add_part(message: Json, part: Json, logprobs: list[Json]) -> None:
     if part.get("type") == "refusal":
         message["refusal"] = (message["refusal"] or "") + part["refusal"]
         return
-    message["content"] = (message["content"] or "") + part.get("text", "")
+    say(message, part.get("text", ""))
     logprobs += part.get("logprobs") or []
     if part.get("annotations"):
         message.setdefault("annotations", []).extend(annotated(one) for one in part["annotations"])

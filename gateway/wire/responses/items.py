@@ -12,7 +12,7 @@ from gateway.wire.refusals import Refusals
 from gateway.wire.responses.compaction import PREFACE, summary_of
 from gateway.wire.responses.words import chat_name, item_id, unseal
 from gateway.wire.sides import Json
-from gateway.wire.thoughts import after_all
+from gateway.wire.thoughts import after_all, say
 
 # Items of tools that a provider runs by itself, and of what it keeps for its clients.
 _ELSEWHERE = frozenset(
@@ -83,7 +83,10 @@ class _Conversation:
         said, refused = self._said(content, where)
         message = self._begin(where)
         before = message.get("content")
-        message["content"] = f"{before}\n\n{said}" if before and said else said or before
+        if said:
+            say(message, f"\n\n{said}" if before else said)
+        else:
+            message["content"] = said if before is None else before
         if refused:
             message["refusal"] = refused
 

@@ -11,7 +11,8 @@ _TOLD_BIT_BY_BIT = frozenset({"message", "reasoning", *_CALLS})
 
 
 class ResponsesReader(EventReader):
-    """What an item says comes bit by bit; of items that chat has no word for, each comes whole at its end."""
+    """What an item says comes bit by bit; of items that chat has no word for, each comes whole at its end. Some servers
+    tell items in the last event alone."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -19,6 +20,7 @@ class ResponsesReader(EventReader):
         self._given: set[Any] = set()  # places of calls that were given something
         self._thinks = False  # whether the open thought has said something
         self._spoken: set[Any] = set()  # places of messages that have said something
+        self._told: set[Any] = set()  # kinds of other items, of which some have been told
 
     def _pieces(self, event: Json) -> list[Piece]:
         match event.get("type"):
@@ -29,6 +31,7 @@ class ResponsesReader(EventReader):
                 return self._fragment(event)
             case "response.reasoning_summary_text.delta" | "response.reasoning_text.delta":
                 self._thinks = True
+                self._told.add("reasoning")
                 return [_piece({"reasoning_content": event["delta"]})]
             case "response.reasoning_summary_part.added" if self._thinks:
                 return [_piece({"reasoning_content": "\n\n"})]
@@ -51,7 +54,7 @@ class ResponsesReader(EventReader):
                 return [{**head, **_piece({"role": "assistant", "content": ""})}]
             case "response.completed" | "response.incomplete":
                 self.finished = True
-                return [_piece({}, finish(response)), *_usage(response)]
+                return [*self._untold(response), _piece({}, finish(response)), *_usage(response)]
             case "response.failed" | "error":
                 error = response.get("error") or event.get("error") or event
                 named = {"message": str(error.get("message") or ""), "code": error.get("code")}
@@ -83,6 +86,7 @@ class ResponsesReader(EventReader):
         """What of an item was not told before: messages and calls whose words come at once, signatures, items of other
         kinds."""
         kind = item.get("type")
+        self._told.add(kind)
         if kind not in _TOLD_BIT_BY_BIT:
             return [_piece({"other_blocks": [item]})]
         if kind == "reasoning":
@@ -92,7 +96,19 @@ class ResponsesReader(EventReader):
         name, field = _CALLS[kind]
         found = self._begun(place, item) if place not in self._calls else []
         if place not in self._given and item.get(field):
+            self._given.add(place)
             found.append(_piece({"tool_calls": [{"index": self._calls[place], name: {field: item[field]}}]}))
+        return found
+
+    def _untold(self, response: Json) -> list[Piece]:
+        """What the last event alone says. Of which kind anything came before came all of it, but for a call that was
+        given nothing yet: not every server numbers its items as they stand here."""
+        output, found = response.get("output"), list[Piece]()
+        told = self._told | ({"message"} if self._spoken else set()) | (set(_CALLS) if self._calls else set())
+        for place, item in enumerate(output if isinstance(output, list) else ()):
+            kind = item.get("type")
+            if kind not in told or (kind in _CALLS and place in self._calls):
+                found += self._done(place, item)
         return found
 
     def _thought(self, item: Json) -> list[Piece]:

@@ -11,7 +11,7 @@ from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
 from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
-from gateway.wire.thoughts import bare, in_order, merge
+from gateway.wire.thoughts import bare, cuts, in_order, merge
 
 
 class ResponsesTeller:
@@ -39,10 +39,12 @@ class ResponsesTeller:
         first = completion["choices"][0]
         message = first["message"]
         calls = [{**call, "index": place} for place, call in enumerate(message.get("tool_calls") or [])]
-        steps = list(in_order(message.get("reasoning_details") or [], message.get("content"), calls))
+        details = message.get("reasoning_details") or []
+        steps = list(in_order(details, message.get("content"), calls, cuts(calls)))
+        apart = any(thoughts for thoughts, _, _ in steps[1:])
         for thoughts, words, called in steps:
             delta = {**message, "reasoning_details": thoughts, "content": words, "tool_calls": called}
-            if len(steps) > 1:
+            if apart:
                 delta["reasoning_content"] = None  # which holds the words of all thoughts
             self.write({**completion, "choices": [{**first, "delta": delta}]})
             message = {}

@@ -423,13 +423,30 @@ async def test_an_answer_that_is_none_is_an_error_to_who_asks_for_a_stream_too(t
             assert (came.status_code, came.json()["error"]["type"]) == (429, "rate_limit_error")
 
 
-async def test_a_stream_that_nobody_asked_for_is_no_answer_across(tmp_path: Path) -> None:
-    async with Provider([stream(word("hi"), FINISH, DONE)]) as provider:
-        async with gateway(tmp_path, policies(provider.url, model="retry: {attempts: 1}")) as running:
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/responses", "/v1beta/models/smart:generateContent"])
+async def test_a_stream_that_nobody_asked_for_is_one_answer_across(tmp_path: Path, path: str) -> None:
+    body: dict[str, Any] = {"model": "smart", "messages": [], "input": "hi"}
+    if "v1beta" in path:
+        body = {"contents": [{"parts": [{"text": "hi"}]}]}
+    async with Provider([stream(word("hel"), word("lo"), FINISH, USAGE, DONE)]) as provider:
+        async with gateway(tmp_path, policies(provider.url)) as running:
             async with running.client() as client:
-                came = await client.post("/v1/messages", json={"model": "smart", "messages": []})
-                assert (came.status_code, "asked for none" in came.text) == (502, True)
-            assert b"hi" in (await running.chat()).content, "between equals it passes"
+                came = await client.post(path, json=body)
+                assert (came.status_code, came.headers["content-type"]) == (200, "application/json")
+                assert "hello" in came.text
+                total = (await running.usage())["total"]
+                assert (total["prompt_tokens"], total["completion_tokens"]) == (7, 3)
+            assert b"hel" in (await running.chat()).content, "between equals it passes"
+
+
+async def test_a_stream_that_nobody_asked_for_is_none_where_it_fails_or_breaks_off(tmp_path: Path) -> None:
+    failed = event(error={"message": "no", "type": "rate_limit_error"})
+    for events, status in (([word("hi"), failed], 429), ([word("hi")], 502)):
+        async with Provider([stream(*events)]) as provider:
+            async with gateway(tmp_path, policies(provider.url, model="retry: {attempts: 1}")) as running:
+                async with running.client() as client:
+                    came = await client.post("/v1/messages", json={"model": "smart", "messages": []})
+                    assert came.status_code == status
 
 
 @pytest.mark.parametrize("path", ["/v1/messages", "/v1/chat/completions"])

@@ -121,6 +121,19 @@ def test_an_answer_of_another_shape_is_a_failure_of_the_provider(body: Any) -> N
     assert watched.failed
 
 
+@pytest.mark.parametrize("front", ["openai.chat", "anthropic.messages", "gemini.generate"])
+def test_what_a_whole_answer_used_counts_though_it_failed(front: str) -> None:
+    told = {
+        "status": "failed", "output": [], "error": {"code": "server_error", "message": "boom"},
+        "usage": {"input_tokens": 1000, "output_tokens": 77},
+    }  # fmt: skip
+    for way in ("whole", "streamed"):
+        usage = Usage()
+        watched = between(front, "openai.responses").tap(Asked({}, usage))
+        assert getattr(watched, way)(orjson.dumps(told)) is None
+        assert (usage.prompt, usage.completion, usage.reported, watched.failed) == (1000, 77, True, True)
+
+
 def test_a_stream_is_told_event_by_event_and_ends_once() -> None:
     watched, usage = tap()
     assert b"text_delta" in watched.feed(word("hello"))

@@ -135,6 +135,15 @@ def test_thoughts_go_back_to_those_who_want_them_by_the_name_they_want(
     assert sent == [{"role": "assistant", "content": "x", **kept}, {"role": "user", "content": "y"}]
 
 
+def test_places_of_words_behind_calls_are_kept_from_chat_on_both_sides() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "abc", "tool_calls": [{**call, "after": 1}]}
+    sent = BACK.from_chat({"messages": [message]}, Changes("m"))
+    assert sent["messages"] == [{**message, "tool_calls": [call]}]
+    told = FRONT.teller({}, 1).whole({"choices": [{"message": message}]})
+    assert told["choices"][0]["message"]["tool_calls"] == [call]
+
+
 def test_whoever_gives_usage_unasked_is_not_asked() -> None:
     chat = {"messages": [], **STREAMS_USAGE}
     assert BACK.from_chat(chat, Changes("m", quirks=Quirks(gives_usage=True))) == {"messages": []}

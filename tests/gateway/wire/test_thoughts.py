@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.thoughts import after, after_all, in_order, packed, unpacked
+from gateway.wire.thoughts import after, after_all, bare, cuts, in_order, packed, say, unpacked
 
 
 def test_a_thought_behind_others_says_how_much_came_before_it() -> None:
@@ -26,6 +26,32 @@ def test_a_message_is_told_in_the_order_in_which_it_was_said() -> None:
         ([0], "a", []), ([1], "bc", ["x"]), ([2], "d", ["y"]), ([3], "", []),
     ]  # fmt: skip
     assert said("ab", [2, 0]) == [([], "ab", []), ([0], "", ["x", "y"])]
+
+
+def test_words_behind_calls_are_known_by_the_calls() -> None:
+    message: dict[str, Any] = {"content": None}
+    say(message, "ab")
+    assert message == {"content": "ab"}
+    message["tool_calls"] = [{"id": "x"}]
+    say(message, "\n")
+    assert message["tool_calls"] == [{"id": "x"}], "blank words need no place"
+    say(message, "c")
+    message["tool_calls"] += [{"id": "y"}, {"id": "z", "after": "nonsense"}]
+    assert message["content"] == "ab\nc"
+    assert cuts(message["tool_calls"]) == [(3, 1)]
+    assert bare(message["tool_calls"][0]) == {"id": "x"}
+
+
+def test_words_behind_calls_are_told_behind_them_among_thoughts() -> None:
+    def steps(details: list[Any], *cut: tuple[int, int]) -> list[Any]:
+        found = in_order(details, "abcd", ["x", "y"], cut)
+        return [([one["n"] for one in thoughts], words, list(calls)) for thoughts, words, calls in found]
+
+    assert steps([], (0, 1)) == [([], "", ["x"]), ([], "abcd", ["y"])]
+    assert steps([], (2, 1), (2, 2)) == [([], "ab", ["x"]), ([], "", ["y"]), ([], "cd", [])]
+    assert steps([{"n": 0}, {"n": 1, "after": [2, 1]}], (1, 1)) == [
+        ([0], "a", ["x"]), ([], "b", []), ([1], "cd", ["y"]),
+    ]  # fmt: skip
 
 
 def test_blank_words_are_left_to_those_that_follow() -> None:

@@ -72,7 +72,8 @@ def test_an_effort_is_told_as_each_maker_takes_it() -> None:
     assert more_of(OLD, reasoning_effort="low") == {"thinking": {"type": "enabled", "budget_tokens": 2048}}
     assert more_of(OLD, reasoning_effort="high", max_tokens=4000)["thinking"]["budget_tokens"] == 3000
     assert more_of(OLD, reasoning_effort="high", max_tokens=400) is None
-    assert more_of(reasoning_effort="none") is None
+    assert more_of(OLD, reasoning_effort="none") is None
+    assert more_of("anthropic.claude-opus-5", reasoning_effort="none") == {"thinking": {"type": "disabled"}}
     shown = {"type": "adaptive", "display": "summarized"}
     assert more_of(reasoning_effort="low") == {"thinking": shown, "output_config": {"effort": "low"}}
     own = {"type": "adaptive"}

@@ -202,6 +202,17 @@ def test_calls_of_another_model_have_a_stand_in_for_the_signature_that_new_ones_
     assert signatures("gemini-3-pro-preview", reasoning_details=[known]) == ["s", None] * 2
 
 
+def test_words_behind_a_call_stand_behind_it_and_a_signature_at_the_end_of_the_last() -> None:
+    function = {"name": "f", "arguments": "{}"}
+    [content] = said({
+        "role": "assistant", "content": "abcd",
+        "reasoning_details": [{**SIGNED, "type": "reasoning.encrypted", "data": "S"}],
+        "tool_calls": [{"id": "c0", "function": function, "after": 2}, {"id": "c1", "function": function}],
+    })  # fmt: skip
+    calls: list[Any] = [{"functionCall": {"name": "f", "args": {}, "id": one}} for one in ("c0", "c1")]
+    assert content["parts"] == [{"text": "ab"}, calls[0], {"text": "cd", "thoughtSignature": "S"}, calls[1]]
+
+
 def test_results_name_their_function_and_bring_their_pictures() -> None:
     calls = [
         {"id": "c1", "function": {"name": "f", "arguments": '{"a":1}'}},

@@ -24,7 +24,7 @@ def put(
     refusals = Refusals("Claude", None, left)
     chat = {"reasoning_effort": effort, "model": model}
     thinks = set_effort(body, chat, most, refusals, forced=forced, unthought=unthought)
-    assert thinks == ("thinking" in body and body["thinking"] != {"type": "own"})
+    assert thinks == (body.get("thinking", {}).get("type") in ("adaptive", "enabled"))
     return body, left
 
 
@@ -81,9 +81,35 @@ def test_a_budget_leaves_room_for_an_answer() -> None:
     assert put("high", OLD, 1200) == ({}, ["reasoning_effort"])
 
 
-def test_who_asks_for_no_thought_gets_none() -> None:
-    for effort in ("none", None, ""):
+def test_who_asks_for_nothing_gets_what_the_model_does_unasked() -> None:
+    for effort in (None, ""):
         assert put(effort, NEW) == put(effort, OLD) == ({}, [])
+
+
+@pytest.mark.parametrize("model", [OLD, FIRST, "claude-opus-4-8", "claude-4.6-sonnet", "glm-4.6"])
+def test_a_claude_that_thinks_only_when_asked_is_asked_for_no_thought_by_silence(model: str) -> None:
+    assert put("none", model) == ({}, [])
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [
+        ("claude-opus-5", "disabled"), ("us.anthropic.claude-sonnet-5", "disabled"),
+        ("claude-sonnet-5@20260630", "disabled"), ("claude-opus-5-20260724", "disabled"),
+        ("anthropic/claude-haiku-5.5", "disabled"), ("claude-sonnet-5-5", "between_tools"),
+        ("anthropic/claude-sonnet-5.5", "between_tools"),
+    ],
+)  # fmt: skip
+def test_a_claude_that_thinks_unasked_is_told_not_to(model: str, kind: str) -> None:
+    assert put("none", model) == ({"thinking": {"type": kind}}, [])
+    assert put("none", model, thinking={"type": "own"}) == ({"thinking": {"type": "own"}}, [])
+
+
+@pytest.mark.parametrize(
+    "model", ["claude-opus-5-5", "claude-fable-5", "claude-mythos-preview", "claude-opus-6"]
+)
+def test_a_claude_that_always_thinks_does_so_as_little_as_it_can(model: str) -> None:
+    assert put("none", model) == ({"output_config": {"effort": "low"}}, ["reasoning_effort"])
 
 
 def test_an_effort_nobody_knows_is_refused() -> None:

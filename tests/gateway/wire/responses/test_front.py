@@ -165,8 +165,8 @@ def test_what_a_model_said_at_once_is_one_message() -> None:
             "reasoning_details": details,
             "content": "well\n\nmore",
             "tool_calls": [
-                function,
-                {"id": "c2", "type": "custom", "custom": {"name": "n__g", "input": "raw"}},
+                {**function, "after": 4},
+                {"id": "c2", "type": "custom", "custom": {"name": "n__g", "input": "raw"}, "after": 4},
             ],
         },
         {"role": "tool", "tool_call_id": "c1", "content": "r"},

@@ -142,6 +142,51 @@ def test_a_message_that_comes_at_once_is_told_at_its_end_and_no_other_twice() ->
     assert deltas(unnumbered, done) == [{"content": "a"}]
 
 
+MESSAGE = {"type": "message", "content": [{"type": "output_text", "text": "hello"}]}
+REASONING = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": '{"x":1}'}
+
+
+def last(*output: Any, kind: str = "completed") -> bytes:
+    return event(kind, response={"status": kind, "output": list(output)})
+
+
+@pytest.mark.parametrize("kind", ["completed", "incomplete"])
+def test_items_that_the_last_event_alone_tells_are_told_before_the_end(kind: str) -> None:
+    searched = {"type": "web_search_call", "id": "ws_1"}
+    told = deltas(last(REASONING, searched, MESSAGE, CALL, {**CALL, "call_id": "c2"}, kind=kind))
+    assert told[:3] == [{"reasoning_content": "hm"}, {"other_blocks": [searched]}, {"content": "hello"}]
+    calls = [one["tool_calls"][0] for one in told[3:5]]
+    assert [(one["index"], one["id"], one["function"]["arguments"]) for one in calls] == [
+        (0, "c1", '{"x":1}'), (1, "c2", '{"x":1}'),
+    ]  # fmt: skip
+    assert told[5:] == [{}]
+
+
+def test_the_last_event_tells_nothing_again_however_a_server_numbers_its_items() -> None:
+    given = event("function_call_arguments.delta", output_index=7, delta='{"x":1}')
+    told = deltas(
+        event("reasoning_text.delta", output_index=5, delta="hm"),
+        event("output_text.delta", output_index=9, delta="hello"),
+        event("output_item.added", **item("function_call", 7, call_id="c1", name="f", arguments="")),
+        given,
+        last(REASONING, MESSAGE, CALL),
+    )
+    assert [*map(list, told)] == [
+        ["reasoning_content"], ["content"], ["tool_calls"], ["tool_calls"], [],
+    ]  # fmt: skip
+    assert deltas(last(kind="completed"), event("completed", response={"output": None})) == [{}, {}]
+
+
+def test_a_call_that_was_only_begun_is_given_its_arguments_by_the_last_event_once() -> None:
+    begun = event("output_item.added", **item("function_call", 0, call_id="c1", name="f", arguments=""))
+    done = event("output_item.done", output_index=0, item=CALL)
+    for events in ([begun], [begun, done]):
+        told = deltas(*events, last(CALL))
+        given = [one["tool_calls"][0]["function"]["arguments"] for one in told if one]
+        assert given == ["", '{"x":1}']
+
+
 def test_refusals_citations_and_items_nobody_here_knows() -> None:
     citation = {"type": "url_citation", "url": "https://a"}
     told = deltas(
