@@ -183,6 +183,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         assert self._cycle is not None
         self._cycle.end_body()
+        if not self._reads and len(self._cycles) == 1:
+            self.read_on()  # nothing is left to hold back, and who does not read sees no hang-up
 
     def _repeat(self, scope: dict[str, Any], body: bytes) -> None:
         """A request whose head is the last one's."""

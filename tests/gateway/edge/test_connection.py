@@ -10,6 +10,7 @@ import pytest
 from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
+from gateway.edge.cycle import MOST_UNREAD
 from gateway.edge.server import Server, server
 from tests.running import ended, stop
 
@@ -155,6 +156,24 @@ async def test_a_client_that_leaves_is_told_of_by_call_and_by_message() -> None:
         writer.close()
         await called.wait()
         await told.wait()
+
+
+async def test_a_client_that_leaves_is_told_of_even_after_a_body_that_was_held_back() -> None:
+    called, taken = asyncio.Event(), asyncio.Event()
+    size = MOST_UNREAD + 1
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.hangup"] = called.set
+        message = await receive()
+        assert (len(message["body"]), message["more_body"]) == (size, False)
+        taken.set()
+        await called.wait()
+
+    async with client(app) as (_, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await taken.wait()
+        writer.close()
+        await called.wait()
 
 
 async def test_a_client_that_waits_to_be_invited_is_invited_once() -> None:
