@@ -444,7 +444,7 @@ async def test_answers_kept_here_are_listed_counted_and_never_cancelled(tmp_path
         assert first["has_more"] is True
         rest = (await client.get(f"{path}/input_items?after={first['last_id']}")).json()
         assert [one["content"][0]["text"] for one in rest["data"]] == ["a"]
-        for query in ("limit=0", "after=nothing"):
+        for query in ("limit=0", "limit=" + "9" * 5000, "after=nothing"):
             assert (await client.get(f"{path}/input_items?{query}")).status_code == 400
         assert (await client.get(f"{path}?stream=true")).status_code == 400
         assert (await client.post(f"{path}/cancel")).status_code == 400
