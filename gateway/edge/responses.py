@@ -147,7 +147,7 @@ class Responses:
             changed["input"] = [*past, *listed(asked, visit.id)]
             lane = only(lane, call, crossing=True)
         lane = held_by(lane, await self._ownership.provider_of(used, team))
-        if not past and (previous or payload.get("conversation")):
+        if not past and (previous not in (None, "") or payload.get("conversation")):
             lane = only(lane, call, crossing=False)
         return lane, replace(call, payload={**payload, **changed}) if changed else call
 

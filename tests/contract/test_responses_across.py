@@ -396,7 +396,8 @@ models:
             assert (await ask(client, previous_response_id="resp_theirs")).headers[
                 "x-gateway-target"
             ] == "o/m"
-            for model, previous in (("o", ident), ("c", "resp_theirs")):
+            odd: list[tuple[str, Any]] = [("o", ident), ("c", "resp_theirs"), ("c", []), ("c", {})]
+            for model, previous in odd:
                 refused = await ask(client, model=model, previous_response_id=previous)
                 assert (refused.status_code, refused.json()["error"]["code"]) == (400, "mixed_providers")
 
