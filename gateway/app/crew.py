@@ -49,9 +49,12 @@ class Crew:
     async def keep(self, worker: Worker) -> None:
         """Run one worker, and another in its place when it dies; returns when it ends while draining."""
         while not self.draining:
-            code = await self._live(worker)
+            try:
+                end = f"ended (exit code {await self._live(worker)})"
+            except OSError as error:  # no memory or descriptor for it now: the others serve on
+                end = f"could not be started ({error.strerror})"
             if not self.draining:
-                self._log("error", f"worker {worker.number} ended (exit code {code}); it is started again")
+                self._log("error", f"worker {worker.number} {end}; it is started again")
                 await asyncio.sleep(RESTART_PAUSE)
 
     async def poll(self, degraded: Callable[[], list[str]]) -> None:
@@ -111,14 +114,14 @@ class Crew:
             "listen": self._listener.fileno(),
             "control": theirs.fileno(),
         }
-        worker.process = process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "gateway.app.worker",
-            orjson.dumps(facts).decode(),
-            pass_fds=[self._listener.fileno(), theirs.fileno()],
-        )
-        theirs.close()
+        with theirs:
+            worker.process = process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "gateway.app.worker",
+                orjson.dumps(facts).decode(),
+                pass_fds=[self._listener.fileno(), theirs.fileno()],
+            )
         if self.draining:  # since it was asked for
             _terminate(process)
         reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE)

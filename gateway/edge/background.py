@@ -32,6 +32,7 @@ QUICK = 0.5  # seconds in which a refusal still is the call's own answer
 TICK = 1.0  # seconds between what other workers are told
 LOOK, LOOKS = 0.5, 10  # seconds between looks at what another worker tells; looks for the end of what it ends
 TRIES = 30  # to keep how a run ended, a TICK apart
+UNKIND = "a value of this call is not of the kind its API takes; check the kinds of its fields"
 _LOST = "the process that made this response has ended"
 _JSON, _STREAM = [(b"content-type", b"application/json")], [(b"content-type", EVENTS)]
 
@@ -121,10 +122,7 @@ class Background:
             run.describe()
             items = orjson.dumps(listed(asked.get("input"), run.exchange.id))
         except UNLIKE:  # the corridor, which says which field, has not come so far yet
-            raise BadRequest(
-                "a value of this call is not of the kind its API takes; check the kinds of its fields",
-                code="invalid_value",
-            ) from None
+            raise BadRequest(UNKIND, code="invalid_value") from None
         await self._book.begin(run.id, streams=run.streams)
         previous, shown = asked.get("previous_response_id"), run.response
         await self.answers.keep(Kept(run.id, run.team, previous, items, orjson.dumps(shown)))

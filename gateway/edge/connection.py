@@ -21,7 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.edge.asgi import address
-from gateway.edge.cycle import Cycle, Header, status_line
+from gateway.edge.cycle import LINGER, Cycle, Header, Unheard, status_line
 from gateway.edge.repeats import Known, known
 from gateway.edge.switch import head_of_body, is_for_socket
 from gateway.edge.unread import Unread
@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
         self._app, self._state = config.loaded_app, server_state
         self._keep_alive = config.timeout_keep_alive
         self._loop = _loop or asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         # What follows a request that asks for a close is left unread, not refused.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._peers: dict[str, Any] = {}  # what a scope says of both ends
@@ -183,6 +183,8 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         assert self._cycle is not None
         self._cycle.end_body()
+        if not self._reads and len(self._cycles) == 1:
+            self.read_on()  # nothing is left to hold back, and who does not read sees no hang-up
 
     def _repeat(self, scope: dict[str, Any], body: bytes) -> None:
         """A request whose head is the last one's."""
@@ -221,6 +223,11 @@ class Connection(asyncio.Protocol):
         if self._reads:
             self._reads = False
             self.transport.pause_reading()
+
+    def linger(self) -> None:
+        """Let a client that still sends read its answer: a close with bytes unread would reset it away."""
+        self._parser = Unheard()
+        self._loop.call_later(LINGER, self.transport.close)
 
     def answered(self, cycle: Cycle) -> None:
         """The next request may be served. The sweep closes idle connections: a timer for each answer would

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from gateway.edge.asgi import App, Message, Scope
 
+LINGER = 1.0  # seconds that a client whose last answer is there may go on sending
 MOST_UNREAD = 64 << 10  # bytes of a body that wait for the application before the socket is no longer read
 
 Header = tuple[bytes, bytes]
@@ -47,7 +48,17 @@ class Line(Protocol):
 
     def read_no_more(self) -> None: ...
 
+    def linger(self) -> None:
+        """Close, but not at once."""
+        ...
+
     def answered(self, cycle: "Cycle") -> None: ...
+
+
+class Unheard:
+    """A parser for what a client still says after its last answer."""
+
+    def feed_data(self, data: bytes) -> None: ...
 
 
 class Cycle:
@@ -187,7 +198,7 @@ class Cycle:
         self.complete = True
         self._wake()
         if not self.keep_alive:
-            self._line.transport.close()
+            self._line.linger() if self.more_body else self._line.transport.close()
         self._line.answered(self)
 
     def _fail(self) -> None:

@@ -31,7 +31,8 @@ class Query:
                 raise BadRequest(f"'{name}' stands twice in the query", code="duplicate_field", param=name)
         named = dict(self._pairs)
         limit = named.get("limit", "")
-        self.limit = min(int(limit), 10_000) if limit.isascii() and limit.isdigit() and limit != "0" else None
+        digits = limit[:9] if limit.isascii() and limit.isdigit() else "0"  # Python reads no number of 5,000
+        self.limit = min(int(digits), 10_000) or None
         self.cursors = [Reference(named[name]) for name in ("after", "before") if named.get(name)]
         self._cursor = "before" if named.get("before") and not named.get("after") else "after"
 

@@ -178,7 +178,7 @@ def usage_told(exchange: Exchange) -> dict[str, Any] | None:
 def page(items: list[dict[str, Any]], query: Mapping[str, str]) -> dict[str, Any]:
     """A list as OpenAI gives it: the newest first unless asked, after an item. Raises BadRequest."""
     limit = query.get("limit", "20")
-    if not limit.isdecimal() or not 1 <= int(limit) <= MOST_LISTED:
+    if not limit.isdecimal() or len(limit) > 9 or not 1 <= int(limit) <= MOST_LISTED:
         raise BadRequest(f"'limit' must be from 1 to {MOST_LISTED}", code="invalid_value", param="limit")
     ordered = items if query.get("order") == "asc" else items[::-1]
     if after := query.get("after"):

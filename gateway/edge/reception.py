@@ -98,18 +98,18 @@ class Reception:
                 await handle(visit)
             except GatewayError as error:
                 self._count(name, error, writer, visit)
-                await self._last_word(writer, error, receive, scope, visit)
+                await self._last_word(writer, error, scope, visit)
             except ClientLeft:
                 return
             except asyncio.CancelledError:
                 if not _client_left(scope):
                     ending = Overloaded("the gateway is shutting down; try again")
-                    await self._last_word(writer, ending, receive, scope, visit)
+                    await self._last_word(writer, ending, scope, visit)
             except Exception as error:  # the border of the call: a fault of ours must not take more than it
                 self.log("error", f"a call failed inside the gateway: {error!r}", request_id=request_id)
                 fault = GatewayError("the gateway failed; its operator has been told")
                 self._count(name, fault, writer, visit)
-                await self._last_word(writer, fault, receive, scope, visit)
+                await self._last_word(writer, fault, scope, visit)
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
@@ -187,13 +187,13 @@ class Reception:
             self.log("error", message, request_id=writer.request_id)
 
     async def _last_word(
-        self, writer: Writer, error: GatewayError, receive: Receive, scope: Scope, visit: Visit | None
+        self, writer: Writer, error: GatewayError, scope: Scope, visit: Visit | None
     ) -> None:
         """Tell the client what went wrong; one that does not read, or has had half an answer, is cut off."""
         told = False
         with suppress(TimeoutError):
             async with asyncio.timeout(LAST_WORD):
-                told = await writer.fail(error, receive, visit.snapshot.version if visit else "")
+                told = await writer.fail(error, visit.snapshot.version if visit else "")
         if not told and (abort := scope.get("gateway.abort")) is not None:
             abort()
 

@@ -1,18 +1,14 @@
 """Replies on the wire: the house's headers, bodies and streams, errors in the caller's dialect."""
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError, LimitReached
-from gateway.edge.asgi import Message, Receive, Send
+from gateway.edge.asgi import Message, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
-
-LINGER = 1.0  # seconds
 
 Header = tuple[bytes, bytes]
 
@@ -81,13 +77,13 @@ class Writer:
         self.last = 0.0
         await send({"type": "http.response.body", "body": b""})
 
-    async def fail(self, error: GatewayError, receive: Receive, policies: str) -> bool:
+    async def fail(self, error: GatewayError, policies: str) -> bool:
         """Say what went wrong; False where nothing can be said any more and the connection must be cut. `policies` is
         their version, "" for a caller that is not known."""
         self.last = 0.0
         if not self.started:
             self.started = True
-            await self._refuse(error, receive, policies)
+            await self._refuse(error, policies)
             return True
         if not self._events or self.dialect is None:
             return False
@@ -101,11 +97,10 @@ class Writer:
         """A comment between two events of a silent stream, so that proxies in front keep it open."""
         await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
-    async def _refuse(self, error: GatewayError, receive: Receive, policies: str) -> None:
+    async def _refuse(self, error: GatewayError, policies: str) -> None:
         body = render(error, envelope_of(self._path), self.request_id)
         headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
-        closes = error.status in (408, 413)  # the rest of the body is not worth reading
-        if closes:
+        if error.status in (408, 413):  # the rest of the body is not worth reading
             headers.append((b"connection", b"close"))
         if self.exchange is not None:
             lines = house_lines(self.exchange, self._clock())
@@ -116,19 +111,7 @@ class Writer:
             lines += limit_lines([error.standing]).encode()
         start = {"type": "http.response.start", "status": error.status, "headers": headers, "lines": lines}
         await self._send(start)
-        if closes:
-            await self._send({"type": "http.response.body", "body": body, "more_body": True})
-            await _linger(receive)
-            body = b""
         await self._send({"type": "http.response.body", "body": body})
-
-
-async def _linger(receive: Receive) -> None:
-    """Let a client that is still sending read its answer: a close with bytes unread would reset it away."""
-    with suppress(TimeoutError):
-        async with asyncio.timeout(LINGER):
-            while (message := await receive())["type"] != "http.disconnect" and message["more_body"]:
-                pass
 
 
 def house_lines(exchange: Exchange, now: float) -> bytes:

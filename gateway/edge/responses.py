@@ -11,7 +11,7 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
-from gateway.edge.background import Background
+from gateway.edge.background import UNKIND, Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.inference import forwarded
 from gateway.edge.noting import noted
@@ -27,6 +27,7 @@ from gateway.wire.responses.dialect import last_response, unkept
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, PENDING, answer_of
+from gateway.wire.sides import UNLIKE
 
 RESPONSES = DIALECTS["openai.responses"]
 _FORWARDED = (b"content-type", b"accept")
@@ -121,8 +122,12 @@ class Responses:
     async def _warmed(self, visit: Visit, call: Call, recent: Recent) -> None:
         """A turn that asks for no answer: what it says is said before the next. No provider could use it."""
         asked = {**call.payload, "store": False}
-        teller = ResponsesTeller(asked, int(self._reception.now()), visit.id)
-        told = teller.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}}) + teller.end()
+        try:
+            teller = ResponsesTeller(asked, int(self._reception.now()), visit.id)
+            told = teller.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}})
+            told += teller.end()
+        except UNLIKE:
+            raise BadRequest(UNKIND, code="invalid_value") from None
         response = last_response(told)
         assert response is not None
         recent.keep(response, listed(asked.get("input"), visit.id), asked.get("previous_response_id"))
@@ -142,7 +147,7 @@ class Responses:
             changed["input"] = [*past, *listed(asked, visit.id)]
             lane = only(lane, call, crossing=True)
         lane = held_by(lane, await self._ownership.provider_of(used, team))
-        if not past and (previous or payload.get("conversation")):
+        if not past and (previous not in (None, "") or payload.get("conversation")):
             lane = only(lane, call, crossing=False)
         return lane, replace(call, payload={**payload, **changed}) if changed else call
 

@@ -121,7 +121,7 @@ class Attempts:
         turn = self._turns[target.provider] = self._turns.get(target.provider, 0) + 1
         spare = PROVIDERS[target.kind].keys(target.facts) - 1
         tools.budgets.call(target.name)
-        while tools.breaker.begin(target.name, sole=len(lane.targets) == 1):
+        while tools.breaker.begin(target.name, last=last):
             came = await self._try(exchange, lane, target, asked, turn)
             if isinstance(came, Answered):
                 return came

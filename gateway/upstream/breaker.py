@@ -54,9 +54,9 @@ class Breaker:
         one = self._targets.get(target)
         return one is None or self._takes(one)
 
-    def begin(self, target: str, *, sole: bool = False) -> bool:
+    def begin(self, target: str, *, last: bool = False) -> bool:
         """Take a place at the target; False where it must be left alone. Ends with one of `fail` and `release`, or
-        with `succeed` and then `leave`. With `sole` there is no other target, and a recovered one is not spared."""
+        with `succeed` and then `leave`. After the `last` there is no other, so that a recovered one is not spared."""
         one = self._targets.get(target)
         if one is None:
             one = self._targets[target] = Condition()
@@ -64,7 +64,7 @@ class Breaker:
             return False
         if one.state != CLOSED:
             one.state, one.probing = HALF_OPEN, True
-        elif not sole and one.recovered is not None:
+        elif not last and one.recovered is not None:
             share = (self._clock() - one.recovered) / RAMP
             if share >= 1:
                 one.recovered = None

@@ -17,6 +17,7 @@ from gateway.upstream.proxy import Proxies
 __all__ = ["Answer", "Timing", "Upstream", "header"]
 
 SWEEP = 5.0  # seconds between looks for connections that are too old
+STALE = 1.0  # seconds in which a connection tells that it had been closed; later, it was open
 
 _WITH_BODY = (b"POST ", b"PUT ", b"PATCH ")
 _BREAKS = frozenset(b"\r\n\0")
@@ -94,11 +95,12 @@ class Upstream:
             answer = Answer(self._loop, connection, timing.idle, whole)
             if mark is not None:
                 mark.sent = True
+            asked = self._loop.time()
             connection.ask(answer, head, body)
             try:
                 await answer.head(timing.first_byte)
             except ConnectionCut as error:
-                if not reused or error.response_started:
+                if not reused or error.response_started or self._loop.time() - asked > STALE:
                     raise
             else:
                 return answer

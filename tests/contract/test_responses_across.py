@@ -396,7 +396,8 @@ models:
             assert (await ask(client, previous_response_id="resp_theirs")).headers[
                 "x-gateway-target"
             ] == "o/m"
-            for model, previous in (("o", ident), ("c", "resp_theirs")):
+            odd: list[tuple[str, Any]] = [("o", ident), ("c", "resp_theirs"), ("c", []), ("c", {})]
+            for model, previous in odd:
                 refused = await ask(client, model=model, previous_response_id=previous)
                 assert (refused.status_code, refused.json()["error"]["code"]) == (400, "mixed_providers")
 
@@ -444,7 +445,7 @@ async def test_answers_kept_here_are_listed_counted_and_never_cancelled(tmp_path
         assert first["has_more"] is True
         rest = (await client.get(f"{path}/input_items?after={first['last_id']}")).json()
         assert [one["content"][0]["text"] for one in rest["data"]] == ["a"]
-        for query in ("limit=0", "after=nothing"):
+        for query in ("limit=0", "limit=" + "9" * 5000, "after=nothing"):
             assert (await client.get(f"{path}/input_items?{query}")).status_code == 400
         assert (await client.get(f"{path}?stream=true")).status_code == 400
         assert (await client.post(f"{path}/cancel")).status_code == 400

@@ -197,6 +197,12 @@ async def test_a_turn_may_only_prepare_the_next(tmp_path: Path) -> None:
         assert asked == ["The code is slate.", "Which?"]
 
 
+async def test_a_turn_that_prepares_with_odd_values_is_refused_as_the_clients_fault(tmp_path: Path) -> None:
+    async with before(tmp_path) as (running, _), socket(running) as one:
+        [told] = await turn(one, input="x", generate=False, tools=7)
+        assert (told["status"], told["error"]["code"]) == (400, "invalid_value")
+
+
 async def test_lanes_go_side_by_side_and_each_in_its_order(tmp_path: Path) -> None:
     go = asyncio.Event()
     async with before(tmp_path) as (running, provider), socket(running) as one:

@@ -65,9 +65,7 @@ class Generate(Untouched):
         for name in ("systemInstruction", "system_instruction", "tools"):
             if payload.get(name):
                 tokens += json_tokens(payload[name])
-        declared = sum(
-            len(camel(tool).get("functionDeclarations") or ()) for tool in payload.get("tools") or ()
-        )
+        declared = _declared(payload.get("tools"))
         return Shape(tokens, cap or 0, choices or 1, len(payload[self._listed]), declared, images)
 
     def write(self, call: Call, changes: Changes) -> bytes:
@@ -205,6 +203,12 @@ def estimate(contents: Any) -> tuple[int, int]:
         more, seen = _weigh(content.get("parts")) if isinstance(content, dict) else (0, 0)
         tokens, images = tokens + 3 + more, images + seen
     return tokens, images
+
+
+def _declared(tools: Any) -> int:
+    """How many functions; what is none is for the provider to say."""
+    lists = [camel(tool).get("functionDeclarations") for tool in tools] if isinstance(tools, list) else []
+    return sum(len(one) for one in lists if isinstance(one, list))
 
 
 def _weigh(parts: Any) -> tuple[int, int]:

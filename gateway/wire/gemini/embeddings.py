@@ -119,17 +119,19 @@ class FromGemini(Across):
 
     def write(self, call: Call, changes: Changes) -> bytes:
         refusals = Refusals("OpenAI's embeddings", changes.dropped)
-        texts, sizes = [], set()
+        texts, sizes = [], []
         for place, request in enumerate(requests_of(call.payload)):
             where = f"requests[{place}]." if "requests" in call.payload else ""
             asked = camel(request)
             texts.append(_text(asked.get("content"), f"{where}content"))
-            sizes.add(asked.get("outputDimensionality"))
+            sizes.append(asked.get("outputDimensionality"))
             for name in sorted(asked.keys() - {"content", "model", "outputDimensionality"}):
                 refusals.add(f"{where}{name}")
-        if len(sizes) > 1:
+        if not texts:
+            raise BadRequest("'requests' must not be empty", code="invalid_value", param="requests")
+        size = sizes[-1]
+        if any(other != size for other in sizes):
             refusals.add("requests[].outputDimensionality")
-        size = sizes.pop()
         body = {**changes.params, "model": changes.model, "input": texts, "encoding_format": "float"}
         return orjson.dumps(body | ({"dimensions": size} if size is not None else {}))
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -111,6 +112,25 @@ async def test_what_was_drained_and_counted_outlives_a_worker(
         assert (row["target"], row["drained"]) == ("p0/smart", True)
         assert (await told(one, "/targets/undrain", **TARGET)).status_code == 200
         assert await statuses(one) == {200}
+
+
+async def test_a_worker_that_cannot_be_started_yet_costs_none_of_the_others(
+    tmp_path: Path, session_redis: RedisServer
+) -> None:
+    async with two_workers(tmp_path, session_redis) as (one, _):
+        parent, files = one.process.pid, resource.RLIMIT_NOFILE
+        limits = resource.prlimit(parent, files)
+        resource.prlimit(parent, files, (3, limits[1]))
+        os.kill(int(workers_of(one)[0]), signal.SIGKILL)
+        await until(lambda: _has_told(one, "could not be started (Too many open files)"))
+        assert await statuses(one) == {200}
+        resource.prlimit(parent, files, limits)
+        await until(lambda: _is_ready(one))
+        assert len(workers_of(one)) == 2
+
+
+async def _has_told(one: Serving, what: str) -> bool:
+    return what in one.log.read_text()
 
 
 async def test_no_port_is_ready_while_a_worker_is_missing(tmp_path: Path, session_redis: RedisServer) -> None:

@@ -7,9 +7,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.edge import connection as edge_connection
 from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
+from gateway.edge.cycle import MOST_UNREAD
 from gateway.edge.server import Server, server
 from tests.running import ended, stop
 
@@ -155,6 +157,50 @@ async def test_a_client_that_leaves_is_told_of_by_call_and_by_message() -> None:
         writer.close()
         await called.wait()
         await told.wait()
+
+
+async def test_a_client_that_leaves_is_told_of_even_after_a_body_that_was_held_back() -> None:
+    called, taken = asyncio.Event(), asyncio.Event()
+    size = MOST_UNREAD + 1
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.hangup"] = called.set
+        message = await receive()
+        assert (len(message["body"]), message["more_body"]) == (size, False)
+        taken.set()
+        await called.wait()
+
+    async with client(app) as (_, writer):
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
+        await taken.wait()
+        writer.close()
+        await called.wait()
+
+
+async def refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    """Without a look at the body."""
+    await send({"type": "http.response.start", "status": 401, "headers": [], "body": b"who are you?"})
+
+
+@pytest.mark.parametrize("ends", [b"HTTP/1.0\r\n", b"HTTP/1.1\r\nConnection: close\r\n"])
+async def test_who_is_refused_in_mid_body_can_send_on_and_reads_why(ends: bytes) -> None:
+    piece = bytes(1 << 20)
+    async with client(refuse) as (reader, writer):
+        writer.write(b"POST / %bContent-Length: %d\r\n\r\n" % (ends, 20 * len(piece)))
+        for _ in range(20):
+            writer.write(piece)
+            await writer.drain()
+        assert (await answer(reader))[1] == b"who are you?"
+        assert await reader.read() == b"", "the connection ends"
+
+
+async def test_what_follows_the_last_answer_is_no_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(edge_connection, "LINGER", 0.1)
+    async with client(refuse) as (reader, writer):
+        writer.write(b"POST / HTTP/1.0\r\nContent-Length: 4\r\n\r\n")
+        await answer(reader)
+        writer.write(b"body" + GET)
+        assert await reader.read() == b""
 
 
 async def test_a_client_that_waits_to_be_invited_is_invited_once() -> None:

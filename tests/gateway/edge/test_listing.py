@@ -121,6 +121,10 @@ async def test_files_of_a_listed_batch_can_be_used(tmp_path: Path) -> None:
             assert (await client.get("/v1/files/file-theirs")).status_code == 404
 
 
+def test_a_limit_of_any_length_is_the_most() -> None:
+    assert Query(b"limit=" + b"9" * 5000).limit == 10_000
+
+
 def test_going_backwards_the_first_object_leads_on() -> None:
     query = Query(b"before=a&limit=0&x=%20")
     assert query.limit is None

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from gateway.pipeline import relay
+from gateway.upstream.breaker import FIRST_REST
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, hang, stream, word
@@ -85,6 +86,24 @@ async def test_a_throttled_target_leads_on_to_the_next_and_is_left_alone(tmp_pat
             assert (len(first.asked), len(second.asked)) == (1, 3)
             counted = 'gateway_fallbacks_total{from="p0/smart",to="p1/smart",reason="throttled"} 1'
             assert counted in await running.metrics()
+
+
+async def test_no_call_is_refused_when_all_targets_have_just_recovered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    async with Provider() as first, Provider() as second:
+        async with gateway(tmp_path, policies(first.url, second.url)) as running:
+            breaker = running.house.breaker
+            monkeypatch.setattr(breaker, "_clock", lambda: now)
+            monkeypatch.setattr(breaker, "_dice", lambda: 0.99)
+            for name in ("p0/smart", "p1/smart"):
+                while breaker.begin(name):
+                    breaker.fail(name)
+            now = FIRST_REST * 2
+            assert [(await running.chat()).headers["x-gateway-target"] for _ in range(4)] == [
+                "p0/smart", "p1/smart", "p1/smart", "p1/smart",
+            ]  # fmt: skip
 
 
 async def test_while_a_provider_wants_rest_it_is_told_how_long(tmp_path: Path) -> None:

@@ -170,14 +170,14 @@ def test_a_recovered_target_gets_a_growing_share(breaker: Breaker, clock: Clock)
     assert admitted[-1] == 100
 
 
-def test_a_recovered_target_without_another_beside_it_is_not_spared(breaker: Breaker, clock: Clock) -> None:
+def test_a_recovered_target_without_another_after_it_is_not_spared(breaker: Breaker, clock: Clock) -> None:
     opened(breaker)
-    assert not breaker.begin(TARGET, sole=True)
+    assert not breaker.begin(TARGET, last=True)
     clock.now += FIRST_REST + 1
     succeeds(breaker)
     clock.roll = 0.99
     assert not breaker.begin(TARGET)
-    assert breaker.begin(TARGET, sole=True)
+    assert breaker.begin(TARGET, last=True)
 
 
 def test_late_failures_of_before_do_not_prolong_the_rest(breaker: Breaker, clock: Clock) -> None:

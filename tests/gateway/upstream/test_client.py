@@ -119,6 +119,25 @@ async def test_a_provider_that_cuts_off_everyone_is_asked_twice_at_most(upstream
     assert requests == 3
 
 
+async def test_a_call_that_a_provider_has_worked_on_is_not_repeated(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "STALE", 0.05)
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.say(HELLO)
+        await peer.request()
+        await asyncio.sleep(0.2)
+
+    async with provider(script) as (server, origin):
+        await upstream.send(origin, POST, b"{}", PATIENT, whole=True)
+        with pytest.raises(ConnectionCut) as cut:
+            await upstream.send(origin, POST, b"{}", PATIENT)
+        assert not cut.value.response_started
+        assert len(server.peers) == 1
+
+
 async def test_a_call_whose_answer_has_begun_is_not_repeated(upstream: Upstream) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()

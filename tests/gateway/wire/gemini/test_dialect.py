@@ -69,6 +69,11 @@ def test_the_size_of_a_call_is_what_limits_need() -> None:
         SSE.shape({"contents": [], "generationConfig": {"maxOutputTokens": "9"}}, 0)
 
 
+@pytest.mark.parametrize("tools", [7, [7], [{"functionDeclarations": 7}], {}])
+def test_tools_that_are_none_declare_nothing(tools: Any) -> None:
+    assert SSE.shape({"contents": [], "tools": tools}, 0).tools == 0
+
+
 @pytest.mark.parametrize(
     "twice",
     [

@@ -110,6 +110,8 @@ def test_geminis_call_is_openais() -> None:
         ({"requests": [TEXT | {"taskType": "X"}]}, "requests[0].taskType"),
         (TEXT | {"title": "t"}, "title"),
         ({"requests": [TEXT, TEXT | {"outputDimensionality": 8}]}, "requests[].outputDimensionality"),
+        ({"requests": [TEXT | {"outputDimensionality": []}, TEXT]}, "requests[].outputDimensionality"),
+        ({"requests": []}, "requests"),
         ({"content": {"parts": [{"inlineData": {}}]}}, "content"),
         ({"content": {"parts": []}}, "content"),
         ({"content": {"parts": [{"text": "a"}, 3]}}, "content"),
