@@ -59,10 +59,10 @@ class Child:
 
     async def _live(self) -> str:
         """One life: start, wait for health, wait for the end. What the end was."""
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(self._socket)
-        Path(self._socket).parent.mkdir(parents=True, exist_ok=True)
         try:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(self._socket)
+            Path(self._socket).parent.mkdir(parents=True, exist_ok=True)
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
@@ -70,7 +70,7 @@ class Child:
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as error:
-            return f"could not be started ({self._command[0]}: {error.strerror})"
+            return f"could not be started ({error.filename or self._command[0]}: {error.strerror})"
         assert process.stderr is not None
         async with asyncio.TaskGroup() as tasks:
             log = tasks.create_task(self._forward_log(process.stderr))

@@ -173,3 +173,14 @@ asyncio.run(main())
     process.kill()
     await process.wait()
     await until(lambda: not runs(pid))
+
+
+async def test_an_engine_whose_socket_has_no_place_is_tried_again(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
+    socket = tmp_path / "engine.sock"
+    socket.mkdir()
+    async with kept(["/bin/false"], socket, upstream) as (child, story):
+        await until(lambda: child.restarts >= 2)
+        assert story.has(f"could not be started ({socket}: Is a directory)")
