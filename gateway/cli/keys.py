@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.table import Table
-
 from gateway.cli.client import Unreachable, add_address, complain, request
+from gateway.cli.table import show
 
 
 def add(verbs: Any) -> None:
@@ -68,13 +66,12 @@ def _ask(args: argparse.Namespace) -> Any:
 
 
 def _show(keys: list[dict[str, Any]]) -> None:
-    table = Table("name", "team", "expires", "state", "from")
-    for key in keys:
-        expires = (
-            datetime.fromtimestamp(key["expires"], UTC).date().isoformat() if key["expires"] else "never"
-        )
-        table.add_row(key["name"], key["team"], expires, _state(key), key["source"])
-    Console().print(table)
+    rows = [[key["name"], key["team"], _end(key["expires"]), _state(key), key["source"]] for key in keys]
+    show(["name", "team", "expires", "state", "from"], rows)
+
+
+def _end(expires: float | None) -> str:
+    return "never" if expires is None else datetime.fromtimestamp(expires, UTC).date().isoformat()
 
 
 def _state(key: dict[str, Any]) -> str:

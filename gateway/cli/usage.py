@@ -5,10 +5,8 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from rich.console import Console
-from rich.table import Table
-
 from gateway.cli.client import Unreachable, add_address, complain, request
+from gateway.cli.table import show
 
 _COLUMNS = ("calls", "prompt_tokens", "completion_tokens", "estimated", "cost_usd")
 
@@ -40,12 +38,10 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(answer))
         return 0
     names = [name for name in dict.fromkeys(args.by.split(",")) if name]
-    table = Table(*names, *(name.replace("_", " ") for name in _COLUMNS))
-    for row in answer["rows"]:
-        table.add_row(*(str(row[name]) for name in names), *_cells(row))
-    table.add_section()
-    table.add_row(*(["total", *[""] * (len(names) - 1)] if names else []), *_cells(answer["total"]))
-    Console().print(table)
+    rows = [[*(str(row[name]) for name in names), *_cells(row)] for row in answer["rows"]]
+    total = [*(["total", *[""] * (len(names) - 1)] if names else []), *_cells(answer["total"])]
+    heads = [*names, *(name.replace("_", " ") for name in _COLUMNS)]
+    show(heads, rows, total, numbers=len(_COLUMNS))
     return 0
 
 

@@ -65,6 +65,20 @@ async def test_usage_is_a_table_or_json(running: Running, capsys: pytest.Capture
     assert "tester" in capsys.readouterr().out
 
 
+async def test_a_model_that_a_caller_named_in_brackets_is_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async with (
+        Provider() as provider,
+        gateway(tmp_path, policies(provider.url).replace("smart:", '"*":')) as one,
+    ):
+        monkeypatch.setenv("GATEWAY_ADMIN_URL", one.admin_url)
+        monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", one.token)
+        assert (await one.chat("llama[/fp8]")).status_code == 200
+        assert await run("usage", "--by", "model") == 0
+    assert "│ llama[/fp8] │ 1 " in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
