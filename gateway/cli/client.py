@@ -26,6 +26,15 @@ def add_address(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
 
 
+def sendable(text: str) -> str:
+    """The type of an argument that goes to the gateway. Raises ArgumentTypeError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("is not UTF-8") from None
+    return text
+
+
 def request(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
     """The JSON answer. Raises Unreachable."""
     try:
@@ -56,6 +65,7 @@ def _variable(name: str) -> str:
     return os.environ.get(name, "").rstrip("\r\n")
 
 
-def complain(verb: str, error: Exception) -> int:
+def complain(verb: str, error: Unreachable) -> int:
+    """2 for what cannot be asked for, 1 where the answer is no."""
     print(f"gateway {verb}: {error}", file=sys.stderr)
-    return 1
+    return 2 if error.status == 400 else 1

@@ -5,7 +5,7 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from gateway.cli.client import Unreachable, add_address, complain, request
+from gateway.cli.client import Unreachable, add_address, complain, request, sendable
 from gateway.cli.table import show
 
 _COLUMNS = ("calls", "prompt_tokens", "completion_tokens", "estimated", "cost_usd")
@@ -18,10 +18,17 @@ def add(verbs: Any) -> None:
         epilog="example: gateway usage --by team,model --since 24h",
     )
     parser.add_argument(
-        "--by", default="team,model", help="comma-separated: key, team, user, model, provider, route ..."
+        "--by",
+        type=sendable,
+        default="team,model",
+        help="comma-separated: key, team, user, model, provider, route ...",
     )
     parser.add_argument(
-        "--since", default="", metavar="SPAN", help="such as 30m, 24h or 7d (default: all time)"
+        "--since",
+        type=sendable,
+        default="",
+        metavar="SPAN",
+        help="such as 30m, 24h or 7d (default: all time)",
     )
     add_address(parser)
     parser.set_defaults(run=run)
@@ -32,8 +39,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer = request(args, "GET", f"/usage?{urlencode(asked)}")
     except Unreachable as error:
-        code = complain("usage", error)
-        return 2 if error.status == 400 else code  # --by or --since that cannot be asked for
+        return complain("usage", error)
     if args.json:
         print(json.dumps(answer))
         return 0
