@@ -264,4 +264,4 @@ class Desk:
 
 
 def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+    return path if os.path.isdir(path) else path.parent  # raises for nothing
