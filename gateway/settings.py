@@ -76,15 +76,15 @@ class BadSettings(Exception):
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Settings:
-    """An empty variable is one that is not set: `${X:-}` of Compose leaves it there. Raises BadSettings naming the
-    variable and what it takes, never its value."""
+    """An empty variable is one that is not set: `${X:-}` of Compose leaves it there. The line break that secrets out of
+    files end with belongs to none. Raises BadSettings naming the variable and what it takes, never its value."""
     values = {}
     for name, value in environ.items():
         field = name.removeprefix(_PREFIX).lower()
         if not name.startswith(_PREFIX):
             continue
         if field in Settings.model_fields:
-            if value:
+            if value := value.rstrip("\r\n"):
                 values[field] = value
         elif not _is_of_others(name, value):
             raise BadSettings(f"{name}: there is no such setting{_near(field)}")

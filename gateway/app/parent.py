@@ -51,7 +51,6 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
         loop.add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         listener = listen(plan.host, plan.port)
-        listener.listen(4096)
         admin_socket = listen(plan.admin_host, plan.admin_port)
         meters = Meters()
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):

@@ -24,6 +24,7 @@ from gateway.telemetry.logs import Bridge, Log
 # Told (desk, office, data socket, admin socket) once everything listens.
 Announce = Callable[[Any, Any, Any, Any], Coroutine[Any, Any, None]]
 
+BACKLOG = 4096  # connections that wait to be taken
 LAST_WORDS = 2.0  # seconds a cancelled call gets to end its stream
 STARTER_TEAM = "default"
 
@@ -46,14 +47,27 @@ def tune_interpreter() -> None:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises OSError."""
+    """A socket that listens: of two on one port the second fails here. Raises OSError, naming the address."""
+    try:
+        return _listening(host, port)
+    except OSError as error:
+        told = f"{host} port {port} cannot be listened on: {error.strerror}; take another host or port"
+        raise OSError(told) from None
+
+
+def _listening(host: str, port: int) -> socket.socket:
     family, kind, number, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
     sock = socket.socket(family, kind, number)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    sock.bind(address)
+    try:
+        sock.bind(address)
+        sock.listen(BACKLOG)
+    except OSError:
+        sock.close()
+        raise
     sock.setblocking(False)
     return sock
 

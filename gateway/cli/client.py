@@ -19,11 +19,20 @@ class Unreachable(Exception):
 
 def add_address(parser: argparse.ArgumentParser) -> None:
     """The options all verbs that ask a running gateway share."""
-    default = os.environ.get("GATEWAY_ADMIN_URL") or "http://127.0.0.1:8081"
+    default = _variable("GATEWAY_ADMIN_URL") or "http://127.0.0.1:8081"
     parser.add_argument(
         "--admin-url", default=default, help="where the admin API listens (default: %(default)s)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+
+
+def sendable(text: str) -> str:
+    """The type of an argument that goes to the gateway. Raises ArgumentTypeError."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise argparse.ArgumentTypeError("is not UTF-8") from None
+    return text
 
 
 def request(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
@@ -42,15 +51,21 @@ def request(args: argparse.Namespace, method: str, path: str, body: Any = None) 
 
 def admin_token() -> str:
     """From GATEWAY_ADMIN_TOKEN, else from the data folder; empty where there is none."""
-    if token := os.environ.get("GATEWAY_ADMIN_TOKEN"):
+    if token := _variable("GATEWAY_ADMIN_TOKEN"):
         return token
-    path = Path(os.environ.get("GATEWAY_DATA_DIR") or ".gateway") / "admin-token"
+    path = Path(_variable("GATEWAY_DATA_DIR") or ".gateway") / "admin-token"
     try:
         return path.read_text().strip()
     except OSError:
         return ""
 
 
-def complain(verb: str, error: Exception) -> int:
+def _variable(name: str) -> str:
+    """As the gateway reads it."""
+    return os.environ.get(name, "").rstrip("\r\n")
+
+
+def complain(verb: str, error: Unreachable) -> int:
+    """2 for what cannot be asked for, 1 where the answer is no."""
     print(f"gateway {verb}: {error}", file=sys.stderr)
-    return 1
+    return 2 if error.status == 400 else 1

@@ -24,11 +24,11 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     folder: Path = args.path
     texts = {"gateway.yaml": starter(), "schema.json": json.dumps(json_schema(), indent=2) + "\n"}
-    there = [name for name in texts if (folder / name).exists()]
-    if there:
-        print(f"gateway init: {folder / there[0]} is there already; nothing was written", file=sys.stderr)
-        return 1
     try:
+        there = [name for name in texts if (folder / name).exists()]
+        if there:
+            print(f"gateway init: {folder / there[0]} is there already; nothing was written", file=sys.stderr)
+            return 1
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in texts.items():
             (folder / name).write_text(text, encoding="utf-8")

@@ -6,10 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
-from rich.console import Console
-from rich.table import Table
-
-from gateway.cli.client import Unreachable, add_address, complain, request
+from gateway.cli.client import Unreachable, add_address, complain, request, sendable
+from gateway.cli.table import show
 
 
 def add(verbs: Any) -> None:
@@ -20,14 +18,16 @@ def add(verbs: Any) -> None:
     )
     acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
     create = acts.add_parser("create", help="make a key; it is shown this once")
-    create.add_argument("--name", required=True)
-    create.add_argument("--team", required=True)
-    create.add_argument("--expires", metavar="DATE", help="the first day on which it is not valid, UTC")
+    create.add_argument("--name", type=sendable, required=True)
+    create.add_argument("--team", type=sendable, required=True)
+    create.add_argument(
+        "--expires", type=sendable, metavar="DATE", help="the first day on which it is not valid, UTC"
+    )
     listing = acts.add_parser("list", help="all keys, without the keys themselves")
     revoke = acts.add_parser("revoke", help="end a key at once")
     rotate = acts.add_parser("rotate", help="put a new key in the place of an old one, which ends at once")
     for act in (revoke, rotate):
-        act.add_argument("name")
+        act.add_argument("name", type=sendable)
     for act in (create, listing, revoke, rotate):
         add_address(act)
     parser.set_defaults(run=run)
@@ -51,13 +51,13 @@ def run(args: argparse.Namespace) -> int:
 
 def _ask(args: argparse.Namespace) -> Any:
     if args.act == "create":
-        body = {"name": args.name, "team": args.team} | ({"expires": args.expires} if args.expires else {})
-        return request(args, "POST", "/keys", body)
+        ends = {} if args.expires is None else {"expires": args.expires}  # "" is a date gone wrong, not none
+        return request(args, "POST", "/keys", {"name": args.name, "team": args.team} | ends)
     if args.act == "list":
         return request(args, "GET", "/keys")
-    if args.name in (".", ".."):  # made by an earlier version; a path loses it
+    if args.name in ("", ".", "..") or "/" in args.name:  # made by an earlier version; a path loses it
         raise Unreachable(
-            f'"{args.name}" cannot be asked for by name; take its id, from gateway keys list --json'
+            f'"{args.name}" cannot be asked for by name; take its id, from gateway keys list --json', 400
         )
     name = quote(args.name, safe="")
     return (
@@ -68,13 +68,12 @@ def _ask(args: argparse.Namespace) -> Any:
 
 
 def _show(keys: list[dict[str, Any]]) -> None:
-    table = Table("name", "team", "expires", "state", "from")
-    for key in keys:
-        expires = (
-            datetime.fromtimestamp(key["expires"], UTC).date().isoformat() if key["expires"] else "never"
-        )
-        table.add_row(key["name"], key["team"], expires, _state(key), key["source"])
-    Console().print(table)
+    rows = [[key["name"], key["team"], _end(key["expires"]), _state(key), key["source"]] for key in keys]
+    show(["name", "team", "expires", "state", "from"], rows)
+
+
+def _end(expires: float | None) -> str:
+    return "never" if expires is None else datetime.fromtimestamp(expires, UTC).date().isoformat()
 
 
 def _state(key: dict[str, Any]) -> str:

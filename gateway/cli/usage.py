@@ -5,10 +5,8 @@ import json
 from typing import Any
 from urllib.parse import urlencode
 
-from rich.console import Console
-from rich.table import Table
-
-from gateway.cli.client import Unreachable, add_address, complain, request
+from gateway.cli.client import Unreachable, add_address, complain, request, sendable
+from gateway.cli.table import show
 
 _COLUMNS = ("calls", "prompt_tokens", "completion_tokens", "estimated", "cost_usd")
 
@@ -20,10 +18,17 @@ def add(verbs: Any) -> None:
         epilog="example: gateway usage --by team,model --since 24h",
     )
     parser.add_argument(
-        "--by", default="team,model", help="comma-separated: key, team, user, model, provider, route ..."
+        "--by",
+        type=sendable,
+        default="team,model",
+        help="comma-separated: key, team, user, model, provider, route ...",
     )
     parser.add_argument(
-        "--since", default="", metavar="SPAN", help="such as 30m, 24h or 7d (default: all time)"
+        "--since",
+        type=sendable,
+        default="",
+        metavar="SPAN",
+        help="such as 30m, 24h or 7d (default: all time)",
     )
     add_address(parser)
     parser.set_defaults(run=run)
@@ -34,18 +39,15 @@ def run(args: argparse.Namespace) -> int:
     try:
         answer = request(args, "GET", f"/usage?{urlencode(asked)}")
     except Unreachable as error:
-        code = complain("usage", error)
-        return 2 if error.status == 400 else code  # --by or --since that cannot be asked for
+        return complain("usage", error)
     if args.json:
         print(json.dumps(answer))
         return 0
     names = [name for name in dict.fromkeys(args.by.split(",")) if name]
-    table = Table(*names, *(name.replace("_", " ") for name in _COLUMNS))
-    for row in answer["rows"]:
-        table.add_row(*(str(row[name]) for name in names), *_cells(row))
-    table.add_section()
-    table.add_row(*(["total", *[""] * (len(names) - 1)] if names else []), *_cells(answer["total"]))
-    Console().print(table)
+    rows = [[*(str(row[name]) for name in names), *_cells(row)] for row in answer["rows"]]
+    total = [*(["total", *[""] * (len(names) - 1)] if names else []), *_cells(answer["total"])]
+    heads = [*names, *(name.replace("_", " ") for name in _COLUMNS)]
+    show(heads, rows, total, numbers=len(_COLUMNS))
     return 0
 
 

@@ -116,7 +116,8 @@ class Desk:
         """The version these files would have; nothing is put in force. Raises BadPolicies."""
         ground = self._ground._replace(on_condition_error=lambda rule: None)
         variables = Variables(os.environ, _folder(self.path))
-        return (await asyncio.to_thread(compile_texts, texts, ground, variables)).version
+        by_name = dict(sorted(texts.items()))  # as a folder is read: order decides on versions and defaults
+        return (await asyncio.to_thread(compile_texts, by_name, ground, variables)).version
 
     async def watch(self) -> None:
         """Reload when the folder or a referenced file changes; runs until cancelled.
@@ -264,4 +265,4 @@ class Desk:
 
 
 def _folder(path: Path) -> Path:
-    return path if path.is_dir() else path.parent
+    return path if os.path.isdir(path) else path.parent  # raises for nothing

@@ -184,7 +184,8 @@ def run_tests(papers: Papers, snapshot: Snapshot) -> list[Problem]:
 def _judge(test: TestSpec, trial: Trial) -> list[tuple[str, str]]:
     expect = test.expect
     came = f"refused: {trial.code} ({trial.message})" if trial.code else "allowed"
-    names = [target.asked_name(test.given.model) for target in trial.targets]
+    # A call that is refused goes nowhere, wherever it would have gone.
+    names = [] if trial.code else [target.asked_name(test.given.model) for target in trial.targets]
     checks: Mapping[str, tuple[Any, bool, str]] = {
         "allowed": (expect.allowed, expect.allowed == (not trial.code), came),
         "refused": (expect.refused, expect.refused == trial.code, came),
@@ -197,7 +198,7 @@ def _judge(test: TestSpec, trial: Trial) -> list[tuple[str, str]]:
         "targets": (
             expect.targets,
             _are_targets(expect, trial, names),
-            f"they are {', '.join(names) or 'none'}",
+            f"they are {', '.join(names) or f'none, {came}'}",
         ),
         "limits": (
             expect.limits,

@@ -8,6 +8,7 @@ GatewayError
 ├── Forbidden 403             model_not_allowed, route_not_allowed, denied by an access condition
 ├── NotFound 404              model_not_found, route_not_found, object_not_found
 ├── WrongMethod 405
+├── Conflict 409              it cannot be done as things stand: a name is taken, a key has expired
 ├── BodyTooLarge 413
 ├── UnsupportedEncoding 415
 ├── LimitReached 429          rate_limit_exceeded, with retry-after
@@ -111,6 +112,13 @@ class WrongMethod(GatewayError):
     @property
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         return ((b"allow", self._taken.encode()),)
+
+
+class Conflict(GatewayError):
+    status = 409
+    code = "conflict"
+    type = "invalid_request_error"
+    outcome = "client_error"
 
 
 class BodyTooLarge(GatewayError):

@@ -1,5 +1,6 @@
 """Metrics pushed by OTLP: our own tables, handed over whenever the interval comes round."""
 
+import logging
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,6 +10,7 @@ from gateway.core.meters import Meters
 from gateway.core.tally import Counter, Gauge, Histogram, Metric
 from gateway.telemetry.otlp import is_wanted, resource
 
+_LOG = logging.getLogger("gateway.telemetry")
 DEFAULT_INTERVAL = 60.0  # seconds, as OTEL_METRIC_EXPORT_INTERVAL says in milliseconds
 
 
@@ -51,7 +53,10 @@ class Push:
 
     def _export(self) -> None:
         now = int(self._now() * 1e9)
-        self._exporter.export(metrics_data(self._meters, self._resource, self._started, now))
+        try:
+            self._exporter.export(metrics_data(self._meters, self._resource, self._started, now))
+        except Exception:  # the border of a thread: one export that fails must not be the last
+            _LOG.exception("metrics were not pushed; the next interval tries again")
 
 
 def interval(environ: Mapping[str, str]) -> float:

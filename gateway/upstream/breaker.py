@@ -169,8 +169,8 @@ class Breaker:
         return {name for name, one in self._targets.items() if one.state != CLOSED}
 
     def states(self) -> list[tuple[tuple[str, ...], float]]:
-        """For the gauge gateway_circuit_state."""
-        return [((name,), float(one.state)) for name, one in self._targets.items()]
+        """For the gauge gateway_circuit_state; another thread may ask while targets are added."""
+        return [((name,), float(one.state)) for name, one in list(self._targets.items())]
 
     def _ended_by_stray(self, one: Condition) -> bool:
         """Whether what ended without an answer counts as a call from before the opening. Calls carry no

@@ -132,6 +132,13 @@ def test_an_empty_variable_is_one_that_is_not_set() -> None:
     assert from_environment(dict.fromkeys(names, "")) == Settings()
 
 
+def test_the_line_break_at_the_end_of_a_secret_is_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = from_environment({"GATEWAY_ADMIN_TOKEN": "s3cret\n", "GATEWAY_METRICS_TOKEN": "\n"})
+    assert (settings.admin_token, settings.metrics_token) == ("s3cret", "")
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "s3cret\n")
+    assert admin_token() == "s3cret"
+
+
 def test_commands_too_take_an_empty_variable_for_none(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -121,7 +121,7 @@ async def served(running: Running, key: str) -> int:
     [
         ("POST", "/keys", {"name": "a"}, 400, "team"),
         ("POST", "/keys", {"name": "a", "team": "nobody"}, 400, "team"),
-        ("POST", "/keys", {"name": "tester", "team": "research"}, 400, "name"),
+        ("POST", "/keys", {"name": "tester", "team": "research"}, 409, "name"),
         ("POST", "/keys", {"name": "a\nb", "team": "research"}, 400, "name"),
         *(
             ("POST", "/keys", {"name": name, "team": "research"}, 400, "name")
@@ -157,6 +157,34 @@ async def test_wrong_use_is_told_with_the_field(
         answer = await admin.request(method, V1 + path, json=body)
     assert (answer.status_code, error_of(answer)["param"]) == (status, param), answer.text
     assert error_of(answer)["message"]
+
+
+@pytest.mark.parametrize(("method", "act"), [("DELETE", ""), ("POST", "/rotate")])
+async def test_a_key_of_the_policies_is_changed_there(running: Running, method: str, act: str) -> None:
+    async with running.admin() as admin:
+        answer = await admin.request(method, f"{V1}/keys/tester{act}")
+    assert (answer.status_code, error_of(answer)["message"]) == (
+        409,
+        'the key "tester" stands in the policies; change it there',
+    )
+
+
+async def test_what_was_issued_is_revoked_though_the_policies_have_its_name_now(running: Running) -> None:
+    async with running.admin() as admin:
+        key = (await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})).json()["key"]
+        text = (running.folder / "gateway.yaml").read_text().replace("name: poor", "name: ci")
+        (running.folder / "gateway.yaml").write_text(text)
+        await admin.post(f"{V1}/policies/reload")
+        assert (await admin.delete(f"{V1}/keys/ci")).status_code == 200
+        assert await served(running, key) == 401
+        assert (await admin.delete(f"{V1}/keys/ci")).status_code == 409
+
+
+async def test_a_name_that_is_taken_is_a_conflict(running: Running) -> None:
+    async with running.admin() as admin:
+        answers = [await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"}) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [201, 409]
+    assert error_of(answers[1])["code"] == "conflict"
 
 
 async def test_usage_is_told_by_what_is_asked(running: Running) -> None:

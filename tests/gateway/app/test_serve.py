@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from gateway.app.run import listen
 from tests.gateway.app.serving import Serving, refused, serving, workers_of
 from tests.redis_server import RedisServer
 from tests.running import policies
@@ -33,6 +34,15 @@ async def test_it_says_where_it_listens_and_serves_there(tmp_path: Path) -> None
         assert (await one.admin("/admin/v1/usage"))["total"]["calls"] == 1
         one.signal(signal.SIGINT)
         assert await one.ended() == 0
+
+
+def test_a_port_that_is_taken_is_named_also_before_anything_is_served_there() -> None:
+    with listen("127.0.0.1", 0) as first:
+        port = first.getsockname()[1]
+        with pytest.raises(
+            OSError, match=f"^127.0.0.1 port {port} cannot be listened on: Address already in use;"
+        ):
+            listen("127.0.0.1", port)
 
 
 async def test_a_starter_key_is_printed_with_a_curl_and_stays_the_same(tmp_path: Path) -> None:

@@ -37,6 +37,16 @@ def test_bad_policies_are_told_line_by_line_and_the_answer_is_no(
     ]
 
 
+@pytest.mark.parametrize("words", [["check"], ["explain", "--team", "all", "--model", "m"]])
+def test_a_folder_that_cannot_be_reached_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    """A name too long stands for all: a folder that is closed to others is open to root."""
+    folder = tmp_path / ("a" * 300)
+    assert main([*words, str(folder)]) == 1
+    assert capsys.readouterr().out == f"{folder}:1:1: cannot be read (File name too long); mend its rights\n"
+
+
 def test_machines_get_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     assert main(["check", "--json", str(tmp_path)]) == 0

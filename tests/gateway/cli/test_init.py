@@ -33,7 +33,10 @@ def test_nothing_is_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not (tmp_path / "schema.json").exists()
 
 
-def test_a_place_that_cannot_be_written_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("place", ["file/sub", "a" * 300])
+def test_a_place_that_cannot_be_written_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], place: str
+) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["init", str(tmp_path / "file" / "sub")]) == 2
+    assert main(["init", str(tmp_path / place)]) == 2
     assert "cannot be written" in capsys.readouterr().err

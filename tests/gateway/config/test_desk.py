@@ -149,6 +149,17 @@ async def test_files_may_be_tried_without_being_put_in_force(tmp_path: Path) -> 
     assert office.desk.snapshot is kept
 
 
+async def test_files_that_are_tried_have_the_version_of_their_folder_in_whatever_order_they_come(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "one")
+    tests = "kind: tests\ntests: [{name: t, given: {team: all, model: one}, expect: {allowed: true}}]"
+    (tmp_path / "a.yaml").write_text(tests)
+    office = Office(tmp_path)
+    tried = await office.desk.try_texts({"gateway.yaml": GOOD % "one", "a.yaml": tests})
+    assert tried == office.desk.snapshot.version
+
+
 async def test_an_overtaken_look_changes_nothing(tmp_path: Path) -> None:
     write(tmp_path, "one")
     office = Office(tmp_path)

@@ -102,6 +102,13 @@ def test_a_test_that_fails_says_what_came_instead(expect: str, why: str) -> None
     assert failed("{team: all, model: gpt-5}", expect) == [f"{why}; mend the policies or the test"]
 
 
+@pytest.mark.parametrize("expect", ["{target: openai}", "{targets: [openai]}"])
+def test_a_call_that_a_rule_refuses_has_no_target(expect: str) -> None:
+    [message] = failed("{team: all, model: gpt-5, used: {calls: 10}}", expect)
+    assert "none, refused: rate_limit_exceeded (" in message
+    assert failed("{team: all, model: gpt-5, used: {calls: 10}}", "{targets: []}") == []
+
+
 def test_a_refusal_is_told_with_its_message() -> None:
     [message] = failed("{team: free, model: smart}", "{target: openai}")
     assert message.startswith('the first is none, refused: model_not_allowed (team "free" may not use')
