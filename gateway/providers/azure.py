@@ -16,6 +16,7 @@ from gateway.providers.compatible import (
     keys_of,
     own_headers,
     parse_base_url,
+    untold,
 )
 from gateway.providers.entra import Entra
 
@@ -74,12 +75,11 @@ class Azure(Compatible):
         keys = keys_of(spec.api_key)
         common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
         heads = tuple(common + b"api-key: " + header_value("api_key", key) for key in keys)
-        hidden = (*keys, spec.client_secret)
         return AzurePlace(
             origin,
             path + root,
             heads or (common,),
-            tuple(secret.encode() for secret in hidden if len(secret) >= 8),
+            untold(spec.headers, *keys, spec.client_secret),
             spec.params,
             f"api-version={spec.api_version}" if spec.api_version else "",
             by_deployment=bool(spec.api_version) and not foundry,

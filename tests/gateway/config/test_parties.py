@@ -74,6 +74,11 @@ def test_a_provider_that_is_off_takes_its_targets_with_it_and_warns() -> None:
     assert on.tables.secrets == ["sk-something"]
 
 
+def test_headers_that_open_doors_are_secrets_too() -> None:
+    text = "kind: providers\nproviders: {a: {type: vllm, headers: {x-key: made-by-hand, x-place: on-the-moon}}}\n"
+    assert snapshot(text).tables.secrets == ["made-by-hand"]
+
+
 def test_what_is_wrong_at_a_provider_that_is_off_is_told_and_what_is_missing_is_not() -> None:
     wrong = 'kind: providers\nproviders: {a: {type: openai, api_key: "", base_url: "ftp://x"}}\n'
     assert told(wrong) == ['a.yaml:2:54: base_url: must look like "https://host/v1"']

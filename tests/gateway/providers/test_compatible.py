@@ -104,6 +104,17 @@ def test_our_credentials_are_taken_out_of_a_providers_errors() -> None:
     told = b"bad key sk-of-ours-1, no sk-of-ours-2, short of it"
     assert COMPATIBLE.mask(facts, told) == b"bad key ***, no ***, short of it"
     assert COMPATIBLE.mask(facts, b"fine") == b"fine"
+
+
+def test_headers_of_the_policy_that_open_doors_are_masked_like_keys() -> None:
+    headers = {
+        "Authorization": "Bearer made-by-hand-1",
+        "X-Api-Key": "made-by-hand-2",
+        "X-Region": "somewhere-nice",
+    }
+    facts = COMPATIBLE.facts(Endpoint("http://h/v1", None, headers))
+    said = b"neither made-by-hand-1 nor made-by-hand-2 is known in somewhere-nice"
+    assert COMPATIBLE.mask(facts, said) == b"neither *** nor *** is known in somewhere-nice"
     assert "ours" not in repr(facts)
     assert "ours" not in repr(Endpoint(URL, "sk-of-ours-1", {"x": "of-ours"}))
 
