@@ -231,7 +231,7 @@ def _allowance(plan: Plan, meters: Meters, log: Log) -> MemoryAllowance | RedisA
 
 def check_environment(plan: Plan) -> None:
     """What every data process reads from the environment, read once before any is started: each of them would end
-    for the same reason, again and again. Raises ValueError, OSError for a certificate that cannot be read."""
+    for the same reason, again and again. Raises ValueError."""
     if plan.settings.redis_url:
         parse_url(plan.settings.redis_url)
     Proxies.from_environment(plan.environ)

@@ -165,11 +165,17 @@ class Upstream:
 
 
 def trusting(authorities: str | None = None) -> ssl.SSLContext:
-    """Verifying, by the system's authorities and those of a PEM file. Raises OSError where it cannot be read."""
+    """Verifying, by the system's authorities and those of a PEM file. Raises ValueError where it cannot be read."""
     context = ssl.create_default_context()
     # Python 3.13 began to ask authorities for extensions that many of companies' own do not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if authorities:
-        context.load_verify_locations(cafile=authorities)
+        try:
+            context.load_verify_locations(cafile=authorities)
+        except OSError as error:
+            reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+            raise ValueError(
+                f"SSL_CERT_FILE: {authorities} cannot be used ({reason}); name a PEM file"
+            ) from None
     context.set_alpn_protocols(["http/1.1"])
     return context

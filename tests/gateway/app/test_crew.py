@@ -246,6 +246,7 @@ async def test_slow_clients_of_the_admin_port_are_let_go(tmp_path: Path, session
         ("GATEWAY_REDIS_URL", "http://127.0.0.1:1"),
         ("OTEL_TRACES_SAMPLER", "nonsense"),
         ("HTTPS_PROXY", "socks5://x:1"),
+        ("SSL_CERT_FILE", "/no/such.pem"),
     ],
 )
 async def test_a_variable_that_no_worker_could_start_with_ends_the_start(

@@ -9,7 +9,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.upstream import dial
-from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.client import Timing, Upstream, trusting
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
 from tests.gateway.upstream.authority import Authority
 from tests.gateway.upstream.scripted import HELLO, PATIENT, POST, Peer, provider, saying
@@ -45,6 +45,14 @@ async def test_ssl_cert_file_names_the_trusted_authority(
         spoken: ssl.SSLObject = server.peers[0].writer.get_extra_info("ssl_object")
         assert spoken.selected_alpn_protocol() == "http/1.1"
     await upstream.aclose()
+
+
+@pytest.mark.parametrize(("text", "reason"), [(None, "No such file"), ("none", "it holds no certificate")])
+def test_a_file_without_authorities_is_named(tmp_path: Path, text: str | None, reason: str) -> None:
+    if text is not None:
+        (tmp_path / "ca.pem").write_text(text)
+    with pytest.raises(ValueError, match=rf"^SSL_CERT_FILE: {tmp_path}/ca.pem cannot be used \({reason}"):
+        trusting(str(tmp_path / "ca.pem"))
 
 
 async def test_an_unknown_authority_is_refused(secured: ssl.SSLContext) -> None:
