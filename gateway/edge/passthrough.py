@@ -16,7 +16,7 @@ from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
-from gateway.edge.references import REFERENCES, Reference, named, references
+from gateway.edge.references import Reference, named, names_object, references
 from gateway.wire.fields import parse_object, refuse_twice
 from gateway.wire.raw import ONCE, Raw, bound_of
 
@@ -25,7 +25,6 @@ _FORWARDED = (b"content-type", b"accept")
 _RAW = Raw()
 _ANY = "\0"  # a name that only those may use who may use all
 _MULTIPART = b"multipart/form-data"
-_WATCHED = REFERENCES | {f"{name}[]" for name in REFERENCES}
 
 
 class Request(NamedTuple):
@@ -103,13 +102,15 @@ class Passthrough:
         length = check_head(visit.head, most)
         scanner = None
         if multipart:
-            watched = _WATCHED | {"model"} if self._family.named else _WATCHED
-            scanner = Scanner(boundary_of(visit.head[b"content-type"]), watched)
+            scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._watches)
 
         async def judge(field: Field) -> None:
             await self._ownership.provider_of([Reference(field.value)], request.team)
 
         return Upload(stream_body(visit.receive, most), length, scanner, judge)
+
+    def _watches(self, field: str) -> bool:
+        return names_object(field) or (field == "model" and self._family.named)
 
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}

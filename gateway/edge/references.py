@@ -69,6 +69,9 @@ _STORED = re.compile(
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 
+# The words of a form's field: `images[0][file_id]`, `video.id`.
+_WORDS = re.compile(r"[^\[\].]+")
+
 _MINTED = (
     "id",
     "output_file_id",
@@ -126,6 +129,14 @@ def _hosts(tools: Any) -> bool:
         isinstance(tool, dict) and tool.get("type", "function") not in ("function", "custom")
         for tool in tools
     )
+
+
+def names_object(field: str) -> bool:
+    """Whether a form's field of this name holds an id, however deep its name nests it."""
+    words = [word for word in _WORDS.findall(field) if not word.isdecimal()]
+    if not words or not _OPAQUE.isdisjoint(words):
+        return False
+    return words[-1] in REFERENCES or (words[-1] == "id" and len(words) > 1)
 
 
 def named(body: bytes, *names: str) -> list[str]:

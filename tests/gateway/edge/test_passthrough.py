@@ -269,6 +269,18 @@ async def test_another_teams_ids_cannot_be_used_in_a_body(tmp_path: Path, body: 
             assert (await owner.post("/v1/responses", json={"model": "gpt-5", **body})).status_code == 200
 
 
+@pytest.mark.parametrize("field", ["video[id]", "images[0][file_id]", "file_ids[]"])
+async def test_another_teams_ids_cannot_be_used_in_a_form(tmp_path: Path, field: str) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/files", "file_1")
+        form: Any = [("model", (None, b"gpt-5")), (field, (None, b"file_1"))]
+        async with running.client(POOR) as other:
+            refused = await other.post("/v1/videos/edits", files=form)
+        async with running.client() as owner:
+            assert (await owner.post("/v1/videos/edits", files=form)).status_code == 200
+        assert (refused.status_code, len(provider.asked)) == (404, 2)
+
+
 async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: Path) -> None:
     events = [
         b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_s"}}\n\n',
