@@ -169,7 +169,7 @@ class Upload:
         self,
         stream: AsyncIterator[bytes],
         length: int | None,
-        scanner: Scanner | None,
+        scanner: Scanner,
         judge: Callable[[Field], Awaitable[None]],
     ) -> None:
         self._stream, self._length, self._scanner, self._judge = stream, length, scanner, judge
@@ -198,8 +198,6 @@ class Upload:
             await self._look(piece)
 
     async def _look(self, piece: bytes) -> None:
-        if self._scanner is None:
-            return
         for field in self._scanner.feed(piece):
             if field.name != "model":
                 await self._judge(field)

@@ -83,12 +83,12 @@ class Passthrough:
         if not may_stream or kind in (b"", b"application/json"):
             check_head(request.visit.head, bounds.body)
             return await self._json(request, await read_body(request.visit.receive, bounds.body))
-        if kind != _MULTIPART and family.named:
+        if kind != _MULTIPART:  # what cannot be read here could name anything there
             raise UnsupportedEncoding(
                 f"/v1/{family.label} takes application/json and multipart/form-data",
                 code="unsupported_media_type",
             )
-        upload = self._upload(request, multipart=kind == _MULTIPART)
+        upload = self._upload(request)
         try:
             if family.named:
                 await upload.find_model()
@@ -97,12 +97,10 @@ class Passthrough:
             upload.close()
             raise
 
-    def _upload(self, request: Request, *, multipart: bool) -> Upload:
+    def _upload(self, request: Request) -> Upload:
         visit, most = request.visit, self._reception.bounds.file
         length = check_head(visit.head, most)
-        scanner = None
-        if multipart:
-            scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._watches)
+        scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._watches)
 
         async def judge(field: Field) -> None:
             await self._ownership.provider_of([Reference(field.value)], request.team)

@@ -525,6 +525,17 @@ async def test_forms_and_raw_bodies_cannot_hide_a_model(tmp_path: Path) -> None:
         assert provider.asked == []
 
 
+@pytest.mark.parametrize("kind", ["text/json", "application/x-www-form-urlencoded", "multipart/mixed"])
+async def test_a_body_that_is_read_by_nobody_here_goes_nowhere(tmp_path: Path, kind: str) -> None:
+    body = b'{"file_ids": ["file_1"]}'
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/files", "file_1")
+        async with running.client(POOR) as other:
+            refused = await other.post("/v1/containers", content=body, headers={"content-type": kind})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_media_type")
+        assert len(provider.asked) == 1
+
+
 async def test_query_and_unknown_fields_pass_as_they_came(tmp_path: Path) -> None:
     async with Provider([answer({"id": "r"})]) as provider, gateway(tmp_path, text(provider.url)) as running:
         body = b'{ "model":"gpt-5" , "new_field": 1.0, "stream": false}'
