@@ -7,7 +7,7 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
-from gateway.edge.batches import check_lines
+from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.inference import forwarded
@@ -23,7 +23,6 @@ from gateway.wire.raw import ONCE, Raw, bound_of
 NO_OUTPUT = Shape(choices=0)
 _FORWARDED = (b"content-type", b"accept")
 _RAW = Raw()
-_ANY = "\0"  # a name that only those may use who may use all
 _MULTIPART = b"multipart/form-data"
 
 
@@ -148,7 +147,7 @@ class Passthrough:
         """The model's lane, or that of the provider that has the objects; of both, where both are named."""
         snapshot, caller, provider = request.visit.snapshot, request.visit.caller, request.provider
         if not model:
-            if self._runs(request) and not snapshot.teams[caller.team].models(_ANY):
+            if self._runs(request) and not snapshot.teams[caller.team].models(ANY):
                 raise BadRequest(
                     "'model' is missing; this team uses some models only, and may not leave the choice to the provider",
                     code="missing_required_parameter",
