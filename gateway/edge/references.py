@@ -53,19 +53,18 @@ _OPAQUE_IN = {
 # What an answer refers to: sent back, it need not be known, for nothing is read there.
 _CITED = ("annotations", "citations")
 # Written plainly or with escapes: where none of this occurs, the body is not searched.
-_SUSPECT = re.compile(
-    rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|googleapis\.com|\\u00'
-)
+_SUSPECT = re.compile(rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|\\u00')
 _NO_IDS = ("", "auto")
+_FILED = (b"files/", rb"files\/")  # in addresses of Google's: its host may be in capitals
 # And in calls of a model: what names of files hold, or the addresses of some. Letters are U+0055 to U+0078.
 _SIGNS = (
-    b"file_id", b"fileUri", b"file_uri", b"files/", rb"files\/", b"vector_store", b"StoreNames", b"store_names",
+    b"file_id", b"fileUri", b"file_uri", *_FILED, b"vector_store", b"StoreNames", b"store_names",
 )  # fmt: skip
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})
 _STORED = re.compile(
-    r"https?://(?![\w.-]*storage\.)[\w.-]+\.googleapis\.com(?::\d+)?/(?:[^?#]*/)?(files/.+)",
+    r"https?://(?:[^/?#]*@)?(?![\w.-]*storage\.)[\w.-]+\.googleapis\.com\.?(?::\d+)?/(?:[^?#]*/)?(files/.+)",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 
@@ -99,7 +98,7 @@ class _Object(list[tuple[str, Any]]):
 
 def references(body: bytes) -> list[Reference]:
     """Ids of provider-made objects that a (valid) JSON body uses. Raises BadRequest past all depth."""
-    if not _SUSPECT.search(body):
+    if not _SUSPECT.search(body) and all(body.find(sign) < 0 for sign in _FILED):
         return []
     return list(_references(_read(body, _Object), REFERENCES, _OPAQUE, whole=True))
 
