@@ -10,6 +10,7 @@ from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEnco
 from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
+from gateway.edge.evaluations import GRADED, check_graded
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
@@ -112,6 +113,8 @@ class Passthrough:
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}
         refuse_twice(body, payload, ONCE)
+        if body and self._family.label in GRADED:
+            check_graded(body, request.visit.snapshot.teams[request.team])
         model, stream = "", payload.get("stream") is True
         if "model" in payload:
             _, model, stream = _RAW.read(body)

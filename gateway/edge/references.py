@@ -149,6 +149,19 @@ def named(body: bytes, *names: str) -> list[str]:
     return found
 
 
+def members_of(body: bytes) -> Iterator[tuple[str, str, Any]]:
+    """Every member of a (valid) JSON body, behind the name of what it is part of; the client's own words left out."""
+    todo: list[tuple[str, Any]] = [("", _read(body, _Object))]
+    while todo:
+        place, value = todo.pop()
+        if isinstance(value, _Object):
+            for name, one in value:
+                yield place, name, one
+            todo += [(name, one) for name, one in value if name not in _OPAQUE]
+        elif isinstance(value, list):
+            todo += [(place, one) for one in value]
+
+
 def _read(body: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any:
     try:
         return json.loads(body, object_pairs_hook=pairs)
