@@ -7,6 +7,7 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
+from gateway.core.usage import Usage
 from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
@@ -165,11 +166,13 @@ class Passthrough:
     def _shape(self, request: Request, call: Call) -> Shape:
         """Calls that are only about objects reserve no tokens, for nothing is computed; nor do those that no provider
         meters."""
-        bound = bound_of(call)
-        computes = call.model or bound or self._runs(request)
-        if not isinstance(call.body, bytes) or not computes or self._family.label == "moderations":
+        metered = self._computes(request, call) and self._family.label != "moderations"
+        if not isinstance(call.body, bytes) or not metered:
             return NO_OUTPUT
-        return _RAW.shape(call.payload, len(call.body), bound or "max_output_tokens")
+        return _RAW.shape(call.payload, len(call.body), bound_of(call) or "max_output_tokens")
+
+    def _computes(self, request: Request, call: Call) -> bool:
+        return bool(call.model or bound_of(call) or self._runs(request))
 
     def _call(
         self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False
@@ -194,6 +197,9 @@ class Passthrough:
             elif request.method == "DELETE" and place.is_object and reply.status < 300:
                 await ownership.forget(place.object_id)
             await request.visit.writer.deliver(reply)
+            again = exchange.usage.reported and not self._computes(request, exchange.call)
+            if again and not await ownership.settle(place.segments):
+                exchange.usage = Usage()  # of a call that was charged when it was made
 
         await self._reception.serve(request.visit, exchange, lane, deliver)
 

@@ -297,6 +297,51 @@ async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: P
         assert (total["prompt_tokens"], total["completion_tokens"]) == (4, 2)
 
 
+async def test_what_is_read_again_is_not_charged_again(tmp_path: Path) -> None:
+    usage = {"input_tokens": 4, "output_tokens": 2}
+    made, queued = {"id": "resp_1", "usage": usage}, {"id": "resp_2", "usage": None}
+    script = [answer(made), answer(made), answer(queued), answer({**queued, "usage": usage})]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            body: dict[str, Any] = {"model": "gpt-5", "input": "hi"}
+            await client.post("/v1/responses", json=body)
+            await client.get("/v1/responses/resp_1")
+            assert await completion_tokens(running) == 2
+            await client.post("/v1/responses", json={**body, "background": True})
+            guessed = await completion_tokens(running)
+            for _ in range(3):  # the first that tells what the background took is what it is charged by
+                await client.get("/v1/responses/resp_2")
+        assert await completion_tokens(running) == guessed + 2
+
+
+async def test_what_a_background_run_told_in_its_stream_is_not_charged_again(tmp_path: Path) -> None:
+    done = {"id": "resp_1", "usage": {"input_tokens": 4, "output_tokens": 2}}
+    event = b"data: " + orjson.dumps({"type": "response.completed", "response": done}) + b"\n\n"
+    script = [stream(event), answer(done)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            body = {"model": "gpt-5", "input": "hi", "background": True, "stream": True}
+            await client.post("/v1/responses", json=body)
+            await client.get("/v1/responses/resp_1")
+        assert await completion_tokens(running) == 2
+
+
+async def completion_tokens(running: Running) -> int:
+    return int((await running.usage())["total"]["completion_tokens"])
+
+
+async def test_a_run_of_a_thread_is_charged_once_it_tells_what_it_took(tmp_path: Path) -> None:
+    run = {"id": "run_1", "usage": {"prompt_tokens": 4, "completion_tokens": 2}}
+    script = [answer({"id": "thread_1"}), answer({**run, "usage": None}), answer(run)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        async with running.client() as client:
+            await client.post("/v1/threads", json={})
+            await client.post("/v1/threads/thread_1/runs", json={"model": "gpt-5"})
+            for _ in range(3):
+                await client.get("/v1/threads/thread_1/runs/run_1")
+        assert await completion_tokens(running) == 2
+
+
 @pytest.mark.parametrize("model_first", [True, False])
 async def test_a_multipart_model_is_found_and_renamed_wherever_it_stands(
     tmp_path: Path, model_first: bool
