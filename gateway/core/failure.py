@@ -5,7 +5,7 @@ GatewayError
 │   ├── ConflictingKeys       two different keys came
 │   └── NeverFits             a claim larger than the rule's whole bucket
 ├── Unauthorized 401          missing_api_key | invalid_api_key
-├── Forbidden 403             model_not_allowed, route_not_allowed, denied by an access condition
+├── Forbidden 403             model_not_allowed, route_not_allowed, data_not_allowed, denied by an access condition
 ├── NotFound 404              model_not_found, route_not_found, object_not_found
 ├── WrongMethod 405
 ├── Conflict 409              it cannot be done as things stand: a name is taken, a key has expired

@@ -12,6 +12,7 @@ from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference, named, references
 
 MOST_LINE = 32 << 20  # bytes
+ANY = "\0"  # a name that only those may use who may use all
 
 
 async def check_lines(pieces: AsyncIterator[bytes], team: Team, ownership: Ownership) -> None:
@@ -32,22 +33,32 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
         call = orjson.loads(line)
     except orjson.JSONDecodeError:
         raise BadRequest(f"line {number} of the batch file is not valid JSON", code="invalid_json") from None
-    for model in _models(line, call):
-        if not team.models(model):
+    if not isinstance(call, dict):
+        raise BadRequest(f"line {number} of the batch file is no JSON object", code="invalid_json")
+    model = _model(call)
+    for one in _models(line, model):
+        if not team.models(one):
             raise Forbidden(
-                f'line {number} of the batch file: team "{team.name}" may not use the model "{model[:100]}"',
+                f'line {number} of the batch file: team "{team.name}" may not use the model "{one[:100]}"',
                 param="model",
             )
+    if model is None and not team.models(ANY):
+        message = f"line {number} of the batch file names no model, and this team uses some models only"
+        raise BadRequest(message, code="missing_required_parameter", param="model")
     return references(line)
 
 
-def _models(line: bytes, call: Any) -> list[str]:
+def _model(call: dict[str, Any]) -> str | None:
+    body = call.get("body")
+    model = body.get("model") if isinstance(body, dict) else None
+    return model if isinstance(model, str) else None
+
+
+def _models(line: bytes, model: str | None) -> list[str]:
     """Every model a line names. The plain case is read by the fast parser: 200 MB are a second or two."""
     if line.count(b'"model"') > 1 or line.count(b'"body"') > 1 or b"\\u00" in line:
         return named(line, "model")
-    body = call.get("body") if isinstance(call, dict) else None
-    model = body.get("model") if isinstance(body, dict) else None
-    return [model] if isinstance(model, str) else []
+    return [] if model is None else [model]
 
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:

@@ -1,7 +1,7 @@
 """Read the small fields of a multipart body while it streams by (RFC 7578), and pass the body on."""
 
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from tempfile import SpooledTemporaryFile
 from typing import IO, NamedTuple
 
@@ -45,9 +45,10 @@ def boundary_of(content_type: bytes) -> bytes:
 class Scanner:
     """Feed it the body in pieces of any size; it gives the watched fields as they are complete."""
 
-    def __init__(self, boundary: bytes, watched: Collection[str]) -> None:
+    def __init__(self, boundary: bytes, watches: Callable[[str], bool]) -> None:
+        """`watches` tells by their names which fields are."""
         self._mark = b"\r\n--" + boundary
-        self._watched = frozenset(watched)
+        self._watches = watches
         self._buffer = bytearray(b"\r\n")  # the first delimiter has no line break before it
         self._base = -2  # where the buffer begins in the body
         self._parts = 0
@@ -104,7 +105,7 @@ class Scanner:
             return False
         name = _name_of(bytes(self._buffer[:end]))
         self._drop(end + 2)  # the second line break may belong to the delimiter of an empty part
-        self._name = name if name in self._watched else ""
+        self._name = name if self._watches(name) else ""
         self._step = self._value if self._name else self._data
         return True
 
@@ -168,7 +169,7 @@ class Upload:
         self,
         stream: AsyncIterator[bytes],
         length: int | None,
-        scanner: Scanner | None,
+        scanner: Scanner,
         judge: Callable[[Field], Awaitable[None]],
     ) -> None:
         self._stream, self._length, self._scanner, self._judge = stream, length, scanner, judge
@@ -197,8 +198,6 @@ class Upload:
             await self._look(piece)
 
     async def _look(self, piece: bytes) -> None:
-        if self._scanner is None:
-            return
         for field in self._scanner.feed(piece):
             if field.name != "model":
                 await self._judge(field)

@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
-from gateway.core.exchange import Exchange, Reply
+from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import minted, minted_in
-from gateway.wire.raw import LOOK
+from gateway.state.owners import BEGUN
+from gateway.wire.raw import LOOK, RUN_BOUND, bound_of
 
 Note = Callable[[list[str]], Awaitable[None]]
 
@@ -16,17 +17,26 @@ async def noted(reply: Reply, ownership: Ownership, exchange: Exchange, *, neste
     provider = exchange.attempts[-1].target.provider
 
     async def note(ids: list[str]) -> None:
-        await ownership.remember(ids, team, provider, call.route)
+        await ownership.remember(ids, team, provider, BEGUN if only_begins(call) else call.route)
+
+    async def end(ids: list[str]) -> None:
+        if only_begins(call) and exchange.usage.reported:
+            await ownership.settle(ids)
 
     if reply.status >= 300:
         return reply
     if isinstance(reply.body, bytes):
         await note(minted(reply.body, nested=nested))
     elif reply.keep_alive:
-        reply.body = _events(reply.body, note)
+        reply.body = _events(reply.body, note, end)
     elif is_json(reply):
         reply.body = _json(reply.body, note, nested=nested)
     return reply
+
+
+def only_begins(call: Call) -> bool:
+    """Whether the call is answered before it is known what it takes."""
+    return call.payload.get("background") is True or bound_of(call) == RUN_BOUND
 
 
 def is_json(reply: Reply) -> bool:
@@ -35,7 +45,7 @@ def is_json(reply: Reply) -> bool:
     )
 
 
-async def _events(blocks: AsyncIterator[bytes], note: Note) -> AsyncIterator[bytes]:
+async def _events(blocks: AsyncIterator[bytes], note: Note, end: Note) -> AsyncIterator[bytes]:
     seen: set[str] = set()
     async for block in blocks:
         new = [one for one in minted_in(block) if one not in seen]
@@ -43,6 +53,7 @@ async def _events(blocks: AsyncIterator[bytes], note: Note) -> AsyncIterator[byt
             await note(new)
             seen.update(new)
         yield block
+    await end(list(seen))
 
 
 async def _json(blocks: AsyncIterator[bytes], note: Note, *, nested: bool) -> AsyncIterator[bytes]:

@@ -19,6 +19,8 @@ class Owners(Protocol):
 
     async def forget(self, id: str) -> None: ...
 
+    async def settle(self, ids: Sequence[str]) -> bool: ...
+
 
 class Ownership:
     """Asks and tells the book of owners; unknown ids and other teams' look alike."""
@@ -51,6 +53,10 @@ class Ownership:
 
     async def forget(self, id: str) -> None:
         await self._owners.forget(id)
+
+    async def settle(self, ids: Sequence[str]) -> bool:
+        """Whether what one of these took is told for the first time, and not charged yet."""
+        return await self._owners.settle(ids)
 
     async def own(self, data: Sequence[Any], team: str) -> list[Any]:
         """Those of a provider's list that are this team's, in their order."""

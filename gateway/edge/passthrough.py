@@ -7,25 +7,25 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
 from gateway.core.exchange import Upload as Streamed
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
-from gateway.edge.batches import check_lines
+from gateway.core.usage import Usage
+from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
+from gateway.edge.evaluations import GRADED, check_graded
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
-from gateway.edge.references import REFERENCES, Reference, named, references
+from gateway.edge.references import Reference, named, names_object, references
 from gateway.wire.fields import parse_object, refuse_twice
 from gateway.wire.raw import ONCE, Raw, bound_of
 
 NO_OUTPUT = Shape(choices=0)
 _FORWARDED = (b"content-type", b"accept")
 _RAW = Raw()
-_ANY = "\0"  # a name that only those may use who may use all
 _MULTIPART = b"multipart/form-data"
-_WATCHED = REFERENCES | {f"{name}[]" for name in REFERENCES}
 
 
 class Request(NamedTuple):
@@ -84,12 +84,12 @@ class Passthrough:
         if not may_stream or kind in (b"", b"application/json"):
             check_head(request.visit.head, bounds.body)
             return await self._json(request, await read_body(request.visit.receive, bounds.body))
-        if kind != _MULTIPART and family.named:
+        if kind != _MULTIPART:  # what cannot be read here could name anything there
             raise UnsupportedEncoding(
                 f"/v1/{family.label} takes application/json and multipart/form-data",
                 code="unsupported_media_type",
             )
-        upload = self._upload(request, multipart=kind == _MULTIPART)
+        upload = self._upload(request)
         try:
             if family.named:
                 await upload.find_model()
@@ -98,22 +98,24 @@ class Passthrough:
             upload.close()
             raise
 
-    def _upload(self, request: Request, *, multipart: bool) -> Upload:
+    def _upload(self, request: Request) -> Upload:
         visit, most = request.visit, self._reception.bounds.file
         length = check_head(visit.head, most)
-        scanner = None
-        if multipart:
-            watched = _WATCHED | {"model"} if self._family.named else _WATCHED
-            scanner = Scanner(boundary_of(visit.head[b"content-type"]), watched)
+        scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._watches)
 
         async def judge(field: Field) -> None:
             await self._ownership.provider_of([Reference(field.value)], request.team)
 
         return Upload(stream_body(visit.receive, most), length, scanner, judge)
 
+    def _watches(self, field: str) -> bool:
+        return names_object(field) or (field == "model" and self._family.named)
+
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}
         refuse_twice(body, payload, ONCE)
+        if body and self._family.label in GRADED:
+            check_graded(body, request.visit.snapshot.teams[request.team])
         model, stream = "", payload.get("stream") is True
         if "model" in payload:
             _, model, stream = _RAW.read(body)
@@ -149,7 +151,7 @@ class Passthrough:
         """The model's lane, or that of the provider that has the objects; of both, where both are named."""
         snapshot, caller, provider = request.visit.snapshot, request.visit.caller, request.provider
         if not model:
-            if self._runs(request) and not snapshot.teams[caller.team].models(_ANY):
+            if self._runs(request) and not snapshot.teams[caller.team].models(ANY):
                 raise BadRequest(
                     "'model' is missing; this team uses some models only, and may not leave the choice to the provider",
                     code="missing_required_parameter",
@@ -164,11 +166,13 @@ class Passthrough:
     def _shape(self, request: Request, call: Call) -> Shape:
         """Calls that are only about objects reserve no tokens, for nothing is computed; nor do those that no provider
         meters."""
-        bound = bound_of(call)
-        computes = call.model or bound or self._runs(request)
-        if not isinstance(call.body, bytes) or not computes or self._family.label == "moderations":
+        metered = self._computes(request, call) and self._family.label != "moderations"
+        if not isinstance(call.body, bytes) or not metered:
             return NO_OUTPUT
-        return _RAW.shape(call.payload, len(call.body), bound or "max_output_tokens")
+        return _RAW.shape(call.payload, len(call.body), bound_of(call) or "max_output_tokens")
+
+    def _computes(self, request: Request, call: Call) -> bool:
+        return bool(call.model or bound_of(call) or self._runs(request))
 
     def _call(
         self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False
@@ -193,6 +197,9 @@ class Passthrough:
             elif request.method == "DELETE" and place.is_object and reply.status < 300:
                 await ownership.forget(place.object_id)
             await request.visit.writer.deliver(reply)
+            again = exchange.usage.reported and not self._computes(request, exchange.call)
+            if again and not await ownership.settle(place.segments):
+                exchange.usage = Usage()  # of a call that was charged when it was made
 
         await self._reception.serve(request.visit, exchange, lane, deliver)
 

@@ -53,21 +53,23 @@ _OPAQUE_IN = {
 # What an answer refers to: sent back, it need not be known, for nothing is read there.
 _CITED = ("annotations", "citations")
 # Written plainly or with escapes: where none of this occurs, the body is not searched.
-_SUSPECT = re.compile(
-    rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|googleapis\.com|\\u00'
-)
+_SUSPECT = re.compile(rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|\\u00')
 _NO_IDS = ("", "auto")
+_FILED = (b"files/", rb"files\/")  # in addresses of Google's: its host may be in capitals
 # And in calls of a model: what names of files hold, or the addresses of some. Letters are U+0055 to U+0078.
 _SIGNS = (
-    b"file_id", b"fileUri", b"file_uri", b"files/", rb"files\/", b"vector_store", b"StoreNames", b"store_names",
+    b"file_id", b"fileUri", b"file_uri", *_FILED, b"vector_store", b"StoreNames", b"store_names",
 )  # fmt: skip
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})
 _STORED = re.compile(
-    r"https?://(?![\w.-]*storage\.)[\w.-]+\.googleapis\.com(?::\d+)?/(?:[^?#]*/)?(files/.+)",
+    r"https?://(?:[^/?#]*@)?(?![\w.-]*storage\.)[\w.-]+\.googleapis\.com\.?(?::\d+)?/(?:[^?#]*/)?(files/.+)",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+
+# The words of a form's field: `images[0][file_id]`, `video.id`.
+_WORDS = re.compile(r"[^\[\].]+")
 
 _MINTED = (
     "id",
@@ -96,7 +98,7 @@ class _Object(list[tuple[str, Any]]):
 
 def references(body: bytes) -> list[Reference]:
     """Ids of provider-made objects that a (valid) JSON body uses. Raises BadRequest past all depth."""
-    if not _SUSPECT.search(body):
+    if not _SUSPECT.search(body) and all(body.find(sign) < 0 for sign in _FILED):
         return []
     return list(_references(_read(body, _Object), REFERENCES, _OPAQUE, whole=True))
 
@@ -128,6 +130,14 @@ def _hosts(tools: Any) -> bool:
     )
 
 
+def names_object(field: str) -> bool:
+    """Whether a form's field of this name holds an id, however deep its name nests it."""
+    words = [word for word in _WORDS.findall(field) if not word.isdecimal()]
+    if not words or not _OPAQUE.isdisjoint(words):
+        return False
+    return words[-1] in REFERENCES or (words[-1] == "id" and len(words) > 1)
+
+
 def named(body: bytes, *names: str) -> list[str]:
     """Every string that stands under one of these names anywhere in a (valid) JSON body."""
     found: list[str] = []
@@ -137,6 +147,19 @@ def named(body: bytes, *names: str) -> list[str]:
 
     _read(body, look)
     return found
+
+
+def members_of(body: bytes) -> Iterator[tuple[str, str, Any]]:
+    """Every member of a (valid) JSON body, behind the name of what it is part of; the client's own words left out."""
+    todo: list[tuple[str, Any]] = [("", _read(body, _Object))]
+    while todo:
+        place, value = todo.pop()
+        if isinstance(value, _Object):
+            for name, one in value:
+                yield place, name, one
+            todo += [(name, one) for name, one in value if name not in _OPAQUE]
+        elif isinstance(value, list):
+            todo += [(place, one) for one in value]
 
 
 def _read(body: bytes, pairs: Callable[[list[tuple[str, Any]]], Any]) -> Any:

@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import NamedTuple
 
-from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select
+from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from gateway.state.sql import InThread, ensure
 
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
+BEGUN = "begun"  # the kind of what goes on at the provider, and has not told yet what it took
 AT_ONCE = 500  # ids of one query: databases bound the parameters of a statement
 
 _METADATA = MetaData()
@@ -63,6 +65,14 @@ class Owners:
         self._known.pop(id, None)
         await self._in_thread(self._delete, id)
 
+    async def settle(self, ids: Sequence[str]) -> bool:
+        """Whether one of these was only begun so far: it has told now what it took, and is charged once. While SQL is
+        away none is: it stays begun."""
+        try:
+            return await self._in_thread(self._settle, ids)
+        except SQLAlchemyError:
+            return False
+
     def _keep(self, owners: Mapping[str, Owner]) -> None:
         self._known |= owners
         while len(self._known) > REMEMBERED:
@@ -86,6 +96,11 @@ class Owners:
                 rows = connection.execute(query.where(_OWNERS.c.id.in_(ids[at : at + AT_ONCE])))
                 found |= {row.id: Owner(row.team, row.provider) for row in rows}
         return found
+
+    def _settle(self, ids: Sequence[str]) -> bool:
+        begun = update(_OWNERS).where(_OWNERS.c.id.in_(ids), _OWNERS.c.kind == BEGUN).values(kind="")
+        with self._engine.begin() as connection:
+            return connection.execute(begun).rowcount > 0
 
     def _delete(self, id: str) -> None:
         with self._engine.begin() as connection:

@@ -15,10 +15,11 @@ from gateway.wire.fields import WATCHED, bound, estimate, loaded, note_usage, re
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes
+RUN_BOUND = "max_completion_tokens"  # of a run of a thread
 # Where a model writes, by what follows the version, and what bounds it there.
 _WRITES = (
     (re.compile(r"/responses(?:\?.*)?", re.DOTALL), "max_output_tokens"),
-    (re.compile(r"/threads/(?:[^/?]+/)?runs(?:\?.*)?", re.DOTALL), "max_completion_tokens"),
+    (re.compile(r"/threads/(?:[^/?]+/)?runs(?:\?.*)?", re.DOTALL), RUN_BOUND),
 )
 ONCE = (*WATCHED, *(name for _, name in _WRITES))  # what may stand only once in a body
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')

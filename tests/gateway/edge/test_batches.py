@@ -19,7 +19,7 @@ from tests.scripted import Provider, answer
 TEAM = Team("red", lambda model: model.startswith("gpt-"))
 
 
-async def check(tmp_path: Path, body: bytes, size: int = 50) -> None:
+async def check(tmp_path: Path, body: bytes, size: int = 50, team: Team = TEAM) -> None:
     async def pieces() -> AsyncIterator[bytes]:
         for at in range(0, len(body), size):
             yield body[at : at + size]
@@ -29,7 +29,7 @@ async def check(tmp_path: Path, body: bytes, size: int = 50) -> None:
         ownership = Ownership(Owners(engine, lambda: 0.0))
         await ownership.remember(["file-red"], "red", "p", "files")
         await ownership.remember(["file-blue"], "blue", "p", "files")
-        await check_lines(pieces(), TEAM, ownership)
+        await check_lines(pieces(), team, ownership)
     finally:
         engine.dispose()
 
@@ -57,6 +57,9 @@ async def test_lines_within_the_teams_means_pass(tmp_path: Path) -> None:
         (line(model="gpt-5", file_id="file-blue"), NotFound, "file-blue"),
         (line(model="gpt-5", file_id="unknown"), NotFound, "unknown"),
         (b"not json", BadRequest, "line 2 "),
+        (b'[\r{"body": {"model": "secret"}}\r]', BadRequest, "line 2 "),
+        (line(input="hi"), BadRequest, "line 2 "),
+        (line(metadata={"model": "gpt-5", "x": {"model": "gpt-5"}}), BadRequest, "line 2 "),
     ],
 )
 async def test_a_line_past_them_is_named(
@@ -66,6 +69,10 @@ async def test_a_line_past_them_is_named(
         with pytest.raises(error) as refused:
             await check(tmp_path, line(model="gpt-5") + bad, size)
         assert place in refused.value.message
+
+
+async def test_who_may_use_all_models_may_leave_them_to_the_provider(tmp_path: Path) -> None:
+    await check(tmp_path, line(input="hi"), team=Team("red", lambda model: True))
 
 
 async def test_a_line_without_an_end_is_refused(tmp_path: Path) -> None:

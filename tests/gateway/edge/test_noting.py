@@ -30,6 +30,9 @@ class Book:
     async def forget(self, id: str) -> None:
         del self.known[id]
 
+    async def settle(self, ids: Sequence[str]) -> bool:
+        return False
+
 
 def exchange() -> Exchange:
     call = Call("responses", "openai.raw", "POST", "/responses", b"", {}, "", stream=False)

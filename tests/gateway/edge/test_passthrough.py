@@ -269,6 +269,18 @@ async def test_another_teams_ids_cannot_be_used_in_a_body(tmp_path: Path, body: 
             assert (await owner.post("/v1/responses", json={"model": "gpt-5", **body})).status_code == 200
 
 
+@pytest.mark.parametrize("field", ["video[id]", "images[0][file_id]", "file_ids[]"])
+async def test_another_teams_ids_cannot_be_used_in_a_form(tmp_path: Path, field: str) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/files", "file_1")
+        form: Any = [("model", (None, b"gpt-5")), (field, (None, b"file_1"))]
+        async with running.client(POOR) as other:
+            refused = await other.post("/v1/videos/edits", files=form)
+        async with running.client() as owner:
+            assert (await owner.post("/v1/videos/edits", files=form)).status_code == 200
+        assert (refused.status_code, len(provider.asked)) == (404, 2)
+
+
 async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: Path) -> None:
     events = [
         b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_s"}}\n\n',
@@ -283,6 +295,51 @@ async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: P
             assert (await client.get("/v1/responses/resp_s")).status_code == 200
         total = (await running.usage())["total"]
         assert (total["prompt_tokens"], total["completion_tokens"]) == (4, 2)
+
+
+async def test_what_is_read_again_is_not_charged_again(tmp_path: Path) -> None:
+    usage = {"input_tokens": 4, "output_tokens": 2}
+    made, queued = {"id": "resp_1", "usage": usage}, {"id": "resp_2", "usage": None}
+    script = [answer(made), answer(made), answer(queued), answer({**queued, "usage": usage})]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            body: dict[str, Any] = {"model": "gpt-5", "input": "hi"}
+            await client.post("/v1/responses", json=body)
+            await client.get("/v1/responses/resp_1")
+            assert await completion_tokens(running) == 2
+            await client.post("/v1/responses", json={**body, "background": True})
+            guessed = await completion_tokens(running)
+            for _ in range(3):  # the first that tells what the background took is what it is charged by
+                await client.get("/v1/responses/resp_2")
+        assert await completion_tokens(running) == guessed + 2
+
+
+async def test_what_a_background_run_told_in_its_stream_is_not_charged_again(tmp_path: Path) -> None:
+    done = {"id": "resp_1", "usage": {"input_tokens": 4, "output_tokens": 2}}
+    event = b"data: " + orjson.dumps({"type": "response.completed", "response": done}) + b"\n\n"
+    script = [stream(event), answer(done)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            body = {"model": "gpt-5", "input": "hi", "background": True, "stream": True}
+            await client.post("/v1/responses", json=body)
+            await client.get("/v1/responses/resp_1")
+        assert await completion_tokens(running) == 2
+
+
+async def completion_tokens(running: Running) -> int:
+    return int((await running.usage())["total"]["completion_tokens"])
+
+
+async def test_a_run_of_a_thread_is_charged_once_it_tells_what_it_took(tmp_path: Path) -> None:
+    run = {"id": "run_1", "usage": {"prompt_tokens": 4, "completion_tokens": 2}}
+    script = [answer({"id": "thread_1"}), answer({**run, "usage": None}), answer(run)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        async with running.client() as client:
+            await client.post("/v1/threads", json={})
+            await client.post("/v1/threads/thread_1/runs", json={"model": "gpt-5"})
+            for _ in range(3):
+                await client.get("/v1/threads/thread_1/runs/run_1")
+        assert await completion_tokens(running) == 2
 
 
 @pytest.mark.parametrize("model_first", [True, False])
@@ -511,6 +568,17 @@ async def test_forms_and_raw_bodies_cannot_hide_a_model(tmp_path: Path) -> None:
             response = await client.post("/v1/audio/transcriptions", files=twice)
             assert (response.status_code, response.json()["error"]["code"]) == (400, "duplicate_field")
         assert provider.asked == []
+
+
+@pytest.mark.parametrize("kind", ["text/json", "application/x-www-form-urlencoded", "multipart/mixed"])
+async def test_a_body_that_is_read_by_nobody_here_goes_nowhere(tmp_path: Path, kind: str) -> None:
+    body = b'{"file_ids": ["file_1"]}'
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/files", "file_1")
+        async with running.client(POOR) as other:
+            refused = await other.post("/v1/containers", content=body, headers={"content-type": kind})
+        assert (refused.status_code, refused.json()["error"]["code"]) == (415, "unsupported_media_type")
+        assert len(provider.asked) == 1
 
 
 async def test_query_and_unknown_fields_pass_as_they_came(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import owners
-from gateway.state.owners import Owner, Owners
+from gateway.state.owners import BEGUN, Owner, Owners
 from gateway.state.sql import open_engine
 
 RESEARCH, FREE = Owner("research", "openai"), Owner("free", "openai")
@@ -74,3 +74,22 @@ async def test_ids_are_data_never_sql(open_owners: Callable[[], Owners]) -> None
     assert set(await open_owners().among(names)) == set(names)
     await here.remember(["x" * 257, ""], RESEARCH, "files")
     assert await here.among(["x" * 257, ""]) == {}
+
+
+async def test_what_was_begun_is_settled_once_by_whichever_process(open_owners: Callable[[], Owners]) -> None:
+    here, there = open_owners(), open_owners()
+    await here.remember(["resp-1"], RESEARCH, BEGUN)
+    await here.remember(["resp-2"], RESEARCH, "responses")
+    assert await there.settle(["responses", "resp-1"])
+    assert not await here.settle(["responses", "resp-1"])
+    assert not await here.settle(["responses", "resp-2"])
+    assert await here.among(["resp-1"]) == {"resp-1": RESEARCH}
+
+
+async def test_while_sql_is_away_nothing_is_settled(tmp_path: Path) -> None:
+    engine = open_engine(f"sqlite:///{tmp_path / 'state.db'}")
+    store = Owners(engine, lambda: 0.0)
+    with engine.begin() as connection:
+        connection.execute(sql.text("DROP TABLE owners"))
+    assert not await store.settle(["resp-1"])
+    engine.dispose()
