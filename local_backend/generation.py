@@ -58,7 +58,7 @@ class Generation:
         sources = []
         for index, whole in enumerate(wholes):
             prompt, number = divmod(index, request.choices)
-            choice = self._choice(request, prepared, usages[prompt], len(whole.content))
+            choice = self._choice(request, prepared, prompt, usages[prompt], len(whole.content))
             sources.append(self._parts(turns, prompt, number, choice))
         parts = _together(sources)
         first = await anext(parts)  # whatever is wrong with the call shows before its status goes out
@@ -78,9 +78,17 @@ class Generation:
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
 
-    def _choice(self, request: Request, prepared: Prepared, usage: Usage, offset: int) -> Choice:
+    def _choice(self, request: Request, prepared: Prepared, prompt: int, usage: Usage, offset: int) -> Choice:
         ear = self._preparation.voice.ear(prepared.stance, request.tools)
-        return Choice(request, self._tokenizer, usage, ear, offset)
+        begun = self._begun(request, prepared.prompts[prompt])
+        return Choice(request, self._tokenizer, usage, ear, offset, begun=begun)
+
+    def _begun(self, request: Request, prompt: list[int]) -> bool:
+        """Whether the answer goes on with a text: a space at its beginning is part of it then."""
+        if request.chat:
+            continues = request.rendering.continue_final_message
+            return continues and bool(request.messages[-1]["content"])
+        return any(token not in self._tokenizer.specials for token in prompt)
 
     async def _parts(self, turns: "Turns", prompt: int, number: int, choice: Choice) -> AsyncIterator[Part]:
         """What came while the client was behind is one part: a slow reader gets fewer events, and all of the text."""

@@ -63,8 +63,9 @@ class Tokenizer:
         reader = self.reader()  # so that what is no character is shown as in a stream
         return "".join(map(reader.step, ids)) + reader.end()
 
-    def reader(self) -> Reader:
-        return _Whole(self.fast) if self.letter is None else _Spelt(self, self.letter)
+    def reader(self, *, begun: bool = False) -> Reader:
+        """`begun`: what is read goes on with a text."""
+        return _Whole(self.fast) if self.letter is None else _Spelt(self, self.letter, begun)
 
     def bytes_of(self, token: int) -> bytes:
         """What one token stands for; a character may need several tokens. Empty for an id without a token."""
@@ -111,10 +112,9 @@ class _Spelt:
     """For vocabularies that spell in bytes. The package takes a run of them as a whole: one byte that is no character's
     makes marks of all, those that have gone out included. Here each character stands once it is there."""
 
-    def __init__(self, tokenizer: Tokenizer, letter: int) -> None:
-        self._fast, self._letter = tokenizer.fast, letter
+    def __init__(self, tokenizer: Tokenizer, letter: int, begun: bool) -> None:
+        self._fast, self._letter, self._begun = tokenizer.fast, letter, begun
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = False
 
     def step(self, token: int) -> str:
         byte = _BYTE.fullmatch(self._fast.id_to_token(token) or "")
