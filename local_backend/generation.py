@@ -50,11 +50,7 @@ class Generation:
         prefix = "chatcmpl-" if request.chat else "cmpl-"
         told = Answer(request, self._tokenizer, prefix + uuid.uuid4().hex[:24], int(self._now()))
         usages = [Usage(prompt=len(ids)) for ids in prepared.prompts]
-        wholes = [
-            Part(self._tokenizer.decode(ids) if request.echo else "")
-            for ids in prepared.prompts
-            for _ in range(request.choices)
-        ]
+        wholes = [Part(echoed) for echoed in self._echoed(request, prepared) for _ in range(request.choices)]
         sources = []
         for index, whole in enumerate(wholes):
             prompt, number = divmod(index, request.choices)
@@ -77,6 +73,12 @@ class Generation:
         except Exception as trouble:  # the status is out: an event says that this is no end
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
+
+    def _echoed(self, request: Request, prepared: Prepared) -> list[str]:
+        """What stands before the answers: a text as it came, without what the tokenizer has put around it."""
+        if not request.echo:
+            return [""] * len(prepared.prompts)
+        return [one if isinstance(one, str) else self._tokenizer.decode(one) for one in request.prompts]
 
     def _choice(self, request: Request, prepared: Prepared, prompt: int, usage: Usage, offset: int) -> Choice:
         ear = self._preparation.voice.ear(prepared.stance, request.tools)

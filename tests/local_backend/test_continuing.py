@@ -58,3 +58,13 @@ async def test_the_space_before_its_first_word_is_part_of_an_answer_that_goes_on
     assert found["message"]["content"] == GOES_ON
     begins = await choice(app, "/v1/completions", prompt="")
     assert begins["text"].startswith("Once")
+
+
+async def test_a_prompt_is_echoed_as_it_came(app: Server) -> None:
+    for prompt in (BEGUN, "  Once\n upon"):
+        answer = (await choice(app, "/v1/completions", prompt=prompt))["text"]
+        found = await choice(app, "/v1/completions", prompt=prompt, echo=True)
+        assert found["text"] == prompt + answer
+    ids = app._preparation.tokenizer.encode(BEGUN, special=False)
+    found = await choice(app, "/v1/completions", prompt=ids, echo=True)
+    assert found["text"].startswith(BEGUN)
