@@ -26,16 +26,8 @@ class Generation:
     async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
         """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, BadJob, EngineGone,
         Left."""
-        prepared = await self._preparation.prepare(request)
-        for ids in prepared.prompts:
-            _check_length(request, len(ids), longest)
-        sampling = replace(request.sampling, grammar=prepared.grammar)
-        jobs = [
-            Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
-        ]
-        turns = Turns(self._engine, jobs)
         watcher = asyncio.ensure_future(left(receive))
-        call = asyncio.ensure_future(self._reply(request, prepared, turns, send))
+        call = asyncio.ensure_future(self._call(request, longest, send))
         try:
             await asyncio.wait({watcher, call}, return_when=asyncio.FIRST_COMPLETED)
             if not call.done():
@@ -44,6 +36,19 @@ class Generation:
         finally:
             watcher.cancel()
             call.cancel()
+
+    async def _call(self, request: Request, longest: int, send: Send) -> None:
+        prepared = await self._preparation.prepare(request)
+        for ids in prepared.prompts:
+            _check_length(request, len(ids), longest)
+        sampling = replace(request.sampling, grammar=prepared.grammar)
+        jobs = [
+            Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
+        ]
+        turns = Turns(self._engine, jobs)
+        try:
+            await self._reply(request, prepared, turns, send)
+        finally:
             turns.end()
 
     async def _reply(self, request: Request, prepared: Prepared, turns: "Turns", send: Send) -> None:
