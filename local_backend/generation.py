@@ -38,9 +38,9 @@ class Generation:
             call.cancel()
 
     async def _call(self, request: Request, longest: int, send: Send) -> None:
-        prepared = await self._preparation.prepare(request)
-        for ids in prepared.prompts:
-            _check_length(request, len(ids), longest)
+        prepared = await self._preparation.prepare(request, longest)
+        if not all(prepared.prompts):
+            raise _empty(request)
         sampling = replace(request.sampling, grammar=prepared.grammar)
         jobs = [
             Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
@@ -151,18 +151,9 @@ class Turns:
             self._next += 1
 
 
-def _check_length(request: Request, tokens: int, longest: int) -> None:
+def _empty(request: Request) -> Refused:
     name = "messages" if request.chat else "prompt"
-    if not tokens:
-        raise Refused(
-            f"'{name}' has no tokens; the model needs one at least", param=name, code="invalid_value"
-        )
-    if tokens >= longest:
-        raise Refused(
-            f"the prompt has {tokens} tokens and this model takes {longest - 1} at most",
-            param=name,
-            code="context_length_exceeded",
-        )
+    return Refused(f"'{name}' has no tokens; the model needs one at least", param=name, code="invalid_value")
 
 
 async def _together(sources: list[AsyncIterator[Part]]) -> AsyncIterator[tuple[int, Part]]:

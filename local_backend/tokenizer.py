@@ -13,6 +13,8 @@ from local_backend.config import UnusableModel
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _LETTER = "<0x41>"
+_WORD = 8  # characters: few texts have longer tokens than that throughout
+_CUT = 128  # tokens that half a word may have more than the whole
 
 
 class Reader(Protocol):
@@ -55,6 +57,13 @@ class Tokenizer:
         """
         found: list[int] = self.fast.encode_batch([text], add_special_tokens=special)[0].ids
         return found
+
+    def exceeds(self, text: str, most: int) -> bool:
+        """Whether the beginning of a long text has more tokens already: the whole of one that no model could read would
+        take a hundred times its size in memory. False where only the whole can tell."""
+        most += _CUT
+        beginning = text[: most * _WORD]
+        return len(beginning) < len(text) and len(self.encode(beginning, special=False)) > most
 
     def decode(self, ids: list[int]) -> str:
         text = str(self.fast.decode(ids, skip_special_tokens=False))
