@@ -15,10 +15,20 @@ class Choice:
     only tool call that was wanted is complete."""
 
     def __init__(
-        self, request: Request, tokenizer: Tokenizer, usage: Usage, ear: Ear, offset: int = 0
+        self,
+        request: Request,
+        tokenizer: Tokenizer,
+        usage: Usage,
+        ear: Ear,
+        offset: int = 0,
+        *,
+        begun: bool = False,
     ) -> None:
-        """`usage` is its prompt's; `offset` the length in characters of what is echoed before the answer."""
-        self._detok = Detokenizer(tokenizer, request.stops, keep_stop=request.keep_stop, keep=ear.heeds)
+        """`usage` is its prompt's; `offset` the length in characters of what is echoed before the answer; `begun`: the
+        answer goes on with a text of the prompt's."""
+        self._detok = Detokenizer(
+            tokenizer, request.stops, keep_stop=request.keep_stop, keep=ear.heeds, begun=begun
+        )
         self._ear, self._usage, self._offset = ear, usage, offset
         self._scored: list[Scored] = []  # of tokens whose text is still held back
         self._begins: list[int] = []  # where the text of each token begins, as long as there may be thoughts

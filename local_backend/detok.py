@@ -8,7 +8,7 @@ from local_backend.tokenizer import Tokenizer
 class Detokenizer:
     """One per choice. `stopped` is true once a stop string was found: the text ends there.
 
-    Special tokens are no text, but for those in `keep`, which a parser looks for.
+    Special tokens are no text, but for those in `keep`, which a parser looks for. `begun`: it goes on with a text.
     """
 
     def __init__(
@@ -18,8 +18,9 @@ class Detokenizer:
         *,
         keep_stop: bool = False,
         keep: Collection[int] = (),
+        begun: bool = False,
     ) -> None:
-        self._reader = tokenizer.reader()
+        self._reader = tokenizer.reader(begun=begun)
         self._stops, self._keep_stop = [stop for stop in stops if stop], keep_stop
         self._hidden = tokenizer.specials.keys() - set(keep)
         self._held = ""

@@ -32,10 +32,8 @@ class Embedding:
                 code="model_not_supported",
             )
         pooling = self._pooling
-        inputs = await asyncio.to_thread(self._ids, request, pooling.prompt)
         most = min(pooling.most or longest, longest)
-        for place, ids in enumerate(inputs):
-            _check_length(place, len(ids), most)
+        inputs = await asyncio.to_thread(self._ids, request, pooling.prompt, most)
         streams = [
             stream
             for ids in inputs
@@ -55,12 +53,18 @@ class Embedding:
                 self._engine.abort(stream)
         await answer(send, 200, await asyncio.to_thread(_told, request, vectors, sum(map(len, inputs))))
 
-    def _ids(self, request: EmbeddingRequest, prompt: str) -> list[list[int]]:
-        """Token ids are taken as they are; texts get what the model wants before and around them."""
-        return [
-            self._tokenizer.encode(prompt + one, special=True) if isinstance(one, str) else one
-            for one in request.inputs
-        ]
+    def _ids(self, request: EmbeddingRequest, prompt: str, most: int) -> list[list[int]]:
+        """Token ids are taken as they are; texts get what the model wants before and around them. Raises Refused."""
+        found = list[list[int]]()
+        for place, one in enumerate(request.inputs):
+            if isinstance(one, str):
+                if self._tokenizer.exceeds(prompt + one, most):
+                    raise _too_long(place, f"more than {most}", most)
+                one = self._tokenizer.encode(prompt + one, special=True)
+            if len(one) > most:
+                raise _too_long(place, str(len(one)), most)
+            found.append(one)
+        return found
 
 
 async def _vectors(streams: list[Stream]) -> list[Vector]:
@@ -85,13 +89,12 @@ def cut(vector: Vector, dimensions: int | None, pooling: Pooling) -> Vector:
     return tuple(one / (length or 1.0) for one in kept)
 
 
-def _check_length(place: int, tokens: int, most: int) -> None:
-    if tokens > most:
-        raise Refused(
-            f"input {place} has {tokens} tokens and this model takes {most} at most",
-            param="input",
-            code="context_length_exceeded",
-        )
+def _too_long(place: int, tokens: str, most: int) -> Refused:
+    return Refused(
+        f"input {place} has {tokens} tokens and this model takes {most} at most",
+        param="input",
+        code="context_length_exceeded",
+    )
 
 
 def _told(request: EmbeddingRequest, vectors: list[Vector], tokens: int) -> bytes:

@@ -26,16 +26,8 @@ class Generation:
     async def serve(self, request: Request, longest: int, receive: Receive, send: Send) -> None:
         """`longest` is of prompt and answer together, in tokens. Raises Refused, Full, BadJob, EngineGone,
         Left."""
-        prepared = await self._preparation.prepare(request)
-        for ids in prepared.prompts:
-            _check_length(request, len(ids), longest)
-        sampling = replace(request.sampling, grammar=prepared.grammar)
-        jobs = [
-            Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
-        ]
-        turns = Turns(self._engine, jobs)
         watcher = asyncio.ensure_future(left(receive))
-        call = asyncio.ensure_future(self._reply(request, prepared, turns, send))
+        call = asyncio.ensure_future(self._call(request, longest, send))
         try:
             await asyncio.wait({watcher, call}, return_when=asyncio.FIRST_COMPLETED)
             if not call.done():
@@ -44,21 +36,30 @@ class Generation:
         finally:
             watcher.cancel()
             call.cancel()
+
+    async def _call(self, request: Request, longest: int, send: Send) -> None:
+        prepared = await self._preparation.prepare(request, longest)
+        if not all(prepared.prompts):
+            raise _empty(request)
+        sampling = replace(request.sampling, grammar=prepared.grammar)
+        jobs = [
+            Job(ids, sampling, request.choices, request.salt, request.priority) for ids in prepared.prompts
+        ]
+        turns = Turns(self._engine, jobs)
+        try:
+            await self._reply(request, prepared, turns, send)
+        finally:
             turns.end()
 
     async def _reply(self, request: Request, prepared: Prepared, turns: "Turns", send: Send) -> None:
         prefix = "chatcmpl-" if request.chat else "cmpl-"
         told = Answer(request, self._tokenizer, prefix + uuid.uuid4().hex[:24], int(self._now()))
         usages = [Usage(prompt=len(ids)) for ids in prepared.prompts]
-        wholes = [
-            Part(self._tokenizer.decode(ids) if request.echo else "")
-            for ids in prepared.prompts
-            for _ in range(request.choices)
-        ]
+        wholes = [Part(echoed) for echoed in self._echoed(request, prepared) for _ in range(request.choices)]
         sources = []
         for index, whole in enumerate(wholes):
             prompt, number = divmod(index, request.choices)
-            choice = self._choice(request, prepared, usages[prompt], len(whole.content))
+            choice = self._choice(request, prepared, prompt, usages[prompt], len(whole.content))
             sources.append(self._parts(turns, prompt, number, choice))
         parts = _together(sources)
         first = await anext(parts)  # whatever is wrong with the call shows before its status goes out
@@ -78,9 +79,23 @@ class Generation:
             end = b"data: " + refusal(trouble).body() + b"\n\n"
         await chunk(send, end, more=False)
 
-    def _choice(self, request: Request, prepared: Prepared, usage: Usage, offset: int) -> Choice:
+    def _echoed(self, request: Request, prepared: Prepared) -> list[str]:
+        """What stands before the answers: a text as it came, without what the tokenizer has put around it."""
+        if not request.echo:
+            return [""] * len(prepared.prompts)
+        return [one if isinstance(one, str) else self._tokenizer.decode(one) for one in request.prompts]
+
+    def _choice(self, request: Request, prepared: Prepared, prompt: int, usage: Usage, offset: int) -> Choice:
         ear = self._preparation.voice.ear(prepared.stance, request.tools)
-        return Choice(request, self._tokenizer, usage, ear, offset)
+        begun = self._begun(request, prepared.prompts[prompt])
+        return Choice(request, self._tokenizer, usage, ear, offset, begun=begun)
+
+    def _begun(self, request: Request, prompt: list[int]) -> bool:
+        """Whether the answer goes on with a text: a space at its beginning is part of it then."""
+        if request.chat:
+            continues = request.rendering.continue_final_message
+            return continues and bool(request.messages[-1]["content"])
+        return any(token not in self._tokenizer.specials for token in prompt)
 
     async def _parts(self, turns: "Turns", prompt: int, number: int, choice: Choice) -> AsyncIterator[Part]:
         """What came while the client was behind is one part: a slow reader gets fewer events, and all of the text."""
@@ -136,18 +151,9 @@ class Turns:
             self._next += 1
 
 
-def _check_length(request: Request, tokens: int, longest: int) -> None:
+def _empty(request: Request) -> Refused:
     name = "messages" if request.chat else "prompt"
-    if not tokens:
-        raise Refused(
-            f"'{name}' has no tokens; the model needs one at least", param=name, code="invalid_value"
-        )
-    if tokens >= longest:
-        raise Refused(
-            f"the prompt has {tokens} tokens and this model takes {longest - 1} at most",
-            param=name,
-            code="context_length_exceeded",
-        )
+    return Refused(f"'{name}' has no tokens; the model needs one at least", param=name, code="invalid_value")
 
 
 async def _together(sources: list[AsyncIterator[Part]]) -> AsyncIterator[tuple[int, Part]]:

@@ -48,9 +48,9 @@ class Preparation:
     async def close(self) -> None:
         await self._trial.close()
 
-    async def prepare(self, request: Request) -> Prepared:
-        """Raises Refused."""
-        prepared = await asyncio.to_thread(self._prepare, request)
+    async def prepare(self, request: Request, longest: int | None = None) -> Prepared:
+        """`longest` is of prompt and answer together, in tokens. Raises Refused."""
+        prepared = await asyncio.to_thread(self._prepare, request, longest)
         if prepared.grammar:
             await self._try(request, prepared.grammar)
         return prepared
@@ -59,19 +59,16 @@ class Preparation:
         """The prompts as /tokenize shows them. Raises Refused."""
         return self._prepare(request).prompts
 
-    def _prepare(self, request: Request) -> Prepared:
+    def _prepare(self, request: Request, longest: int | None = None) -> Prepared:
         self.check_token("logit_bias", (token for token, _ in request.sampling.logit_bias))
         self.check_token("stop_token_ids", request.sampling.stop_ids)
         if request.chat:
             text = self._render(request)
-            prompts = [self.tokenizer.encode(text, special=False)]
+            prompts = [self._encode(request, text, longest)]
             continues = request.rendering.continue_final_message
             stance = self.voice.stance(text, request.messages[-1]["content"] if continues else "")
         else:
-            prompts = [
-                self.tokenizer.encode(one, special=True) if isinstance(one, str) else one
-                for one in request.prompts
-            ]
+            prompts = [self._encode(request, one, longest) for one in request.prompts]
             stance = "after"
         try:
             return Prepared(prompts, stance, constraint(request.form, request.tools, self.voice, stance))
@@ -80,6 +77,15 @@ class Preparation:
         except RecursionError:
             name = request.form.field if request.form else "tools"
             raise _refusal(name, f"'{name}' is nested too deeply") from None
+
+    def _encode(self, request: Request, prompt: str | list[int], longest: int | None) -> list[int]:
+        """Raises Refused for what is too long, before any prompt after it is looked at."""
+        if isinstance(prompt, str) and longest and self.tokenizer.exceeds(prompt, longest):
+            raise _too_long(request, f"more than {longest}", longest)
+        found = self.tokenizer.encode(prompt, special=not request.chat) if isinstance(prompt, str) else prompt
+        if longest and len(found) >= longest:
+            raise _too_long(request, str(len(found)), longest)
+        return found
 
     def _render(self, request: Request) -> str:
         if self._template is None:
@@ -158,6 +164,11 @@ def _pieces(request: Request) -> Iterator[tuple[str, str]]:
             schema = request.tools.schemas.get(tool["function"]["name"])
             if schema is not None:
                 yield f"tools[{place}].function.parameters", alone(of_schema(schema))
+
+
+def _too_long(request: Request, tokens: str, longest: int) -> Refused:
+    message = f"the prompt has {tokens} tokens and this model takes {longest - 1} at most"
+    return _refusal("messages" if request.chat else "prompt", message, "context_length_exceeded")
 
 
 def _refusal(name: str, message: str, code: str = "invalid_value") -> Refused:

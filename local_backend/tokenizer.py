@@ -13,6 +13,8 @@ from local_backend.config import UnusableModel
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _LETTER = "<0x41>"
+_WORD = 8  # characters: few texts have longer tokens than that throughout
+_CUT = 128  # tokens that half a word may have more than the whole
 
 
 class Reader(Protocol):
@@ -56,6 +58,13 @@ class Tokenizer:
         found: list[int] = self.fast.encode_batch([text], add_special_tokens=special)[0].ids
         return found
 
+    def exceeds(self, text: str, most: int) -> bool:
+        """Whether the beginning of a long text has more tokens already: the whole of one that no model could read would
+        take a hundred times its size in memory. False where only the whole can tell."""
+        most += _CUT
+        beginning = text[: most * _WORD]
+        return len(beginning) < len(text) and len(self.encode(beginning, special=False)) > most
+
     def decode(self, ids: list[int]) -> str:
         text = str(self.fast.decode(ids, skip_special_tokens=False))
         if self.letter is None or "\ufffd" not in text:
@@ -63,8 +72,9 @@ class Tokenizer:
         reader = self.reader()  # so that what is no character is shown as in a stream
         return "".join(map(reader.step, ids)) + reader.end()
 
-    def reader(self) -> Reader:
-        return _Whole(self.fast) if self.letter is None else _Spelt(self, self.letter)
+    def reader(self, *, begun: bool = False) -> Reader:
+        """`begun`: what is read goes on with a text."""
+        return _Whole(self.fast) if self.letter is None else _Spelt(self, self.letter, begun)
 
     def bytes_of(self, token: int) -> bytes:
         """What one token stands for; a character may need several tokens. Empty for an id without a token."""
@@ -111,10 +121,9 @@ class _Spelt:
     """For vocabularies that spell in bytes. The package takes a run of them as a whole: one byte that is no character's
     makes marks of all, those that have gone out included. Here each character stands once it is there."""
 
-    def __init__(self, tokenizer: Tokenizer, letter: int) -> None:
-        self._fast, self._letter = tokenizer.fast, letter
+    def __init__(self, tokenizer: Tokenizer, letter: int, begun: bool) -> None:
+        self._fast, self._letter, self._begun = tokenizer.fast, letter, begun
         self._bytes = codecs.getincrementaldecoder("utf-8")("replace")
-        self._begun = False
 
     def step(self, token: int) -> str:
         byte = _BYTE.fullmatch(self._fast.id_to_token(token) or "")

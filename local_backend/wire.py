@@ -13,6 +13,7 @@ from local_backend.types import Sampling
 
 MOST_CHOICES = 128  # of one call: what OpenAI takes
 MOST_PROMPTS = 2048
+MOST_ANSWERS = 2048  # of one call, all prompts together: each is begun before the first word of any goes out
 MOST_ALTERNATIVES = 20
 
 
@@ -61,14 +62,15 @@ def read(body: bytes, *, chat: bool, default_tokens: int, temperature: float = 1
     """`default_tokens` and `temperature` are for a chat that says none. Raises Refused that names the field."""
     fields = Fields(payload_of(body), CHAT if chat else TEXT)
     stream = fields.flag("stream")
+    prompts = [] if chat else texts_or_ids(fields, "prompt")
     return Request(
         chat=chat,
         model=fields.text("model"),
         messages=_messages(fields) if chat else [],
-        prompts=[] if chat else texts_or_ids(fields, "prompt"),
+        prompts=prompts,
         rendering=_rendering(fields),
         sampling=_sampling(fields, default_tokens if chat else 16, temperature, chat),
-        choices=fields.whole("n", 1, MOST_CHOICES) or 1,
+        choices=_choices(fields, max(1, len(prompts))),
         stops=_stops(fields.payload.get("stop")),
         keep_stop=fields.flag("include_stop_str_in_output"),
         stream=stream,
@@ -101,6 +103,16 @@ def read_tokens(body: bytes) -> list[int]:
     if fields.payload.get("tokens") is None:
         raise _invalid("tokens", "must be a list of token ids")
     return fields.ids("tokens")
+
+
+def _choices(fields: Fields, prompts: int) -> int:
+    found = fields.whole("n", 1, MOST_CHOICES) or 1
+    if found * prompts > MOST_ANSWERS:
+        told = (
+            f"asks {prompts} prompts for {found} answers each; one call gets {MOST_ANSWERS} answers at most"
+        )
+        raise _invalid("n", told)
+    return found
 
 
 def _sampling(fields: Fields, default_tokens: int, temperature: float, chat: bool) -> Sampling:

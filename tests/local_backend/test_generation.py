@@ -2,14 +2,18 @@
 
 import asyncio
 import json
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from local_backend import trial
 from local_backend.config import BUNDLED
 from local_backend.detok import Detokenizer
 from local_backend.preparation import Preparation
 from local_backend.server import Server
+from local_backend.tokenizer import Tokenizer
+from local_backend.trial import Trial
+from local_backend.voice import Voice
 from tests.local_backend.test_client import kept, until
 
 TOKENS = 40
@@ -66,17 +70,33 @@ class Caller:
 
     def __init__(self, **asked: object) -> None:
         self.body = json.dumps({"model": "puppet", "prompt": [5], "max_tokens": 5, **asked}).encode()
-        self.status, self.told = 0, b""
+        self.status, self.told, self.left = 0, b"", asyncio.Event()
 
     async def receive(self) -> Any:
         if self.body:
             body, self.body = self.body, b""
             return {"type": "http.request", "body": body}
-        return await asyncio.Event().wait()
+        await self.left.wait()
+        return {"type": "http.disconnect"}
 
     async def send(self, message: Any) -> None:
         self.status = message.get("status", self.status)
         self.told += message.get("body", b"")
+
+
+class Judge:
+    """A trial of grammars that comes to no end."""
+
+    def __init__(self) -> None:
+        self.asked, self.given_up = asyncio.Event(), asyncio.Event()
+
+    async def fault(self, grammar: str) -> str:
+        self.asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.given_up.set()
+        return grammar
 
 
 @pytest.mark.parametrize(("stream", "good", "status"), [(False, 0, 500), (True, 0, 500), (True, 2, 200)])
@@ -103,3 +123,23 @@ async def test_what_nobody_foresaw_is_told_and_logged(
     assert (caller.status, error["type"], error["code"]) == (status, "server_error", "internal_error")
     assert "a slip" in caplog.text
     assert "a slip" not in error["message"]
+
+
+async def test_a_client_that_leaves_while_its_grammar_is_tried_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(trial, "AVAILABLE", True)
+    judge = Judge()
+    tokenizer = Tokenizer(BUNDLED)
+    leaver = Caller(structured_outputs={"regex": "a"})
+    async with kept() as keeper:
+        await keeper.is_ready()
+        app = Server(
+            keeper.client, Preparation(tokenizer, None, Voice(), cast(Trial, judge)), ["puppet"], 1.0
+        )
+        call = asyncio.ensure_future(app(SCOPE, leaver.receive, leaver.send))
+        await judge.asked.wait()
+        leaver.left.set()
+        await asyncio.wait_for(judge.given_up.wait(), 5)
+        await call
+    assert not leaver.told

@@ -149,3 +149,39 @@ async def test_a_token_that_is_none_is_named() -> None:
 
 async def test_without_a_template_there_is_no_chat() -> None:
     assert "/v1/completions" in str(await refused(preparation(None), chat()))
+
+
+class Counting(Tokenizer):
+    """Tells how much it was given to read at once."""
+
+    largest = 0
+
+    def encode(self, text: str, *, special: bool) -> list[int]:
+        self.largest = max(self.largest, len(text))
+        return super().encode(text, special=special)
+
+
+@pytest.mark.parametrize("word", ["word ", "\N{FACE WITH TEARS OF JOY}"])
+async def test_a_text_that_no_model_could_read_is_not_read_whole(word: str) -> None:
+    tokenizer = Counting(BUNDLED)
+    ready = Preparation(tokenizer, None, Voice(), Trial(BUNDLED))
+    body = {"prompt": ["short", word * 100_000]}
+    with pytest.raises(Refused) as error:
+        await ready.prepare(read(json.dumps(body).encode(), chat=False, default_tokens=9), 1024)
+    assert (error.value.code, error.value.param) == ("context_length_exceeded", "prompt")
+    assert "1023" in str(error.value)
+    assert tokenizer.largest < 10_000
+
+
+async def test_a_long_text_of_few_tokens_is_read() -> None:
+    bundled = Tokenizer(BUNDLED)
+    longest = max(range(bundled.fast.get_vocab_size()), key=lambda token: len(bundled.bytes_of(token)))
+    word = bundled.bytes_of(longest).decode()
+    text = word * 2000
+    few = len(bundled.encode(text, special=False)) + 1
+    assert len(text) > 8 * (few + 128), "or this test is none"
+    ready = preparation(None)
+    found = await ready.prepare(
+        read(json.dumps({"prompt": text}).encode(), chat=False, default_tokens=9), few
+    )
+    assert len(found.prompts[0]) == few - 1

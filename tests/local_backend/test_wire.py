@@ -213,3 +213,9 @@ def test_an_embedding_takes_texts_and_ids() -> None:
         with pytest.raises(Refused) as refused:
             read_embedding(body)
         assert refused.value.param == param
+
+
+def test_one_call_gets_so_many_answers_and_no_more() -> None:
+    assert text(prompt=["a"] * 16, n=128).choices == 128
+    body = json.dumps({"prompt": ["a"] * 17, "n": 128}).encode()
+    assert refusal(body, chat=False).param == "n"
