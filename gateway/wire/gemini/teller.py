@@ -59,10 +59,10 @@ class GeminiTeller:
 
     def end(self) -> bytes:
         last = []
-        for index, reason in sorted(self._reasons.items()):
+        for index in sorted(self._texts):  # not every server says why it stops
             parts = _calls(self._calls.get(index, {}).values(), self._signed)
             content = {"content": {"role": "model", "parts": list(parts)}}
-            last.append({**content, "index": index, "finishReason": reason})
+            last.append({**content, "index": index, "finishReason": self._reasons.get(index, "STOP")})
         return self._event(
             {"candidates": last, "usageMetadata": gemini_usage(self._usage or {}), **self._head}
         )
