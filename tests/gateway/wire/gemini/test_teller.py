@@ -216,3 +216,9 @@ def test_a_stream_whose_server_does_not_say_why_it_stops_keeps_its_calls_and_has
         [{"functionCall": {"name": "f", "args": {}, "id": "c"}}],
         [],
     ]
+
+
+def test_a_summary_of_a_thought_is_told_once() -> None:
+    summary = {"type": "reasoning.summary", "summary": "hm", "format": "openai-responses-v1"}
+    parts = told({"reasoning_content": "hm", "reasoning_details": [summary]})["content"]["parts"]
+    assert parts == [{"text": "hm", "thought": True}]
