@@ -1,10 +1,11 @@
-"""The chunks of a chat stream as the whole answer that they amount to."""
+"""The chunks of a chat stream as the whole answer that they amount to; and what OpenAI's SDKs cannot gather of one."""
 
 from collections.abc import Iterable
 
 from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import merge, say
 
+_LISTS = ("annotations", "other_blocks")
 _OF_CHUNKS = frozenset({"choices", "object", "prompt"})
 
 
@@ -79,3 +80,24 @@ def _extend(told: Json, name: str, more: object) -> None:
         told[name] = [*before, *more]
     elif more is not None:
         told[name] = more
+
+
+class Held:
+    """Lists whose entries bear no `index`: OpenAI's SDKs gather none that come bit by bit, so each comes once, at the
+    end of its choice."""
+
+    def __init__(self) -> None:
+        self._lists: dict[int, Json] = {}  # by the index of the choice
+
+    def hold(self, choice: Json) -> None:
+        delta, index = choice.get("delta") or {}, choice.get("index") or 0
+        for name in _LISTS:
+            if found := delta.pop(name, None):
+                self._lists.setdefault(index, {}).setdefault(name, []).extend(found)
+        if self._lists and choice.get("finish_reason"):
+            choice["delta"] = delta | self._lists.pop(index, {})
+
+    def rest(self) -> list[Json]:
+        """Choices for what was told behind an end, or without one."""
+        held, self._lists = self._lists, {}
+        return [{"index": one, "delta": lists, "finish_reason": None} for one, lists in held.items()]

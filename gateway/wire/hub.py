@@ -10,6 +10,7 @@ from gateway.wire import sse
 from gateway.wire.base import Changes, Quirks
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.fields import cached_tokens
+from gateway.wire.gathered import Held
 from gateway.wire.idents import fitted
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json, Piece
@@ -65,6 +66,7 @@ class ChatTeller:
         self._asked_usage = usage
         self._usage: Any = None
         self._head: Json = {**head, "object": "chat.completion.chunk", "created": moment}
+        self._held = Held()
 
     def whole(self, completion: Json) -> Json:
         for choice in completion["choices"]:
@@ -79,11 +81,15 @@ class ChatTeller:
             if name in piece:
                 self._head[name] = piece[name]
         self._usage = piece.get("usage") or self._usage
+        for choice in piece["choices"]:
+            self._held.hold(choice)
         return self._chunk(piece["choices"], None) if piece["choices"] else b""
 
     def end(self) -> bytes:
+        rest = self._held.rest()
+        told = self._chunk(rest, None) if rest else b""
         usage = self._chunk([], self._usage) if self._asked_usage and self._usage else b""
-        return usage + b"data: [DONE]\n\n"
+        return told + usage + b"data: [DONE]\n\n"
 
     def _chunk(self, choices: Any, usage: Any) -> bytes:
         chunk = {**self._head, "choices": choices} | ({"usage": usage} if self._asked_usage else {})

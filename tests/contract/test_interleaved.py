@@ -9,12 +9,15 @@ import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from gateway.core.exchange import Call
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
 from gateway.wire.crossing import CrossingTap
 from gateway.wire.registry import between
+from tests.contract.test_messages import events
 from tests.contract.turns import CLIENTS, NAMES, Json
 from tests.gateway.wire import frames
 from tests.scripted import event
@@ -168,3 +171,19 @@ def test_thoughts_come_back_where_they_stood(
     asked = Call("chat", dialect, "POST", "/", b"", second, "anthropic.claude-x", streamed)
     body = orjson.loads(way.write(asked, Changes("anthropic.claude-x")))
     assert simplified(provider.said(body)) == simplified(blocks)
+
+
+@pytest.mark.parametrize("provider", [Anthropic(), Bedrock()], ids=lambda one: one.name)
+def test_thoughts_that_openais_sdk_gathered_come_back_signed(provider: Anthropic | Bedrock) -> None:
+    thought = {"type": "thinking", "thinking": "hm, so", "signature": "S"}
+    calls = [{"type": "tool_use", "id": f"c{place}", "name": NAMES[place], "input": {}} for place in (0, 1)]
+    way, state = between("openai.chat", provider.name), ChatCompletionStreamState()
+    tap = way.tap(Asked({"model": "m"}, Usage(), ident="i"))
+    for chunk in events((tap.feed(provider.stream([thought, *calls])) + tap.rest()).decode()):
+        state.handle_chunk(ChatCompletionChunk.model_validate(chunk))
+    said = state.get_final_completion().choices[0].message.model_dump(exclude_none=True)
+    client = CLIENTS["openai.chat"]
+    second = client.second(client.first("m", True), said)
+    asked = Call("chat", "openai.chat", "POST", "/", b"", second, "anthropic.claude-x", True)
+    body = orjson.loads(way.write(asked, Changes("anthropic.claude-x")))
+    assert provider.said(body) == [thought, *calls]

@@ -63,9 +63,9 @@ class ConverseBack:
         cap = _cap(chat) or _cap(changes.params)
         more |= _set_tools(body, asked, refusals, _called(turns.messages))
         _set_format(body, asked, refusals)
-        if _set_thinking(more, asked, cap, body, refusals):
-            for fields in (asked, more):
-                calm(fields, refusals)
+        thinks = _set_thinking(more, asked, cap, body, refusals)
+        for fields in (asked, more):
+            calm(fields, text(asked, "model"), refusals, thinks=thinks)
         config = _config(asked, cap)
         for name, made in (("inferenceConfig", config), ("additionalModelRequestFields", more)):
             if made:

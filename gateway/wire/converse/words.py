@@ -105,9 +105,10 @@ def citation(cited: Json) -> Json:
 
 
 def thought(text: str, signature: str, index: int) -> Json:
-    """Thinking in chat's words. Whose is signed on Bedrock are Claudes; that of others stays unsigned."""
-    made: Json = {"type": "reasoning.text", "text": text, "format": FORMAT, "index": index}
-    return {**made, "signature": signature} if signature else made
+    """Thinking in chat's words. Whose is signed on Bedrock are Claudes; that of others stays unsigned, and
+    so do the pieces of a stream but for one: a client's SDK runs together what each of them says."""
+    made: Json = {"type": "reasoning.text", "text": text, "index": index}
+    return {**made, "signature": signature, "format": FORMAT} if signature else made
 
 
 def hidden(content: str, index: int) -> Json:

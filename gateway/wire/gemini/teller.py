@@ -59,10 +59,10 @@ class GeminiTeller:
 
     def end(self) -> bytes:
         last = []
-        for index, reason in sorted(self._reasons.items()):
+        for index in sorted(self._texts):  # not every server says why it stops
             parts = _calls(self._calls.get(index, {}).values(), self._signed)
             content = {"content": {"role": "model", "parts": list(parts)}}
-            last.append({**content, "index": index, "finishReason": reason})
+            last.append({**content, "index": index, "finishReason": self._reasons.get(index, "STOP")})
         return self._event(
             {"candidates": last, "usageMetadata": gemini_usage(self._usage or {}), **self._head}
         )
@@ -124,10 +124,10 @@ def _said(message: Mapping[str, Any]) -> Iterable[Json]:
     thoughts = [
         one for one in of_words if one.get("type") != "reasoning.encrypted" or one.get("format") != FORMAT
     ]
-    for detail in thoughts:
-        signature = _signature(detail)
-        yield {"text": detail.get("text") or detail.get("summary") or "", "thought": True} | signature
-    if not any(one.get("text") for one in thoughts) and message.get("reasoning_content"):
+    texts = [one.get("text") or one.get("summary") or "" for one in thoughts]
+    for detail, said in zip(thoughts, texts, strict=True):
+        yield {"text": said, "thought": True} | _signature(detail)
+    if not any(texts) and message.get("reasoning_content"):
         yield {"text": message["reasoning_content"], "thought": True}
     text = message.get("content") or message.get("refusal")
     signed = next((_signature(one) for one in of_words if one not in thoughts), {})

@@ -101,8 +101,8 @@ def _set_thinking(body: Json, chat: Json, refusals: Refusals) -> None:
         lambda block: block["type"] == "tool_result",
         lambda block: block["type"] in ("thinking", "redacted_thinking"),
     )
-    if set_effort(body, chat, body["max_tokens"], refusals, forced=forced, unthought=unthought):
-        calm(body, refusals)
+    thinks = set_effort(body, chat, body["max_tokens"], refusals, forced=forced, unthought=unthought)
+    calm(body, text(chat, "model"), refusals, thinks=thinks)
 
 
 def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:

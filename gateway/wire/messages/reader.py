@@ -1,7 +1,5 @@
 """Anthropic's stream as chat chunks."""
 
-from typing import Any
-
 import orjson
 
 from gateway.wire.fields import part
@@ -65,8 +63,9 @@ class MessagesReader(EventReader):
             return self._thought(block.get("thinking", ""), block.get("signature", ""))
         if kind == "redacted_thinking":
             self._details += 1
-            hidden = self._detail("reasoning.encrypted", data=block.get("data", ""))
-            return [_piece({"reasoning_details": [hidden | after(self._said, self._calls)]})]
+            hidden: Json = {"type": "reasoning.encrypted", "data": block.get("data", ""), "format": FORMAT}
+            place = {"index": self._details - 1, **after(self._said, self._calls)}
+            return [_piece({"reasoning_details": [hidden | place]})]
         if kind == "text":
             return self._text(block["text"]) if block.get("text") else []
         return [_piece({"other_blocks": [block]})]
@@ -111,14 +110,12 @@ class MessagesReader(EventReader):
     def _thought(self, text: str, signature: str) -> list[Piece]:
         if not text and not signature:
             return []
-        detail = self._detail("reasoning.text", text=text)
+        # A client's SDK runs together what each piece of a thought says: its format is told with the signature alone.
+        detail: Json = {"type": "reasoning.text", "text": text, "index": self._details - 1}
         if signature:
-            detail |= {"signature": signature, **after(self._said, self._calls)}
+            detail |= {"signature": signature, "format": FORMAT, **after(self._said, self._calls)}
         return [_piece({"reasoning_content": text, "reasoning_details": [detail]} if text else
                        {"reasoning_details": [detail]})]  # fmt: skip
-
-    def _detail(self, kind: str, **more: Any) -> Json:
-        return {"type": kind, **more, "format": FORMAT, "index": self._details - 1}
 
 
 def _piece(delta: Json, reason: str | None = None) -> Json:

@@ -99,11 +99,11 @@ class MessagesTeller:
 
     def _choice(self, choice: Json) -> list[bytes]:
         delta, out = choice.get("delta") or {}, []
-        details = delta.get("reasoning_details") or []
+        details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
+        if thought and not any(one.get("text") for one in details):  # encrypted ones do not hold it
+            out += self._kept.tell(self._thought, thought)
         for detail in details:
             out += self._kept.tell(self._detail, detail)
-        if not details and delta.get("reasoning_content"):
-            out += self._kept.tell(self._thought, delta["reasoning_content"])
         if text := delta.get("content") or delta.get("refusal"):
             out += self._kept.tell(self._text, {"type": "text_delta", "text": text})
         for cited in _citations(delta, self._cited):

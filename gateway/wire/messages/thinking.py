@@ -2,9 +2,10 @@
 effort itself. Converse passes both on as Anthropic has them.
 
 platform.claude.com/docs: "Adaptive thinking", "Extended thinking", "Effort". Opus 4.6 and Sonnet 4.6 take either, those
-that came after them answer a budget with a 400. On record: claude-opus-4-6 and us.anthropic.claude-sonnet-5 think
-adaptively, claude-sonnet-4-5 and claude-haiku-4-5 by a budget. From version 5 on they think unasked ("Troubleshooting
-thinking"), and not every one lets it be turned off.
+that came after them answer a budget with a 400, and so they do a temperature, top_p or top_k, whether they think or not
+("Migration guide"). On record: claude-opus-4-6 and us.anthropic.claude-sonnet-5 think adaptively, claude-sonnet-4-5 and
+claude-haiku-4-5 by a budget. From version 5 on they think unasked ("Troubleshooting thinking"), and not every one lets
+it be turned off.
 """
 
 import re
@@ -28,6 +29,8 @@ _OFF = {
     "between_tools": re.compile(r"claude-sonnet-5[-.]5\b"),
 }
 _LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+# Those that draw tokens in no other way than their own: from 4.7 on.
+_SET = re.compile(r"claude-(?:[a-z]+-)?(?:4[-.](?:[7-9]|\d\d)|[5-9]|\d\d)\b")
 # What may be set of a model that thinks ("Extended thinking, Feature compatibility").
 _FITS: dict[str, Callable[[Any], bool]] = {
     "temperature": lambda value: value == 1,
@@ -97,9 +100,16 @@ def is_unthought(
     return first is not None and not is_thought(first["content"][0])
 
 
-def calm(fields: Json, refusals: Refusals) -> None:
-    """Leaves out how to draw tokens, where a model that thinks does not let itself be told."""
-    for name, fits in _FITS.items():
-        if fields.get(name) is not None and not fits(fields[name]):
+def calm(fields: Json, model: str, refusals: Refusals, *, thinks: bool) -> None:
+    """Leaves out how to draw tokens, where a model does not let itself be told: one that thinks, and each from
+    4.7 on."""
+    told = [name for name in _FITS if fields.get(name) is not None]
+    if not told:
+        return
+    is_set = _SET.search(model) is not None
+    for name in told:
+        if is_set and fields[name] == 1 and name != "top_k":
+            del fields[name]  # what it does anyway
+        elif is_set or (thinks and not _FITS[name](fields[name])):
             del fields[name]
             refusals.leave_out(name)

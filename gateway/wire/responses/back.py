@@ -234,7 +234,7 @@ def _add_item(message: Json, item: Json, logprobs: list[Json]) -> None:
             for part in item.get("content") or []:
                 _add_part(message, part, logprobs)
         case "reasoning":
-            words, details = thought_of(item)
+            words, details = thought_of(item, len(message.get("reasoning_details") or ()))
             if words:
                 message["reasoning_content"] = message.get("reasoning_content", "") + words
             if details:

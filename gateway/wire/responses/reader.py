@@ -19,6 +19,7 @@ class ResponsesReader(EventReader):
         self._calls: dict[Any, int] = {}  # the index in chat of the call at a place of the output
         self._given: set[Any] = set()  # places of calls that were given something
         self._thinks = False  # whether the open thought has said something
+        self._details = 0
         self._spoken: set[Any] = set()  # places of messages that have said something
         self._told: set[Any] = set()  # kinds of other items, of which some have been told
 
@@ -112,7 +113,8 @@ class ResponsesReader(EventReader):
         return found
 
     def _thought(self, item: Json) -> list[Piece]:
-        words, details = thought_of(item)
+        words, details = thought_of(item, self._details)
+        self._details += len(details)
         if self._thinks:  # what was told as it came is not told again with its signature
             words, details = "", [{**one, "text": ""} if "text" in one else one for one in details]
         self._thinks = False
@@ -132,12 +134,13 @@ def annotated(annotation: Any) -> Any:
     return {"type": kind, kind: {name: value for name, value in annotation.items() if name != "type"}}
 
 
-def thought_of(item: Json) -> tuple[str, list[Json]]:
-    """(words, `reasoning_details`) of a whole thought. What is encrypted goes back as it came."""
+def thought_of(item: Json, before: int) -> tuple[str, list[Json]]:
+    """(words, `reasoning_details`) of a whole thought, with so many details before it in the answer: details of one
+    index are taken for pieces of one. What is encrypted goes back as it came."""
     parts = [*(item.get("content") or []), *(item.get("summary") or [])]
     words = "\n\n".join(str(part.get("text") or "") for part in parts)
     details = unseal(item["encrypted_content"], item.get("id") or "") if item.get("encrypted_content") else []
-    return words, [{**detail, "index": place} for place, detail in enumerate(details)]
+    return words, [{**detail, "index": place} for place, detail in enumerate(details, before)]
 
 
 def _said(part: Json) -> Piece:

@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 import pytest
+from openai.lib.streaming.chat import ChatCompletionStreamState
+from openai.types.chat import ChatCompletionChunk
 
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes, Quirks
@@ -84,6 +86,32 @@ def test_a_refusal_without_a_type_gets_the_one_of_its_status(
     status: int, given: dict[str, Any], kind: str
 ) -> None:
     assert orjson.loads(FRONT.refusal(status, "no", given))["error"]["type"] == kind
+
+
+def test_citations_that_come_bit_by_bit_are_gathered_by_openais_sdk() -> None:
+    teller, state = FRONT.teller({"model": "m"}, 17), ChatCompletionStreamState()
+    words: list[Any] = [
+        {"content": "a"},
+        {"annotations": [{"n": 1}]},
+        {"content": "b"},
+        {"annotations": [{"n": 2}]},
+    ]
+    ends: list[Any] = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
+    pieces = [*([{"index": 0, "delta": one, "finish_reason": None}] for one in words), ends]
+    told = b"".join(teller.write({"id": "c", "choices": choices}) for choices in pieces) + teller.end()
+    for chunk in told.split(b"\n\n")[:-2]:
+        state.handle_chunk(ChatCompletionChunk.model_validate_json(chunk[6:]))
+    message = state.get_final_completion().choices[0].message.model_dump()
+    assert (message["content"], [one["n"] for one in message["annotations"]]) == ("ab", [1, 2])
+
+
+def test_citations_behind_an_end_or_without_one_are_told_before_the_last_word() -> None:
+    teller = FRONT.teller({}, 17)
+    teller.write({"choices": [{"index": 1, "delta": {"annotations": [{"n": 1}]}}]})
+    told, done, _ = teller.end().split(b"\n\n")
+    lists = {"annotations": [{"n": 1}]}
+    assert orjson.loads(told[6:])["choices"] == [{"index": 1, "delta": lists, "finish_reason": None}]
+    assert (done + b"\n\n", teller.end()) == (DONE, DONE)
 
 
 # A chat provider: calls

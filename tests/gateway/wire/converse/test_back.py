@@ -107,6 +107,8 @@ def test_what_cannot_go_with_thinking_is_left_out_by_name() -> None:
     assert sent(CLAUDE) == (None, {"thinking", "output_config"})
     assert set(left) == {"temperature", "top_k"}
     assert sent(CLAUDE, tool_choice=NAMED) == ({"temperature": 0.2}, {"top_k", "output_config"})
+    assert sent("us.anthropic.claude-sonnet-5", tool_choice=NAMED) == (None, {"output_config"})
+    assert set(left) == {"temperature", "top_k"}
 
 
 def test_a_schema_is_a_text_in_the_output_config() -> None:

@@ -68,10 +68,10 @@ def test_thoughts_carry_their_signatures_and_each_block_has_an_index() -> None:
         delta(reasoningContent={"text": "hm"}), delta(reasoningContent={"signature": "s"}), STOP,
         delta(reasoningContent={"redactedContent": hidden}), STOP, delta(text="so"), STOP,
     )  # fmt: skip
-    told = {"type": "reasoning.text", "format": FORMAT, "index": 0}
+    told = {"type": "reasoning.text", "index": 0}
     assert found == [
         {"reasoning_content": "hm", "reasoning_details": [{**told, "text": "hm"}]},
-        {"reasoning_details": [{**told, "text": "", "signature": "s"}]},
+        {"reasoning_details": [{**told, "text": "", "signature": "s", "format": FORMAT}]},
         {
             "reasoning_details": [
                 {"type": "reasoning.encrypted", "data": "secret", "format": FORMAT, "index": 1}

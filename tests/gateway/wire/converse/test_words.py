@@ -80,7 +80,8 @@ def test_thinking_that_was_signed_comes_back_and_no_other() -> None:
     assert reasoning(signed) == {"reasoningContent": {"reasoningText": {"text": "hm", "signature": "s"}}}
     redacted = {"redactedContent": base64.b64encode(b"secret").decode()}
     assert reasoning(hid) == {"reasoningContent": redacted}
-    assert reasoning(thought("hm", "", 0)) is None
+    unsigned = thought("hm", "", 0)
+    assert reasoning(unsigned) is reasoning({**unsigned, "format": signed["format"]}) is None
     assert reasoning({**signed, "format": "google-gemini-v1"}) is None
     with pytest.raises(BadStream, match="no base64"):
         hidden("!", 0)

@@ -201,3 +201,24 @@ def test_an_error_ends_a_stream_of_either_kind() -> None:
     assert (
         orjson.loads(writer.write(piece({"content": "a"})) + writer.write(error))[1]["error"]["code"] == 500
     )
+
+
+def test_a_stream_whose_server_does_not_say_why_it_stops_keeps_its_calls_and_has_an_end() -> None:
+    """snowflake-chat_completions-7f482c6143"""
+    writer = teller()
+    writer.write(
+        {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]}
+    )
+    writer.write({"choices": [{"index": 1, "delta": {"content": "hi"}}]})
+    last = orjson.loads(writer.end().removeprefix(b"data: "))["candidates"]
+    assert [one["finishReason"] for one in last] == ["STOP", "STOP"]
+    assert [one["content"]["parts"] for one in last] == [
+        [{"functionCall": {"name": "f", "args": {}, "id": "c"}}],
+        [],
+    ]
+
+
+def test_a_summary_of_a_thought_is_told_once() -> None:
+    summary = {"type": "reasoning.summary", "summary": "hm", "format": "openai-responses-v1"}
+    parts = told({"reasoning_content": "hm", "reasoning_details": [summary]})["content"]["parts"]
+    assert parts == [{"text": "hm", "thought": True}]

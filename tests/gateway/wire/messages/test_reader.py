@@ -99,10 +99,10 @@ def test_thoughts_come_with_their_signatures() -> None:
         STOP,
         start(type="redacted_thinking", data="d"),
     )
-    thought = {"type": "reasoning.text", "format": FORMAT, "index": 0}
+    thought = {"type": "reasoning.text", "index": 0}
     assert found == [
         {"reasoning_content": "hm", "reasoning_details": [{**thought, "text": "hm"}]},
-        {"reasoning_details": [{**thought, "text": "", "signature": "s"}]},
+        {"reasoning_details": [{**thought, "text": "", "signature": "s", "format": FORMAT}]},
         {"reasoning_details": [{"type": "reasoning.encrypted", "data": "d", "format": FORMAT, "index": 1}]},
     ]
 

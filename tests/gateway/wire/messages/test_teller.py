@@ -291,3 +291,20 @@ def test_an_answer_without_an_id_and_a_model_has_the_calls_own() -> None:
     start = teller.write({"choices": [{"delta": {}}]}).decode().split("\n\n")[0]
     message = orjson.loads(start.split("data: ")[1])["message"]
     assert (message["id"], message["model"]) == ("msg_1", "asked")
+
+
+@pytest.mark.parametrize(
+    "details",
+    [
+        [{**HIDDEN, "format": "openai-responses-v1"}],
+        [HIDDEN],
+        [{"type": "reasoning.summary", "summary": "hm"}],
+    ],
+)
+def test_a_thought_beside_details_that_do_not_hold_its_words_is_told_in_a_stream(
+    details: list[dict[str, Any]],
+) -> None:
+    """deepseek-responses-bc8fa7e143"""
+    told = short(stream({"reasoning_content": "hm", "reasoning_details": details}))
+    assert told[:2] == ["0 thinking", "0 +hm"]
+    assert [one for one in told if one.endswith("+hm")] == ["0 +hm"]

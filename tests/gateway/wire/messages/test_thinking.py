@@ -163,11 +163,47 @@ def test_a_turn_begins_where_a_user_spoke_last(turns: Any, expected: bool) -> No
 def test_a_model_that_thinks_is_not_told_how_to_draw() -> None:
     left: list[str] = []
     fields: dict[str, Any] = {"temperature": 0.2, "top_p": 0.5, "top_k": 3, "seed": 1}
-    calm(fields, Refusals("Claude", None, left))
+    calm(fields, FIRST, Refusals("Claude", None, left), thinks=True)
     assert (fields, left) == ({"seed": 1}, ["temperature", "top_p", "top_k"])
     fields = {"temperature": 1, "top_p": 0.95, "top_k": None}
-    calm(fields, Refusals("Claude", None, left))
+    calm(fields, FIRST, Refusals("Claude", None, left), thinks=True)
     assert fields == {"temperature": 1, "top_p": 0.95, "top_k": None}
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["claude-opus-4-7", "claude-opus-4-10", "anthropic/claude-4.8-opus", "us.anthropic.claude-sonnet-5",
+     "claude-opus-5-5", "claude-fable-5@20260601", "claude-haiku-10"],
+)  # fmt: skip
+def test_a_claude_from_4_7_on_is_not_told_how_to_draw_though_it_does_not_think(model: str) -> None:
+    left: list[str] = []
+    fields: dict[str, Any] = {"temperature": 0, "top_p": 0.99, "top_k": 1, "seed": 1}
+    calm(fields, model, Refusals("Claude", None, left), thinks=False)
+    assert (fields, left) == ({"seed": 1}, ["temperature", "top_p", "top_k"])
+
+
+def test_what_a_claude_from_4_7_on_does_anyway_is_left_out_without_a_word() -> None:
+    left: list[str] = []
+    fields = {"temperature": 1, "top_p": 1.0, "top_k": None}
+    calm(fields, NEW, Refusals("Claude", None, left), thinks=False)
+    assert (fields, left) == ({"top_k": None}, [])
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        OLD,
+        FIRST,
+        "claude-opus-4-20250514",
+        "claude-3-7-sonnet-latest",
+        "claude-sonnet-4-6@20260218",
+        "glm-4.7",
+    ],
+)
+def test_an_older_claude_that_does_not_think_draws_as_it_is_told(model: str) -> None:
+    fields = {"temperature": 0.2, "top_k": 3}
+    calm(fields, model, Refusals("Claude", None, []), thinks=False)
+    assert fields == {"temperature": 0.2, "top_k": 3}
 
 
 def sent(params: dict[str, Any] | None = None, **chat: Any) -> dict[str, Any]:
@@ -211,7 +247,7 @@ def test_what_cannot_go_with_thinking_is_left_out_by_name() -> None:
     new = turned(model="claude-sonnet-5")
     assert (new["thinking"]["type"], "temperature" in new, left) == ("adaptive", False, ["temperature"])
     forced = turned(model="claude-sonnet-5", tool_choice="required")
-    assert ("thinking" in forced, forced["temperature"], left) == (False, 0.2, [])
+    assert ("thinking" in forced, "temperature" in forced, left) == (False, False, ["temperature"])
     signed = {"type": "reasoning.text", "text": "", "signature": "s", "format": "anthropic-claude-v1"}
     thought = [LOOP[0], {**LOOP[1], "reasoning_details": [signed]}, LOOP[2]]
     assert turned(model="claude-sonnet-4-5", messages=thought)["thinking"]["type"] == "enabled"

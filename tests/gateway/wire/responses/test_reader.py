@@ -203,6 +203,20 @@ def test_refusals_citations_and_items_nobody_here_knows() -> None:
     ]
 
 
+def test_each_of_several_thoughts_keeps_its_place_among_them() -> None:
+    """openai-responses-35ae2410a0"""
+    thoughts = [item("reasoning", place, summary=[], encrypted_content=f"e{place}") for place in (0, 1)]
+    items = [one["item"] for one in thoughts]
+    last = event("completed", response={"status": "completed", "output": items})
+    stream = b"".join([*(event("output_item.done", **one) for one in thoughts), last])
+    body = orjson.dumps({"status": "completed", "output": items})
+    way = between("openai.chat", "openai.responses")
+    gathered = way.tap(Asked({}, Usage())).whole_of(stream)  # type: ignore[attr-defined]
+    for told in (gathered, way.tap(Asked({}, Usage())).whole(body)):
+        details = orjson.loads(told or b"")["choices"][0]["message"]["reasoning_details"]
+        assert [(one["index"], one["data"]) for one in details] == [(0, "e0"), (1, "e1")]
+
+
 @pytest.mark.parametrize(
     ("told", "error"),
     [
