@@ -88,9 +88,8 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
         facts = None
     source = adapter.source(facts) if facts is not None else None
     keys = own.get("api_key") or []
-    shown = [
-        one.decode() for one in getattr(facts, "secrets", ())
-    ]  # beside its keys, which one that is off has, too
+    # Beside the keys of one that is on; one that is off has nothing else.
+    shown = [one.decode() for one in getattr(facts, "secrets", ())]
     secrets = tuple(dict.fromkeys([*([keys] if isinstance(keys, str) else keys), *shown]))
     asks = fields.stream_usage == "ask" and not adapter.quirks.gives_usage
     return Party(fields.type, facts, fields.default, asks, engine, secrets, source, fields.capabilities)

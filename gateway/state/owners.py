@@ -40,7 +40,7 @@ class Owners:
     ) -> None:
         self._engine, self._now, self._in_thread = engine, wall_clock, in_thread
         self._known: OrderedDict[str, Owner] = OrderedDict()
-        # That of the database in use, which is loaded: those of the other would take 4 MB.
+        # That of the database in use, which is loaded: those of the other would take 2.4 MB.
         self._insert = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert
         ensure(engine, _METADATA)
 

@@ -86,7 +86,7 @@ class Ledger:
         self._engine = engine
         _METADATA.create_all(self._engine)
         _widen(self._engine)
-        # The words of the database in use, which are loaded: those of the other would take 4 MB.
+        # The words of the database in use, which are loaded: those of the other would take 2.4 MB.
         new = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert(_USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
         self._replace = _writer(new.on_conflict_do_update(index_elements=["id"], set_=columns), engine)

@@ -20,9 +20,8 @@ from gateway.wire.sides import Json
 # Claudes that know no effort, in their makers' and in resellers' names; one that nobody here knows is a newer one.
 _OLD = re.compile(r"claude-(?:instant|v?[1-3]\b|(?:[a-z]+-)?4\b(?![-.](?:[6-9]|\d\d)\b))")
 _FIRST = re.compile(r"4[-.]6\b")  # to know one: no xhigh yet, and their thoughts are shown unasked
-_ON_DEMAND = re.compile(
-    r"claude-(?:[a-z]+-)?4\b"
-)  # of those that know an effort, who thinks only when asked to
+# Of those that know an effort, who thinks only when asked to.
+_ON_DEMAND = re.compile(r"claude-(?:[a-z]+-)?4\b")
 # How thinking is turned off where it is on unasked; all others answer that with a 400.
 _OFF = {
     "disabled": re.compile(r"claude-(?:(?:opus|sonnet)-5\b(?![-.]\d{1,2}\b)|haiku-5[-.]5\b)"),
