@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.table import Table
 
 from loadtests import generator
-from loadtests.children import KEY, Process, Stage
+from loadtests.children import KEY, Process, Stage, rss_mib
 from loadtests.picture import draw
 
 SUBJECT, LOAD = 0, 1  # cores: what is measured, and what measures
+REST, IDLE = 0.5, 0.04  # seconds without more than this share of the core
 RESULTS = Path(__file__).parent / "results"
 PROMPT = "Summarise this ticket in two sentences and name the next step. " * 13
 LUA = """
@@ -81,7 +82,11 @@ def _calls(
               "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{stage.upstream_port}/v1/traces"}  # fmt: skip
     gateway = stage.gateway(policies, traced, core=SUBJECT)
     shared = stage.gateway(policies, {**traced, "GATEWAY_REDIS_URL": redis_url}, core=SUBJECT)
-    facts = {"cold_start_s": round(gateway.cold_start, 2), "rss_start_mib": gateway.process.rss_mib()}
+    facts = {
+        "cold_start_s": round(gateway.cold_start, 2),
+        "rss_start_mib": gateway.process.rss_mib(),
+        "rss_ledger_mib": sum(map(rss_mib, _family(gateway.process)[1:])),
+    }
     subjects: list[tuple[Row, Process | None, int]] = [
         (Row("direct"), None, stage.upstream_port),
         (Row("nginx"), nginx, nginx_port),
@@ -115,6 +120,7 @@ def _one(row: Row, process: Process | None, port: int, seconds: float, rate: int
     before = sum(_cpu(pid) for pid in pids)
     count, per_second = _saturate(port, request, seconds)
     if pids and count:
+        _await_rest(pids)
         row.cpu_us.append(round((sum(_cpu(pid) for pid in pids) - before) / count * 1e6, 1))
     row.saturation.append(per_second)
     paced = uvloop.run(generator.constant_rate(port, request, rate, seconds))
@@ -159,18 +165,22 @@ def _streams(stage: Stage, console: Console) -> generator.Streamed:
 
 
 def _memory(stage: Stage, console: Console) -> dict[str, float]:
-    """Resident memory: at the start, and after each further 100,000 calls (the first two are warm-up)."""
+    """Resident memory: at the start, and after each further 100,000 calls (the first two are warm-up); and how many
+    calls a second they were, when the ledger gets no time but what it takes."""
     console.print("memory: 400,000 calls ...", style="dim")
     gateway = stage.gateway(stage.policies(), core=SUBJECT)
     request = generator.request_bytes(gateway.port, "/v1/chat/completions", body("gpt-4o-mini"), KEY)
     found = {"start_mib": gateway.process.rss_mib()}
+    rates = []
     for name in ("after_100k_mib", "after_200k_mib", "after_300k_mib", "after_400k_mib"):
         done = 0
         while done < 100_000:
-            done += _saturate(gateway.port, request, 5)[0]
+            count, rate = _saturate(gateway.port, request, 5)
+            done += count
+            rates.append(rate)
         time.sleep(1)
         found[name] = gateway.process.rss_mib()
-    return found
+    return found | {"requests_per_s": statistics.median(rates)}
 
 
 def _report(rows: list[Row], facts: dict[str, Any], rounds: int, seconds: float, rate: int) -> dict[str, Any]:
@@ -218,7 +228,7 @@ def _show(report: dict[str, Any], console: Console) -> None:
             f"{row['p99_ms'] - direct['p99_ms']:.3f}",
         )
     console.print(table)
-    for name in ("cold_start_s", "rss_start_mib", "streams", "memory"):
+    for name in ("cold_start_s", "rss_start_mib", "rss_ledger_mib", "streams", "memory"):
         if name in report:
             console.print(f"{name}: {report[name]}")
 
@@ -229,6 +239,14 @@ def _family(process: Process) -> list[int]:
     for pid in children:
         os.sched_setaffinity(int(pid), {SUBJECT})
     return [process.pid, *map(int, children)]
+
+
+def _await_rest(pids: list[int]) -> None:
+    """Until the ledger is done with the calls of a busy time: their rows are a part of what they cost."""
+    last = -1.0
+    while (now := sum(map(_cpu, pids))) - last > IDLE * REST:
+        last = now
+        time.sleep(REST)
 
 
 def _cpu(pid: int) -> float:

@@ -77,8 +77,7 @@ class Process:
         return (int(fields[11]) + int(fields[12])) / TICK
 
     def rss_mib(self) -> float:
-        pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        return round(pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), 1)
+        return rss_mib(self.pid)
 
     def signal(self, number: int) -> None:
         with suppress(ProcessLookupError):
@@ -100,6 +99,11 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+
+
+def rss_mib(pid: int) -> float:
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return round(pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20), 1)
 
 
 def free_port() -> int:

@@ -6,6 +6,7 @@ import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,17 @@ import httpx
 import pytest
 
 from gateway.app.house import House
+from gateway.app.job import Job
 from gateway.app.office import Office
 from gateway.app.plan import Plan, prepare
 from gateway.app.run import alone, listen, open_log
+from gateway.core.meters import Meters
 from gateway.edge.server import Server, server
 from gateway.settings import Settings
+from gateway.state.sql import open_engine
+from gateway.telemetry.logs import Log
+from gateway.usage.collector import Collector
+from gateway.usage.ledger import Ledger
 
 KEY = "sk-test-key-of-the-tests"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
@@ -58,6 +65,7 @@ def plain_client(url: str, headers: Mapping[str, str] | None = None) -> httpx.As
 class Running:
     house: House
     office: Office
+    collector: Collector
     data: Server
     url: str
     admin_url: str
@@ -87,6 +95,26 @@ class Running:
             return await client.post("/v1/chat/completions", json=body)
 
 
+class Kept:
+    """The ledger kept by this very process: a gateway in a test needs none for it."""
+
+    def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
+        self.collector = Collector(
+            plan.data_dir / "spool", Ledger(open_engine(plan.database_url)), meters, log
+        )
+        self.report = self.collector.report
+        self._days, self._now = plan.settings.usage_retention_days, log.now
+
+    def jobs(self) -> list[Job]:
+        return [partial(self.collector.run, self._days, self._now)]
+
+    def degraded(self) -> list[str]:
+        return ["sql"] if self.collector.failing else []
+
+    async def look(self) -> None:
+        """What is counted is counted here."""
+
+
 @asynccontextmanager
 async def gateway(
     tmp_path: Path, text: str, environ: Mapping[str, str] | None = None, **settings: Any
@@ -106,7 +134,9 @@ async def gateway(
                 "SSL_CERT_FILE", os.devnull
             )  # it calls nobody outside: their authorities take 20 ms to read
             house = House(plan, open_log(plan), stack)
-        office = Office(plan, house, alone(house), house.log, stack)
+        kept = Kept(plan, house.meters, house.log)
+        stack.push_async_callback(kept.collector.aclose)
+        office = Office(plan, house, alone(house), kept, house.log)
         house.elsewhere = lambda: {"status": "ready", "degraded": office.degraded()}
         sockets = [listen("127.0.0.1", 0), listen("127.0.0.1", 0)]
         data, admin = server(house.app, 75, 1), server(office.app, 75, 1)
@@ -122,7 +152,9 @@ async def gateway(
         ports = [sock.getsockname()[1] for sock in sockets]
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         try:
-            yield Running(house, office, data, urls[0], urls[1], ports[0], known.admin_token, folder)
+            yield Running(
+                house, office, kept.collector, data, urls[0], urls[1], ports[0], known.admin_token, folder
+            )
         finally:
             await ended([*serving, *tasks])
             await asyncio.gather(stop(data), stop(admin))

@@ -12,7 +12,7 @@ from starlette.routing import Route
 
 from gateway.admin import keys, policies, targets, usage
 from gateway.admin.base import Backoffice
-from gateway.core.failure import BadRequest, Forbidden, GatewayError, NotFound, Overloaded, Unauthorized
+from gateway.core.failure import BadRequest, DatabaseAway, Forbidden, GatewayError, NotFound, Unauthorized
 from gateway.state.fault import DatabaseFault, reason
 from gateway.telemetry.prometheus import CONTENT_TYPE
 from gateway.wire.envelope import render
@@ -141,8 +141,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _unkept(request: Request, error: Exception) -> Response:
-    told = f"the database cannot be read or written ({reason(error)}); see that it runs and has room, then ask again"
-    return await _refused(request, Overloaded(told, code="database_unavailable"))
+    return await _refused(request, DatabaseAway(reason(error)))
 
 
 async def _broken(request: Request, error: Exception) -> Response:

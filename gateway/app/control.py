@@ -1,9 +1,12 @@
-"""What parent and workers say to each other: JSON lines over a socket pair, questions with numbers.
+"""What the processes of one gateway say to each other: JSON lines over a socket pair, questions with numbers.
 
 The end of the line is the end of the other: a worker whose parent is gone drains and ends.
 """
 
 import asyncio
+import socket
+import sys
+from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,13 +16,35 @@ ASK_SECONDS = 2.0  # a worker that does not answer in this time is left out of a
 LINE = 64 << 20  # bytes; thousands of series are a few megabytes
 
 Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
+Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process, Ends]:
+    """Run a module of ours as a process of its own that is told `facts` and may use `fds`; what the line to it is made
+    of. Raises OSError."""
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs:
+            told = orjson.dumps({**facts, "control": theirs.fileno()}).decode()
+            command = [sys.executable, "-m", module, told]
+            process = await asyncio.create_subprocess_exec(*command, pass_fds=[*fds, theirs.fileno()])
+    except OSError:
+        ours.close()
+        raise
+    return process, await ends(ours)
+
+
+async def ends(sock: socket.socket) -> Ends:
+    """What a line is made of, at either end."""
+    return await asyncio.open_unix_connection(sock=sock, limit=LINE)
 
 
 class Line:
     """One end of a control line. `run` must be running for answers to arrive."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Answerer) -> None:
-        self._reader, self._writer, self._answer = reader, writer, answer
+    def __init__(self, ends: Ends, answer: Answerer) -> None:
+        self._reader, self._writer = ends
+        self._answer = answer
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._number = 0
 

@@ -2,14 +2,11 @@
 
 import asyncio
 import socket
-import sys
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-import orjson
-
-from gateway.app.control import LINE, Line
+from gateway.app.control import Line, start
 from gateway.app.house import Standing
 from gateway.app.plan import Plan
 from gateway.config.desk import Desk
@@ -106,31 +103,23 @@ class Crew:
             _terminate(worker.process)
 
     async def _live(self, worker: Worker) -> int:
-        ours, theirs = socket.socketpair()
+        listen = self._listener.fileno()
         facts = {
             "config": str(self._plan.config),
             "workers": self._plan.workers,
             "worker": worker.number,
-            "listen": self._listener.fileno(),
-            "control": theirs.fileno(),
+            "listen": listen,
         }
-        with theirs:
-            worker.process = process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-m",
-                "gateway.app.worker",
-                orjson.dumps(facts).decode(),
-                pass_fds=[self._listener.fileno(), theirs.fileno()],
-            )
+        process, ends = await start("gateway.app.worker", facts, listen)
+        worker.process = process
         if self.draining:  # since it was asked for
             _terminate(process)
-        reader, writer = await asyncio.open_unix_connection(sock=ours, limit=LINE)
 
         async def begin(message: dict[str, Any]) -> dict[str, Any]:
             worker.line = line  # what changes from now on is told to it, too
             return {"originals": self._desk.originals, "drained": sorted(self._drained)}
 
-        line = Line(reader, writer, begin)
+        line = Line(ends, begin)
         await line.run()
         line.close()
         worker.line = None

@@ -1,15 +1,13 @@
-"""The admin side of one data folder: ledger and collector, engines, tokens, the admin application."""
+"""The admin side of one data folder: the ledger, engines, tokens, the admin application."""
 
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
-from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from gateway.admin.base import Backoffice
 from gateway.admin.routes import application
-from gateway.app.job import lasting
+from gateway.app.job import Job, lasting
 from gateway.app.plan import Plan, engine_command, kept_secret
 from gateway.config.snapshot import Engine, Snapshot
 from gateway.core.address import Origin
@@ -17,14 +15,11 @@ from gateway.core.tally import Metric, merge
 from gateway.core.tally import Snapshot as Counts
 from gateway.edge.asgi import App
 from gateway.edge.sanity import Sanity
-from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
 from gateway.telemetry.prometheus import of_engines, render
 from gateway.upstream.child import Child
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
-from gateway.usage.collector import Collector
-from gateway.usage.ledger import Ledger
 
 
 class Staff(NamedTuple):
@@ -36,22 +31,34 @@ class Staff(NamedTuple):
     ready: Callable[[], dict[str, Any]]
 
 
-class Office:
-    """Runs in the only process, or in the parent of many."""
+class Books(Protocol):
+    """Whoever keeps it, by running `jobs`."""
 
-    def __init__(self, plan: Plan, house: Any, staff: Staff, log: Log, stack: AsyncExitStack) -> None:
+    def jobs(self) -> list[Job]: ...
+
+    def degraded(self) -> list[str]:
+        """What of it is away."""
+
+    async def look(self) -> None:
+        """Bring what is counted of it up to date."""
+
+    async def report(self, by: list[str], since: float) -> dict[str, Any]: ...
+
+
+class Office:
+    """Runs in the only data process, or in the parent of many."""
+
+    def __init__(self, plan: Plan, house: Any, staff: Staff, ledger: Books, log: Log) -> None:
         """`house` offers desk, keys, meters and upstream."""
-        self._plan, self._house, self._staff, self._log = plan, house, staff, log
-        ledger_engine = open_engine(plan.database_url)
-        self.collector = Collector(plan.data_dir / "spool", Ledger(ledger_engine), house.meters, log)
-        stack.push_async_callback(self.collector.aclose)
+        self._house, self._staff, self._log = house, staff, log
+        self.ledger = ledger
         self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
         self._changed, self._started = asyncio.Event(), asyncio.Event()
         house.desk.changed.append(lambda snapshot: self._changed.set())
         self._office = Backoffice(
             house.desk,
             house.keys,
-            self.collector.report,
+            ledger.report,
             staff.targets,
             staff.drain,
             self._metrics,
@@ -64,8 +71,7 @@ class Office:
         self.app: App = Sanity(application(self._office))
 
     def jobs(self) -> list[Any]:
-        days = self._plan.settings.usage_retention_days
-        return lasting(self._log, partial(self.collector.run, days, time.time), self._keep_engines)
+        return lasting(self._log, *self.ledger.jobs(), self._keep_engines)
 
     def ready(self) -> dict[str, Any]:
         """The data side's word, and what only the office sees."""
@@ -75,8 +81,8 @@ class Office:
     def degraded(self) -> list[str]:
         """What the office sees to be away."""
         engines = [engine.provider for engine, (child, _) in self._children.items() if child.state != "ready"]
-        sql = self.collector.failing or self._house.keys.failing
-        return [*(["sql"] if sql else []), *(f"engine:{provider}" for provider in engines)]
+        sql = ["sql"] if self._house.keys.failing else []
+        return [*{*sql, *self.ledger.degraded()}, *(f"engine:{provider}" for provider in engines)]
 
     @property
     def has_engines(self) -> bool:
@@ -116,6 +122,7 @@ class Office:
 
     async def _metrics(self) -> bytes:
         house: Any = self._house
+        await self.ledger.look()
         metrics: list[Metric] = house.meters.all()
         text = render(metrics, merge(metrics, await self._staff.counts()))
         engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]

@@ -2,18 +2,18 @@
 on the admin port. It serves no calls itself."""
 
 import asyncio
-import signal
 import time
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
+from gateway.app.books import Books
 from gateway.app.crew import POLL, Crew
 from gateway.app.house import check_environment
 from gateway.app.job import lasting
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
-from gateway.app.run import STARTER_TEAM, Announce, listen, open_log
+from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_stop
 from gateway.config.compile import Ground
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
@@ -45,10 +45,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
     check_environment(plan)
     prepare(plan.data_dir)
     log = open_log(plan)
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     async with AsyncExitStack() as stack:
         listener = listen(plan.host, plan.port)
         admin_socket = listen(plan.admin_host, plan.admin_port)
@@ -57,7 +54,9 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
             frame = Frame(plan, meters, log, stack)
             crew = Crew(plan, listener, frame.desk, meters, log)
             frame.keys.changed.append(crew.take_keys)
-            office = Office(plan, frame, _staff(crew, meters), log, stack)
+            books = Books(plan, meters, log)
+            stack.push_async_callback(books.aclose)
+            office = Office(plan, frame, _staff(crew, meters), books, log)
             if plan.starter_key:
                 kept = kept_secret(plan.data_dir, "starter-key", "gh-")
                 await frame.keys.adopt("starter", STARTER_TEAM, kept)

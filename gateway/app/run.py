@@ -12,6 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from gateway.app.books import Books
 from gateway.app.house import House, settle
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -39,7 +40,7 @@ def raise_descriptor_limit() -> None:
 def tune_interpreter() -> None:
     """Called once all is built. Calls leave no cycles behind, so the collector of cycles need not walk through
     thousands of living objects every few calls (30 us of a call); what lives for good is taken out of its
-    sight. The usage thread hands the interpreter over after a tenth of a millisecond instead of five."""
+    sight. A thread (traces, logs, SQL) hands the interpreter over after a tenth of a millisecond instead of five."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 50, 100)
@@ -72,6 +73,14 @@ def _listening(host: str, port: int) -> socket.socket:
     return sock
 
 
+def told_to_stop() -> asyncio.Event:
+    """Set by SIGTERM or SIGINT, once."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
+
+
 def open_log(plan: Plan) -> Log:
     log = Log(plan.settings.log_level, time.time)
     logging.basicConfig(handlers=[Bridge(log)], level=logging.WARNING, force=True)
@@ -83,12 +92,14 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
     a wrong variable or a database that cannot be used."""
     prepare(plan.data_dir)
     log = open_log(plan)
-    async with AsyncExitStack() as stack:
+    async with AsyncExitStack() as last, AsyncExitStack() as stack:
         data_socket = listen(plan.host, plan.port)
         admin_socket = listen(plan.admin_host, plan.admin_port)
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             house = House(plan, log, stack)
-            office = Office(plan, house, alone(house), log, stack)
+            books = Books(plan, house.meters, log)
+            last.push_async_callback(books.aclose)  # the spool is closed then
+            office = Office(plan, house, alone(house), books, log)
             house.elsewhere = lambda: {"status": "ready", "degraded": office.degraded()}
             if plan.starter_key:
                 kept = kept_secret(plan.data_dir, "starter-key", "gh-")
@@ -123,10 +134,7 @@ async def _serve(
     announce: Announce,
 ) -> None:
     """Run servers and jobs; on a signal let the data side finish first, then the rest."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
+    stop = told_to_stop()
     settings = plan.settings
     sweeps = [one.sweep(settings.header_timeout, settings.body_timeout) for one in (data[0], admin[0])]
     async with asyncio.TaskGroup() as group:

@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from gateway.app.control import LINE, Line
+from gateway.app.control import Line, ends
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
@@ -42,9 +42,8 @@ async def _run(plan: Plan, listener: socket.socket, control: socket.socket) -> N
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells all; the parent tells us
     log = open_log(plan)
     settings = plan.settings
-    reader, writer = await asyncio.open_unix_connection(sock=control, limit=LINE)
     built: asyncio.Future[House] = loop.create_future()
-    line = Line(reader, writer, _answerer(built))
+    line = Line(await ends(control), _answerer(built))
 
     async def listen_to_parent() -> None:
         await line.run()

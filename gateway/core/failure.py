@@ -192,6 +192,15 @@ class Overloaded(GatewayError):
         return ((b"retry-after", b"1"),)
 
 
+class DatabaseAway(Overloaded):
+    code = "database_unavailable"
+
+    def __init__(self, why: str) -> None:
+        super().__init__(
+            f"the database cannot be read or written ({why}); see that it runs and has room, then ask again"
+        )
+
+
 class NoTarget(GatewayError):
     """`retry_after` is in seconds: when the first of them can be tried again, as far as that is known."""
 

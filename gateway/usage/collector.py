@@ -18,16 +18,19 @@ from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, Operationa
 
 from gateway.core.meters import Meters
 from gateway.usage.event import BEGIN, ID, KIND, MOVED, died
-from gateway.usage.ledger import ROWS, Ledger, unhurried
+from gateway.usage.ledger import Ledger
 from gateway.usage.row import Event, NoRow, checked, parsed
 
 PAUSE = 0.2  # seconds between looks
+BETWEEN_LAST_LOOKS = 0.02
+PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
 AT_ONCE = 512 << 10  # bytes read of one file at a time: what is taken apart is several times as large
 AT_A_TIME = 1024  # events in one transaction
 RETENTION_PAUSE = 3600.0
 _UNWRITTEN = "the usage ledger cannot be written"
 
 Log = Callable[[str, str], None]
+Pace = Callable[[bool], None]  # whether the thread that calls it is to hurry
 
 
 class File:
@@ -44,21 +47,24 @@ class File:
 class Collector:
     """One per data folder. All reading and writing happens in its own thread."""
 
-    def __init__(self, folder: Path, ledger: Ledger, meters: Meters, log: Log) -> None:
+    def __init__(
+        self, folder: Path, ledger: Ledger, meters: Meters, log: Log, pace: Pace = lambda hurry: None
+    ) -> None:
         self._folder, self._ledger = folder, ledger
-        self._meters, self._log = meters, log
+        self._meters, self._log, self._pace = meters, log, pace
         self._files: dict[Path, File] = {}
         self._thread = ThreadPoolExecutor(1, "usage")
         self.failing = False
-        self._complete = time.perf_counter()  # what was spooled before then is in the ledger
-        meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
+        self._waited_for = 0
+        self.complete = time.perf_counter()  # what was spooled before then is in the ledger
+        meters.usage_oldest.source = lambda: [((), time.perf_counter() - self.complete)]
 
     async def run(self, days: int, wall_clock: Callable[[], float]) -> None:
         """Collect until cancelled, and forget what is older than `days`."""
         due = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            await self.flush()
+            await self._in_thread(self._collect)
             if loop.time() >= due:
                 gone = await self._in_thread(lambda: self._forget(wall_clock() - days * 86400))
                 due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
@@ -66,18 +72,37 @@ class Collector:
 
     async def flush(self) -> None:
         """Bring everything spooled so far into the ledger."""
-        await self._in_thread(self._collect)
+        await self._awaited(self._collect)
 
     async def report(self, by: list[str], since: float) -> dict[str, Any]:
         """The ledger's report, including what was spooled a moment ago. Raises BadReport."""
         await self.flush()
-        report: dict[str, Any] = await self._in_thread(lambda: self._ledger.report(by, since))
+        report: dict[str, Any] = await self._awaited(lambda: self._ledger.report(by, since))
         return report
+
+    async def finish(self, within: float) -> None:
+        """Those that write are ending: collect until they have let go of their files, so many seconds at most."""
+        ends = time.perf_counter() + within
+        await self.flush()
+        while self._files and time.perf_counter() < ends:
+            await asyncio.sleep(BETWEEN_LAST_LOOKS)  # a lock that is let go tells nobody
+            await self.flush()
 
     async def aclose(self) -> None:
         await self.flush()
         self._thread.shutdown()
         self._ledger.close()
+
+    async def _awaited(self, work: Callable[[], Any]) -> Any:
+        """Somebody waits for it: what is under way hurries, too."""
+        self._waited_for += 1
+        try:
+            return await self._in_thread(work)
+        finally:
+            self._waited_for -= 1
+
+    def _keep_pace(self) -> None:
+        self._pace(self._waited_for > 0 or time.perf_counter() - self.complete > PATIENCE)
 
     async def _in_thread(self, work: Callable[[], Any]) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, work)
@@ -92,6 +117,7 @@ class Collector:
     def _collect(self) -> None:
         """A file that cannot be read holds up none but itself."""
         backlog, began, whole = 0, time.perf_counter(), True
+        self._keep_pace()
         try:
             paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
             self._files = {path: self._files.get(path) or File(path) for path in paths}
@@ -99,6 +125,10 @@ class Collector:
                 try:
                     backlog += self._read(file)
                     file.failing = False
+                except (
+                    FileNotFoundError
+                ):  # the process of a gateway that was killed has brought it to its end
+                    continue
                 except (OperationalError, InterfaceError):  # the database is away: so it is for the next file
                     raise
                 except Exception as error:
@@ -110,7 +140,7 @@ class Collector:
         self.failing = False
         self._meters.usage_backlog.set(backlog)
         if whole:
-            self._complete = began
+            self.complete = began
 
     def _read(self, file: File) -> int:
         """Take what is new; the number of calls begun and not ended."""
@@ -130,6 +160,7 @@ class Collector:
                 else:
                     size *= 2  # one line longer than all that was read
                 stream.seek(file.offset)
+                self._keep_pace()
         if is_dead:
             self._finish(file)
             return 0
@@ -153,22 +184,21 @@ class Collector:
         begun, number = dict(file.begun), file.line
         ends: list[Event] = []
         every = BytesIO(lines).readlines()  # finds the line ends four times as fast as a split
-        for some in unhurried(every, 2 * ROWS):
-            for line in some:
-                number += 1
-                kind = line[KIND]
-                if kind == BEGIN:
-                    begun[line[ID]] = line
-                    continue
-                if kind == MOVED:
-                    begun.pop(line[ID], None)
-                    continue
-                try:
-                    ends.append(checked(parsed(line)))
-                except NoRow:
-                    self._drop(file, f"line {number}")
-                    continue
+        for line in every:
+            number += 1
+            kind = line[KIND]
+            if kind == BEGIN:
+                begun[line[ID]] = line
+                continue
+            if kind == MOVED:
                 begun.pop(line[ID], None)
+                continue
+            try:
+                ends.append(checked(parsed(line)))
+            except NoRow:
+                self._drop(file, f"line {number}")
+                continue
+            begun.pop(line[ID], None)
         self._write(file, ends, self._ledger.absorb)
         file.begun, file.line = begun, number
 

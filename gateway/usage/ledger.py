@@ -1,12 +1,11 @@
 """The account book in SQL: one row per call that reached a provider, whatever the number of its tries."""
 
 import re
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from itertools import chain
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any
 
 import orjson
 from sqlalchemy import (
@@ -65,13 +64,11 @@ _USAGE = Table(
     sqlite_with_rowid=False,  # ids sort by time: the table is its own index, and a row costs one tree, not three
 )
 _COLUMNS = tuple(column.name for column in _USAGE.columns)
-# Rows written by one statement. Between two, SQLite's driver may hand the interpreter to another thread, which
-# costs more than the row does.
+# Rows written by one statement: to begin one costs more than a row does.
 ROWS = 64
 _VALUES = re.compile(r"VALUES (\([^)]*\))")
 
 Event = dict[str, Any]
-Item = TypeVar("Item")
 Write = Callable[[Connection, list[Event]], None]
 
 
@@ -169,7 +166,8 @@ def _writer(statement: Any, engine: Engine) -> Write:
         return one
 
     def write(connection: Connection, events: list[Event]) -> None:
-        for some in unhurried(events, ROWS):
+        for start in range(0, len(events), ROWS):
+            some = events[start : start + ROWS]
             rows = [in_order(numbered(_flat(one))) for one in some]
             if len(rows) == ROWS:
                 rows = [tuple(chain.from_iterable(rows))]
@@ -181,15 +179,6 @@ def _writer(statement: Any, engine: Engine) -> Write:
 def _execute(connection: Connection, text: str, rows: list[Any]) -> None:
     if rows:
         connection.exec_driver_sql(text, rows)
-
-
-def unhurried(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    """Slices of so many, and after each a rest as long as the work on it took: the thread that serves the calls may
-    share this one's core, and its scheduler would let calls wait for a whole time slice of 3 ms otherwise."""
-    for start in range(0, len(items), size):
-        since = time.perf_counter()
-        yield items[start : start + size]
-        time.sleep(time.perf_counter() - since)
 
 
 def _flat(one: Event) -> Event:
@@ -209,7 +198,7 @@ def _since(moment: float) -> "ColumnElement[bool]":
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """Costs are unknown until prices are built: null, which is not nothing. Search units are told of those who
     have some."""
-    told = {name: (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()}
+    told = {str(name): (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()}
     if not told["search_units"]:
         del told["search_units"]
     return {**told, "cost_usd": None}

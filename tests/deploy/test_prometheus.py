@@ -108,7 +108,7 @@ def test_what_alerts_wait_for_is_there_as_zero_from_the_start() -> None:
 async def test_a_ledger_that_takes_nothing_falls_behind_and_catches_up(tmp_path: Path) -> None:
     """The metric of GatewayUsageStuck."""
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
-        meters, collector = running.house.meters, running.office.collector
+        meters, collector = running.house.meters, running.collector
         engine = open_engine(f"sqlite:///{tmp_path / 'data/gatehouse.db'}")
 
         def complete_up_to() -> float:

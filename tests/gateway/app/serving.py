@@ -108,5 +108,21 @@ async def refused(folder: Path, text: str, *flags: str, **environ: str) -> tuple
 
 def workers_of(one: Serving) -> list[str]:
     """Process ids."""
+    return processes_of(one, "gateway.app.worker")
+
+
+def processes_of(one: Serving, module: str) -> list[str]:
+    """Ids of those that the gateway runs this module in."""
     pid = one.process.pid
+    return [child for child in _children(pid) if module in _command(child)]
+
+
+def _children(pid: int) -> list[str]:
     return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+
+def _command(pid: str) -> list[str]:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+    except OSError:  # it has just ended
+        return []

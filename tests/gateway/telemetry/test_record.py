@@ -36,7 +36,7 @@ async def scrape(running: Running) -> Scrape:
     async with asyncio.timeout(5):
         while running.house.reception.in_flight:
             await asyncio.sleep(0.005)
-    await running.office.collector.flush()
+    await running.collector.flush()
     return Scrape(await running.metrics())
 
 

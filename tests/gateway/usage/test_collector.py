@@ -216,3 +216,46 @@ async def test_a_line_longer_than_what_is_read_at_once_is_read(tmp_path: Path) -
     await books.collector.flush()
     assert len(books.rows()) == 2
     await books.collector.aclose()
+
+
+async def test_it_hurries_while_somebody_waits_or_it_is_far_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books, paces = Books(tmp_path), list[bool]()
+    collector = module.Collector(
+        books.spool, books.ledger, books.meters, lambda level, text: None, paces.append
+    )
+    page = spool(books)
+    page.begin(call(1))
+    page.end(call(1))
+    collector._collect()
+    assert paces == [False, False], "once for the look, once for what was read"
+    await collector.report([], 0.0)
+    assert paces[2:] == [True]
+    collector._collect()
+    assert paces[3:] == [False]
+    monkeypatch.setattr(module, "PATIENCE", 0.0)
+    collector._collect()
+    assert paces[4:] == [True]
+    page.close()
+    await collector.aclose()
+    await books.collector.aclose()
+
+
+async def test_what_another_process_brings_to_its_end_meanwhile_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    page = spool(books)
+    page.close()
+
+    def gone(path: Path) -> bool:
+        path.unlink()
+        return lock_is_free(path)
+
+    lock_is_free = module._lock_is_free
+    monkeypatch.setattr(module, "_lock_is_free", gone)
+    await books.collector.flush()
+    assert not books.said
+    assert not books.collector.failing
+    await books.collector.aclose()

@@ -1,0 +1,135 @@
+"""The ledger as the gateway sees it: a process of its own keeps it, which is started, asked and let go here."""
+
+import asyncio
+import time
+from contextlib import suppress
+from typing import Any
+
+from gateway.app.control import Line, start
+from gateway.app.job import Job
+from gateway.app.plan import Plan
+from gateway.core.failure import DatabaseAway, Overloaded
+from gateway.core.meters import Meters
+from gateway.telemetry.logs import Log
+from gateway.usage.ledger import BadReport
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
+POLL = 1.0  # seconds between looks at how it is
+START_SECONDS = 5.0  # that a report waits for a process which is being started
+REPORT_SECONDS = 60.0
+GRACE = 5.0  # seconds in which it brings the last events into the ledger; what is left is the next start's
+
+
+class Books:
+    """One per data folder. What its process counts is counted in `meters`."""
+
+    def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
+        self._plan, self._meters, self._log = plan, meters, log
+        self._failing = self._away = False  # it cannot write; it has ended and is to be started again
+        self._life: tuple[asyncio.subprocess.Process, Line] | None = None
+        self._line: Line | None = None  # once it has asked what to begin with
+        self._begun = asyncio.Event()
+        self._seen: dict[str, float] = {}  # the counts of this life that `meters` has already
+        self._complete = time.perf_counter()  # the clock of the machine: the same in every process
+        meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
+
+    def jobs(self) -> list[Job]:
+        return [self._keep, self._watch]
+
+    def degraded(self) -> list[str]:
+        return ["ledger"] if self._away else ["sql"] if self._failing else []
+
+    async def look(self) -> None:
+        """Bring `meters` up to date, if the process answers."""
+        line = self._line
+        if line is None:
+            return
+        with suppress(TimeoutError, ConnectionError):
+            told = await line.ask("state")
+            if line is self._line:
+                self._take(told)
+
+    async def report(self, by: list[str], since: float) -> dict[str, Any]:
+        """The ledger's report, including what was spooled a moment ago. Raises BadReport, Overloaded,
+        DatabaseAway."""
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._begun.wait()
+            if (line := self._line) is None:
+                raise ConnectionError
+            told = await line.ask("report", REPORT_SECONDS, by=by, since=since)
+        except (TimeoutError, ConnectionError):
+            raise Overloaded(
+                "the process that keeps the ledger does not answer; ask again in a moment",
+                code="ledger_unavailable",
+            ) from None
+        if "bad" in told:
+            raise BadReport(told["bad"])
+        if "fault" in told:
+            raise DatabaseAway(told["fault"])
+        report: dict[str, Any] = told["report"]
+        return report
+
+    async def _keep(self) -> None:
+        """Keep a process at it until cancelled."""
+        pause = FIRST_PAUSE
+        while True:
+            born = time.perf_counter()
+            try:
+                end = f"ended (exit code {await self._live()})"
+            except OSError as error:  # no memory or descriptor for it now: calls go on, and wait in the spool
+                end = f"could not be started ({error.strerror})"
+            self._away = True
+            if time.perf_counter() - born > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
+            self._log("error", f"the process that keeps the ledger {end}; next start in {pause:g} s")
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _live(self) -> int:
+        process, ends = await start("gateway.app.clerk", {})
+        settings = self._plan.settings
+
+        async def begin(message: dict[str, Any]) -> dict[str, Any]:
+            self._line, self._seen = line, {}
+            self._begun.set()
+            return {
+                "spool": str(self._plan.data_dir / "spool"),
+                "database": self._plan.database_url,
+                "days": settings.usage_retention_days,
+                "log_level": settings.log_level,
+            }
+
+        line = Line(ends, begin)
+        self._life = process, line
+        await line.run()
+        return await self._end(process, line)
+
+    async def aclose(self) -> None:
+        """Let it bring what there is into the ledger and end; called when nothing more is spooled."""
+        if self._life is not None:
+            await self._end(*self._life)
+
+    async def _end(self, process: asyncio.subprocess.Process, line: Line) -> int:
+        self._line = self._life = None
+        self._begun.clear()
+        line.close()  # this is how it knows
+        with suppress(TimeoutError):
+            async with asyncio.timeout(GRACE):
+                return await process.wait()
+        with suppress(ProcessLookupError):
+            process.kill()
+        return await process.wait()
+
+    async def _watch(self) -> None:
+        while True:
+            await self.look()
+            await asyncio.sleep(POLL)
+
+    def _take(self, told: dict[str, Any]) -> None:
+        self._away = False
+        self._failing, self._complete = told["failing"], told["complete"]
+        self._meters.usage_backlog.set(told["backlog"])
+        for result, count in told["events"].items():
+            self._meters.usage_events.add(("ledger", result), count - self._seen.get(result, 0))
+        self._seen = told["events"]
