@@ -3,17 +3,15 @@ nothing, up to 32 by tiles as tensor cores take them. On an H200 they read at 0.
 the matrix the slower; torch's own products took a tenth longer, and of the smallest up to four times as long."""
 
 from enum import IntEnum
-from functools import cache
 from typing import NamedTuple
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
 
 from local_backend.kernels.early import early, wait
 from local_backend.kernels.fused import opened
-from local_backend.kernels.product import is_widened
+from local_backend.kernels.product import is_widened, shared
 
 _LARGE = 65_536  # outputs from which on tiles are the faster way for one row too: a vocabulary
 
@@ -82,14 +80,6 @@ def cut_for_one(inputs: int, gated: bool, scaled: bool) -> Cut:
         return Cut(2 if gated else 4, 2048, 1, 4)
     across = 1 if gated else 2
     return Cut(across, 2048, 1, 8) if inputs >= 8_192 else Cut(across, 1024, 1, 4)
-
-
-@cache
-def shared(device: torch.device) -> int:
-    """Bytes of shared memory that a program may have."""
-    if device.type == "cpu":
-        return 1 << 20
-    return getattr(torch.cuda.get_device_properties(device), "shared_memory_per_block_optin", 99 << 10)
 
 
 @triton.jit(do_not_specialize=["rows"])

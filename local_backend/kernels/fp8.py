@@ -8,7 +8,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from local_backend.kernels.few import shared
+from local_backend.kernels.product import shared
 
 # Outputs of a program, as few as Hopper's tensor cores take, and inputs read at once: as measured on an H200.
 ACROSS, DEEP, WARPS = 64, 256, 4

@@ -32,7 +32,7 @@ def compile_all() -> None:
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from local_backend.kernels import fp8, fused, int4, product
+    from local_backend.kernels import fp8, fused, product
 
     def compile(
         kernel: Any, pointers: dict[str, str], sizes: dict[str, Any], warps: int = 4, stages: int = 2
@@ -85,21 +85,19 @@ def compile_all() -> None:
         stages = fp8.stages_for(lines, outputs, SHARED)
         compile(fp8._product, tensors, {**sizes, "LINES": lines}, fp8.WARPS, stages)
 
-    sizes = {
-        "BIASED": True,
-        "LINES": product.LINES,
-        "ACROSS": product.ACROSS,
-        "DEEP": product.DEEP,
-        "WIDE": False,
-    }
     tensors = {"x": HALF, "weight": HALF, "bias": HALF, "out": HALF}
-    compile(product._product, tensors, sizes, product.WARPS, product.STAGES)
+    for outputs in (4096, 28672):
+        cut = product.cut_for(outputs, 2, SHARED)
+        sizes = {
+            "BIASED": True,
+            "LINES": product.LINES,
+            "ACROSS": cut.across,
+            "DEEP": cut.deep,
+            "WIDE": False,
+        }
+        compile(product._product, tensors, sizes, cut.warps, cut.stages)
 
-    tensors = {"x": HALF, "packed": "*u8", **dict.fromkeys(("scale", "zero", "bias"), FP32), "out": HALF}
-    sizes = {"UNIT": 128, "BIASED": True, "ACROSS": int4.ACROSS, "HALF": int4.HALF, "WIDE": False}
-    for lines in (int4.FEW, int4.MANY):
-        compile(int4._product, tensors, {**sizes, "LINES": lines}, int4.WARPS, int4.STAGES)
-
+    compile_int4(compile)
     compile_samplers(compile)
 
 
@@ -129,7 +127,8 @@ def compile_attention(compile: Any) -> None:
             "KEYS": tiles.keys,
             "JOINED": split,
         }
-        flags = {"CAPPED": size == 256, "SCALED": size != 80, "SINGLE": split, "PRODUCT": language.bfloat16}
+        product = language.bfloat16 if size == 80 else language.float16
+        flags = {"CAPPED": size == 256, "SCALED": size != 80, "SINGLE": split, "PRODUCT": product}
         tensors = {"q": HALF, **kept(size != 80), **rows, **parts}
         compile(attention._mix, tensors, {**shape, **more, **flags}, tiles.warps, tiles.stages)
     shape = {"SIZE": 80, "DIMS": 128, "SPLIT": 256, "WINDOW": 0, "JOINED": 16, "SINGLE": False}
@@ -150,6 +149,19 @@ def compile_few(compile: Any) -> None:
         sizes = {"GATE": int(gate), "BIASED": True, "SCALED": scaled, "ACROSS": cut.across, "DEEP": cut.deep}
         tensors = {"x": HALF, "weight": FP8 if scaled else HALF, "scale": FP32, "bias": FP32, "out": HALF}
         compile(few._single, tensors, sizes, cut.warps)
+
+
+def compile_int4(compile: Any) -> None:
+    from local_backend.kernels import int4
+
+    kept = {"words": "*i16", **dict.fromkeys(("scale", "zero", "bias"), FP32), "x": HALF, "out": HALF}
+    sizes = {"UNIT": 128, "STRIPE": int4.stripe_of(128)}
+    for lines in (int4.FEW, int4.MANY):
+        more = {"BIASED": True, "ACROSS": 64, "LINES": lines, "BASE": 128, "WIDE": False}
+        compile(int4._product, kept, {**sizes, **more}, stages=3)
+    compile(int4._join, {**kept, "parts": FP32}, {"SPLITS": 4, "BIASED": True})
+    compile(int4._single, kept, {**sizes, "BIASED": True, "ACROSS": 8, "BLOCKS": 4}, 2)
+    compile(int4._widen, kept, {**sizes, "ACROSS": 16})
 
 
 def compile_samplers(compile: Any) -> None:

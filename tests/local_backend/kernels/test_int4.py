@@ -26,9 +26,16 @@ def on(device: str, given: Grouped) -> Grouped:
 
 @pytest.mark.parametrize(
     ("outputs", "inputs", "group", "shuffled", "rows"),
-    [(40, 256, 64, False, 3), (70, 320, 32, True, 1), (16, 512, 256, True, 17), (33, 128, 128, False, 65)],
+    [
+        (40, 256, 64, False, 3),
+        (70, 320, 32, True, 1),
+        (16, 512, 256, True, 17),
+        (33, 128, 128, False, 65),
+        (9, 4736, 128, False, 1),
+        (35, 640, 128, False, 257),
+    ],
 )
-@pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01)])
+@pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01), (torch.float16, 0.01)])
 def test_what_is_multiplied_are_the_numbers_that_are_meant(
     outputs: int, inputs: int, group: int, shuffled: bool, rows: int, kind: Any, error: float, device: str
 ) -> None:
