@@ -1,5 +1,5 @@
-"""Steps of decoding and of short prompts, each as one CUDA graph: products, attention, logits and draws are launched at
-once. Their tables lie on the device from step to step; a step is told what has changed.
+"""Steps of decoding, of drafts and of short prompts, each as one CUDA graph: products, attention, logits and draws are
+launched at once. Their tables lie on the device from step to step; a step is told what has changed.
 
 A graph has a fixed number of rows and of splits. Every token that is computed has a row, those of a prompt too: their
 keys are stored before any of them is answered. Rows that nobody has are padding, which is neither read nor written.
@@ -16,37 +16,43 @@ import torch
 
 from local_backend import paged
 from local_backend.cache import Cache
+from local_backend.capture import Act, captured
 from local_backend.devices import held, send
 from local_backend.flight import Flight
 from local_backend.kernels import sampling
 from local_backend.model import Decoder
+from local_backend.options import EngineConfig
 from local_backend.sampler import CHUNK, Drawn, key_of
 from local_backend.seats import Seat, Seats, paddings
 from local_backend.types import Plan, Sequence
 
-Act = Callable[[], None]
 # Rows times splits up to which a step is captured: past it what a program's launch costs is nothing beside its work,
 # and what the splits find would take more memory than is left for it. An estimate.
 LARGEST = 8192
 # Tokens of prompts that a step may have. Launched one by one its operations take a processor 28 ms (Llama-3.1-8B,
 # measured beside an H200), by a graph under one; but each row reads all keys before it, and a tile of many rows once.
 SHORT = 64
+# Tokens that a step may have where drafts are among them, however few sequences there may be.
+TRIED = 256
 _ID, _POSITION, _PLACE, _SOURCE, _KEY = range(5)
 _TOP_K, _LENGTH = range(2)
 
 
 class Asked(NamedTuple):
-    """A token that is computed: whose, and at which place; and who sits in its row."""
+    """A token that is computed: whose, and at which place; who sits in its row; and whether it is still being drawn."""
 
     sequence: Sequence
     at: int
     seat: Seat
+    unknown: bool
 
 
 class Graphs:
-    def __init__(self, model: Decoder, cache: Cache, max_seqs: int, max_len: int) -> None:
+    def __init__(self, model: Decoder, cache: Cache, config: EngineConfig, max_len: int, pool: Any) -> None:
+        """`pool`: the graphs' memory; None where there is nothing to capture."""
         self._model, self._cache, device = model, cache, cache.device
-        most, width = max(SHORT, max_seqs), -(-max_len // cache.block_size)
+        tried = min(TRIED, config.max_seqs * (1 + config.speculate))
+        most, width = max(SHORT, config.max_seqs, tried), -(-max_len // cache.block_size)
         self._paddings, self._most, self._longest = paddings(most), most, max_len
         self._seats = Seats(most, width)
         self._tables = torch.zeros(most, width, dtype=torch.int32, device=device)
@@ -59,15 +65,15 @@ class Graphs:
         self._drawn = self._tokens[:most]
         self._logits = torch.empty(most, model.config.vocab_size, device=device)
         self._made: dict[tuple[int, int], Act] = {}
-        self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self._pool = pool
 
     def fit(self, plan: Plan) -> bool:
         """Whether a step is one of these."""
+        drafts = {draw.piece for draw in plan.draws if draw.draft is not None}
         sizes = [piece.size for piece in plan.pieces]
-        if max(sizes) > 1:
-            short = sum(size for size in sizes if size > 1) <= SHORT and sum(sizes) <= self._most
-            if not short or any(draw.draft is not None for draw in plan.draws):
-                return False
+        prompts = sum(size for number, size in enumerate(sizes) if size > 1 and number not in drafts)
+        if prompts > SHORT or sum(sizes) > self._most:
+            return False
         rows, splits = self._shape(plan)
         return rows * splits <= LARGEST
 
@@ -76,19 +82,19 @@ class Graphs:
         plan, shape = flight.plan, self._shape(flight.plan)
         # A sequence's last token sits where those to come will.
         asked = [
-            Asked(one, at, (one.id, start + size - 1 - at))
+            Asked(one, at, (one.id, start + size - 1 - at), start >= one.known)
             for one, start, size in plan.pieces
             for at in range(start, start + size)
         ]
         rows = self._seats.sit([one.seat for one in asked], shape[0])
         ends = list(accumulate(piece.size for piece in plan.pieces))
-        seated = [rows[ends[draw.piece] - 1] for draw in plan.draws]
+        seated = [rows[ends[draw.piece] - 1 - plan.behind(draw)] for draw in plan.draws]
         changes = [
             change
             for one, row in zip(asked, rows, strict=True)
             for change in self._seats.tell(row, one.sequence.table)
         ]
-        waits = any(one.at >= one.sequence.known for one in asked)
+        waits = any(one.unknown for one in asked)
         told = self._columns(asked, rows, before.sources() if waits and before else {})
         self._tell_draws(told, plan, seated)
         plain = len(set(seated)) == len(seated) and not any(
@@ -152,9 +158,9 @@ class Graphs:
         longs[_ID : _SOURCE + 1, rows] = np.array([
             (
                 max(0, sequence.tokens[at]), at, sequence.table[at // size] * size + at % size,
-                sources[sequence.id] if at >= sequence.known else most + row,
+                sources[sequence.id] if unknown else most + row,
             )
-            for row, (sequence, at, _) in zip(rows, asked, strict=True)
+            for row, (sequence, at, _, unknown) in zip(rows, asked, strict=True)
         ]).T  # fmt: skip
         ints[_LENGTH, rows] = longs[_POSITION, rows] + 1
         return told
@@ -179,25 +185,11 @@ class Graphs:
         self._made[shape]()
 
     def _captured(self, shape: tuple[int, int]) -> Act:
-        """A first run compiles what is to be compiled and takes what memory libraries keep. It draws, too, where what
-        was drawn by the step ahead is still to be read."""
-
-        def act() -> None:
-            self._compute(*shape)
-
-        if self._pool is None:
-            return act
-        current, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        aside.wait_stream(current)
-        with torch.cuda.stream(aside):
-            drawn = self._drawn.clone()
-            act()
-            self._drawn.copy_(drawn)
-        current.wait_stream(aside)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
-            act()
-        return graph.replay
+        """Its first run draws, too, where what was drawn by the step ahead is still to be read."""
+        drawn = self._drawn.clone()
+        made = captured(lambda: self._compute(*shape), self._pool)
+        self._drawn.copy_(drawn)
+        return made
 
     def _compute(self, rows: int, splits: int) -> None:
         _, positions, places, sources, keys = self._longs[:, :rows]

@@ -71,6 +71,18 @@ def of_decodes(cache: Cache, tables: Tensor, lengths: Tensor, slots: Tensor, mos
     return Paged(cache, slots, [Share(slice(0, len(lengths)), rows, works)])
 
 
+def of_prompt(cache: Cache, table: Tensor, starts: Tensor, length: Tensor, slots: Tensor) -> Paged:
+    """One piece of a prompt, all that is to be known of it on the device: its `table` int32 [1, blocks], `starts` int32
+    [2] where its queries begin and end, `length` int32 [1] of its keys; `slots` [tokens], more than it has queries."""
+    config, tokens = cache.config, len(slots)
+    group, rows = config.heads // config.kv_heads, Rows(table, starts, length, starts)
+    tiles = tiles_for(group, config.head_dim, False, 1)
+    works = {
+        window: work_of(rows, [tokens], [tokens], window, group, tiles) for window in {0, *config.windows}
+    }
+    return Paged(cache, slots, [Share(slice(0, tokens), rows, works)])
+
+
 def split_tiles(cache: Cache, rows: int) -> Tiles:
     """How so many decodes are cut."""
     config = cache.config

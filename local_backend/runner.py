@@ -19,6 +19,7 @@ from local_backend.types import Plan
 
 if TYPE_CHECKING:
     from local_backend.graphs import Graphs
+    from local_backend.prompts import Prompts
     from local_backend.team import Team
 
 Act = Callable[[], None]
@@ -38,28 +39,28 @@ class Runner:
         self._thread = ThreadPoolExecutor(1, "steps") if config.overlap and device.type == "cpu" else None
         self._last: Flight | None = None
         alone = team is None and not config.enforce_eager
-        self._graphs = _graphs(model, self._cache, config.max_seqs, max_len) if alone else None
+        self._graphs = _graphs(model, self._cache, config, max_len) if alone else ()
         if team is not None:
             team.tell("cache", blocks, config.block_size)
 
     @torch.inference_mode()
     def warm(self, tell: Callable[[str], None]) -> None:
         """Prepare what takes its time, before anybody waits for it."""
-        if self._graphs is None or self._device.type == "cpu":
+        if self._device.type == "cpu":
             return
         try:
-            self._graphs.warm(tell)
+            for graphs in self._graphs:
+                graphs.warm(tell)
         except RuntimeError as error:  # of a driver, or for want of memory: slower, but it serves
             tell(f"steps cannot be captured, and are launched one operation at a time: {error}")
-            self._graphs = None
+            self._graphs = ()
 
     def launch(self, plan: Plan, draw: bool) -> Flight:
         """Compute a plan, and draw, unless that is to wait for `draw`. Sequences are read now, not later."""
         flight, before = Flight(plan), self._last
         self._last = flight
-        by_graph = self._graphs is not None and self._graphs.fit(plan)
-        prepare = self._graphs.prepared if self._graphs and by_graph else self._prepared
-        compute = prepare(flight, before)
+        fitting = next((graphs for graphs in self._graphs if graphs.fit(plan)), None)
+        compute = (fitting.prepared if fitting else self._prepared)(flight, before)
 
         def work() -> None:
             compute()
@@ -125,9 +126,14 @@ class Runner:
             flight.logits = None
 
 
-def _graphs(model: Decoder, cache: Cache, max_seqs: int, max_len: int) -> "Graphs | None":
+def _graphs(
+    model: Decoder, cache: Cache, config: EngineConfig, max_len: int
+) -> "tuple[()] | tuple[Prompts, Graphs]":
     if not ready(cache.device):
-        return None
-    from local_backend.graphs import Graphs  # needs Triton
+        return ()
+    from local_backend.graphs import Graphs  # these need Triton
+    from local_backend.prompts import Prompts
 
-    return Graphs(model, cache, max_seqs, max_len)
+    pool = torch.cuda.graph_pool_handle() if cache.device.type == "cuda" else None
+    prompts = Prompts(model, cache, config.step_tokens, max_len, pool)
+    return prompts, Graphs(model, cache, config, max_len, pool)

@@ -63,8 +63,8 @@ def _steps(bench: Bench, engine: Engine, idle: Idle, rows: int, temperature: flo
     sampling = Sampling(temperature=temperature, max_tokens=400, ignore_eos=True)
     engine.close()
     engine._runner = idle
-    assert idle._graphs is not None
-    idle._graphs._replay = lambda shape: None  # type: ignore[method-assign]
+    for graphs in idle._graphs:
+        graphs._replay = lambda _: None  # type: ignore[method-assign]
     for prompt in prompts(rows, CONTEXT, 64):
         engine.add(Job(prompt, sampling), lambda *_: None)
     scheduler = engine.scheduler

@@ -82,7 +82,7 @@ def attend(
         rows.tables, rows.starts, rows.lengths, items, rows.tables.shape[1], work.most, scale, softcap,
         KV=kv, GROUP=heads // kv, SIZE=size, DIMS=dims, BLOCK=block, LINES=tiles.lines, KEYS=tiles.keys,
         SPLIT=tiles.split, JOINED=split, WINDOW=work.window, CAPPED=softcap > 0,
-        SCALED=scales is not None, SINGLE=single, PRODUCT=_product(q.dtype), num_warps=tiles.warps,
+        SCALED=scales is not None, SINGLE=single, PRODUCT=_product(q.dtype, scales is not None), num_warps=tiles.warps,
         num_stages=tiles.stages, **how,
     )  # fmt: skip
     if split:
@@ -92,9 +92,12 @@ def attend(
         )  # fmt: skip
 
 
-def _product(dtype: torch.dtype) -> tl.dtype:
-    """In what keys and queries are multiplied; the interpreter of Triton 3.6 cannot multiply bf16."""
-    return tl.float32 if runtime.interpret and dtype is torch.bfloat16 else _PRODUCTS[dtype]
+def _product(dtype: torch.dtype, scaled: bool) -> tl.dtype:
+    """In what keys and queries are multiplied; the interpreter of Triton 3.6 cannot multiply bf16. What is kept in fp8
+    becomes fp16 in one operation, and bf16 in several."""
+    if dtype is torch.bfloat16 and (runtime.interpret or scaled):
+        return tl.float32 if runtime.interpret else tl.float16
+    return _PRODUCTS[dtype]
 
 
 @triton.jit(do_not_specialize=["width", "most"])
@@ -120,7 +123,7 @@ def _mix(
         split = tl.load(items + item * 3 + 2)
         begin = tl.load(starts + row)
         size = tl.load(starts + row + 1) - begin
-        length = tl.load(lengths + row)
+        length = tl.where(first < size, tl.load(lengths + row), 0)  # a tile of padding sees no key
 
     lines = tl.arange(0, LINES)
     query = first + lines // GROUP
