@@ -59,15 +59,18 @@ def linears(bench: Bench, config: ModelConfig, rows: int) -> float:
     return config.layers * each + _product(bench, config.vocab_size, hidden, rows, 2)
 
 
-def floor_of_step(bench: Bench, config: ModelConfig, rows: int, context: float, width: int = 0) -> float:
+def floor_of_step(
+    bench: Bench, config: ModelConfig, rows: int, context: float, width: float = 0, kept: int = 0
+) -> float:
     """Seconds that a step of decoding takes at least: its weights read once, or multiplied, and its keys and values
-    read. `width`: bytes of a weight, where not those of the device's type; half as many double the product's speed."""
+    read. `width` and `kept`: bytes of a weight, and of a number of those, where not those of the device's type. Half as
+    many of a weight double the product's speed; fewer still are widened first."""
     known, plain = ceilings_of(bench), bench.dtype.itemsize
     copy, product = float(known["copy_gb_per_s"]) * 1e9, float(known["product_tflop_per_s"]) * 1e12
     width = width or plain
     read = matrices(config) * width / copy
-    multiplied = 2 * rows * matrices(config) / (product * plain / width)
-    return max(read, multiplied) + config.kv_bytes(plain) * context * rows / copy
+    multiplied = 2 * rows * matrices(config) / (product * (plain / width if width >= 1 else 1))
+    return max(read, multiplied) + config.kv_bytes(kept or plain) * context * rows / copy
 
 
 def floor_of_prompt(bench: Bench, config: ModelConfig, length: int) -> float:

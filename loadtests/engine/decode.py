@@ -3,18 +3,15 @@
 
 import statistics
 
-import torch
-
-from loadtests.engine.bench import Bench, Figures, Goal, Laps, line, percentile, ratio
+from loadtests.engine.bench import Bench, Figures, Goal, Laps, line, percentile
 from loadtests.engine.ceilings import ceilings_of, floor_of_step, matrices
 from loadtests.engine.frozen import Frozen
 from loadtests.engine.shapes import ours
 from loadtests.engine.sizes import Decode
-from loadtests.engine.subjects import engine_for, prompts
+from loadtests.engine.subjects import PLAIN, engine_for, prompts
 from local_backend.model import Decoder
+from local_backend.options import EngineConfig
 from local_backend.types import Job, Sampling
-
-_WIDTHS = {"int8": 1, "fp8": 1}  # bytes of a weight
 
 
 def decode(bench: Bench, found: Figures) -> None:
@@ -78,12 +75,12 @@ def _levels(bench: Bench, model: Decoder, shape: str, rows: int, found: Figures)
     bench.free()
 
 
-def steps_of(bench: Bench, model: Decoder, rows: int, sizes: Decode) -> Laps:
+def steps_of(bench: Bench, model: Decoder, rows: int, sizes: Decode, asked: EngineConfig = PLAIN) -> Laps:
     """The engine's loop once all prompts have been computed and the first steps are over. Nobody ends before: who is
     answered while others' prompts are still computed has a token more for each such step."""
     ahead = -(-rows * sizes.context // (bench.sizes.step_tokens - rows))
     length = sizes.context + ahead + sizes.warm + sizes.new + 4
-    engine = engine_for(bench, model, rows, length)
+    engine = engine_for(bench, model, rows, length, asked)
     sampling = Sampling(temperature=0.0, max_tokens=length - sizes.context, ignore_eos=True)
     for prompt in prompts(rows, sizes.context, model.config.vocab_size):
         engine.add(Job(prompt, sampling), lambda *_: None)
@@ -95,31 +92,3 @@ def steps_of(bench: Bench, model: Decoder, rows: int, sizes: Decode) -> Laps:
     laps = bench.laps(engine.step, sizes.new)
     engine.close()
     return laps
-
-
-def quantised(bench: Bench, found: Figures) -> None:
-    """Weights of fewer bits beside those of 16, the two in turn. Raises Absent where they are not built."""
-    sizes, kind = bench.sizes.quantised, bench.sizes.quantisation
-    found |= {"context": sizes.mean_context, "lines": [], "goals": []}
-    for shape in sizes.shapes:
-        models = {
-            name: ours(shape, bench.device, torch.bfloat16, quantize)
-            for name, quantize in (("bf16", "none"), (kind, kind))
-        }
-        config = models["bf16"].config
-        for rows in sizes.rows:
-            seconds = bench.in_turn({
-                name: lambda model=model, rows=rows: statistics.median(steps_of(bench, model, rows, sizes).wall)  # type: ignore[misc]
-                for name, model in models.items()
-            })  # fmt: skip
-            for name, runs in seconds.items():
-                median = statistics.median(runs)
-                width = _WIDTHS.get(name, 2)
-                floor = floor_of_step(bench, config, rows, sizes.mean_context, width) if bench.on_gpu else 0.0
-                found["lines"].append(line(f"{shape}, {name}", rows, median, rows / median, floor=floor))
-            told = f"{shape}, {kind} over bf16 at {rows} rows"
-            found["goals"].append(
-                ratio(told, bench.sizes.goals.get((shape, kind), 1.0), seconds["bf16"], seconds[kind])
-            )
-        del models
-        bench.free()

@@ -11,10 +11,11 @@ from rich.console import Console
 
 from loadtests.engine.bench import RESULTS, Bench
 from loadtests.engine.ceilings import ceilings
-from loadtests.engine.decode import decode, quantised
+from loadtests.engine.decode import decode
 from loadtests.engine.host import host
 from loadtests.engine.peers import peers, same
 from loadtests.engine.prompts import mixed, prefill
+from loadtests.engine.quantised import quantised
 from loadtests.engine.report import Part, measure, now, show
 from loadtests.engine.sizes import CPU, GPU
 from loadtests.engine.speculation import speculation

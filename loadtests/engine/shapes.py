@@ -10,9 +10,14 @@ import torch
 from torch import Tensor
 
 from loadtests.engine.bench import Absent
+from local_backend.checkpoint import Grouped
 from local_backend.config import ModelConfig
+from local_backend.int4 import layer_of
+from local_backend.layers import Dense
 from local_backend.loader import build
 from local_backend.model import Decoder
+
+GROUP = 128  # inputs that share a scale where weights have 4 bits
 
 _QWEN3: dict[str, Any] = {
     "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 128, "rms_norm_eps": 1e-6,
@@ -71,9 +76,31 @@ class Random:
 
 def ours(shape: str, device: torch.device, dtype: torch.dtype, quantize: str = "none") -> Decoder:
     """Raises Absent for weights of a kind that is not built."""
-    if quantize not in ("none", "int8", "fp8"):
+    if quantize not in ("none", "int8", "fp8", "int4"):
         raise Absent(f"weights in {quantize} are not built yet")
-    return build(config_of(shape), Random(device, dtype), dtype, quantize)
+    model = build(config_of(shape), Random(device, dtype), dtype, "none" if quantize == "int4" else quantize)
+    return in_groups(model, dtype) if quantize == "int4" else model
+
+
+def in_groups(model: Decoder, dtype: torch.dtype) -> Decoder:
+    """The layers' matrices in 4 bits, as a checkpoint of GPTQ's or AWQ's gives them; head and table as they were."""
+    for name, module in [*model.layers.named_modules(prefix="layers")]:
+        if isinstance(module, Dense):
+            made = layer_of(rounded(module.weight), module.bias, dtype)
+            assert made is not None
+            model.set_submodule(name, made)
+    return model
+
+
+def rounded(weight: Tensor) -> Grouped:
+    """Each number the nearest of sixteen."""
+    groups = weight.float().view(len(weight), -1, GROUP)
+    low, high = groups.aminmax(dim=2)
+    scale = ((high - low) / 15).clamp_min(1e-30)
+    zero = (-low / scale).round()
+    numbers = (groups / scale[:, :, None] + zero[:, :, None]).round().clamp(0, 15).to(torch.uint8)
+    places = torch.arange(weight.shape[1], device=weight.device)
+    return Grouped(numbers.flatten(1), scale, zero, places // GROUP)
 
 
 def config_of(shape: str) -> ModelConfig:

@@ -54,7 +54,7 @@ class Sizes(NamedTuple):
     http_shape: str
     loads: tuple[Load, ...]  # in the order of their worth
     quantised: Decode
-    quantisation: str
+    ways: tuple[str, ...]  # beside bf16
     peers: Decode
     goals: dict[tuple[str, int | str], float]
 
@@ -73,14 +73,14 @@ GPU = Sizes(
         Load(1, 1024, 128), Load(256, 1000, 1000), Load(32, 1024, 128), Load(64, 1000, 1000), Load(8, 1024, 128),
         Load(128, 1024, 128), Load(256, 1024, 128), Load(128, 1000, 1000),
     ),
-    quantised=Decode((_8B,), (1, 32, 128), 1024, 20, 64),
-    quantisation="fp8",
+    quantised=Decode((_8B,), (1, 8, 32, 128), 1024, 20, 64),
+    ways=("fp8", "int4", "fp8 keys", "deterministic"),
     peers=Decode(_BOTH, (1, 32, 8), 1024, 4, 128),
     goals={
         (_8B, 1): 0.85, (_8B, 8): 0.84, (_8B, 32): 0.83, (_8B, 128): 0.80, (_8B, 256): 0.78,
         (_06B, 1): 0.40, (_06B, 8): 0.50, (_06B, 32): 0.61, (_06B, 128): 0.71, (_06B, 256): 0.72,
         (_8B, "prefill"): 0.78, (_06B, "prefill"): 0.59, (_8B, "mixed"): 0.70, (_06B, "mixed"): 0.60,
-        (_8B, "loop"): 0.70,
+        (_8B, "loop"): 0.70, (_8B, "fp8"): 1.5, (_8B, "int4"): 1.0,
     },
 )  # fmt: skip
 CPU = Sizes(
@@ -92,7 +92,7 @@ CPU = Sizes(
     http_shape="small, long context",
     loads=(Load(1, 128, 64), Load(32, 128, 64), Load(8, 128, 64)),
     quantised=Decode((_06B,), (1,), 32, 2, 12),
-    quantisation="int8",
+    ways=("int8",),
     peers=Decode((_06B,), (1,), 32, 2, 12),
     goals={(_06B, "int8"): 1.7},
 )

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from local_backend.types import Delta, Job, Sampling
 SHARED = Path(os.environ.get("GATEHOUSE_SHARED") or Path(__file__).parents[3] / "shared")
 STORIES = SHARED / "models" / "stories260K"
 Tokens = list[list[int]]
+PLAIN = EngineConfig()
 
 
 def prompts(count: int, length: int, vocabulary: int, seed: int = 0) -> Tokens:
@@ -47,15 +49,16 @@ def generate(
     return out
 
 
-def engine_for(
-    bench: Bench, model: Decoder, rows: int, length: int, *, step_tokens: int = 0, tokens: int = 0
-) -> Engine:
+def engine_for(  # noqa: PLR0913 - what an engine is to hold
+    bench: Bench, model: Decoder, rows: int, length: int, asked: EngineConfig = PLAIN, *, step_tokens: int = 0,
+    tokens: int = 0,
+) -> Engine:  # fmt: skip
     """As the device likes it, for `rows` sequences of at most `length` tokens; with a cache for them all, or for so
-    many `tokens`."""
-    config = EngineConfig(
-        block_size=32 if bench.on_gpu else 16, step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows,
-        max_len=length,
-        kv_memory=(tokens or 1 << 40) * token_bytes(model.config, cache_dtype(model.embed)), overlap=bench.on_gpu,
+    many `tokens`. `asked`: what else it is told."""
+    kept = token_bytes(model.config, cache_dtype(model.embed, asked.kv_cache_dtype))
+    config = replace(
+        asked, block_size=32 if bench.on_gpu else 16, step_tokens=step_tokens or bench.sizes.step_tokens, max_seqs=rows,
+        max_len=length, kv_memory=(tokens or 1 << 40) * kept, overlap=bench.on_gpu,
     )  # fmt: skip
     return Engine(model, config)
 

@@ -36,6 +36,7 @@ TRIAL = CPU._replace(
     http_shape="tiny",
     loads=(Load(1, 8, 4), Load(2, 8, 4)),
     quantised=Decode(("tiny",), (1,), 8, 1, 2),
+    ways=("int8", "int4", "fp8 keys"),
     peers=Decode(("tiny",), (2,), 8, 1, 4),
 )
 
@@ -216,7 +217,7 @@ def test_a_peer_that_is_not_installed_is_left_out_and_the_engine_is_still_asked(
 
 
 def test_weights_that_are_not_built_are_left_out(known: Bench, tmp_path: Path) -> None:
-    known.sizes = TRIAL._replace(quantisation="int3")
+    known.sizes = TRIAL._replace(ways=("int3",))
     found = measure(known, [part("quantised")], tmp_path / "found.json")["quantised"]
     assert (found["state"], found["reason"]) == ("left out", "weights in int3 are not built yet")
 
