@@ -35,7 +35,9 @@ def on(device: str, given: Grouped) -> Grouped:
         (35, 640, 128, False, 257),
     ],
 )
-@pytest.mark.parametrize(("kind", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01), (torch.float16, 0.01)])
+@pytest.mark.parametrize(
+    ("kind", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 0.01), (torch.float16, 0.01)]
+)
 def test_what_is_multiplied_are_the_numbers_that_are_meant(
     outputs: int, inputs: int, group: int, shuffled: bool, rows: int, kind: Any, error: float, device: str
 ) -> None:
