@@ -21,6 +21,7 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from gateway.edge.asgi import address
+from gateway.edge.common import common
 from gateway.edge.cycle import LINGER, Cycle, Header, Unheard, status_line
 from gateway.edge.repeats import Known, known
 from gateway.edge.switch import head_of_body, is_for_socket
@@ -52,11 +53,11 @@ class Connection(asyncio.Protocol):
         self._app, self._state = config.loaded_app, server_state
         self._keep_alive = config.timeout_keep_alive
         self._loop = _loop or asyncio.get_running_loop()
+        self.common = common(self._loop, server_state, app_state)
         self._parser: Any = httptools.HttpRequestParser(self)
         # What follows a request that asks for a close is left unread, not refused.
         self._parser.set_dangerous_leniencies(lenient_data_after_close=True)
         self._peers: dict[str, Any] = {}  # what a scope says of both ends
-        self._rendered: tuple[list[Header], bytes] = ([], b"")
         self._cycles: deque[Cycle] = deque()  # requests not yet answered, pipelined ones too
         self._cycle: Cycle | None = None  # whose body is being read
         self._reads = True
@@ -77,9 +78,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
-        # What is written leaves at once: uvloop would keep it until its round ends, and the books of a call are
-        # closed in between (a tenth of the time that its client waits for us).
-        self.transport.set_write_buffer_limits(high=0)
+        self.transport.set_write_buffer_limits(high=0)  # what a client does not take yet is waited for
         self._state.connections.add(self)  # type: ignore[arg-type]  # uvicorn lists its own classes
         self._peers = {
             "server": address(transport.get_extra_info("sockname")),
@@ -208,12 +207,6 @@ class Connection(asyncio.Protocol):
 
     # the cycles' side
 
-    def default_lines(self) -> bytes:
-        headers = self._state.default_headers
-        if headers is not self._rendered[0]:  # uvicorn makes a list of them each second
-            self._rendered = headers, b"".join([b"%b: %b\r\n" % pair for pair in headers])
-        return self._rendered[1]
-
     def read_on(self) -> None:
         if not self._reads:
             self._reads = True
@@ -224,10 +217,15 @@ class Connection(asyncio.Protocol):
             self._reads = False
             self.transport.pause_reading()
 
+    def close(self) -> None:
+        """Once what was written has left."""
+        self.common.outbox.flush()
+        self.transport.close()
+
     def linger(self) -> None:
         """Let a client that still sends read its answer: a close with bytes unread would reset it away."""
         self._parser = Unheard()
-        self._loop.call_later(LINGER, self.transport.close)
+        self._loop.call_later(LINGER, self.close)
 
     def answered(self, cycle: Cycle) -> None:
         """The next request may be served. The sweep closes idle connections: a timer for each answer would
@@ -249,6 +247,7 @@ class Connection(asyncio.Protocol):
         self._cycles.popleft().complete = True
         self.read_on()
         self._state.connections.discard(self)
+        self.common.outbox.flush()
         self.transport.write(head)
         successor = make(self._state)
         self.transport.set_protocol(successor)
@@ -275,7 +274,7 @@ class Connection(asyncio.Protocol):
 
     def _close_idle(self) -> None:
         if not (self._cycles or self._head_since):
-            self.transport.close()
+            self.close()
 
     def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:
         """Whether a head has been under way, a body silent, an answer not taken, or nothing asked, for too long."""
@@ -294,7 +293,7 @@ class Connection(asyncio.Protocol):
         """For the request that is being read; where an earlier one waits for its answer it would be taken
         for that."""
         if not self._cycles or (len(self._cycles) == 1 and self._cycles[0].is_alone()):
-            self.transport.write(answer)
-            self.transport.close()
+            self.common.outbox.write(self.transport, answer)
+            self.close()
         else:
             self.transport.abort()

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Any, Protocol
 
 from gateway.edge.asgi import App, Message, Scope
+from gateway.edge.common import Common
 
 LINGER = 1.0  # seconds that a client whose last answer is there may go on sending
 MOST_UNREAD = 64 << 10  # bytes of a body that wait for the application before the socket is no longer read
@@ -38,11 +39,8 @@ class Line(Protocol):
     """The connection a request came over."""
 
     transport: Any  # uvloop's transports are no subclass of asyncio.Transport
+    common: Common
     writable: "asyncio.Future[None] | None"  # set while the client does not read
-
-    def default_lines(self) -> bytes:
-        """The server's own header lines."""
-        ...
 
     def read_on(self) -> None: ...
 
@@ -51,6 +49,8 @@ class Line(Protocol):
     def linger(self) -> None:
         """Close, but not at once."""
         ...
+
+    def close(self) -> None: ...
 
     def answered(self, cycle: "Cycle") -> None: ...
 
@@ -124,7 +124,7 @@ class Cycle:
         self._invited = True
         expected = [value.lower() for name, value in self.scope["headers"] if name == b"expect"]
         if b"100-continue" in expected and self.more_body and not self.started:
-            self._line.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def send(self, message: Message) -> None:
         while (writable := self._line.writable) is not None and not self.gone:
@@ -146,19 +146,19 @@ class Cycle:
     def whole(self, status: int, headers: Iterable[Header], body: bytes, lines: bytes = b"") -> None:
         """`headers` say nothing of length and connection."""
         self.started = True
-        parts = [_STATUS_LINES[status], self._line.default_lines()]
+        parts = [_STATUS_LINES[status], self._line.common.default_lines()]
         parts += [b"%b: %b\r\n" % pair for pair in headers]
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(b"%bcontent-length: %d\r\n\r\n" % (lines, len(body)))
         if self.scope["method"] != "HEAD":
             parts.append(body)
-        self._line.transport.write(b"".join(parts))
+        self._write(b"".join(parts))
         self._complete()
 
     def _start(self, status: int, headers: Iterable[Header], lines: bytes) -> None:
         self.started = True
-        parts = [_STATUS_LINES[status], self._line.default_lines()]
+        parts = [_STATUS_LINES[status], self._line.common.default_lines()]
         sized = False
         for name, value in headers:
             if name == b"connection" and value.lower() == b"close":
@@ -176,7 +176,7 @@ class Cycle:
         if not self.keep_alive:
             parts.append(b"connection: close\r\n")
         parts.append(lines + b"\r\n")
-        self._line.transport.write(b"".join(parts))
+        self._write(b"".join(parts))
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         if self.scope["method"] == "HEAD":
@@ -190,15 +190,18 @@ class Cycle:
         if self._left < 0 or (self._left and not more):
             raise RuntimeError("the answer's body is not of the length announced")
         if body:
-            self._line.transport.write(body)
+            self._write(body)
         if not more:
             self._complete()
+
+    def _write(self, data: bytes) -> None:
+        self._line.common.outbox.write(self._line.transport, data)
 
     def _complete(self) -> None:
         self.complete = True
         self._wake()
         if not self.keep_alive:
-            self._line.linger() if self.more_body else self._line.transport.close()
+            self._line.linger() if self.more_body else self._line.close()
         self._line.answered(self)
 
     def _fail(self) -> None:

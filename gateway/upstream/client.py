@@ -7,6 +7,7 @@ from typing import Protocol
 
 from gateway.core.address import Origin
 from gateway.core.fact import fact
+from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.connection import Connection
 from gateway.upstream.dial import dial, name_of
@@ -65,6 +66,7 @@ class Upstream:
         self._proxies = proxies or Proxies.none()
         self._keep_alive, self._oldest, self._most = keep_alive, oldest, most
         self._pools: dict[Origin, Pool] = {}
+        self._outbox = Outbox(self._loop.call_soon)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         self._closed = False
 
@@ -150,7 +152,10 @@ class Upstream:
         name = name_of(origin)
 
         async def open_one(pool: Pool) -> Connection:
-            return await dial(origin, self._tls, self._proxies, lambda: Connection(self._loop, name, pool))
+            def made() -> Connection:
+                return Connection(self._loop, name, pool, self._outbox)
+
+            return await dial(origin, self._tls, self._proxies, made)
 
         pool = self._pools[origin] = Pool(name, open_one, self._most)
         return pool

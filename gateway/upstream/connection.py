@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import httptools
 
+from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.failures import BadAnswer, ConnectionCut, TimedOut, UpstreamError
 
@@ -33,18 +34,18 @@ class Connection(asyncio.Protocol):
     """Serves one `Answer` at a time; idle in between (`answer` is None)."""
 
     __slots__ = (
-        "_bodiless", "_can_write", "_chunked", "_head_bytes", "_keep", "_over", "_owner", "_parser",
+        "_bodiless", "_can_write", "_chunked", "_head_bytes", "_keep", "_outbox", "_over", "_owner", "_parser",
         "_sized", "_surplus", "_transport", "_uploading", "answer", "born", "closed", "idle_since", "loop",
         "name", "reused",
     )  # fmt: skip
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, owner: Owner) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, name: str, owner: Owner, outbox: Outbox) -> None:
         self.loop, self.name = loop, name
         self.answer: Answer | None = None
         self.closed = False
         self.reused = False
         self.born = self.idle_since = loop.time()
-        self._owner = owner
+        self._owner, self._outbox = owner, outbox
         self._transport: Any = None  # uvloop's transports are no subclass of asyncio.Transport
         self._can_write: asyncio.Future[None] | None = None
         self._uploading = False
@@ -171,7 +172,7 @@ class Connection(asyncio.Protocol):
         if not self._begin(answer, head):
             return
         if len(body) <= ONE_WRITE:
-            self._transport.write(head + body)
+            self._outbox.write(self._transport, head + body)
         else:
             self._transport.writelines((head, body))
 

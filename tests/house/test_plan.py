@@ -52,6 +52,7 @@ TRIED_BY = {
     "gateway/edge/asgi.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/background.py": "tests/contract/test_responses_background.py",
     "gateway/edge/body.py": "tests/gateway/edge/test_attacks.py",
+    "gateway/edge/common.py": "tests/gateway/edge/test_connection.py",
     "gateway/edge/cycle.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/door.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/frames.py": "tests/contract/test_responses_socket.py",

@@ -635,3 +635,44 @@ async def test_who_takes_nothing_of_an_answer_is_dropped() -> None:
         assert not connection.is_stalled(now + 29, 10, 30)  # type: ignore[union-attr]
         assert connection.is_stalled(now + 31, 10, 30)  # type: ignore[union-attr]
         sock.close()
+
+
+async def test_answers_of_one_round_all_arrive_whole_and_in_order_also_those_that_are_the_last() -> None:
+    go, asked = asyncio.Event(), asyncio.Semaphore(0)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        asked.release()
+        await go.wait()
+        start = {"type": "http.response.start", "status": 200, "headers": []}
+        if scope["path"] == "/whole":
+            await send({**start, "body": scope["path"].encode()})
+            return
+        await send(start)
+        for part in (b"a", b"b", b"c"):
+            await send({"type": "http.response.body", "body": part, "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def ask(port: int, number: int) -> bytes:
+        path = b"/whole" if number % 2 else b"/parts"
+        last = number % 3 == 0
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        try:
+            writer.write(
+                b"GET %b HTTP/1.1\r\nhost: x\r\n%b\r\n" % (path, b"connection: close\r\n" if last else b"")
+            )
+            if last:
+                return (await reader.read()).partition(b"\r\n\r\n")[2]
+            head = await reader.readuntil(b"\r\n\r\n")
+            return await (
+                reader.readexactly(6) if b"content-length" in head else reader.readuntil(b"0\r\n\r\n")
+            )
+        finally:
+            writer.close()
+
+    async with serving(app) as (_, port), asyncio.timeout(10):
+        asks = [asyncio.ensure_future(ask(port, number)) for number in range(60)]
+        for _ in asks:
+            await asked.acquire()
+        go.set()
+        parts = b"1\r\na\r\n1\r\nb\r\n1\r\nc\r\n0\r\n\r\n"
+        assert await asyncio.gather(*asks) == [b"/whole" if number % 2 else parts for number in range(60)]

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.connection import Connection
@@ -48,7 +49,7 @@ class Owner:
 def fed(parts: list[bytes], *, eof: bool = False, head: bytes = POST) -> tuple[Answer, Owner]:
     """An answer that came in these parts, read without a socket."""
     loop, owner = asyncio.new_event_loop(), Owner()
-    connection = Connection(loop, "provider.test:443", owner)
+    connection = Connection(loop, "provider.test:443", owner, Outbox(loop.call_soon))
     connection.connection_made(Wire())
     answer = Answer(loop, connection, None, False)
     connection.ask(answer, head, b"")
@@ -104,7 +105,7 @@ def test_a_connection_reads_one_answer_after_the_other_whatever_their_framings(
     turns: list[tuple[tuple[bytes, bytes], int]],
 ) -> None:
     loop, owner = asyncio.new_event_loop(), Owner()
-    connection = Connection(loop, "provider.test:443", owner)
+    connection = Connection(loop, "provider.test:443", owner, Outbox(loop.call_soon))
     connection.connection_made(Wire())
     for number, ((message, body), size) in enumerate(turns, 1):
         answer = Answer(loop, connection, None, False)
@@ -219,7 +220,7 @@ def test_an_answer_with_connection_close_is_its_connections_last() -> None:
 
 def test_a_connection_lost_before_its_first_call_fails_the_call() -> None:
     loop = asyncio.new_event_loop()
-    connection = Connection(loop, "provider.test:443", Owner())
+    connection = Connection(loop, "provider.test:443", Owner(), Outbox(loop.call_soon))
     connection.connection_made(Wire())
     connection.connection_lost(None)
     answer = Answer(loop, connection, None, False)

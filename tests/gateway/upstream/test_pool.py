@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.address import Origin
+from gateway.core.outbox import Outbox
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
@@ -111,7 +112,8 @@ async def test_what_is_granted_to_one_who_leaves_at_that_moment_goes_to_the_next
     async def make(pool: Pool) -> Connection:
         nonlocal made
         made += 1
-        connection = Connection(asyncio.get_running_loop(), "provider.test:80", pool)
+        loop = asyncio.get_running_loop()
+        connection = Connection(loop, "provider.test:80", pool, Outbox(loop.call_soon))
         connection.connection_made(Wire())
         return connection
 
@@ -179,7 +181,8 @@ async def test_a_connection_whose_call_has_left_serves_the_next_one() -> None:
         return connection
 
     pool = Pool("p", slow, most=4)
-    connection = Connection(asyncio.get_running_loop(), "p", pool)
+    loop = asyncio.get_running_loop()
+    connection = Connection(loop, "p", pool, Outbox(loop.call_soon))
     impatient = asyncio.ensure_future(pool.make(5.0))
     await dialing.wait()
     impatient.cancel()
