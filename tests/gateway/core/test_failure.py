@@ -5,6 +5,7 @@ import pytest
 from gateway.core import failure
 from gateway.core.failure import (
     BadRequest,
+    DatabaseAway,
     Failure,
     GatewayError,
     LimitReached,
@@ -85,3 +86,9 @@ def test_what_the_gateway_has_tried_already_no_sdk_tries_again(
     error: GatewayError, headers: dict[bytes, bytes]
 ) -> None:
     assert dict(error.headers) == headers
+
+
+def test_a_database_that_is_away_is_told_with_what_to_see_to() -> None:
+    error = DatabaseAway("disk I/O error")
+    assert (error.status, error.code) == (503, "database_unavailable")
+    assert "(disk I/O error); see that it runs and has room" in error.message
