@@ -73,7 +73,7 @@ class Clerk:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
         ledger = Ledger(open_engine(begin["database"]))
-        self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, _pace)
+        self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, _take_time)
 
     async def answer(self, message: dict[str, Any]) -> Any:
         if message["ask"] == "report":
@@ -99,10 +99,11 @@ class Clerk:
             return {"fault": reason(error)}
 
 
-def _pace(hurry: bool) -> None:
-    """Of the thread that asks. Where a sandbox forbids it, it is no more than nice."""
+def _take_time() -> None:
+    """Of the thread that asks, for good: who may not raise priorities could not undo it. Where a sandbox forbids it,
+    the thread is no more than nice."""
     with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_OTHER if hurry else os.SCHED_IDLE, os.sched_param(0))
+        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
@@ -24,13 +25,16 @@ from gateway.usage.row import Event, NoRow, checked, parsed
 PAUSE = 0.2  # seconds between looks
 BETWEEN_LAST_LOOKS = 0.02
 PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
-AT_ONCE = 512 << 10  # bytes read of one file at a time: what is taken apart is several times as large
-AT_A_TIME = 1024  # events in one transaction
+# Bytes read of one file at a time; what is taken apart is several times as large. At leisure few, so that who begins to
+# hurry need not wait long for one who does not.
+AT_LEISURE, HURRIED = 64 << 10, 512 << 10
+AT_A_TIME = 128  # events in one transaction: who else writes to the database waits for it
 RETENTION_PAUSE = 3600.0
 _UNWRITTEN = "the usage ledger cannot be written"
 
 Log = Callable[[str, str], None]
-Pace = Callable[[bool], None]  # whether the thread that calls it is to hurry
+P = ParamSpec("P")
+Result = TypeVar("Result")
 
 
 class File:
@@ -44,18 +48,37 @@ class File:
         self.begun: dict[bytes, bytes] = {}  # by id, the lines as they stand
 
 
+class Piece(NamedTuple):
+    """What was read of a file, and how it stands when that is written."""
+
+    ends: list[Event]
+    begun: dict[bytes, bytes]
+    offset: int
+    line: int
+    more: bool  # is to be read at once
+    is_over: bool  # nothing will ever come: its process is gone
+
+
 class Collector:
-    """One per data folder. All reading and writing happens in its own thread."""
+    """One per data folder. Reading takes its time, in a thread that the scheduler may let wait while others want the
+    core, or hurries, in another. Writing is done by a third that nothing holds up: a transaction locks the database."""
 
     def __init__(
-        self, folder: Path, ledger: Ledger, meters: Meters, log: Log, pace: Pace = lambda hurry: None
+        self,
+        folder: Path,
+        ledger: Ledger,
+        meters: Meters,
+        log: Log,
+        leisure: Callable[[], None] = lambda: None,
     ) -> None:
+        """`leisure` is called once, by the thread that is to take its time: it need not be able to hurry again."""
         self._folder, self._ledger = folder, ledger
-        self._meters, self._log, self._pace = meters, log, pace
+        self._meters, self._log = meters, log
         self._files: dict[Path, File] = {}
-        self._thread = ThreadPoolExecutor(1, "usage")
+        self._leisure = ThreadPoolExecutor(1, "usage-leisure", leisure)
+        self._hurry, self._writer = ThreadPoolExecutor(1, "usage"), ThreadPoolExecutor(1, "usage-sql")
+        self._looks = asyncio.Lock()  # one at a time
         self.failing = False
-        self._waited_for = 0
         self.complete = time.perf_counter()  # what was spooled before then is in the ledger
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self.complete)]
 
@@ -64,21 +87,25 @@ class Collector:
         due = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            await self._in_thread(self._collect)
+            is_late = time.perf_counter() - self.complete > PATIENCE
+            more = await (
+                self._look(self._hurry, HURRIED) if is_late else self._look(self._leisure, AT_LEISURE)
+            )
             if loop.time() >= due:
-                gone = await self._in_thread(lambda: self._forget(wall_clock() - days * 86400))
+                gone = await _by(self._writer, self._forget, wall_clock() - days * 86400)
                 due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
-            await asyncio.sleep(PAUSE)
+            if not more:
+                await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:
-        """Bring everything spooled so far into the ledger."""
-        await self._awaited(self._collect)
+        """Bring everything spooled so far into the ledger: somebody waits for it."""
+        while await self._look(self._hurry, HURRIED):
+            pass
 
     async def report(self, by: list[str], since: float) -> dict[str, Any]:
         """The ledger's report, including what was spooled a moment ago. Raises BadReport."""
         await self.flush()
-        report: dict[str, Any] = await self._awaited(lambda: self._ledger.report(by, since))
-        return report
+        return await _by(self._hurry, self._ledger.report, by, since)
 
     async def finish(self, within: float) -> None:
         """Those that write are ending: collect until they have let go of their files, so many seconds at most."""
@@ -90,22 +117,44 @@ class Collector:
 
     async def aclose(self) -> None:
         await self.flush()
-        self._thread.shutdown()
+        for thread in (self._leisure, self._hurry, self._writer):
+            thread.shutdown()
         self._ledger.close()
 
-    async def _awaited(self, work: Callable[[], Any]) -> Any:
-        """Somebody waits for it: what is under way hurries, too."""
-        self._waited_for += 1
-        try:
-            return await self._in_thread(work)
-        finally:
-            self._waited_for -= 1
+    async def _look(self, reader: ThreadPoolExecutor, most: int) -> bool:
+        """Take `most` bytes of each file; whether there is more. A file that cannot be read holds up no other."""
+        async with self._looks:
+            try:
+                return await self._look_at_all(reader, most)
+            except Exception as error:  # nothing must end the collector
+                self._fail(self, _UNWRITTEN, error)
+                return False
 
-    def _keep_pace(self) -> None:
-        self._pace(self._waited_for > 0 or time.perf_counter() - self.complete > PATIENCE)
+    async def _look_at_all(self, reader: ThreadPoolExecutor, most: int) -> bool:
+        began, whole, more = time.perf_counter(), True, False
+        self._files = await _by(self._writer, self._found)
+        for file in list(self._files.values()):
+            try:
+                piece = await _by(reader, self._read, file, most)
+                await _by(self._writer, self._keep, file, piece)
+                more |= piece.more
+                file.failing = False
+            except FileNotFoundError:
+                continue  # the process of a gateway that was killed has brought it to its end
+            except (OperationalError, InterfaceError):  # the database is away: so it is for the next file
+                raise
+            except Exception as error:
+                whole = False
+                self._fail(file, f"spool file {file.path.name!a} cannot be taken", error)
+        self.failing = False
+        self._meters.usage_backlog.set(sum(len(file.begun) for file in self._files.values()))
+        if whole and not more:
+            self.complete = began
+        return more
 
-    async def _in_thread(self, work: Callable[[], Any]) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+    def _found(self) -> dict[Path, File]:
+        paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
+        return {path: self._files.get(path) or File(path) for path in paths}
 
     def _forget(self, before: float) -> int:
         try:
@@ -114,57 +163,27 @@ class Collector:
             self._fail(self, _UNWRITTEN, error)
             return 0
 
-    def _collect(self) -> None:
-        """A file that cannot be read holds up none but itself."""
-        backlog, began, whole = 0, time.perf_counter(), True
-        self._keep_pace()
-        try:
-            paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
-            self._files = {path: self._files.get(path) or File(path) for path in paths}
-            for file in list(self._files.values()):
-                try:
-                    backlog += self._read(file)
-                    file.failing = False
-                except (
-                    FileNotFoundError
-                ):  # the process of a gateway that was killed has brought it to its end
-                    continue
-                except (OperationalError, InterfaceError):  # the database is away: so it is for the next file
-                    raise
-                except Exception as error:
-                    whole = False
-                    self._fail(file, f"spool file {file.path.name!a} cannot be taken", error)
-        except Exception as error:  # nothing must end the collector
-            self._fail(self, _UNWRITTEN, error)
-            return
-        self.failing = False
-        self._meters.usage_backlog.set(backlog)
-        if whole:
-            self.complete = began
-
-    def _read(self, file: File) -> int:
-        """Take what is new; the number of calls begun and not ended."""
+    def _read(self, file: File, most: int) -> Piece:
+        """What is new, `most` bytes of it."""
         is_dead = _lock_is_free(file.path)  # asked before reading: what is read then is all there ever is
         with file.path.open("rb") as stream:
-            stream.seek(file.offset)
-            size = AT_ONCE
-            while data := stream.read(size):
+            while True:
+                stream.seek(file.offset)
+                data = stream.read(most)
                 written = data.find(b"\0")  # allocated, and not written yet
                 whole = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
-                if whole:
-                    self._take(file, data[:whole])
-                    file.offset += whole
-                    size = AT_ONCE
-                elif written >= 0 or len(data) < size:
+                is_full = written < 0 and len(data) == most
+                if whole or not is_full:
                     break
-                else:
-                    size *= 2  # one line longer than all that was read
-                stream.seek(file.offset)
-                self._keep_pace()
-        if is_dead:
+                most *= 2  # one line is longer than all that was read
+        begun, ends, line = self._paired(file, data[:whole])
+        return Piece(ends, begun, file.offset + whole, line, is_full, is_dead and not is_full)
+
+    def _keep(self, file: File, piece: Piece) -> None:
+        self._write(file, piece.ends, self._ledger.absorb)
+        file.begun, file.offset, file.line = piece.begun, piece.offset, piece.line
+        if piece.is_over:
             self._finish(file)
-            return 0
-        return len(file.begun)
 
     def _finish(self, file: File) -> None:
         """The process is gone: what it began has no other end."""
@@ -177,14 +196,14 @@ class Collector:
         self._write(file, lost, self._ledger.keep)
         file.begun = {}
         file.path.unlink(missing_ok=True)
-        del self._files[file.path]
+        self._files.pop(file.path, None)
 
-    def _take(self, file: File, lines: bytes) -> None:
-        """Pair beginnings and ends. A beginning is parsed only if its process dies before its end."""
+    def _paired(self, file: File, lines: bytes) -> tuple[dict[bytes, bytes], list[Event], int]:
+        """Beginnings without an end, ends, and the number of the last line. A beginning is parsed only if its process
+        dies before its end."""
         begun, number = dict(file.begun), file.line
         ends: list[Event] = []
-        every = BytesIO(lines).readlines()  # finds the line ends four times as fast as a split
-        for line in every:
+        for line in BytesIO(lines).readlines():  # finds the line ends four times as fast as a split
             number += 1
             kind = line[KIND]
             if kind == BEGIN:
@@ -199,8 +218,7 @@ class Collector:
                 self._drop(file, f"line {number}")
                 continue
             begun.pop(line[ID], None)
-        self._write(file, ends, self._ledger.absorb)
-        file.begun, file.line = begun, number
+        return begun, ends, number
 
     def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
@@ -237,6 +255,12 @@ class Collector:
         if not one.failing:
             one.failing = True
             self._log("error", f"{told} ({type(error).__name__}): events wait in the spool")
+
+
+async def _by(
+    thread: ThreadPoolExecutor, work: Callable[P, Result], *args: P.args, **named: P.kwargs
+) -> Result:
+    return await asyncio.get_running_loop().run_in_executor(thread, partial(work, *args, **named))
 
 
 def _is_of_a_row(error: Exception) -> bool:

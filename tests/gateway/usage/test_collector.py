@@ -1,5 +1,7 @@
+import asyncio
 import fcntl
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -45,7 +47,8 @@ async def test_a_file_that_is_made_while_the_collector_looks_is_not_taken_for_a_
 
     def slowly(fd: int, how: int) -> None:
         monkeypatch.undo()
-        books.collector._collect()
+        for file in books.collector._found().values():
+            books.collector._keep(file, books.collector._read(file, 1 << 20))
         lock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", slowly)
@@ -212,31 +215,55 @@ async def test_a_file_that_fails_is_told_once_and_tried_again(
 
 async def test_a_line_longer_than_what_is_read_at_once_is_read(tmp_path: Path) -> None:
     books = Books(tmp_path)
-    written(books, "a.jsonl", 1, 2, change=(b'"gpt-5"', b'"' + b"m" * 3 * module.AT_ONCE + b'"'))
+    written(books, "a.jsonl", 1, 2, change=(b'"gpt-5"', b'"' + b"m" * 3 * module.HURRIED + b'"'))
     await books.collector.flush()
     assert len(books.rows()) == 2
     await books.collector.aclose()
 
 
-async def test_it_hurries_while_somebody_waits_or_it_is_far_behind(
+async def test_it_takes_its_time_unless_somebody_waits_or_it_is_far_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    books, paces = Books(tmp_path), list[bool]()
-    collector = module.Collector(
-        books.spool, books.ledger, books.meters, lambda level, text: None, paces.append
-    )
+    books, threads = Books(tmp_path), list[str]()
+    read, seen = books.collector._read, asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def watched(file: module.File, most: int) -> module.Piece:
+        threads.append(threading.current_thread().name.rpartition("_")[0])
+        loop.call_soon_threadsafe(seen.set)
+        return read(file, most)
+
+    monkeypatch.setattr(books.collector, "_read", watched)
     page = spool(books)
-    page.begin(call(1))
-    page.end(call(1))
-    collector._collect()
-    assert paces == [False, False], "once for the look, once for what was read"
-    await collector.report([], 0.0)
-    assert paces[2:] == [True]
-    collector._collect()
-    assert paces[3:] == [False]
-    monkeypatch.setattr(module, "PATIENCE", 0.0)
-    collector._collect()
-    assert paces[4:] == [True]
+    await books.collector.report([], 0.0)
+    assert threads == ["usage"]
+    for patience, name in ((10.0, "usage-leisure"), (0.0, "usage")):
+        monkeypatch.setattr(module, "PATIENCE", patience)
+        seen.clear()
+        job = asyncio.ensure_future(books.collector.run(1, lambda: 0.0))
+        await seen.wait()
+        job.cancel()
+        assert threads[-1] == name
+    page.close()
+    await books.collector.aclose()
+
+
+async def test_at_leisure_it_takes_a_file_piece_by_piece(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "AT_LEISURE", 2000)
+    books, collector = Books(tmp_path), Books(tmp_path).collector
+    page = spool(books)
+    for number in range(1, 10):
+        page.begin(call(number))
+        page.end(call(number))
+    before, looks = collector.complete, 1
+    while await collector._look(collector._leisure, module.AT_LEISURE):
+        assert collector.complete == before, "what is not all in is not complete"
+        looks += 1
+    assert looks > 2
+    assert len(books.rows()) == 9
+    assert collector.complete > before
     page.close()
     await collector.aclose()
     await books.collector.aclose()
