@@ -222,8 +222,9 @@ class Engine:
         """Who has its grammar may be scheduled."""
         if not (self.scheduler.running or self.scheduler.waiting or self._flight):
             wait([future for future, _ in self._compiling], _PATIENCE, FIRST_COMPLETED)
+        # Each is asked once: one that is done a moment later must not be in neither.
         ready = [one for one in self._compiling if one[0].done()]
-        self._compiling = [one for one in self._compiling if not one[0].done()]
+        self._compiling = [one for one in self._compiling if one not in ready]
         for future, sequences in ready:
             alive = [one for one in sequences if one.finish is None]
             if future.exception() is not None:

@@ -5,6 +5,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -415,4 +416,32 @@ def test_rows_without_a_grammar_do_not_wait_for_one(model: Decoder, grammars: Gr
     while engine.has_work:
         engine.step()
     assert ended == ["free", "late"]
+    engine.close()
+
+
+class DoneAMomentLater(Future[Any]):
+    """One that is done between two questions."""
+
+    def __init__(self, done: "Future[Any]") -> None:
+        super().__init__()
+        self.set_result(done.result())
+        self._asked = 0
+
+    def done(self) -> bool:
+        self._asked += 1
+        return self._asked > 1
+
+
+def test_a_grammar_that_is_done_while_the_engine_looks_is_not_lost(
+    model: Decoder, grammars: Grammars
+) -> None:
+    engine = Engine(model, EngineConfig(), compile=grammars)
+    ends: list[Finish | None] = []
+    asked = Sampling(max_tokens=9, grammar=alone(of_choice(["ok"])))
+    engine.add(Job([1], asked), lambda _, delta: ends.append(delta.finish))
+    ((compiling, sequences),) = engine._compiling
+    engine._compiling = [(DoneAMomentLater(compiling), sequences)]
+    while engine.has_work:
+        engine.step()
+    assert ends[-1] is Finish.STOP
     engine.close()
