@@ -202,7 +202,7 @@ def _request(gateway: Gateway, model: str, *, stream: bool = False) -> bytes:
 def _ledger(gateway: Gateway) -> tuple[int, int]:
     """(calls, calls that are charged)."""
     gateway.admin("/admin/v1/usage")  # brings in what is spooled
-    with closing(sqlite3.connect(gateway.data_dir / "gatehouse.db")) as database:
+    with closing(sqlite3.connect(gateway.data_dir / "usage.db")) as database:
         found = database.execute("SELECT count(*), coalesce(sum(prompt > 0), 0) FROM usage").fetchone()
     return int(found[0]), int(found[1])
 

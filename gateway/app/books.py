@@ -95,7 +95,8 @@ class Books:
             self._begun.set()
             return {
                 "spool": str(self._plan.data_dir / "spool"),
-                "database": self._plan.database_url,
+                "database": self._plan.ledger_url,
+                "alone": not settings.database_url.startswith("sqlite"),
                 "days": settings.usage_retention_days,
                 "log_level": settings.log_level,
             }

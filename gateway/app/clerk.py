@@ -73,7 +73,9 @@ class Clerk:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
         ledger = Ledger(open_engine(begin["database"]))
-        self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, _take_time)
+        # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
+        leisure = _take_time if begin["alone"] else _go_on
+        self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, leisure)
 
     async def answer(self, message: dict[str, Any]) -> Any:
         if message["ask"] == "report":
@@ -97,6 +99,10 @@ class Clerk:
             return {"bad": str(error)}
         except DatabaseFault as error:
             return {"fault": reason(error)}
+
+
+def _go_on() -> None:
+    """As fast as all threads of this process."""
 
 
 def _take_time() -> None:

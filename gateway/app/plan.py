@@ -35,6 +35,11 @@ class Plan:
     def database_url(self) -> str:
         return self.settings.database_url or f"sqlite:///{self.data_dir.absolute() / 'gatehouse.db'}"
 
+    @property
+    def ledger_url(self) -> str:
+        """A file of its own: a transaction locks all of one, and the ledger's may take their time."""
+        return self.settings.database_url or f"sqlite:///{self.data_dir.absolute() / 'usage.db'}"
+
 
 def prepare(data_dir: Path) -> None:
     """Make the data folder, for this user alone. One that is there and belongs to another (a mounted volume is

@@ -7,6 +7,7 @@ keyed by the call's id, so reading a line twice (after a restart) changes nothin
 import asyncio
 import fcntl
 import os
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -28,7 +29,7 @@ PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
 # Bytes read of one file at a time; what is taken apart is several times as large. At leisure few, so that who begins to
 # hurry need not wait long for one who does not.
 AT_LEISURE, HURRIED = 64 << 10, 512 << 10
-AT_A_TIME = 128  # events in one transaction: who else writes to the database waits for it
+AT_A_TIME = 128  # events in one transaction
 RETENTION_PAUSE = 3600.0
 _UNWRITTEN = "the usage ledger cannot be written"
 
@@ -60,8 +61,8 @@ class Piece(NamedTuple):
 
 
 class Collector:
-    """One per data folder. Reading takes its time, in a thread that the scheduler may let wait while others want the
-    core, or hurries, in another. Writing is done by a third that nothing holds up: a transaction locks the database."""
+    """One per data folder. It works in one of two threads: at leisure, where the scheduler may let it wait while others
+    want the core, or in a hurry."""
 
     def __init__(
         self,
@@ -71,13 +72,14 @@ class Collector:
         log: Log,
         leisure: Callable[[], None] = lambda: None,
     ) -> None:
-        """`leisure` is called once, by the thread that is to take its time: it need not be able to hurry again."""
+        """`leisure` is called once, by the thread that is to take its time: it need not be able to hurry again. Nobody
+        else should write to the database then, who would wait for its transactions."""
         self._folder, self._ledger = folder, ledger
         self._meters, self._log = meters, log
         self._files: dict[Path, File] = {}
         self._leisure = ThreadPoolExecutor(1, "usage-leisure", leisure)
-        self._hurry, self._writer = ThreadPoolExecutor(1, "usage"), ThreadPoolExecutor(1, "usage-sql")
-        self._looks = asyncio.Lock()  # one at a time
+        self._hurry = ThreadPoolExecutor(1, "usage")
+        self._turn = threading.Lock()  # one looks at a time, also where nobody waits for its end any more
         self.failing = False
         self.complete = time.perf_counter()  # what was spooled before then is in the ledger
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self.complete)]
@@ -88,18 +90,17 @@ class Collector:
         loop = asyncio.get_running_loop()
         while True:
             is_late = time.perf_counter() - self.complete > PATIENCE
-            more = await (
-                self._look(self._hurry, HURRIED) if is_late else self._look(self._leisure, AT_LEISURE)
-            )
+            thread, most = (self._hurry, HURRIED) if is_late else (self._leisure, AT_LEISURE)
+            more = await _by(thread, self._look, most)
             if loop.time() >= due:
-                gone = await _by(self._writer, self._forget, wall_clock() - days * 86400)
+                gone = await _by(self._hurry, self._forget, wall_clock() - days * 86400)
                 due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
             if not more:
                 await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:
         """Bring everything spooled so far into the ledger: somebody waits for it."""
-        while await self._look(self._hurry, HURRIED):
+        while await _by(self._hurry, self._look, HURRIED):
             pass
 
     async def report(self, by: list[str], since: float) -> dict[str, Any]:
@@ -117,26 +118,26 @@ class Collector:
 
     async def aclose(self) -> None:
         await self.flush()
-        for thread in (self._leisure, self._hurry, self._writer):
-            thread.shutdown()
+        self._leisure.shutdown()
+        self._hurry.shutdown()
         self._ledger.close()
 
-    async def _look(self, reader: ThreadPoolExecutor, most: int) -> bool:
+    def _look(self, most: int) -> bool:
         """Take `most` bytes of each file; whether there is more. A file that cannot be read holds up no other."""
-        async with self._looks:
+        with self._turn:
             try:
-                return await self._look_at_all(reader, most)
+                return self._look_at_all(most)
             except Exception as error:  # nothing must end the collector
                 self._fail(self, _UNWRITTEN, error)
                 return False
 
-    async def _look_at_all(self, reader: ThreadPoolExecutor, most: int) -> bool:
+    def _look_at_all(self, most: int) -> bool:
         began, whole, more = time.perf_counter(), True, False
-        self._files = await _by(self._writer, self._found)
+        self._files = self._found()
         for file in list(self._files.values()):
             try:
-                piece = await _by(reader, self._read, file, most)
-                await _by(self._writer, self._keep, file, piece)
+                piece = self._read(file, most)
+                self._keep(file, piece)
                 more |= piece.more
                 file.failing = False
             except FileNotFoundError:
@@ -196,7 +197,7 @@ class Collector:
         self._write(file, lost, self._ledger.keep)
         file.begun = {}
         file.path.unlink(missing_ok=True)
-        self._files.pop(file.path, None)
+        del self._files[file.path]
 
     def _paired(self, file: File, lines: bytes) -> tuple[dict[bytes, bytes], list[Event], int]:
         """Beginnings without an end, ends, and the number of the last line. A beginning is parsed only if its process

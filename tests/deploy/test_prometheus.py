@@ -109,7 +109,7 @@ async def test_a_ledger_that_takes_nothing_falls_behind_and_catches_up(tmp_path:
     """The metric of GatewayUsageStuck."""
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
         meters, collector = running.house.meters, running.collector
-        engine = open_engine(f"sqlite:///{tmp_path / 'data/gatehouse.db'}")
+        engine = open_engine(f"sqlite:///{tmp_path / 'data/usage.db'}")
 
         def complete_up_to() -> float:
             age = meters.usage_oldest.read()[()]

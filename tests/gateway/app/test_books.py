@@ -41,7 +41,7 @@ class Kept:
         )
         self.books = Books(plan, self.meters, log)
         self.spool = Spool(folder / "spool", "w0", self.meters, log)
-        self.engine = open_engine(plan.database_url)
+        self.engine = open_engine(plan.ledger_url)
         self._log = folder / "log"
 
     def calls(self, *numbers: int) -> None:
@@ -207,7 +207,7 @@ async def test_after_kill_9_the_books_are_closed_without_another_start(tmp_path:
 
 
 def rows(folder: Path) -> list[dict[str, Any]]:
-    engine = open_engine(f"sqlite:///{folder / 'data/gatehouse.db'}")
+    engine = open_engine(f"sqlite:///{folder / 'data/usage.db'}")
     try:
         return Ledger(engine).calls()
     finally:

@@ -24,7 +24,7 @@ rules: [{id: calls, limit: 30, unit: requests, per: day, for_each: [key]}]
 
 def ledger(folder: Path) -> list[tuple[str, str, int, int]]:
     """(request id, outcome, prompt tokens, estimated) of every row."""
-    with closing(sqlite3.connect(folder / "data" / "gatehouse.db")) as database:
+    with closing(sqlite3.connect(folder / "data" / "usage.db")) as database:
         return list(database.execute("SELECT request_id, outcome, prompt, estimated FROM usage"))
 
 

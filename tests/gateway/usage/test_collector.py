@@ -258,7 +258,7 @@ async def test_at_leisure_it_takes_a_file_piece_by_piece(
         page.begin(call(number))
         page.end(call(number))
     before, looks = collector.complete, 1
-    while await collector._look(collector._leisure, module.AT_LEISURE):
+    while collector._look(module.AT_LEISURE):
         assert collector.complete == before, "what is not all in is not complete"
         looks += 1
     assert looks > 2
