@@ -79,6 +79,7 @@ class Collector:
         self._files: dict[Path, File] = {}
         self._leisure = ThreadPoolExecutor(1, "usage-leisure", leisure)
         self._hurry = ThreadPoolExecutor(1, "usage")
+        self._waited_for = 0  # how many want it sooner
         self._turn = threading.Lock()  # one looks at a time, also where nobody waits for its end any more
         self.failing = False
         self.complete = time.perf_counter()  # what was spooled before then is in the ledger
@@ -89,19 +90,25 @@ class Collector:
         due = 0.0
         loop = asyncio.get_running_loop()
         while True:
-            is_late = time.perf_counter() - self.complete > PATIENCE
-            thread, most = (self._hurry, HURRIED) if is_late else (self._leisure, AT_LEISURE)
-            more = await _by(thread, self._look, most)
+            more = False
+            if self._is_late():
+                more = await _by(self._hurry, self._look, HURRIED)
+            else:
+                await _by(self._leisure, self._take_time)
             if loop.time() >= due:
                 gone = await _by(self._hurry, self._forget, wall_clock() - days * 86400)
                 due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
-            if not more:
+            if not (more or self._is_late()):
                 await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:
         """Bring everything spooled so far into the ledger: somebody waits for it."""
-        while await _by(self._hurry, self._look, HURRIED):
-            pass
+        self._waited_for += 1
+        try:
+            while await _by(self._hurry, self._look, HURRIED):
+                pass
+        finally:
+            self._waited_for -= 1
 
     async def report(self, by: list[str], since: float) -> dict[str, Any]:
         """The ledger's report, including what was spooled a moment ago. Raises BadReport."""
@@ -121,6 +128,14 @@ class Collector:
         self._leisure.shutdown()
         self._hurry.shutdown()
         self._ledger.close()
+
+    def _is_late(self) -> bool:
+        return time.perf_counter() - self.complete > PATIENCE
+
+    def _take_time(self) -> None:
+        """Piece by piece, until there is no more or it is wanted sooner."""
+        while self._look(AT_LEISURE) and not (self._waited_for or self._is_late()):
+            pass
 
     def _look(self, most: int) -> bool:
         """Take `most` bytes of each file; whether there is more. A file that cannot be read holds up no other."""
