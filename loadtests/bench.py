@@ -26,6 +26,7 @@ from loadtests.picture import draw
 
 SUBJECT, LOAD = 0, 1  # cores: what is measured, and what measures
 REST, IDLE = 0.5, 0.04  # seconds without more than this share of the core
+MOST_RESTS = 60
 RESULTS = Path(__file__).parent / "results"
 PROMPT = "Summarise this ticket in two sentences and name the next step. " * 13
 LUA = """
@@ -244,9 +245,12 @@ def _family(process: Process) -> list[int]:
 def _await_rest(pids: list[int]) -> None:
     """Until the ledger is done with the calls of a busy time: their rows are a part of what they cost."""
     last = -1.0
-    while (now := sum(map(_cpu, pids))) - last > IDLE * REST:
+    for _ in range(MOST_RESTS):
+        if (now := sum(map(_cpu, pids))) - last <= IDLE * REST:
+            return
         last = now
         time.sleep(REST)
+    raise RuntimeError(f"the ledger is still busy after {MOST_RESTS * REST:g} s")
 
 
 def _cpu(pid: int) -> float:

@@ -9,6 +9,7 @@ import torch
 
 from local_backend.attention import Batch
 from local_backend.cache import Cache, cache_dtype
+from local_backend.capture import Act
 from local_backend.devices import send
 from local_backend.flight import Flight
 from local_backend.kernels import ready
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from local_backend.graphs import Graphs
     from local_backend.prompts import Prompts
     from local_backend.team import Team
-
-Act = Callable[[], None]
 
 
 class Runner:

@@ -49,7 +49,7 @@ async def _run(control: socket.socket) -> int:
     listening = asyncio.create_task(line.run())
     try:
         begin = await line.ask("begin", within=BEGIN_SECONDS)
-    except ConnectionError:  # the gateway is gone already
+    except (ConnectionError, TimeoutError):  # the gateway is gone already, or hangs
         return 0
     log = Log(begin["log_level"], time.time)
     try:
@@ -74,7 +74,7 @@ class Clerk:
         self._meters = Meters()
         ledger = Ledger(open_engine(begin["database"]))
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
-        leisure = _take_time if begin["alone"] else _go_on
+        leisure = _take_time if begin["alone"] else None
         self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, leisure)
 
     async def answer(self, message: dict[str, Any]) -> Any:
@@ -99,10 +99,6 @@ class Clerk:
             return {"bad": str(error)}
         except DatabaseFault as error:
             return {"fault": reason(error)}
-
-
-def _go_on() -> None:
-    """As fast as all threads of this process."""
 
 
 def _take_time() -> None:

@@ -70,7 +70,7 @@ class Collector:
         ledger: Ledger,
         meters: Meters,
         log: Log,
-        leisure: Callable[[], None] = lambda: None,
+        leisure: Callable[[], None] | None = None,
     ) -> None:
         """`leisure` is called once, by the thread that is to take its time: it need not be able to hurry again. Nobody
         else should write to the database then, who would wait for its transactions."""
@@ -98,7 +98,7 @@ class Collector:
             if loop.time() >= due:
                 gone = await _by(self._hurry, self._forget, wall_clock() - days * 86400)
                 due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
-            if not (more or self._is_late()):
+            if not more:  # or the look failed: what is away now is not back at once
                 await asyncio.sleep(PAUSE)
 
     async def flush(self) -> None:

@@ -286,3 +286,33 @@ async def test_what_another_process_brings_to_its_end_meanwhile_is_no_fault(
     assert not books.said
     assert not books.collector.failing
     await books.collector.aclose()
+
+
+async def test_a_database_that_stays_away_is_asked_after_pauses_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "PATIENCE", 0.0)  # so that it hurries
+    books, paused = Books(tmp_path), asyncio.Event()
+
+    async def pause(seconds: float) -> None:
+        assert books.collector.failing
+        paused.set()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(asyncio, "sleep", pause)
+    page = spool(books)
+    page.begin(call(1))
+    page.end(call(1))
+
+    def away(events: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    monkeypatch.setattr(books.ledger, "absorb", away)
+    job = asyncio.ensure_future(books.collector.run(1, lambda: 0.0))
+    async with asyncio.timeout(10):
+        await paused.wait()
+    assert books.meters.usage_events.values["ledger", "retried"] == 1
+    job.cancel()
+    page.close()
+    monkeypatch.undo()
+    await books.collector.aclose()

@@ -122,9 +122,11 @@ def test_what_graphs_read_lives_as_long_as_they_and_no_longer(
     assert prompts._made.keys() == prompts._ways.keys() == {64, 128}
     alive = weakref.ref(prompts._ways[64])
     gc.disable()
-    del engine, prompts
-    assert alive() is None
-    gc.enable()
+    try:
+        del engine, prompts
+        assert alive() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU: there is nothing to capture")
