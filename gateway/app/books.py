@@ -15,7 +15,7 @@ from gateway.usage.ledger import BadReport
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
 POLL = 1.0  # seconds between looks at how it is
-START_SECONDS = 5.0  # that a report waits for a process which is being started
+START_SECONDS = 5.0  # that a report waits where there is none
 REPORT_SECONDS = 60.0
 GRACE = 5.0  # seconds in which it brings the last events into the ledger; what is left is the next start's
 
@@ -27,8 +27,7 @@ class Books:
         self._plan, self._meters, self._log = plan, meters, log
         self._failing = self._away = False  # it cannot write; it has ended and is to be started again
         self._life: tuple[asyncio.subprocess.Process, Line] | None = None
-        self._line: Line | None = None  # once it has asked what to begin with
-        self._begun = asyncio.Event()
+        self._lives = asyncio.Event()
         self._seen: dict[str, float] = {}  # the counts of this life that `meters` has already
         self._complete = time.perf_counter()  # the clock of the machine: the same in every process
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
@@ -41,12 +40,11 @@ class Books:
 
     async def look(self) -> None:
         """Bring `meters` up to date, if the process answers."""
-        line = self._line
-        if line is None:
+        if (life := self._life) is None:
             return
         with suppress(TimeoutError, ConnectionError):
-            told = await line.ask("state")
-            if line is self._line:
+            told = await life[1].ask("state")
+            if life is self._life:
                 self._take(told)
 
     async def report(self, by: list[str], since: float) -> dict[str, Any]:
@@ -54,10 +52,10 @@ class Books:
         DatabaseAway."""
         try:
             async with asyncio.timeout(START_SECONDS):
-                await self._begun.wait()
-            if (line := self._line) is None:
+                await self._lives.wait()
+            if (life := self._life) is None:
                 raise ConnectionError
-            told = await line.ask("report", REPORT_SECONDS, by=by, since=since)
+            told = await life[1].ask("report", REPORT_SECONDS, by=by, since=since)
         except (TimeoutError, ConnectionError):
             raise Overloaded(
                 "the process that keeps the ledger does not answer; ask again in a moment",
@@ -87,22 +85,18 @@ class Books:
             pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _live(self) -> int:
-        process, ends = await start("gateway.app.clerk", {})
         settings = self._plan.settings
-
-        async def begin(message: dict[str, Any]) -> dict[str, Any]:
-            self._line, self._seen = line, {}
-            self._begun.set()
-            return {
-                "spool": str(self._plan.data_dir / "spool"),
-                "database": self._plan.ledger_url,
-                "alone": not settings.database_url.startswith("sqlite"),
-                "days": settings.usage_retention_days,
-                "log_level": settings.log_level,
-            }
-
-        line = Line(ends, begin)
-        self._life = process, line
+        facts = {
+            "spool": str(self._plan.data_dir / "spool"),
+            "database": self._plan.ledger_url,
+            "alone": not settings.database_url.startswith("sqlite"),
+            "days": settings.usage_retention_days,
+            "log_level": settings.log_level,
+        }
+        process, ends = await start("gateway.app.clerk", facts)
+        line = Line(ends)
+        self._life, self._seen = (process, line), {}
+        self._lives.set()
         await line.run()
         return await self._end(process, line)
 
@@ -112,8 +106,8 @@ class Books:
             await self._end(*self._life)
 
     async def _end(self, process: asyncio.subprocess.Process, line: Line) -> int:
-        self._line = self._life = None
-        self._begun.clear()
+        self._life = None
+        self._lives.clear()
         line.close()  # this is how it knows
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):

@@ -1,22 +1,18 @@
-"""The process that keeps the ledger: `python -m gateway.app.clerk FACTS`, started by the gateway alone.
+"""The process that keeps the ledger: `python -m gateway.app.clerk LINE`, started by the gateway alone.
 
-A process of its own, so that rows and reports never hold the interpreter's lock when a call wants it; and the scheduler
-gives it what nobody else wants of a core, as long as the ledger is no more than some seconds behind.
+A process of its own, so that rows and reports never hold the interpreter's lock when a call wants it; and as long as
+the ledger is no more than some seconds behind, it takes what nobody else wants of a core.
 """
 
 import asyncio
 import os
 import signal
-import socket
-import sys
 import time
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
-
-from gateway.app.control import Line, ends
+from gateway.app.control import Line, told
+from gateway.app.leisure import take_time
 from gateway.core.meters import Meters
 from gateway.state.fault import DatabaseFault, reason
 from gateway.state.sql import open_engine
@@ -24,41 +20,32 @@ from gateway.telemetry.logs import Log
 from gateway.usage.collector import Collector
 from gateway.usage.ledger import BadReport, Ledger
 
-BEGIN_SECONDS = 30.0
 LAST_SECONDS = 2.0  # that a gateway which is gone takes at most to let go of its spool
 NICE = 5  # where it hurries: a quarter of a core that others want, too, and the rows of all its calls take a tenth
 
 
 def main() -> int:
-    facts = orjson.loads(sys.argv[1])
     # Who stops all processes of a group or a terminal stops the gateway, too: nothing more comes when its line ends.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     with asyncio.Runner() as runner:
-        return runner.run(_run(socket.socket(fileno=facts["control"])))
+        return runner.run(_run())
 
 
-async def _run(control: socket.socket) -> int:
-    opened: asyncio.Future[Clerk] = asyncio.get_running_loop().create_future()
-
-    async def answer(message: dict[str, Any]) -> Any:
-        return await (await opened).answer(message)
-
-    line = Line(await ends(control), answer)
-    listening = asyncio.create_task(line.run())
+async def _run() -> int:
     try:
-        begin = await line.ask("begin", within=BEGIN_SECONDS)
-    except (ConnectionError, TimeoutError):  # the gateway is gone already, or hangs
+        facts, ends = await told()
+    except ConnectionError:
         return 0
-    log = Log(begin["log_level"], time.time)
+    log = Log(facts["log_level"], time.time)
     try:
-        clerk = Clerk(begin, log)
+        clerk = Clerk(facts, log)
     except (DatabaseFault, ImportError) as error:
         log("error", f"the ledger cannot be opened ({reason(error)})")
         return 1
-    opened.set_result(clerk)
-    collecting = asyncio.create_task(clerk.collector.run(begin["days"], time.time))
+    listening = asyncio.create_task(Line(ends, clerk.answer).run())
+    collecting = asyncio.create_task(clerk.collector.run(facts["days"], time.time))
     await asyncio.wait({listening, collecting}, return_when=asyncio.FIRST_COMPLETED)
     collecting.cancel()
     await clerk.collector.finish(LAST_SECONDS)
@@ -69,13 +56,13 @@ async def _run(control: socket.socket) -> int:
 class Clerk:
     """The collector, and what is answered of it."""
 
-    def __init__(self, begin: dict[str, Any], log: Log) -> None:
+    def __init__(self, facts: dict[str, Any], log: Log) -> None:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
-        ledger = Ledger(open_engine(begin["database"]))
+        ledger = Ledger(open_engine(facts["database"]))
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
-        leisure = _take_time if begin["alone"] else None
-        self.collector = Collector(Path(begin["spool"]), ledger, self._meters, log, leisure)
+        leisure = take_time if facts["alone"] else None
+        self.collector = Collector(Path(facts["spool"]), ledger, self._meters, log, leisure)
 
     async def answer(self, message: dict[str, Any]) -> Any:
         if message["ask"] == "report":
@@ -101,12 +88,5 @@ class Clerk:
             return {"fault": reason(error)}
 
 
-def _take_time() -> None:
-    """Of the thread that asks, for good: who may not raise priorities could not undo it. Where a sandbox forbids it,
-    the thread is no more than nice."""
-    with suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    os._exit(main())  # the thread at leisure would be waited for

@@ -20,29 +20,42 @@ Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process, Ends]:
-    """Run a module of ours as a process of its own that is told `facts` and may use `fds`; what the line to it is made
-    of. Raises OSError."""
+    """Run a module of ours as a process of its own that may use `fds`, and is `told` these facts first: by the line,
+    since arguments are for all to see. Returns what the line to it is made of. Raises OSError."""
     ours, theirs = socket.socketpair()
     try:
         with theirs:
-            told = orjson.dumps({**facts, "control": theirs.fileno()}).decode()
-            command = [sys.executable, "-m", module, told]
+            command = [sys.executable, "-m", module, str(theirs.fileno())]
             process = await asyncio.create_subprocess_exec(*command, pass_fds=[*fds, theirs.fileno()])
     except OSError:
         ours.close()
         raise
-    return process, await ends(ours)
+    reader, writer = await _ends(ours)
+    writer.write(orjson.dumps(facts) + b"\n")  # it is there even for one that comes to it when we are gone
+    return process, (reader, writer)
 
 
-async def ends(sock: socket.socket) -> Ends:
-    """What a line is made of, at either end."""
+async def told() -> tuple[dict[str, Any], Ends]:
+    """In a process that was started so: the facts, and the line's other end. Raises ConnectionError where the one that
+    started it is gone before it told."""
+    reader, writer = await _ends(socket.socket(fileno=int(sys.argv[1])))
+    if not (line := await reader.readline()):
+        raise ConnectionResetError("who started this process is gone")
+    return orjson.loads(line), (reader, writer)
+
+
+async def _ends(sock: socket.socket) -> Ends:
     return await asyncio.open_unix_connection(sock=sock, limit=LINE)
+
+
+async def _nothing(_: dict[str, Any]) -> None:
+    """The answer of an end that is asked no questions."""
 
 
 class Line:
     """One end of a control line. `run` must be running for answers to arrive."""
 
-    def __init__(self, ends: Ends, answer: Answerer) -> None:
+    def __init__(self, ends: Ends, answer: Answerer = _nothing) -> None:
         self._reader, self._writer = ends
         self._answer = answer
         self._asked: dict[int, asyncio.Future[Any]] = {}

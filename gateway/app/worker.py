@@ -1,4 +1,4 @@
-"""One of several data processes: `python -m gateway.app.worker PLAN`, started by the parent alone."""
+"""One of several data processes: `python -m gateway.app.worker LINE`, started by the parent alone."""
 
 import asyncio
 import os
@@ -9,10 +9,9 @@ from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-import orjson
 import uvloop
 
-from gateway.app.control import Line, ends
+from gateway.app.control import Line, told
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
@@ -27,23 +26,26 @@ BEGIN_SECONDS = 30.0  # a parent that is about to start a hundred workers has mu
 
 
 def main() -> int:
-    facts = orjson.loads(sys.argv[1])
-    plan = Plan(from_environment(), Path(facts["config"]), workers=facts["workers"], worker=facts["worker"])
     raise_descriptor_limit()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_run(plan, socket.socket(fileno=facts["listen"]), socket.socket(fileno=facts["control"])))
+        runner.run(_run())
     return 0
 
 
-async def _run(plan: Plan, listener: socket.socket, control: socket.socket) -> None:
+async def _run() -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells all; the parent tells us
+    try:
+        facts, ends = await told()
+    except ConnectionError:
+        return
+    settings = from_environment()
+    plan = Plan(settings, Path(facts["config"]), workers=facts["workers"], worker=facts["worker"])
     log = open_log(plan)
-    settings = plan.settings
     built: asyncio.Future[House] = loop.create_future()
-    line = Line(await ends(control), _answerer(built))
+    line = Line(ends, _answerer(built))
 
     async def listen_to_parent() -> None:
         await line.run()
@@ -60,7 +62,7 @@ async def _run(plan: Plan, listener: socket.socket, control: socket.socket) -> N
         data = server(house.app, settings.keep_alive, settings.drain_timeout)
         sweep = data.sweep(settings.header_timeout, settings.body_timeout)
         jobs = [listening, *(group.create_task(job) for job in [*house.jobs(), sweep])]
-        serving = group.create_task(data.serve(sockets=[listener]))
+        serving = group.create_task(data.serve(sockets=[socket.socket(fileno=facts["listen"])]))
         while not data.started:  # noqa: ASYNC110
             await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
         tune_interpreter()

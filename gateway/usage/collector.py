@@ -125,9 +125,13 @@ class Collector:
 
     async def aclose(self) -> None:
         await self.flush()
-        self._leisure.shutdown()
+        self._leisure.shutdown(wait=False)  # it takes its time for that, too
+        await _by(self._hurry, self._close)
         self._hurry.shutdown()
-        self._ledger.close()
+
+    def _close(self) -> None:
+        with self._turn:
+            self._ledger.close()
 
     def _is_late(self) -> bool:
         return time.perf_counter() - self.complete > PATIENCE
