@@ -23,14 +23,14 @@ async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process,
     """Run a module of ours as a process of its own that may use `fds`, and is `told` these facts first: by the line,
     since arguments are for all to see. Returns what the line to it is made of. Raises OSError."""
     ours, theirs = socket.socketpair()
-    try:
-        with theirs:
+    with theirs:
+        reader, writer = await _ends(ours)  # ahead, so that nobody who is cancelled leaves a process alone
+        try:
             command = [sys.executable, "-m", module, str(theirs.fileno())]
             process = await asyncio.create_subprocess_exec(*command, pass_fds=[*fds, theirs.fileno()])
-    except OSError:
-        ours.close()
-        raise
-    reader, writer = await _ends(ours)
+        except BaseException:
+            writer.close()
+            raise
     writer.write(orjson.dumps(facts) + b"\n")  # it is there even for one that comes to it when we are gone
     return process, (reader, writer)
 

@@ -196,7 +196,7 @@ async def test_what_ended_before_sigterm_is_in_the_ledger_when_the_gateway_is_go
 async def test_one_that_is_not_up_yet_at_the_end_brings_all_in_before_it_ends(tmp_path: Path) -> None:
     async with keeping(tmp_path / "data") as kept:
         kept.calls(1, 2)
-        await until(process)
+        await kept.books._lives.wait()
     assert not process()
     assert len(rows(tmp_path)) == 2
 
