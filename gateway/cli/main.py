@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
+from gateway.cli.output import CUT_OFF, let_go
 
 # Imported when the command line is parsed: `gateway check` need not pay for what `serve` needs.
 VERBS = ("serve", "check", "explain", "schema", "init", "keys", "usage")
@@ -13,7 +14,7 @@ NOT_YET = ("diff", "replay", "audit", "import")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """0: good; 1: the answer is no; 2: used wrongly."""
+    """0: good; 1: the answer is no; 2: used wrongly; 141: whoever reads what is printed had enough."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in NOT_YET:
         print(f"gateway {given[0]}: is not built yet; there is {', '.join(VERBS)}", file=sys.stderr)
@@ -28,5 +29,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         args = parser.parse_args(given)
     except SystemExit as exit:
         return exit.code if isinstance(exit.code, int) else 2
-    code: int = args.run(args)
+    try:
+        code: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        let_go()
+        return CUT_OFF
     return code

@@ -12,6 +12,7 @@ import uvloop
 from gateway.app.parent import run_crew
 from gateway.app.plan import Plan, kept_secret
 from gateway.app.run import raise_descriptor_limit, run_alone
+from gateway.cli.output import let_go
 from gateway.config.problem import BadPolicies
 from gateway.settings import BadSettings, from_environment
 
@@ -99,6 +100,12 @@ def _run(plan: Plan) -> int:
 
 def _announcer(plan: Plan) -> Any:
     async def announce(desk: Any, office: Any, data: Any, admin: Any) -> None:
+        try:
+            await tell(desk, office, data, admin)
+        except BrokenPipeError:  # it serves, whether anybody reads this or not
+            let_go()
+
+    async def tell(desk: Any, office: Any, data: Any, admin: Any) -> None:
         address = _address(data)
         print(f"gatehouse listens on {address}  (admin: {_address(admin)})", flush=True)
         for warning in desk.snapshot.tables.warnings:

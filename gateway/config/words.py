@@ -69,10 +69,17 @@ def dimension(value: object) -> str:
 
 def plain(value: object) -> object:
     """What quoted text that was filled in stands for, deep inside of lists and mappings too; anything else as it is."""
+    try:
+        return _plain(value)
+    except RecursionError:  # a call's body: policy files are not so deep, and nothing is filled in elsewhere
+        return value
+
+
+def _plain(value: object) -> object:
     if isinstance(value, dict):
-        return {name: plain(one) for name, one in value.items()}
+        return {name: _plain(one) for name, one in value.items()}
     if isinstance(value, list):
-        return [plain(one) for one in value]
+        return [_plain(one) for one in value]
     if not isinstance(value, Filled):
         return value
     if value.isascii() and value.isdigit():

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.app.run import listen
-from tests.gateway.app.serving import Serving, refused, serving, workers_of
+from tests.gateway.app.serving import Serving, refused, run, serving, workers_of
 from tests.redis_server import RedisServer
 from tests.running import policies
 from tests.scripted import CHAT, DONE, FINISH, Provider, answer, hang, stream, word
@@ -34,6 +34,32 @@ async def test_it_says_where_it_listens_and_serves_there(tmp_path: Path) -> None
         assert (await one.admin("/admin/v1/usage"))["total"]["calls"] == 1
         one.signal(signal.SIGINT)
         assert await one.ended() == 0
+
+
+async def test_it_serves_also_where_nobody_reads_what_it_prints(tmp_path: Path) -> None:
+    async with Provider() as provider:
+        (tmp_path / "policies").mkdir()
+        (tmp_path / "policies" / "gateway.yaml").write_text(policies(provider.url))
+        with listen("127.0.0.1", 0) as free:
+            port = free.getsockname()[1]
+        process = await run(tmp_path, "--port", str(port))
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        one = Serving(process, f"http://127.0.0.1:{port}", "", tmp_path / "log", [])
+        async with asyncio.timeout(20):
+            while not await _is_ready(one):
+                await asyncio.sleep(0.02)
+        assert (await one.chat()).json() == CHAT
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+    assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def _is_ready(one: Serving) -> bool:
+    try:
+        async with one.client() as client:
+            return (await client.get("/health/ready")).status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 def test_a_port_that_is_taken_is_named_also_before_anything_is_served_there() -> None:

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import pytest
 
 from gateway import __version__
@@ -20,6 +23,15 @@ def test_a_verb_that_is_not_built_says_so(verb: str, capsys: pytest.CaptureFixtu
 def test_what_is_no_command_ends_with_two(given: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(given) == 2
     assert "usage: gateway" in capsys.readouterr().err
+
+
+def test_a_reader_who_has_enough_ends_a_command_without_a_word() -> None:
+    command = [sys.executable, "-m", "gateway", "schema"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 141
 
 
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,6 +47,14 @@ def test_other_days_are_refused(text: object) -> None:
         epoch(text)
 
 
+def test_what_is_nested_deeper_than_any_policy_file_stays_as_it_is() -> None:
+    deep: list[object] = [Filled("7")]
+    assert plain(deep) == [7]
+    for _ in range(2000):
+        deep = [deep]
+    assert plain(deep) is deep
+
+
 def test_a_hash_is_lower_case_hex_with_its_method() -> None:
     assert digest("sha256:" + "0a" * 32) == "0a" * 32
 
