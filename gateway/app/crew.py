@@ -1,6 +1,7 @@
 """The workers of a gateway as its parent sees them: started, replaced, asked, and told what all must know."""
 
 import asyncio
+import signal
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -18,6 +19,8 @@ from gateway.telemetry.logs import Log
 
 RESTART_PAUSE = 0.5
 POLL = 0.25  # seconds between looks at how the workers are
+# A worker that leaves so many looks in turn unanswered hangs. Looks and not time: all of us may have slept meanwhile.
+LOOKS, LOOK_SECONDS = 15, 2.0
 
 
 class Worker:
@@ -29,6 +32,7 @@ class Worker:
         self.line: Line | None = None
         self.counted: Counts = {}  # what it last told
         self.state: Standing = {"status": "starting", "policies": "", "degraded": []}
+        self.missed = 0  # looks since it last answered
 
 
 class Crew:
@@ -100,7 +104,7 @@ class Crew:
     def terminate(self) -> None:
         self.draining = True
         for worker in self.workers:
-            _terminate(worker.process)
+            _signal(worker.process, signal.SIGTERM)
 
     async def _live(self, worker: Worker) -> int:
         listen = self._listener.fileno()
@@ -113,10 +117,10 @@ class Crew:
         process, ends = await start("gateway.app.worker", facts, listen)
         worker.process = process
         if self.draining:  # since it was asked for
-            _terminate(process)
+            _signal(process, signal.SIGTERM)
 
         async def begin(message: dict[str, Any]) -> dict[str, Any]:
-            worker.line = line  # what changes from now on is told to it, too
+            worker.line, worker.missed = line, 0  # what changes from now on is told to it, too
             return {"originals": self._desk.originals, "drained": sorted(self._drained)}
 
         line = Line(ends, begin)
@@ -146,10 +150,21 @@ class Crew:
         if line is None:
             return
         others = self._status([other.state for other in self.workers if other is not worker])
-        with suppress(TimeoutError, ConnectionError):
-            state = await line.ask("ready", elsewhere={"status": others, "degraded": degraded})
+        elsewhere = {"status": others, "degraded": degraded}
+        with suppress(ConnectionError):
+            try:
+                state = await line.ask("ready", LOOK_SECONDS, elsewhere=elsewhere)
+            except TimeoutError:
+                self._miss(worker)
+                return
             if worker.line is line:
-                worker.state = state
+                worker.state, worker.missed = state, 0
+
+    def _miss(self, worker: Worker) -> None:
+        worker.missed += 1
+        if worker.missed == LOOKS:
+            self._log("error", f"worker {worker.number} hangs: it is killed")
+            _signal(worker.process, signal.SIGKILL)
 
     def _status(self, states: list[Standing]) -> str:
         if self.draining:
@@ -157,7 +172,7 @@ class Crew:
         return "ready" if all(state["status"] == "ready" for state in states) else "starting"
 
 
-def _terminate(process: asyncio.subprocess.Process | None) -> None:
+def _signal(process: asyncio.subprocess.Process | None, number: signal.Signals) -> None:
     if process is not None:
         with suppress(ProcessLookupError):
-            process.terminate()
+            process.send_signal(number)

@@ -12,9 +12,18 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.app import crew as module
+from gateway.app.crew import Crew
+from gateway.app.plan import Plan, prepare
+from gateway.app.run import listen
+from gateway.config.compile import Ground
+from gateway.config.desk import Desk
+from gateway.core.meters import Meters
+from gateway.settings import from_environment
+from gateway.telemetry.logs import Log
 from tests.gateway.app.serving import TOKEN, Serving, refused, serving, workers_of
 from tests.redis_server import RedisServer
-from tests.running import plain_client, policies
+from tests.running import ended, plain_client, policies
 from tests.scripted import DONE, FINISH, Provider, answer, stream, word
 
 TWO = ("--workers", "2")
@@ -228,6 +237,41 @@ def _has_connection(pid: str) -> bool:
     inodes = {os.readlink(entry) for entry in Path(f"/proc/{pid}/fd").iterdir() if entry.is_symlink()}
     rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
     return any(f"socket:[{row[9]}]" in inodes for row in rows if row[3] == "01")
+
+
+async def test_a_worker_that_hangs_is_killed_and_replaced(
+    tmp_path: Path, session_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LOOKS", 5)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.5)
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("GATEWAY_REDIS_URL", session_redis.url)
+    prepare(tmp_path / "data")
+    (tmp_path / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
+    plan, meters = Plan(from_environment(), tmp_path / "policies.yaml"), Meters()
+    log = Log("error", lambda: 0.0, os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT))
+    desk = Desk(plan.config, Ground(plan.data_dir), meters, lambda: 0.0, log)
+    with listen("127.0.0.1", 0) as listener:
+        crew = Crew(plan, listener, desk, meters, log)
+        [worker] = crew.workers
+        jobs = [asyncio.ensure_future(crew.keep(worker)), asyncio.ensure_future(crew.poll(list))]
+
+        async def is_ready() -> bool:
+            await asyncio.sleep(0)
+            return bool(crew.ready()["status"] == "ready")
+
+        async def is_another() -> bool:
+            return worker.process is not hung and await is_ready()
+
+        await until(is_ready)
+        hung = worker.process
+        assert hung is not None
+        hung.send_signal(signal.SIGSTOP)
+        await until(is_another)
+        crew.terminate()
+        await jobs[0]
+        await ended(jobs[1:])
+    assert "worker 1 hangs: it is killed" in (tmp_path / "log").read_text()
 
 
 async def test_slow_clients_of_the_admin_port_are_let_go(tmp_path: Path, session_redis: RedisServer) -> None:
