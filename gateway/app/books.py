@@ -1,6 +1,7 @@
 """The ledger as the gateway sees it: a process of its own keeps it, which is started, asked and let go here."""
 
 import asyncio
+import signal
 import time
 from contextlib import suppress
 from typing import Any
@@ -18,6 +19,7 @@ POLL = 1.0  # seconds between looks at how it is
 START_SECONDS = 5.0  # that a report waits where there is none
 REPORT_SECONDS = 60.0
 GRACE = 5.0  # seconds in which it brings the last events into the ledger; what is left is the next start's
+DEATH = 1.0  # seconds that one which was killed is waited for
 
 
 class Books:
@@ -114,7 +116,10 @@ class Books:
                 return await process.wait()
         with suppress(ProcessLookupError):
             process.kill()
-        return await process.wait()
+        with suppress(TimeoutError):  # to die, too, a thread at leisure needs a core that nobody else wants
+            async with asyncio.timeout(DEATH):
+                await process.wait()
+        return -signal.SIGKILL
 
     async def _watch(self) -> None:
         while True:

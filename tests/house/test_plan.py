@@ -36,7 +36,6 @@ TRIED_BY = {
     "gateway/admin/usage.py": "tests/gateway/admin/test_routes.py",
     "gateway/app/clerk.py": "tests/gateway/app/test_books.py",
     "gateway/cli/output.py": "tests/gateway/cli/test_main.py",
-    "gateway/app/leisure.py": "tests/gateway/app/test_books.py",
     "gateway/app/house.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/app/office.py": "tests/gateway/admin/test_routes.py",
     "gateway/app/parent.py": "tests/gateway/app/test_crew.py",
