@@ -1,26 +1,24 @@
 """Carries usage events from the spool files of all processes, living and dead, into the ledger.
 
-A file is read from its start and deleted once its process is gone and all of it is in the ledger. Rows are
-keyed by the call's id, so reading a line twice (after a restart) changes nothing.
+A file is deleted once its process is gone and all of it is in the ledger. Rows are keyed by the call's id, so reading a
+line twice (after a restart) changes nothing.
 """
 
 import asyncio
-import fcntl
-import os
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
 from gateway.core.meters import Meters
-from gateway.usage.event import BEGIN, ID, KIND, MOVED, died
+from gateway.usage.event import died
 from gateway.usage.ledger import Ledger
+from gateway.usage.page import File, Piece, read
 from gateway.usage.row import Event, NoRow, checked, parsed
 
 PAUSE = 0.2  # seconds between looks
@@ -36,28 +34,6 @@ _UNWRITTEN = "the usage ledger cannot be written"
 Log = Callable[[str, str], None]
 P = ParamSpec("P")
 Result = TypeVar("Result")
-
-
-class File:
-    """One spool file and how far it is read; `begun` holds the calls that have not ended yet."""
-
-    __slots__ = ("begun", "failing", "line", "offset", "path", "told")
-
-    def __init__(self, path: Path) -> None:
-        self.path, self.offset, self.line = path, 0, 0
-        self.failing = self.told = False  # it cannot be read; a line was dropped: each is said once
-        self.begun: dict[bytes, bytes] = {}  # by id, the lines as they stand
-
-
-class Piece(NamedTuple):
-    """What was read of a file, and how it stands when that is written."""
-
-    ends: list[Event]
-    begun: dict[bytes, bytes]
-    offset: int
-    line: int
-    more: bool  # is to be read at once
-    is_over: bool  # nothing will ever come: its process is gone
 
 
 class Collector:
@@ -157,7 +133,7 @@ class Collector:
         self._files = self._found()
         for file in list(self._files.values()):
             try:
-                piece = self._read(file, most)
+                piece = read(file, most)
                 self._keep(file, piece)
                 more |= piece.more
                 file.failing = False
@@ -185,24 +161,10 @@ class Collector:
             self._fail(self, _UNWRITTEN, error)
             return 0
 
-    def _read(self, file: File, most: int) -> Piece:
-        """What is new, `most` bytes of it."""
-        is_dead = _lock_is_free(file.path)  # asked before reading: what is read then is all there ever is
-        with file.path.open("rb") as stream:
-            while True:
-                stream.seek(file.offset)
-                data = stream.read(most)
-                written = data.find(b"\0")  # allocated, and not written yet
-                whole = data.rfind(b"\n", 0, len(data) if written < 0 else written) + 1
-                is_full = written < 0 and len(data) == most
-                if whole or not is_full:
-                    break
-                most *= 2  # one line is longer than all that was read
-        begun, ends, line = self._paired(file, data[:whole])
-        return Piece(ends, begun, file.offset + whole, line, is_full, is_dead and not is_full)
-
     def _keep(self, file: File, piece: Piece) -> None:
         self._write(file, piece.ends, self._ledger.absorb)
+        for number in piece.odd:
+            self._drop(file, f"line {number}")
         file.begun, file.offset, file.line = piece.begun, piece.offset, piece.line
         if piece.is_over:
             self._finish(file)
@@ -219,28 +181,6 @@ class Collector:
         file.begun = {}
         file.path.unlink(missing_ok=True)
         del self._files[file.path]
-
-    def _paired(self, file: File, lines: bytes) -> tuple[dict[bytes, bytes], list[Event], int]:
-        """Beginnings without an end, ends, and the number of the last line. A beginning is parsed only if its process
-        dies before its end."""
-        begun, number = dict(file.begun), file.line
-        ends: list[Event] = []
-        for line in BytesIO(lines).readlines():  # finds the line ends four times as fast as a split
-            number += 1
-            kind = line[KIND]
-            if kind == BEGIN:
-                begun[line[ID]] = line
-                continue
-            if kind == MOVED:
-                begun.pop(line[ID], None)
-                continue
-            try:
-                ends.append(checked(parsed(line)))
-            except NoRow:
-                self._drop(file, f"line {number}")
-                continue
-            begun.pop(line[ID], None)
-        return begun, ends, number
 
     def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
@@ -288,15 +228,3 @@ async def _by(
 def _is_of_a_row(error: Exception) -> bool:
     """Whether a row is refused for what it holds: all else may be over a moment later."""
     return isinstance(error, DataError | IntegrityError | ArithmeticError | ValueError | TypeError)
-
-
-def _lock_is_free(path: Path) -> bool:
-    """Whether the process that wrote this file is gone: it held the lock for life."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    finally:
-        os.close(fd)
-    return True

@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.meters import Meters
 from gateway.usage import collector as module
+from gateway.usage import page as reading
 from gateway.usage import spool as spool_module
 from gateway.usage.event import begun, ended
 from gateway.usage.spool import Spool
@@ -48,7 +49,7 @@ async def test_a_file_that_is_made_while_the_collector_looks_is_not_taken_for_a_
     def slowly(fd: int, how: int) -> None:
         monkeypatch.undo()
         for file in books.collector._found().values():
-            books.collector._keep(file, books.collector._read(file, 1 << 20))
+            books.collector._keep(file, reading.read(file, 1 << 20))
         lock(fd, how)
 
     monkeypatch.setattr(fcntl, "flock", slowly)
@@ -174,6 +175,26 @@ async def test_a_row_that_the_database_refuses_leaves_its_neighbours_alone(tmp_p
     await books.collector.aclose()
 
 
+async def test_a_bad_line_counts_once_however_often_the_database_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    books = Books(tmp_path)
+    written(books, "a.jsonl", 1, 2, change=(b'"prompt":10', b'"prompt":"ten"'))
+
+    def away(events: object) -> None:
+        raise OperationalError("INSERT", {}, Exception("away"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(books.ledger, "absorb", away)
+        for _ in range(3):
+            await books.collector.flush()
+    assert books.meters.usage_events.values["ledger", "dropped"] == 0
+    await books.collector.flush()
+    assert books.meters.usage_events.values["ledger", "dropped"] == 1
+    assert set(books.rows()) == {call(2).id}
+    await books.collector.aclose()
+
+
 async def test_what_cannot_be_read_holds_up_no_other_file(tmp_path: Path) -> None:
     books = Books(tmp_path)
     (books.spool / "a.jsonl").mkdir()
@@ -194,14 +215,14 @@ async def test_a_file_that_fails_is_told_once_and_tried_again(
     written(books, "a.jsonl", 1)
     written(books, "b.jsonl", 2)
     with monkeypatch.context() as locked:
-        is_free = module._lock_is_free
+        is_free = reading._lock_is_free
 
         def refuse(path: Path) -> bool:
             if path.name == "a.jsonl":
                 raise PermissionError
             return is_free(path)
 
-        locked.setattr(module, "_lock_is_free", refuse)
+        locked.setattr(reading, "_lock_is_free", refuse)
         await books.collector.flush()
         await books.collector.flush()
         assert set(books.rows()) == {call(2).id}
@@ -225,15 +246,15 @@ async def test_it_takes_its_time_unless_somebody_waits_or_it_is_far_behind(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     books, threads = Books(tmp_path), list[str]()
-    read, seen = books.collector._read, asyncio.Event()
+    read, seen = reading.read, asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def watched(file: module.File, most: int) -> module.Piece:
+    def watched(file: reading.File, most: int) -> reading.Piece:
         threads.append(threading.current_thread().name.rpartition("_")[0])
         loop.call_soon_threadsafe(seen.set)
         return read(file, most)
 
-    monkeypatch.setattr(books.collector, "_read", watched)
+    monkeypatch.setattr(module, "read", watched)
     page = spool(books)
     await books.collector.report([], 0.0)
     assert threads == ["usage"]
@@ -280,8 +301,8 @@ async def test_what_another_process_brings_to_its_end_meanwhile_is_no_fault(
         path.unlink()
         return lock_is_free(path)
 
-    lock_is_free = module._lock_is_free
-    monkeypatch.setattr(module, "_lock_is_free", gone)
+    lock_is_free = reading._lock_is_free
+    monkeypatch.setattr(reading, "_lock_is_free", gone)
     await books.collector.flush()
     assert not books.said
     assert not books.collector.failing
