@@ -12,6 +12,7 @@ import orjson
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FLUSH = 0.5  # seconds
 SLOW = 1.0  # seconds in which a sink must take a piece; else the rest waits for the next look
+AT_ONCE = 64 << 10  # bytes written before calls that wait for the core have their turn: some 0.1 ms
 BUFFER = 4 << 20  # bytes that wait for a sink that does not take them; more is dropped and counted
 
 
@@ -83,9 +84,13 @@ class Log:
         if not lines:
             return
         data = memoryview(b"".join(lines))
+        due = len(data)
         try:
             while data and self._takes():
                 data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
+                if len(data) < due:
+                    due -= AT_ONCE
+                    os.sched_yield()  # to calls that wait for the core
         except OSError:
             self.dropped += len(lines)
             return

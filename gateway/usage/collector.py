@@ -5,6 +5,7 @@ line twice (after a restart) changes nothing.
 """
 
 import asyncio
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +27,8 @@ BETWEEN_LAST_LOOKS = 0.02
 PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
 # Bytes read of one file at a time; what is taken apart is several times as large. At leisure few, so that who begins to
 # hurry need not wait long for one who does not.
-AT_LEISURE, HURRIED = 64 << 10, 512 << 10
-AT_A_TIME = 128  # events in one transaction
+AT_LEISURE, HURRIED = 32 << 10, 512 << 10
+AT_A_TIME = 64  # events in one transaction; whoever waits for the core gets it in between
 RETENTION_PAUSE = 3600.0
 _UNWRITTEN = "the usage ledger cannot be written"
 
@@ -134,6 +135,7 @@ class Collector:
         for file in list(self._files.values()):
             try:
                 piece = read(file, most)
+                os.sched_yield()
                 self._keep(file, piece)
                 more |= piece.more
                 file.failing = False
@@ -184,6 +186,7 @@ class Collector:
 
     def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
+            os.sched_yield()
             batch = events[start : start + AT_A_TIME]
             try:
                 into(batch)

@@ -184,16 +184,15 @@ async def test_each_change_is_told_once_it_is_there(
     assert seen == [1, 2, 0]
 
 
-async def test_a_store_that_cannot_be_read_is_failing_until_it_can(
-    store: KeyStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail() -> None:
-        raise OSError
+async def test_a_store_that_cannot_be_read_is_failing_until_it_can(store: KeyStore) -> None:
+    def rename(old: str, new: str) -> None:
+        with store._engine.begin() as connection:
+            connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(store, "_load", fail)
-        await store.look()
-        assert store.failing
+    rename("keys", "gone")
+    await store.look()
+    assert store.failing
+    rename("gone", "keys")
     await store.look()
     assert not store.failing
 
