@@ -26,9 +26,10 @@ PAUSE = 0.2  # seconds between looks
 BETWEEN_LAST_LOOKS = 0.02
 PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
 # Bytes read of one file at a time; what is taken apart is several times as large. At leisure few, so that who begins to
-# hurry need not wait long for one who does not.
+# hurry need not wait long for one who does not; and so that the core is given way after half a millisecond: the
+# scheduler may let even the least of threads have it until the next tick (4 ms) while a call waits.
 AT_LEISURE, HURRIED = 32 << 10, 512 << 10
-AT_A_TIME = 64  # events in one transaction; whoever waits for the core gets it in between
+AT_A_TIME = 128  # events in one transaction
 RETENTION_PAUSE = 3600.0
 _UNWRITTEN = "the usage ledger cannot be written"
 
@@ -118,7 +119,7 @@ class Collector:
     def _take_time(self) -> None:
         """Piece by piece, until there is no more or it is wanted sooner."""
         while self._look(AT_LEISURE) and not (self._waited_for or self._is_late()):
-            pass
+            os.sched_yield()
 
     def _look(self, most: int) -> bool:
         """Take `most` bytes of each file; whether there is more. A file that cannot be read holds up no other."""
@@ -135,7 +136,8 @@ class Collector:
         for file in list(self._files.values()):
             try:
                 piece = read(file, most)
-                os.sched_yield()
+                if most == AT_LEISURE:
+                    os.sched_yield()
                 self._keep(file, piece)
                 more |= piece.more
                 file.failing = False
@@ -186,7 +188,6 @@ class Collector:
 
     def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
-            os.sched_yield()
             batch = events[start : start + AT_A_TIME]
             try:
                 into(batch)
