@@ -155,7 +155,8 @@ class Crew:
             try:
                 state = await line.ask("ready", LOOK_SECONDS, elsewhere=elsewhere)
             except TimeoutError:
-                self._miss(worker)
+                if worker.line is line:
+                    self._miss(worker)
                 return
             if worker.line is line:
                 worker.state, worker.missed = state, 0

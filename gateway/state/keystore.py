@@ -193,11 +193,11 @@ class KeyStore:
         try:
             cursor = connection.cursor()
             cursor.execute(_REVISIONS)
-            seen = cursor.fetchone()
+            [[seen]] = cursor.fetchall()
             cursor.close()
         finally:
             connection.close()
-        if seen != (self._seen,):
+        if seen != self._seen:
             self._load()
 
     def _load(self) -> None:
