@@ -13,7 +13,7 @@ from starlette.routing import Route
 from gateway.admin import keys, policies, targets, usage
 from gateway.admin.base import Backoffice
 from gateway.core.failure import BadRequest, DatabaseAway, Forbidden, GatewayError, NotFound, Unauthorized
-from gateway.state.fault import DatabaseFault, reason
+from gateway.state.fault import DatabaseFault
 from gateway.telemetry.prometheus import CONTENT_TYPE
 from gateway.wire.envelope import render
 
@@ -141,7 +141,7 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _unkept(request: Request, error: Exception) -> Response:
-    return await _refused(request, DatabaseAway(reason(error)))
+    return await _refused(request, DatabaseAway(str(error)))
 
 
 async def _broken(request: Request, error: Exception) -> Response:

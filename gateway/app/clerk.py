@@ -14,11 +14,12 @@ from typing import Any
 
 from gateway.app.control import Line, told
 from gateway.core.meters import Meters
-from gateway.state.fault import DatabaseFault, reason
-from gateway.state.sql import open_engine
+from gateway.state.fault import DatabaseFault
+from gateway.state.sql import faults, open_engine
 from gateway.telemetry.logs import Log
+from gateway.usage.asked import BadReport
 from gateway.usage.collector import Collector
-from gateway.usage.ledger import BadReport, Ledger
+from gateway.usage.ledger import Ledger
 
 LAST_SECONDS = 2.0  # that a gateway which is gone takes at most to let go of its spool
 NICE = 5  # where it hurries: a quarter of a core that others want, too, and the rows of all its calls take a tenth
@@ -42,7 +43,7 @@ async def _run() -> int:
     try:
         clerk = Clerk(facts, log)
     except (DatabaseFault, ImportError) as error:
-        log("error", f"the ledger cannot be opened ({reason(error)})")
+        log("error", f"the ledger cannot be opened ({error})")
         return 1
     listening = asyncio.create_task(Line(ends, clerk.answer).run())
     collecting = asyncio.create_task(clerk.collector.run(facts["days"], time.time))
@@ -59,7 +60,8 @@ class Clerk:
     def __init__(self, facts: dict[str, Any], log: Log) -> None:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
-        ledger = Ledger(open_engine(facts["database"]))
+        with faults():
+            ledger = Ledger(open_engine(facts["database"]))
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
         leisure = _take_time if facts["alone"] else None
         self.collector = Collector(Path(facts["spool"]), ledger, self._meters, log, leisure)
@@ -81,11 +83,12 @@ class Clerk:
 
     async def _report(self, by: list[str], since: float) -> dict[str, Any]:
         try:
-            return {"report": await self.collector.report(by, since)}
+            with faults():
+                return {"report": await self.collector.report(by, since)}
         except BadReport as error:
             return {"bad": str(error)}
         except DatabaseFault as error:
-            return {"fault": reason(error)}
+            return {"fault": str(error)}
 
 
 def _take_time() -> None:

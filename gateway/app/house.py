@@ -36,13 +36,14 @@ from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
 from gateway.pipeline.watch import Clockwork
 from gateway.state.answers import Answers
+from gateway.state.database import Database
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
 from gateway.state.owners import Owners
 from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
-from gateway.state.sql import Threads, keep_tidy, open_engine
+from gateway.state.threads import Threads, keep_tidy
 from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
 from gateway.telemetry.tracing import carry_on
@@ -85,13 +86,13 @@ class House:
         self.desk = Desk(plan.config, ground, meters, time.time, log, originals)
         log.hide(self.desk.snapshot.tables.secrets)
         self.desk.changed.append(lambda snapshot: log.hide(snapshot.tables.secrets))
-        self.engine = open_engine(plan.database_url)
-        stack.callback(self.engine.dispose)
-        self.keys = KeyStore(self.engine, time.time, log)
+        self.database = Database(plan.database_url)
+        stack.callback(self.database.close)
+        self.keys = KeyStore(self.database, time.time, log)
         self.threads = Threads()
         stack.callback(self.threads.close)
         days, most = settings.responses_retention_days, settings.responses_max_size
-        self.answers = Answers(self.engine, time.time, days, most, self.threads.run)
+        self.answers = Answers(self.database, time.time, days, most, self.threads.run)
         self.allowance = _allowance(plan, meters, log)
         stack.push_async_callback(self.allowance.aclose)
         self.telemetry = Telemetry(meters, log, plan.environ, time.time)
@@ -109,7 +110,7 @@ class House:
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
         self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
-        self.runs = Runs(self.engine, time.time, self.threads.run)
+        self.runs = Runs(self.database, time.time, self.threads.run)
         self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
 
@@ -179,7 +180,7 @@ class House:
         )
 
     def _application(self) -> App:
-        ownership = Ownership(Owners(self.engine, time.time, self.threads.run))
+        ownership = Ownership(Owners(self.database, time.time, self.threads.run))
         families = self._families(ownership)
         hot = {
             ("POST", version + path): self.reception.route(

@@ -20,9 +20,9 @@ from gateway.core.meters import Meters
 from gateway.core.tally import Snapshot as Counts
 from gateway.core.tally import snapshot
 from gateway.edge.server import server
+from gateway.state.database import Database
 from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
-from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
 from gateway.upstream.client import Upstream, trusting
 
@@ -33,9 +33,9 @@ class Frame:
     def __init__(self, plan: Plan, meters: Meters, log: Log, stack: AsyncExitStack) -> None:
         self.meters = meters
         self.desk = Desk(plan.config, Ground(plan.data_dir), meters, time.time, log)
-        self.engine = open_engine(plan.database_url)
-        stack.callback(self.engine.dispose)
-        self.keys = KeyStore(self.engine, time.time, log)
+        self.database = Database(plan.database_url)
+        stack.callback(self.database.close)
+        self.keys = KeyStore(self.database, time.time, log)
         self.upstream = Upstream(tls=trusting(plan.environ.get("SSL_CERT_FILE")))
         stack.push_async_callback(self.upstream.aclose)
 

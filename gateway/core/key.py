@@ -1,4 +1,4 @@
-"""What an API key stands for once it is known."""
+"""What an API key stands for once it is known, and why one cannot be given or taken."""
 
 from typing import NamedTuple
 
@@ -10,3 +10,15 @@ class KeyFacts(NamedTuple):
     team: str
     hash: str  # lower-case hex SHA-256 of the key
     expires: float | None = None
+
+
+class KeyTaken(ValueError):
+    """A key of that name is in use."""
+
+
+class KeyExpired(ValueError):
+    """A key that ended by itself has no successor: that would end with it."""
+
+
+class NoSuchKey(LookupError):
+    """No key of that name is in use."""

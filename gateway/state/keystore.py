@@ -5,68 +5,46 @@ import hashlib
 import hmac
 import secrets
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from math import inf
-from typing import Any
-
-import sqlalchemy as sql
-from sqlalchemy.exc import IntegrityError
+from typing import TYPE_CHECKING, Any
 
 from gateway.core.key import KeyFacts
-from gateway.state.sql import ensure
+from gateway.state.database import Database
+
+if TYPE_CHECKING:
+    from gateway.state.rows.keys import KeyRows
 
 PREFIX = "gh-"
 REFRESH = 0.5  # seconds between looks for what another process issued or revoked
 
-_METADATA = sql.MetaData()
-_KEYS = sql.Table(
-    "keys",
-    _METADATA,
-    sql.Column("id", sql.String(32), primary_key=True),
-    sql.Column("name", sql.String(128), nullable=False, index=True),
-    sql.Column("team", sql.String(128), nullable=False),
-    sql.Column("hash", sql.String(64), nullable=False, unique=True),
-    sql.Column("created", sql.Float, nullable=False),
-    sql.Column("expires", sql.Float),
-    sql.Column("revoked", sql.Boolean, nullable=False, default=False),
-    sql.Column("replaced", sql.Boolean, nullable=False, default=False),  # its name has gone on to a newer key
-    # Each change of a row adds one: the sum over all rows tells whether anything changed.
-    sql.Column("revision", sql.Integer, nullable=False, default=1),
-)
-_REVISIONS = f"SELECT coalesce(sum(revision), 0) FROM {_KEYS.name}"
-_IN_USE = sql.and_(_KEYS.c.revoked.is_(False), _KEYS.c.replaced.is_(False))
-# Two processes that give a name away at the same moment: the database lets one of them. As a text, for an index that
-# knows the words of a database loads them, which are 2.4 MB for one that is not in use.
-_ONE_IN_USE = sql.text(
-    "CREATE UNIQUE INDEX IF NOT EXISTS keys_in_use ON keys (name) WHERE NOT revoked AND NOT replaced"
-)
+_TABLE = "keys"
+_REVISIONS = "SELECT coalesce(sum(revision), 0) FROM keys"
+_GOOD = "SELECT name, team, hash, expires FROM keys WHERE NOT revoked"
+_KNOWN = "SELECT id FROM keys WHERE hash = '{}'"
 
 Log = Callable[[str, str], None]
-
-
-class KeyTaken(ValueError):
-    """A key of that name is in use."""
-
-
-class KeyExpired(ValueError):
-    """A key that ended by itself has no successor: that would end with it."""
-
-
-class NoSuchKey(LookupError):
-    """No key of that name is in use."""
 
 
 class KeyStore:
     """`find` never waits: the table lies in memory. All SQL runs in a thread."""
 
-    def __init__(self, engine: sql.Engine, wall_clock: Callable[[], float], log: Log) -> None:
+    def __init__(self, database: Database, wall_clock: Callable[[], float], log: Log) -> None:
+        """Raises DatabaseFault."""
+
+        def rows() -> "KeyRows":
+            from gateway.state.rows.keys import KeyRows
+
+            return KeyRows(database.engine, wall_clock)
+
         self.changed: list[Callable[[], Awaitable[None]]] = []  # waited for after each change made here
-        self._engine, self._now, self._log = engine, wall_clock, log
+        self._database, self._log = database, log
+        self._rows = database.later(rows)
         self._by_hash: dict[str, KeyFacts] = {}
         self._loading = threading.Lock()
         self._seen = 0  # the sum of revisions that `_by_hash` shows
+        self._is_there = False  # the table
         self.failing = False
-        ensure(engine, _METADATA, _ONE_IN_USE)
         self._load()
 
     def find(self, hash: str) -> KeyFacts | None:
@@ -106,7 +84,7 @@ class KeyStore:
         return ident, key
 
     async def listed(self) -> list[dict[str, Any]]:
-        return await asyncio.to_thread(self._list)
+        return await asyncio.to_thread(lambda: self._rows().listed())
 
     async def keep_fresh(self) -> None:
         """See what other processes changed; runs until cancelled. While SQL is away, the last known stay."""
@@ -131,94 +109,47 @@ class KeyStore:
             await told()
 
     def _create(self, name: str, team: str, expires: float | None, key: str) -> str:
-        try:
-            with self._engine.begin() as connection:
-                ident = self._insert(connection, name, team, expires, key)
-        except IntegrityError:
-            raise KeyTaken(
-                f'a key named "{name}" is in use; revoke or rotate it, or take another name'
-            ) from None
+        ident = self._rows().create(name, team, expires, digest(key))
         self._load()
         return ident
 
     def _adopt(self, name: str, team: str, key: str) -> None:
-        with self._engine.connect() as connection:
-            known = connection.execute(sql.select(_KEYS.c.id).where(_KEYS.c.hash == digest(key))).first()
-        if known is None:
+        if not self._has_table() or not self._database.read(_KNOWN.format(digest(key))):
             self._create(name, team, None, key)
 
     def _rotate(self, name: str, overlap: float, key: str) -> str:
-        with self._engine.begin() as connection:
-            in_use = sql.and_(_KEYS.c.name == name, _IN_USE)
-            old = connection.execute(sql.select(_KEYS).where(in_use)).first()
-            if old is not None and old.expires is not None and old.expires <= self._now():
-                raise KeyExpired(f'the key "{name}" has expired; revoke it, and make another of that name')
-            ends = self._now() + overlap
-            left = {"revoked": overlap <= 0, "replaced": True}
-            if old is None or not _change(connection, sql.and_(in_use, _KEYS.c.id == old.id), left):
-                raise NoSuchKey(f'there is no key "{name}"')
-            if overlap > 0 and (old.expires is None or old.expires > ends):
-                _change(connection, _KEYS.c.id == old.id, {"expires": ends})
-            ident = self._insert(connection, name, old.team, old.expires, key)
+        ident = self._rows().rotate(name, overlap, digest(key))
         self._load()
-        return ident
-
-    def _insert(
-        self, connection: sql.Connection, name: str, team: str, expires: float | None, key: str
-    ) -> str:
-        row = {"name": name, "team": team, "hash": digest(key), "created": self._now(), "expires": expires}
-        ident = secrets.token_hex(8)
-        connection.execute(sql.insert(_KEYS).values(id=ident, **row))
         return ident
 
     def _revoke(self, which: str) -> None:
-        meant = sql.and_(sql.or_(_KEYS.c.name == which, _KEYS.c.id == which), _KEYS.c.revoked.is_(False))
-        with self._engine.begin() as connection:
-            if not _change(connection, meant, {"revoked": True}):
-                raise NoSuchKey(f'there is no key "{which}"')
+        self._rows().revoke(which)
         self._load()
 
-    def _list(self) -> list[dict[str, Any]]:
-        columns = [_KEYS.c[name] for name in ("id", "name", "team", "created", "expires", "revoked")]
-        with self._engine.connect() as connection:
-            return [
-                dict(row)
-                for row in connection.execute(sql.select(*columns).order_by(_KEYS.c.created)).mappings()
-            ]
-
     def _look(self) -> None:
-        """Twice a second, and mostly for nothing: by the driver itself it takes a sixth of the time, which calls that
-        come at the same moment wait for. Raises what the driver raises."""
-        connection = self._engine.raw_connection()
-        try:
-            cursor = connection.cursor()
-            cursor.execute(_REVISIONS)
-            [[seen]] = cursor.fetchall()
-            cursor.close()
-        finally:
-            connection.close()
-        if seen != self._seen:
+        """Raises what the driver raises, as `_load` does."""
+        if self._revisions() != self._seen:
             self._load()
 
     def _load(self) -> None:
         """One at a time: a look that began before a revocation must not have the last word."""
-        wanted = sql.select(_KEYS.c.name, _KEYS.c.team, _KEYS.c.hash, _KEYS.c.expires).where(
-            _KEYS.c.revoked.is_(False)
-        )
-        with self._loading, self._engine.connect() as connection:
-            seen = connection.exec_driver_sql(_REVISIONS).scalar()
+        with self._loading:
+            seen = self._revisions()
             if seen != self._seen:
-                rows = connection.execute(wanted).all()
-                self._by_hash = {
-                    row.hash: KeyFacts(row.name, row.team, row.hash, row.expires) for row in rows
-                }
-                self._seen = int(seen or 0)
+                good = [KeyFacts(*row) for row in self._database.read(_GOOD)]
+                self._by_hash = {facts.hash: facts for facts in good}
+                self._seen = seen
+
+    def _revisions(self) -> int:
+        if not self._has_table():
+            return 0
+        [[seen]] = self._database.read(_REVISIONS)
+        return int(seen)
+
+    def _has_table(self) -> bool:
+        self._is_there = self._is_there or self._database.has(_TABLE)
+        return self._is_there
 
 
 def digest(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
-
-
-def _change(connection: sql.Connection, which: sql.ColumnElement[bool], values: Mapping[str, Any]) -> int:
-    changed = sql.update(_KEYS).where(which).values(revision=_KEYS.c.revision + 1, **values)
-    return connection.execute(changed).rowcount

@@ -30,7 +30,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import CreateColumn
 
-BY = ("key", "team", "user", "model", "entry", "provider", "route", "target", "outcome")
+from gateway.usage.asked import BY, BadReport
+
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
 
 _METADATA = MetaData()
@@ -70,10 +71,6 @@ _VALUES = re.compile(r"VALUES (\([^)]*\))")
 
 Event = dict[str, Any]
 Write = Callable[[Connection, list[Event]], None]
-
-
-class BadReport(ValueError):
-    """A report that cannot be made; the message says what may be asked."""
 
 
 class Ledger:

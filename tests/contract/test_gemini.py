@@ -88,7 +88,7 @@ models: {{"*": {{targets: [{{provider: it}}], retry: {{attempts: 1}}}}}}
 {ACCESS}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
-            owners = Owners(running.house.engine, lambda: 0.0)
+            owners = Owners(running.house.database, lambda: 0.0)
             bodies = b" ".join(orjson.dumps(one["request"]["body"]) for one in records())
             objects = sorted({name.decode() for name in OBJECT.findall(bodies)})
             await owners.remember(objects, Owner("research", "it"), "files")

@@ -69,7 +69,7 @@ models: {{"*": {{targets: [{{provider: claude}}]}}}}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
             objects = sorted({name.decode() for one in records() for name in OBJECT.findall(sent(one))})
-            owners = Owners(running.house.engine, lambda: 0.0)
+            owners = Owners(running.house.database, lambda: 0.0)
             await owners.remember(objects, Owner("research", "claude"), "files")
             yield client, provider
 

@@ -60,7 +60,7 @@ models: {{{", ".join([*aliases, '"*": {targets: [{provider: openai}]}'])}}}
 {ACCESS}
 """
     async with gateway(tmp_path, text) as running:
-        owners = Owners(running.house.engine, lambda: 0.0)
+        owners = Owners(running.house.database, lambda: 0.0)
         await owners.remember(FILES, Owner("research", "openai"), "files")
         yield running
 

@@ -56,7 +56,7 @@ models: {{"*": {{targets: [{{provider: p}}]}}}}
 """
         async with gateway(tmp_path, text) as running, running.client() as client:
             names = {name.decode() for one in records() for name in NAMED.findall(sent(one))}
-            owners = Owners(running.house.engine, lambda: 0.0)
+            owners = Owners(running.house.database, lambda: 0.0)
             await owners.remember(sorted(names), Owner("research", "p"), "responses")
             yield client, provider
 

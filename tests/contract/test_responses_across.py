@@ -360,7 +360,8 @@ async def test_items_of_an_answer_can_be_referred_to(tmp_path: Path) -> None:
 
 async def test_an_answer_that_cannot_be_kept_says_so(tmp_path: Path) -> None:
     async with before(tmp_path) as (running, provider), running.client() as client:
-        with running.house.engine.begin() as connection:
+        assert (await ask(client)).json()["store"] is True
+        with running.house.database.engine.begin() as connection:
             connection.execute(text("ALTER TABLE answers RENAME TO hidden"))
         assert (await ask(client)).json()["store"] is False
         provider.script[:] = [stream(word("x"), FINISH, DONE)]

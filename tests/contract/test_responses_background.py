@@ -213,7 +213,8 @@ async def test_the_end_of_the_process_ends_a_run_honestly(tmp_path: Path) -> Non
 async def test_what_cannot_be_kept_is_not_begun(tmp_path: Path) -> None:
     async with before(tmp_path) as (running, provider), running.client() as client:
         provider.script[:] = [hang()]
-        with running.house.engine.begin() as connection:
+        assert await running.house.runs.look("none") is None
+        with running.house.database.engine.begin() as connection:
             connection.execute(text("DROP TABLE runs"))
         refused = await client.post("/v1/responses", json=ASKS)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "overloaded")

@@ -84,9 +84,10 @@ async def test_metrics_take_a_token_from_everywhere_but_this_machine(running: Ru
 
 
 async def test_a_database_that_is_away_is_told_on_both_ports_and_changes_no_status(running: Running) -> None:
-    with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
-        database.execute("DROP TABLE keys")
     async with running.admin() as admin, running.client() as client, asyncio.timeout(20):
+        await admin.post(f"{V1}/keys", json={"name": "ci", "team": "research"})
+        with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
+            database.execute("DROP TABLE keys")
         for port in (client, admin):
             while (answer := await port.get("/health/ready")).json()["degraded"] != ["sql"]:
                 await asyncio.sleep(0.02)
@@ -232,6 +233,7 @@ async def test_a_target_may_be_drained_before_it_is_called_and_once_it_is_gone(r
 
 
 async def test_a_database_that_fails_is_told_and_is_no_broken_gateway(running: Running) -> None:
+    await running.house.keys.create("other", "research")
     with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
         database.execute("DROP TABLE keys")
     async with running.admin() as admin:

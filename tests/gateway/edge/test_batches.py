@@ -10,8 +10,8 @@ from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden, GatewayError, NotFound
 from gateway.edge.batches import MOST_LINE, check_lines
 from gateway.edge.ownership import Ownership
+from gateway.state.database import Database
 from gateway.state.owners import Owners
-from gateway.state.sql import open_engine
 from tests.gateway.edge.teams import LINE, POOR, made, text
 from tests.running import gateway
 from tests.scripted import Provider, answer
@@ -24,14 +24,14 @@ async def check(tmp_path: Path, body: bytes, size: int = 50, team: Team = TEAM) 
         for at in range(0, len(body), size):
             yield body[at : at + size]
 
-    engine = open_engine(f"sqlite:///{tmp_path}/owners.db")
+    database = Database(f"sqlite:///{tmp_path}/owners.db")
     try:
-        ownership = Ownership(Owners(engine, lambda: 0.0))
+        ownership = Ownership(Owners(database, lambda: 0.0))
         await ownership.remember(["file-red"], "red", "p", "files")
         await ownership.remember(["file-blue"], "blue", "p", "files")
         await check_lines(pieces(), team, ownership)
     finally:
-        engine.dispose()
+        database.close()
 
 
 def line(**body: object) -> bytes:

@@ -8,15 +8,15 @@ import pytest
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference
+from gateway.state.database import Database
 from gateway.state.owners import Owners
-from gateway.state.sql import open_engine
 
 
 @pytest.fixture
 def book(tmp_path: Path) -> Any:
-    engine = open_engine(f"sqlite:///{tmp_path}/owners.db")
-    yield lambda: Ownership(Owners(engine, lambda: 0.0))
-    engine.dispose()
+    database = Database(f"sqlite:///{tmp_path}/owners.db")
+    yield lambda: Ownership(Owners(database, lambda: 0.0))
+    database.close()
 
 
 async def test_an_object_is_its_teams_alone(book: Any) -> None:

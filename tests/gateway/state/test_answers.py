@@ -9,14 +9,14 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state.answers import DAY, Answers, Kept, NotKept
-from gateway.state.sql import open_engine
+from gateway.state.database import Database
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sql.Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path}/answers.db")
-    yield engine
-    engine.dispose()
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/answers.db")
+    yield database
+    database.close()
 
 
 class Clock:
@@ -26,29 +26,29 @@ class Clock:
         return self.now
 
 
-def opened(engine: sql.Engine, clock: Clock | None = None, days: int = 30, size: int = 1 << 20) -> Answers:
-    return Answers(engine, clock or Clock(), days, size)
+def opened(database: Database, clock: Clock | None = None, days: int = 30, size: int = 1 << 20) -> Answers:
+    return Answers(database, clock or Clock(), days, size)
 
 
 def turn(ident: str, previous: str | None = None, team: str = "a") -> Kept:
     return Kept(ident, team, previous, b'["asked"]', b'{"output": []}')
 
 
-async def test_what_is_kept_can_be_read_at_once_by_every_worker(engine: sql.Engine) -> None:
-    await opened(engine).keep(turn("r1"))
-    assert await opened(engine).find("r1", "a") == turn("r1")
+async def test_what_is_kept_can_be_read_at_once_by_every_worker(database: Database) -> None:
+    await opened(database).keep(turn("r1"))
+    assert await opened(database).find("r1", "a") == turn("r1")
 
 
-async def test_many_at_once_are_all_kept(engine: sql.Engine) -> None:
-    answers = opened(engine)
+async def test_many_at_once_are_all_kept(database: Database) -> None:
+    answers = opened(database)
     await asyncio.gather(*(answers.keep(turn(f"r{place}")) for place in range(40)))
     assert [await answers.find(f"r{place}", "a") for place in (0, 39)] == [turn("r0"), turn("r39")]
 
 
 async def test_who_waits_no_longer_takes_no_other_along(
-    engine: sql.Engine, monkeypatch: pytest.MonkeyPatch
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, go, tries = opened(engine), threading.Event(), [0]
+    answers, go, tries = opened(database), threading.Event(), [0]
     write = answers._write
 
     def slow(rows: list[Kept]) -> None:
@@ -75,8 +75,8 @@ async def test_who_waits_no_longer_takes_no_other_along(
     ]
 
 
-async def test_all_who_were_written_together_are_told_what_came_of_it(engine: sql.Engine) -> None:
-    answers = opened(engine)
+async def test_all_who_were_written_together_are_told_what_came_of_it(database: Database) -> None:
+    answers = opened(database)
     await answers.keep(turn("r1"))
     came = await asyncio.gather(
         *(answers.keep(turn(ident)) for ident in ("r1", "r2")), return_exceptions=True
@@ -85,8 +85,8 @@ async def test_all_who_were_written_together_are_told_what_came_of_it(engine: sq
     assert await answers.find("r2", "a") is None
 
 
-async def test_a_conversation_is_read_from_its_beginning(engine: sql.Engine) -> None:
-    answers = opened(engine)
+async def test_a_conversation_is_read_from_its_beginning(database: Database) -> None:
+    answers = opened(database)
     chain = [turn("r1"), turn("r2", "r1"), turn("r3", "r2")]
     for one in [*chain, turn("other", "r1")]:
         await answers.keep(one)
@@ -95,8 +95,8 @@ async def test_a_conversation_is_read_from_its_beginning(engine: sql.Engine) -> 
     assert await answers.conversation("r3", "a") == chain[1:], "whose beginning shows that it is none"
 
 
-async def test_to_another_team_nothing_is_there(engine: sql.Engine) -> None:
-    answers = opened(engine)
+async def test_to_another_team_nothing_is_there(database: Database) -> None:
+    answers = opened(database)
     await answers.keep(turn("r1"))
     await answers.keep(turn("r2", "r1", team="b"))
     await answers.forget("r1", "b")
@@ -106,9 +106,9 @@ async def test_to_another_team_nothing_is_there(engine: sql.Engine) -> None:
     assert await answers.find("r1", "a") is not None
 
 
-async def test_what_is_too_old_is_gone_before_it_is_removed(engine: sql.Engine) -> None:
+async def test_what_is_too_old_is_gone_before_it_is_removed(database: Database) -> None:
     clock = Clock()
-    answers = opened(engine, clock, days=2)
+    answers = opened(database, clock, days=2)
     await answers.keep(turn("old"))
     clock.now += 1.5 * DAY
     await answers.keep(turn("new"))
@@ -120,10 +120,10 @@ async def test_what_is_too_old_is_gone_before_it_is_removed(engine: sql.Engine) 
     assert await answers.find("new", "a") is not None
 
 
-async def test_the_oldest_go_first_when_there_is_too_much(engine: sql.Engine) -> None:
+async def test_the_oldest_go_first_when_there_is_too_much(database: Database) -> None:
     clock = Clock()
     size = len(turn("x").input) + len(turn("x").response)
-    answers = opened(engine, clock, size=2 * size)
+    answers = opened(database, clock, size=2 * size)
     for ident in ("r1", "r2", "r3"):
         clock.now += 1
         await answers.keep(turn(ident))
@@ -132,22 +132,23 @@ async def test_the_oldest_go_first_when_there_is_too_much(engine: sql.Engine) ->
     assert kept == ["r2", "r3"]
 
 
-async def test_a_database_that_takes_nothing_is_told_and_nothing_piles_up(engine: sql.Engine) -> None:
-    answers = opened(engine)
-    with engine.begin() as connection:
+async def test_a_database_that_takes_nothing_is_told_and_nothing_piles_up(database: Database) -> None:
+    answers = opened(database)
+    await answers.keep(turn("r0"))
+    with database.engine.begin() as connection:
         connection.execute(sql.text("ALTER TABLE answers RENAME TO hidden"))
     for _ in range(2):
         with pytest.raises(NotKept, match="OperationalError"):
             await answers.keep(turn("r1"))
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sql.text("ALTER TABLE hidden RENAME TO answers"))
     await answers.keep(turn("r1"))
     assert await answers.find("r1", "a") == turn("r1")
-    assert (answers.keeps, opened(engine, days=0).keeps) == (True, False)
+    assert (answers.keeps, opened(database, days=0).keeps) == (True, False)
 
 
-async def test_what_is_told_of_an_answer_may_change(engine: sql.Engine) -> None:
-    answers = opened(engine, size=200)
+async def test_what_is_told_of_an_answer_may_change(database: Database) -> None:
+    answers = opened(database, size=200)
     for ident in ("r1", "r2"):
         await answers.keep(turn(ident))
     await answers.change("r1", "b", b"stolen")
@@ -159,7 +160,7 @@ async def test_what_is_told_of_an_answer_may_change(engine: sql.Engine) -> None:
     await answers.change("r2", "a", b"larger", more=500)
     answers.sweep()
     assert await answers.find("r2", "a") is None, "what belongs to it counts in its size"
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sql.text("DROP TABLE answers"))
     with pytest.raises(NotKept):
         await answers.change("r1", "a", b"lost")

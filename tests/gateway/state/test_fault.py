@@ -4,16 +4,16 @@ from pathlib import Path
 
 import pytest
 
+from gateway.state.database import Database
 from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
-from gateway.state.sql import open_engine
 
 
 def told(folder: Path, url: str = "") -> str:
     file = f"sqlite:///{folder}/gatehouse.db"
     with pytest.raises(ValueError, match="cannot be used") as caught:
         with named_database(url or file, is_set=bool(url)):
-            KeyStore(open_engine(url or file), lambda: 0.0, lambda level, message: None)
+            KeyStore(Database(url or file), lambda: 0.0, lambda level, message: None)
     return str(caught.value)
 
 

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sql
 
+from gateway.core.key import KeyExpired, KeyTaken, NoSuchKey
 from gateway.state import keystore
-from gateway.state.keystore import KeyExpired, KeyStore, KeyTaken, NoSuchKey
-from gateway.state.sql import open_engine
+from gateway.state.database import Database
+from gateway.state.keystore import KeyStore
 
 NOW = 1_800_000_000.0
 
@@ -26,15 +27,15 @@ def all_bytes(folder: Path) -> bytes:
 @pytest.fixture
 def open_store(tmp_path: Path) -> Iterator[Callable[[], KeyStore]]:
     """Each call is another process with its own view of the one file."""
-    engines: list[sql.Engine] = []
+    databases: list[Database] = []
 
     def open_one() -> KeyStore:
-        engines.append(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
-        return KeyStore(engines[-1], lambda: NOW, lambda level, text: None)
+        databases.append(Database(f"sqlite:///{tmp_path / 'state.db'}"))
+        return KeyStore(databases[-1], lambda: NOW, lambda level, text: None)
 
     yield open_one
-    for engine in engines:
-        engine.dispose()
+    for database in databases:
+        database.close()
 
 
 @pytest.fixture
@@ -150,11 +151,11 @@ async def test_while_sql_is_away_the_last_known_keys_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(keystore, "REFRESH", 0.005)
-    engine = open_engine(f"sqlite:///{tmp_path / 'state.db'}")
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
     said: list[str] = []
-    store = KeyStore(engine, lambda: NOW, lambda level, text: said.append(text))
+    store = KeyStore(database, lambda: NOW, lambda level, text: said.append(text))
     _, key = await store.create("ci", "research")
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sql.text("alter table keys rename to elsewhere"))
     fresh = asyncio.ensure_future(store.keep_fresh())
     async with asyncio.timeout(5):
@@ -165,7 +166,7 @@ async def test_while_sql_is_away_the_last_known_keys_stay(
     assert store.find(hashed(key)) is not None
     fresh.cancel()
     await asyncio.wait([fresh])
-    engine.dispose()
+    database.close()
 
 
 async def test_each_change_is_told_once_it_is_there(
@@ -186,9 +187,10 @@ async def test_each_change_is_told_once_it_is_there(
 
 async def test_a_store_that_cannot_be_read_is_failing_until_it_can(store: KeyStore) -> None:
     def rename(old: str, new: str) -> None:
-        with store._engine.begin() as connection:
+        with store._database.engine.begin() as connection:
             connection.exec_driver_sql(f"ALTER TABLE {old} RENAME TO {new}")
 
+    await store.create("ci", "research")
     rename("keys", "gone")
     await store.look()
     assert store.failing

@@ -8,23 +8,23 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import owners
+from gateway.state.database import Database
 from gateway.state.owners import BEGUN, Owner, Owners
-from gateway.state.sql import open_engine
 
 RESEARCH, FREE = Owner("research", "openai"), Owner("free", "openai")
 
 
 @pytest.fixture
 def open_owners(tmp_path: Path) -> Iterator[Callable[[], Owners]]:
-    engines: list[sql.Engine] = []
+    databases: list[Database] = []
 
     def open_one() -> Owners:
-        engines.append(open_engine(f"sqlite:///{tmp_path / 'state.db'}"))
-        return Owners(engines[-1], lambda: 1_800_000_000.0)
+        databases.append(Database(f"sqlite:///{tmp_path / 'state.db'}"))
+        return Owners(databases[-1], lambda: 1_800_000_000.0)
 
     yield open_one
-    for engine in engines:
-        engine.dispose()
+    for database in databases:
+        database.close()
 
 
 async def test_an_id_is_known_everywhere_once_it_is_remembered(open_owners: Callable[[], Owners]) -> None:
@@ -87,9 +87,10 @@ async def test_what_was_begun_is_settled_once_by_whichever_process(open_owners: 
 
 
 async def test_while_sql_is_away_nothing_is_settled(tmp_path: Path) -> None:
-    engine = open_engine(f"sqlite:///{tmp_path / 'state.db'}")
-    store = Owners(engine, lambda: 0.0)
-    with engine.begin() as connection:
+    database = Database(f"sqlite:///{tmp_path / 'state.db'}")
+    store = Owners(database, lambda: 0.0)
+    await store.remember(["resp-1"], RESEARCH, BEGUN)
+    with database.engine.begin() as connection:
         connection.execute(sql.text("DROP TABLE owners"))
     assert not await store.settle(["resp-1"])
-    engine.dispose()
+    database.close()

@@ -8,15 +8,16 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state.answers import Answers, Kept, NotKept
+from gateway.state.database import Database
 from gateway.state.runs import LOST_AFTER, Runs
-from gateway.state.sql import keep_tidy, open_engine
+from gateway.state.threads import keep_tidy
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> Iterator[sql.Engine]:
-    engine = open_engine(f"sqlite:///{tmp_path}/runs.db")
-    yield engine
-    engine.dispose()
+def database(tmp_path: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{tmp_path}/runs.db")
+    yield database
+    database.close()
 
 
 class Clock:
@@ -26,9 +27,9 @@ class Clock:
         return self.now
 
 
-async def test_a_run_lives_as_long_as_its_process_says_so(engine: sql.Engine) -> None:
+async def test_a_run_lives_as_long_as_its_process_says_so(database: Database) -> None:
     clock = Clock()
-    runs, elsewhere = Runs(engine, clock), Runs(engine, clock)
+    runs, elsewhere = Runs(database, clock), Runs(database, clock)
     await runs.begin("r1", streams=True)
     assert await elsewhere.look("r1") == (True, True)
     assert await elsewhere.look("r2") is None
@@ -38,8 +39,8 @@ async def test_a_run_lives_as_long_as_its_process_says_so(engine: sql.Engine) ->
     assert await elsewhere.look("r1") == (True, True)
 
 
-async def test_whoever_asks_for_the_end_of_a_run_or_forgets_it_is_heard(engine: sql.Engine) -> None:
-    runs = Runs(engine, Clock())
+async def test_whoever_asks_for_the_end_of_a_run_or_forgets_it_is_heard(database: Database) -> None:
+    runs = Runs(database, Clock())
     for id in ("r1", "r2", "r3"):
         await runs.begin(id, streams=False)
     await runs.end("r1")
@@ -47,8 +48,8 @@ async def test_whoever_asks_for_the_end_of_a_run_or_forgets_it_is_heard(engine: 
     assert await runs.beat(["r1", "r2", "r3"], {}) == {"r1", "r2"}
 
 
-async def test_what_was_told_is_read_from_any_event_on(engine: sql.Engine) -> None:
-    runs = Runs(engine, Clock())
+async def test_what_was_told_is_read_from_any_event_on(database: Database) -> None:
+    runs = Runs(database, Clock())
     await runs.begin("r1", streams=True)
     for number, events in ((0, b"ab"), (2, b"cde"), (5, b"f")):
         await runs.beat(["r1"], {"r1": (number, events)})
@@ -58,9 +59,9 @@ async def test_what_was_told_is_read_from_any_event_on(engine: sql.Engine) -> No
     assert await runs.told("r2", 0) == []
 
 
-async def test_what_no_answer_belongs_to_is_swept_away(engine: sql.Engine) -> None:
+async def test_what_no_answer_belongs_to_is_swept_away(database: Database) -> None:
     clock = Clock()
-    answers, runs = Answers(engine, clock, 30, 1 << 20), Runs(engine, clock)
+    answers, runs = Answers(database, clock, 30, 1 << 20), Runs(database, clock)
     await answers.keep(Kept("r1", "a", None, b"[]", b"{}"))
     for id in ("r1", "r2"):
         await runs.begin(id, streams=True)
@@ -77,29 +78,29 @@ async def test_what_no_answer_belongs_to_is_swept_away(engine: sql.Engine) -> No
     assert await runs.told("r2", 0) == []
 
 
-async def test_a_database_that_is_away_is_told(engine: sql.Engine) -> None:
-    runs = Runs(engine, Clock())
+async def test_a_database_that_is_away_is_told(database: Database) -> None:
+    runs = Runs(database, Clock())
     await runs.begin("r1", streams=False)
     with pytest.raises(NotKept):
         await runs.begin("r1", streams=False)
-    with engine.begin() as connection:
+    with database.engine.begin() as connection:
         connection.execute(sql.text("DROP TABLE runs"))
     with pytest.raises(NotKept):
         await runs.beat(["r1"], {})
 
 
-async def test_what_could_not_be_read_back_was_not_noted_either(engine: sql.Engine) -> None:
+async def test_what_could_not_be_read_back_was_not_noted_either(database: Database) -> None:
     """Else the next beat would note the same events a second time, for which there is no place."""
-    runs = Runs(engine, Clock())
+    runs = Runs(database, Clock())
     await runs.begin("r1", streams=True)
 
-    @sql.event.listens_for(engine, "before_cursor_execute")
+    @sql.event.listens_for(database.engine, "before_cursor_execute")
     def fail(connection: object, cursor: object, statement: str, *rest: object) -> None:
         if statement.startswith("SELECT runs.id"):
             raise sql.exc.OperationalError(statement, None, Exception("database is locked"))
 
     with pytest.raises(NotKept):
         await runs.beat(["r1"], {"r1": (0, b"ab")})
-    sql.event.remove(engine, "before_cursor_execute", fail)
+    sql.event.remove(database.engine, "before_cursor_execute", fail)
     assert await runs.beat(["r1"], {"r1": (0, b"ab")}) == set()
     assert await runs.told("r1", 0) == [(0, b"ab")]

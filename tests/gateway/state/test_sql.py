@@ -1,17 +1,11 @@
 """Databases as they are opened: SQLite files that several processes share."""
 
-import asyncio
-import sqlite3
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sql
 
-from gateway.state import sql as state_sql
-from gateway.state.sql import THREADS, Threads, ensure, keep_tidy, open_engine
+from gateway.state.sql import ensure, open_engine
 
 METADATA = sql.MetaData()
 ROWS = sql.Table(
@@ -37,48 +31,3 @@ def test_many_may_make_the_same_tables_at_once(tmp_path: Path) -> None:
     for engine in engines:
         ensure(engine, METADATA)
         engine.dispose()
-
-
-def test_a_file_that_is_being_written_to_is_waited_for_and_not_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(state_sql, "BUSY", 0.05)
-    file = tmp_path / "state.db"
-    with closing(sqlite3.connect(file, isolation_level=None, check_same_thread=False)) as other:
-        other.execute("CREATE TABLE rows (id)")
-        other.execute("BEGIN IMMEDIATE")  # so that turning to WAL fails at once
-        engine = open_engine(f"sqlite:///{file}")
-        with pytest.raises(sql.exc.OperationalError, match="locked"):
-            engine.connect()
-        monkeypatch.setattr(state_sql, "BUSY", 5.0)
-        threading.Timer(0.05, other.execute, ["COMMIT"]).start()
-        with engine.connect() as connection:
-            assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
-        engine.dispose()
-
-
-async def test_a_sweep_that_fails_ends_neither_the_others_nor_the_job() -> None:
-    swept, loop = asyncio.Event(), asyncio.get_running_loop()
-
-    def fail() -> None:
-        raise RuntimeError
-
-    def sweep() -> None:
-        loop.call_soon_threadsafe(swept.set)
-
-    job = asyncio.ensure_future(keep_tidy(asyncio.to_thread, fail, sweep))
-    async with asyncio.timeout(5):
-        await swept.wait()
-    assert not job.done()
-    job.cancel()
-
-
-async def test_threads_that_all_wait_for_a_database_keep_no_other_waiting() -> None:
-    threads, go = Threads(), threading.Event()
-    waiting = [asyncio.ensure_future(threads.run(go.wait, timeout=10)) for _ in range(THREADS + 1)]
-    async with asyncio.timeout(5):
-        assert await asyncio.to_thread(lambda: "told") == "told"
-    assert not any(one.done() for one in waiting)
-    go.set()
-    assert all(await asyncio.gather(*waiting))
-    threads.close()

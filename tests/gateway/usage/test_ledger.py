@@ -4,8 +4,9 @@ from typing import Any
 import orjson
 import pytest
 
+from gateway.usage.asked import BadReport
 from gateway.usage.event import begun, died, ended
-from gateway.usage.ledger import ROWS, BadReport
+from gateway.usage.ledger import ROWS
 from tests.gateway.usage.books import Books, call
 
 

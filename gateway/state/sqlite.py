@@ -1,0 +1,43 @@
+"""SQLite files that several processes share."""
+
+import sqlite3
+import time
+
+from gateway.state.fault import DatabaseFault
+
+BUSY = 5.0  # seconds that one process waits for another's lock
+
+
+def open_file(path: str) -> sqlite3.Connection:
+    """One that threads may take turns at. Raises DatabaseFault."""
+    try:
+        connection = sqlite3.connect(path, check_same_thread=False)
+        try:
+            begin(connection)
+        except sqlite3.Error:
+            connection.close()
+            raise
+    except sqlite3.Error as error:
+        raise DatabaseFault(str(error), type(error).__name__) from error
+    return connection
+
+
+def begin(connection: sqlite3.Connection) -> None:
+    """WAL mode, so that readers and the one writer do not wait for each other. Raises sqlite3.Error."""
+    connection.execute(f"PRAGMA busy_timeout={BUSY * 1000:.0f}")
+    _write_ahead(connection)
+    connection.execute("PRAGMA synchronous=NORMAL")
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """For the first to turn to WAL SQLite has every other one fail at once, whatever its patience. Raises
+    sqlite3.OperationalError after BUSY."""
+    ends = time.monotonic() + BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
+                raise
+            time.sleep(0.01)
