@@ -141,6 +141,7 @@ async def test_a_key_that_has_expired_is_listed_as_such_and_has_no_successor(
 async def test_a_database_that_cannot_be_written_is_told(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    await running.house.keys.create("other", "research")
     with closing(sqlite3.connect(running.folder.parent / "data" / "gatehouse.db")) as database:
         database.execute("DROP TABLE keys")
     assert await run("keys", "create", "--name", "a", "--team", "research") == 1
