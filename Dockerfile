@@ -10,6 +10,10 @@ RUN python -m venv /venv
 COPY requirements/gateway.lock requirements/
 RUN pip install --require-hashes --no-deps --only-binary=:all: -r requirements/gateway.lock
 
+FROM packages AS gateway-packages
+COPY requirements/postgres.lock requirements/
+RUN pip install --require-hashes --no-deps --only-binary=:all: -r requirements/postgres.lock
+
 FROM packages AS local-packages
 # torch stays outside the lock: which build is right depends on the machine. The default index has wheels for
 # the CPU alone, a tenth of the size; with TORCH_INDEX= empty it comes from where all else comes from.
@@ -40,7 +44,7 @@ ENTRYPOINT ["python", "-m", "local_backend"]
 CMD ["--model", "bundled", "--listen", "0.0.0.0:8000"]
 
 FROM base AS gateway
-COPY --from=packages /venv /venv
+COPY --from=gateway-packages /venv /venv
 COPY gateway gateway
 COPY policies policies
 COPY deploy/policies /etc/gatehouse/policies

@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .make
 # Programs that tests and benchmarks run for real.
-TEST_PROGRAMS := redis-server prometheus promtool openssl curl wget node npm
+TEST_PROGRAMS := redis-server pg_createcluster prometheus promtool openssl curl wget node npm
 BENCH_PROGRAMS := nginx redis-server wrk
 # Rooms without a socket or a clock; tests/house/pure.ini tells which files of theirs are meant.
 PURE := core wire providers policy config
@@ -76,7 +76,8 @@ $(STAMPS)/node: tests/contract/node/package-lock.json
 	@npm ci --prefix tests/contract/node --ignore-scripts --no-fund --no-audit --loglevel=error
 	@mkdir -p $(STAMPS) && touch $@
 
-$(STAMPS)/dev: $(STAMPS)/gateway requirements/dev.lock
+$(STAMPS)/dev: $(STAMPS)/gateway requirements/dev.lock requirements/postgres.lock
 	@echo "installing what tests and checks need ..."
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/dev.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	  -r requirements/dev.lock -r requirements/postgres.lock
 	@touch $@

@@ -2,7 +2,7 @@
 # Make sure the named programs are there: installed as root on Debian, else told to the person.
 set -euo pipefail
 declare -A package=([redis-server]=redis-server [prometheus]=prometheus [promtool]=prometheus [openssl]=openssl
-  [curl]=curl [wget]=wget [nginx]=nginx-light [wrk]=wrk
+  [pg_createcluster]=postgresql [curl]=curl [wget]=wget [nginx]=nginx-light [wrk]=wrk
   [node]=nodejs [npm]=npm)
 missing=()
 for program in "$@"; do

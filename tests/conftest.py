@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 from xdist.scheduler import LoadScopeScheduling
 
-pytest_plugins = ["tests.redis_server"]
+pytest_plugins = ["tests.redis_server", "tests.postgres_server"]
 WITHOUT_STACK = {"tests/deploy/test_wheel.py", "tests/deploy/test_image.py"}
 
 settings.register_profile("house", deadline=None)  # a machine that is busy makes no property wrong

@@ -47,7 +47,10 @@ async def _run() -> int:
         return 1
     listening = asyncio.create_task(Line(ends, clerk.answer).run())
     collecting = asyncio.create_task(clerk.collector.run(facts["days"], time.time))
-    await asyncio.wait({listening, collecting}, return_when=asyncio.FIRST_COMPLETED)
+    ended, _ = await asyncio.wait({listening, collecting}, return_when=asyncio.FIRST_COMPLETED)
+    for task in ended:
+        if (why := task.exception()) is not None:
+            log("error", f"the process that keeps the ledger failed: {why!r}")
     collecting.cancel()
     await clerk.collector.finish(LAST_SECONDS)
     await clerk.collector.aclose()

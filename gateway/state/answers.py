@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.state.database import Database
+from gateway.state.database import Database, is_id
 from gateway.state.fault import DatabaseFault
 from gateway.state.threads import InThread
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.state.rows.answers import AnswerRows
 
 DAY = 86400.0  # seconds
+LONGEST = 64  # characters of an id: ours are shorter
 
 
 class Kept(NamedTuple):
@@ -75,10 +76,14 @@ class Answers:
 
     async def conversation(self, id: str, team: str) -> list[Kept]:
         """The answer and what it goes on from, the oldest first; none where it is not the team's."""
+        if not is_id(id, LONGEST):
+            return []
         turns = await self._in_thread(lambda: self._rows().conversation(id, team, self._oldest()))
         return [Kept(*turn) for turn in turns]
 
     async def find(self, id: str, team: str) -> Kept | None:
+        if not is_id(id, LONGEST):
+            return None
         found = await self._in_thread(lambda: self._rows().read(id, team, self._oldest()))
         return Kept(*found[0]) if found else None
 

@@ -17,6 +17,11 @@ _FILE = "sqlite:///"
 Rows = TypeVar("Rows")
 
 
+def is_id(text: str, most: int) -> bool:
+    """Whether a row of at most so many characters can be named so: Postgres has no NUL in its texts."""
+    return 0 < len(text) <= most and "\0" not in text
+
+
 class Later(Generic[Rows]):
     """What is made when it is first asked for, once, by whatever thread."""
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from gateway.state.database import Database
+from gateway.state.database import Database, is_id
 from gateway.state.fault import DatabaseFault
 from gateway.state.threads import InThread
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gateway.state.rows.owners import OwnerRows
 
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
+LONGEST = 256  # characters of an id; a longer one is nobody's
 BEGUN = "begun"  # the kind of what goes on at the provider, and has not told yet what it took
 
 
@@ -37,14 +38,14 @@ class Owners:
 
     async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
         """Returns once it is durable: a client may use an id as soon as it sees it."""
-        new = [one for one in dict.fromkeys(ids) if one not in self._known and 0 < len(one) <= 256]
+        new = [one for one in dict.fromkeys(ids) if one not in self._known and is_id(one, LONGEST)]
         if new:
             self._keep(await self._in_thread(self._write, new, owner, kind))
 
     async def among(self, ids: Sequence[str]) -> dict[str, Owner]:
         """The owners of those that are known, by id."""
         found = {one: owner for one in ids if (owner := self._known.get(one)) is not None}
-        asked = [one for one in dict.fromkeys(ids) if one not in found and len(one) <= 256]
+        asked = [one for one in dict.fromkeys(ids) if one not in found and is_id(one, LONGEST)]
         if asked:
             read = await self._in_thread(self._read, asked)
             self._keep(read)
@@ -54,7 +55,8 @@ class Owners:
     async def forget(self, id: str) -> None:
         """The object is deleted."""
         self._known.pop(id, None)
-        await self._in_thread(lambda: self._rows().delete(id))
+        if is_id(id, LONGEST):
+            await self._in_thread(lambda: self._rows().delete(id))
 
     async def settle(self, ids: Sequence[str]) -> bool:
         """Whether one of these was only begun so far: it has told now what it took, and is charged once. While SQL is

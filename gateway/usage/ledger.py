@@ -65,6 +65,8 @@ _USAGE = Table(
     sqlite_with_rowid=False,  # ids sort by time: the table is its own index, and a row costs one tree, not three
 )
 _COLUMNS = tuple(column.name for column in _USAGE.columns)
+_LENGTHS = [(column.name, column.type.length) for column in _USAGE.columns
+            if isinstance(column.type, String) and column.type.length]  # fmt: skip
 # Rows written by one statement: to begin one costs more than a row does.
 ROWS = 64
 _VALUES = re.compile(r"VALUES (\([^)]*\))")
@@ -150,7 +152,7 @@ def _writer(statement: Any, engine: Engine) -> Write:
     compiled = statement.compile(dialect=engine.dialect)
     text = str(compiled)
     if not compiled.positional:
-        return lambda connection, events: _execute(connection, text, [_flat(one) for one in events])
+        return lambda connection, events: _execute(connection, text, [_fitted(_flat(one)) for one in events])
     in_order = itemgetter(*compiled.positiontup)
     flags = [column.name for column in _USAGE.columns if isinstance(column.type, Boolean)]
     head, values, tail = _VALUES.split(text, 1)
@@ -187,6 +189,14 @@ def _flat(one: Event) -> Event:
     return one
 
 
+def _fitted(one: Event) -> Event:
+    """Texts as long as their columns are, in place: only SQLite takes longer ones, others refuse the row."""
+    for name, most in _LENGTHS:
+        if len(one[name]) > most:
+            one[name] = one[name][:most]
+    return one
+
+
 def _since(moment: float) -> "ColumnElement[bool]":
     """Rows from `moment` (seconds since the epoch) on: an id begins with its call's milliseconds, in hex."""
     return _USAGE.c.id >= f"{max(int(moment * 1000), 0):012x}"
@@ -195,7 +205,8 @@ def _since(moment: float) -> "ColumnElement[bool]":
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """Costs are unknown until prices are built: null, which is not nothing. Search units are told of those who
     have some."""
-    told = {str(name): (int(v) if isinstance(v, int | bool) else v) for name, v in row.items()}
+    # Names are SQLAlchemy's own kind of text, and Postgres sums to decimals: neither can be said in JSON.
+    told = {str(name): v if isinstance(v, str) else int(v) for name, v in row.items()}
     if not told["search_units"]:
         del told["search_units"]
     return {**told, "cost_usd": None}

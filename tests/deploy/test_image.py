@@ -40,7 +40,7 @@ def test_an_image_runs_as_nobody_in_particular(name: str) -> None:
     assert "RUN" not in steps[steps.index("USER") :], "what a build writes is not the user's to change"
 
 
-@pytest.mark.parametrize("name", ["packages", "local-packages"])
+@pytest.mark.parametrize("name", ["packages", "gateway-packages", "local-packages"])
 def test_packages_come_by_their_hashes_from_the_lock(name: str) -> None:
     installs = [rest for word, rest in STAGES[name].steps if word == "RUN" and "pip install" in rest]
     for install in installs:

@@ -32,9 +32,9 @@ from tests.scripted import CHAT, Provider, answer, hang
 class Kept:
     """Books with their process, and a spool that calls are written to."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str) -> None:
         prepare(folder)
-        settings = Settings(data_dir=folder, log_level="error")
+        settings = Settings(data_dir=folder, database_url=database_url, log_level="error")
         plan, self.meters, log = (
             Plan(settings, folder),
             Meters(),
@@ -63,8 +63,8 @@ class Kept:
 
 
 @asynccontextmanager
-async def keeping(folder: Path) -> AsyncIterator[Kept]:
-    kept = Kept(folder)
+async def keeping(folder: Path, database_url: str = "") -> AsyncIterator[Kept]:
+    kept = Kept(folder, database_url)
     jobs = [asyncio.ensure_future(job()) for job in kept.books.jobs()]
     try:
         yield kept
@@ -97,8 +97,10 @@ async def until(holds: Callable[[], Any]) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_a_report_holds_what_was_spooled_a_moment_ago_and_the_counts_follow(tmp_path: Path) -> None:
-    async with keeping(tmp_path / "data") as kept:
+async def test_a_report_holds_what_was_spooled_a_moment_ago_and_the_counts_follow(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with keeping(tmp_path / "data", database_url) as kept:
         kept.calls(1, 2)
         report = await kept.books.report(["team"], 0.0)
         assert [(row["team"], row["calls"]) for row in report["rows"]] == [("research", 2)]

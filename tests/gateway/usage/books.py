@@ -28,11 +28,11 @@ def call(number: int = 1, *, team: str = "research", started: float = 1_800_000_
 class Books:
     """A spool folder with its collector and ledger, and what they complain of."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database_url: str = "") -> None:
         self.spool, self.meters = folder / "spool", Meters()
         self.spool.mkdir(exist_ok=True)
         self.said: list[str] = []
-        self.ledger = Ledger(open_engine(f"sqlite:///{folder / 'books.db'}"))
+        self.ledger = Ledger(open_engine(database_url or f"sqlite:///{folder / 'books.db'}"))
         self.collector = Collector(
             self.spool, self.ledger, self.meters, lambda level, text: self.said.append(text)
         )
