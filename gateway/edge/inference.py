@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.asgi import Scope
@@ -10,6 +11,7 @@ from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import used
+from gateway.edge.tools import check_tools
 from gateway.pipeline.serve import Deliver
 from gateway.wire.base import Dialect, Reading
 
@@ -38,14 +40,14 @@ class Inference:
         body = visit.scope.get("gateway.body") or await read_body(visit.receive, most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
+        check_tools(payload.get("tools"), lane.team)
         if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
             lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
         forward = _JSON + forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))
-        mints = payload.get("store") is True or (self._route == "messages" and body.find(_RUNS_CODE) >= 0)
-        deliver = self._noting(visit, exchange) if mints else None
+        deliver = self._noting(visit, exchange) if self._mints(payload, body) else None
         await reception.serve(visit, exchange, lane, deliver)
 
     def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
@@ -53,8 +55,15 @@ class Inference:
         query = scope["query_string"].decode("latin-1")
         return self._dialect, f"{self._path}?{query}" if query else self._path, self._dialect.read(body)
 
+    def _mints(self, payload: Mapping[str, Any], body: bytes) -> bool:
+        """Whether the answer brings ids into the world that calls may name: of what the provider is to keep, of what
+        the model says aloud, of what its code makes."""
+        if payload.get("store") is True or payload.get("audio") is not None:
+            return True
+        return self._route == "messages" and body.find(_RUNS_CODE) >= 0
+
     def _noting(self, visit: Visit, exchange: Exchange) -> Deliver:
-        """For completions that the provider is to keep, and for what code made: their ids are the team's."""
+        """The ids of such an answer are the team's."""
 
         async def deliver(reply: Reply) -> None:
             await visit.writer.deliver(await noted(reply, self._ownership, exchange))

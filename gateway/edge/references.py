@@ -60,6 +60,7 @@ _FILED = (b"files/", rb"files\/")  # in addresses of Google's: its host may be i
 _SIGNS = (
     b"file_id", b"fileUri", b"file_uri", *_FILED, b"vector_store", b"StoreNames", b"store_names",
 )  # fmt: skip
+_SPOKEN = b'"audio"'
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})
@@ -80,7 +81,7 @@ _MINTED = (
     "vector_store_id",
     "result_files",
 )
-_NESTED = ("container", "conversation", "delta", "file", "item", "message")
+_NESTED = ("audio", "container", "conversation", "delta", "file", "item", "message")
 
 
 class Reference(NamedTuple):
@@ -114,6 +115,8 @@ def used(body: bytes, payload: Mapping[str, Any], dialect: str) -> list[Referenc
 def _is_suspect(body: bytes, payload: Mapping[str, Any]) -> bool:
     """Finds, for most calls pass here: one that only talks of files is not searched."""
     if not _AT_TOP.isdisjoint(payload):
+        return True
+    if body.find(_SPOKEN) >= 0:
         return True
     if body.find(b"file") >= 0 and any(body.find(sign) >= 0 for sign in _SIGNS):
         return True
@@ -177,7 +180,9 @@ def _references(
     while todo:
         place, value, strict = todo.pop()
         if isinstance(value, _Object):
-            if whole or place in names:
+            if (
+                whole or place in names or place == "audio"
+            ):  # what a model said before, which is named by its id
                 yield from _of_members(place, value)
             known = _is_built_in(value)
             todo += [
@@ -250,9 +255,10 @@ def _minted(answer: Any) -> Iterator[str]:
                 yield one
     for name in _NESTED:
         yield from _minted(answer.get(name))
-    output = answer.get("output")
-    for item in output if isinstance(output, list) else ():
-        yield from _minted(item)
+    for name in ("choices", "output"):
+        parts = answer.get(name)
+        for part in parts if isinstance(parts, list) else ():
+            yield from _minted(part)
     content = answer.get("content")
     for block in content if isinstance(content, list) else [answer.get("content_block")]:
         yield from _made_by_code(block)

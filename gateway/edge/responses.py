@@ -19,6 +19,7 @@ from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.references import Reference, references
+from gateway.edge.tools import check_tools
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS
@@ -58,6 +59,7 @@ class Responses:
         path = "/responses" + ("?" + query if query else "")
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
         lane = visit.snapshot.lane(visit.caller, model)
+        check_tools(payload.get("tools"), lane.team)
         recent: Recent | None = visit.scope.get("gateway.recent")
         if recent is not None:
             if payload.get("generate") is False:

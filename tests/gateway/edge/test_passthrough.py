@@ -11,7 +11,7 @@ import pytest
 from gateway.edge.endpoints import FAMILIES
 from tests.gateway.edge.teams import ALL, COLLECTIONS, POOR, made, text
 from tests.running import Running, gateway
-from tests.scripted import Asked, Provider, answer, hang, stream, word
+from tests.scripted import DONE, FINISH, Asked, Provider, answer, event, hang, stream, word
 
 
 async def test_what_one_team_makes_is_not_there_for_another_wherever_it_is_made(tmp_path: Path) -> None:
@@ -191,6 +191,27 @@ async def test_a_chat_cannot_read_another_teams_file(tmp_path: Path) -> None:
         async with running.client() as owner, running.client(POOR) as other:
             assert (await other.post("/v1/chat/completions", json=body)).status_code == 404
             assert (await owner.post("/v1/chat/completions", json=body)).status_code == 200
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_what_a_model_said_aloud_is_its_teams(tmp_path: Path, streamed: bool) -> None:
+    said = {"id": "audio_1", "data": "QUJD", "transcript": "hi", "expires_at": 1}
+    parts = ({"id": "audio_1"}, {"data": "QUJD"})
+    events = [
+        event(choices=[{"index": 0, "delta": {"audio": part}, "finish_reason": None}]) for part in parts
+    ]
+    whole = answer({"id": "c", "choices": [{"index": 0, "message": {"role": "assistant", "audio": said}}]})
+    asks = {"model": "gpt-5", "modalities": ["text", "audio"], "audio": {"voice": "alloy", "format": "wav"}}
+    before = {"role": "assistant", "audio": {"id": "audio_1"}}
+    async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as owner, running.client(POOR) as other:
+            provider.script[:] = [stream(*events, FINISH, DONE) if streamed else whole]
+            told = await owner.post("/v1/chat/completions", json={**asks, "stream": streamed, "messages": []})
+            assert b"audio_1" in told.content
+            provider.script[:] = [answer({"id": "d", "choices": []})]
+            again = {"model": "gpt-5", "messages": [before, {"role": "user", "content": "go on"}]}
+            assert (await other.post("/v1/chat/completions", json=again)).status_code == 404
+            assert (await owner.post("/v1/chat/completions", json=again)).status_code == 200
 
 
 def with_claude(provider: Provider) -> str:

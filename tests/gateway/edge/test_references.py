@@ -179,7 +179,7 @@ OF_A_TOOL = {"file_id": "doc-7", "container": "c", "file_ids": ["x"]}
         ("openai.chat", {"tools": [{"function": {"parameters": {"examples": [OF_A_TOOL]}}}]}),
         ("openai.chat", {"response_format": {"json_schema": {"schema": {"default": OF_A_TOOL}}}}),
         ("openai.chat", {"messages": [{"content": "the file_id is a"}]}),
-        ("openai.chat", {"messages": [{"role": "assistant", "audio": {"id": "a"}}], "x": "file"}),
+        ("openai.chat", {"audio": {"voice": "alloy", "format": "wav"}, "messages": [{"audio": "abc"}]}),
         ("anthropic.messages", {"messages": [{"content": [{"type": "tool_use", "input": OF_A_TOOL}]}]}),
         ("anthropic.count_tokens", {"messages": [{"content": [{"type": "mcp_tool_use", "input": OF_A_TOOL}]}]}),
         ("anthropic.messages", {"tools": [{"input_schema": {}, "input_examples": [OF_A_TOOL]}]}),
@@ -191,6 +191,14 @@ OF_A_TOOL = {"file_id": "doc-7", "container": "c", "file_ids": ["x"]}
 )  # fmt: skip
 def test_what_tools_are_given_and_schemas_say_are_no_ids(dialect: str, body: Any) -> None:
     assert called(body, dialect) == set()
+
+
+def test_what_a_model_said_aloud_is_named_by_its_id() -> None:
+    said = {"role": "assistant", "audio": {"id": "a"}}
+    assert called({"messages": [said]}) == {("a", True)}
+    whole = {"role": "assistant", "audio": {"id": "a", "data": "QUJD", "transcript": "hi", "expires_at": 1}}
+    assert called({"messages": [whole]}) == {("a", False)}
+    assert called(orjson.dumps({"messages": [said]}).replace(b"audio", b"\\u0061udio")) == {("a", True)}
 
 
 STORE = "https://generativelanguage.googleapis.com/v1beta/files/ab-1"
@@ -239,6 +247,11 @@ def test_a_file_in_the_store_of_gemini_is_found_in_responses() -> None:
         ({"id": "a", "file": {"id": "f"}}, ["a", "f"]),
         ({"id": "a", "output": [{"id": "m"}, {"id": "c", "container_id": "k"}]}, ["a", "m", "c", "k"]),
         ({"id": "a", "result_files": ["r"]}, ["a", "r"]),
+        ({"id": "a", "choices": [{"message": {"audio": {"id": "s", "data": "QUJD"}}}]}, ["a", "s"]),
+        (
+            {"id": "a", "choices": [{"delta": {"audio": {"id": "s"}}}, {"delta": {"content": "x"}}]},
+            ["a", "s"],
+        ),
         (
             {
                 "id": "msg",
