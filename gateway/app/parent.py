@@ -47,8 +47,8 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
     log = open_log(plan)
     stop = told_to_stop()
     async with AsyncExitStack() as stack:
-        listener = listen(plan.host, plan.port)
-        admin_socket = listen(plan.admin_host, plan.admin_port)
+        listener = stack.enter_context(listen(plan.host, plan.port))
+        admin_socket = stack.enter_context(listen(plan.admin_host, plan.admin_port))
         meters = Meters()
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             frame = Frame(plan, meters, log, stack)

@@ -88,13 +88,13 @@ def open_log(plan: Plan) -> Log:
 
 
 async def run_alone(plan: Plan, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port that is taken, ValueError for
-    a wrong variable or a database that cannot be used."""
+    """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port that is taken or a database that fails,
+    ValueError for a wrong variable."""
     prepare(plan.data_dir)
     log = open_log(plan)
     async with AsyncExitStack() as last, AsyncExitStack() as stack:
-        data_socket = listen(plan.host, plan.port)
-        admin_socket = listen(plan.admin_host, plan.admin_port)
+        data_socket = stack.enter_context(listen(plan.host, plan.port))
+        admin_socket = stack.enter_context(listen(plan.admin_host, plan.admin_port))
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             house = House(plan, log, stack)
             books = Books(plan, house.meters, log)

@@ -94,7 +94,7 @@ def _run(plan: Plan) -> int:
         return 1
     except (OSError, ValueError) as error:
         print(f"gateway serve: {error}", file=sys.stderr)
-        return 1
+        return 2 if isinstance(error, ValueError) else 1  # a variable that is wrong: used wrongly
     return 0
 
 

@@ -105,6 +105,9 @@ def _limits(bench: Bench, teams: Mapping[str, Team], served: Mapping[str, Model]
         for place, spec in enumerate(document.rules):
             path: Path = ("rules", place)
             bench.is_first(paper, "rule", spec.id, (*path, "id"))
+            for name in [name for name, asked in spec.when if asked == []]:
+                never = "is empty, so that the rule never applies; name one, or remove it for any"
+                bench.warnings.append(str(paper.problem((*path, "when", name), never)))
             for at, team in enumerate(spec.when.teams or []):
                 if not is_glob(team):
                     bench.check_name(paper, (*path, "when", "teams", at), "team", team, teams)

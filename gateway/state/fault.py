@@ -19,11 +19,14 @@ class BadAddress(DatabaseFault):
 @contextmanager
 def named_database(url: str, *, is_set: bool) -> Iterator[None]:
     """Around what opens it: what goes wrong is told with its setting and a remedy. `is_set` by an operator, or
-    else the file in the data folder. Raises ValueError, without an address: a password may stand in it."""
+    else the file in the data folder. Raises ValueError for a wrong setting, OSError for a database that fails; without
+    the address, as a password may stand in it."""
     try:
         yield
-    except (DatabaseFault, ImportError) as error:
-        raise ValueError(_of_setting(error) if is_set else _of_file(url, error)) from None
+    except (BadAddress, ImportError) as error:
+        raise ValueError(_of_setting(error)) from None
+    except DatabaseFault as error:
+        raise OSError(_of_setting(error) if is_set else _of_file(url, error)) from None
 
 
 def _of_setting(error: DatabaseFault | ImportError) -> str:
@@ -36,7 +39,7 @@ def _of_setting(error: DatabaseFault | ImportError) -> str:
     return f"the database of GATEWAY_DATABASE_URL cannot be used ({why}); {remedy}"
 
 
-def _of_file(url: str, error: DatabaseFault | ImportError) -> str:
+def _of_file(url: str, error: DatabaseFault) -> str:
     file = url.removeprefix("sqlite:///")
     remedy = "make room or mend its rights; if it is damaged, put a copy in its place or move it away"
     return f"the database {file} (in GATEWAY_DATA_DIR) cannot be used ({error}); {remedy}"

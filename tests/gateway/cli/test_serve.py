@@ -1,8 +1,24 @@
 """`gateway serve` used wrongly; what it does when it is used well is in tests/gateway/app/test_serve.py."""
 
+from pathlib import Path
+
 import pytest
 
 from gateway.cli.main import main
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_REDIS_URL", "GATEWAY_DATABASE_URL"])
+def test_a_variable_that_is_wrong_is_named_and_is_wrong_use(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv(name, "nonsense")
+    policies = tmp_path / "policies"
+    assert main(["init", str(policies)]) == 0
+    assert main(["serve", "--config", str(policies), "--port", "0", "--admin-port", "0"]) == 2
+    told = capsys.readouterr().err
+    assert name in told
+    assert "nonsense" not in told
 
 
 @pytest.mark.parametrize(

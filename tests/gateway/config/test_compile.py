@@ -96,6 +96,13 @@ def test_names_that_no_model_answers_to_are_warned_of() -> None:
     assert len(snapshot(globbed).tables.warnings) == 1
 
 
+@pytest.mark.parametrize("name", ["teams", "keys", "models"])
+def test_a_rule_that_never_applies_is_warned_of(name: str) -> None:
+    rule = f"{{id: a, limit: 1, unit: concurrent, when: {{{name}: []}}}}"
+    (warning,) = snapshot(with_base(f"kind: rate-limits\nrules: [{rule}]")).tables.warnings
+    assert f"rules[0].when.{name}: is empty, so that the rule never applies" in warning
+
+
 @pytest.mark.parametrize(
     ("rule", "complaint"),
     [
