@@ -1,6 +1,9 @@
 """What every test may ask for."""
 
+import atexit
+import gc
 import os
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -22,6 +25,18 @@ class ByFile(LoadScopeScheduling):
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         return "the stack" if file.startswith("tests/deploy/") and file not in WITHOUT_STACK else file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """What all files import lives to the end: no look for garbage goes through it before, which takes half a second."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+        atexit.register(gc.unfreeze)  # then all is taken down in its order
 
 
 @pytest.hookimpl(optionalhook=True)
