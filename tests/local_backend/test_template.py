@@ -3,6 +3,7 @@
 import contextlib
 import json
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,12 @@ class Noon(datetime):
         return cls(2026, 11, 24, 12, 0, 0)
 
 
+@cache
+def published(name: str) -> ChatTemplate:
+    """Compiled once for all conversations, as a server has it."""
+    return ChatTemplate(shared(f"templates/{name}.jinja").read_text(), SPECIALS, Noon.now)
+
+
 @pytest.mark.parametrize("case", CONVERSATIONS)
 @pytest.mark.parametrize("name", NAMES)
 def test_published_templates_render_as_transformers_renders_them(
@@ -92,8 +99,7 @@ def test_published_templates_render_as_transformers_renders_them(
     for opens in (True, False):
         expected = _theirs(theirs, source, conversation, opens)
         try:
-            ours = ChatTemplate(source, SPECIALS, Noon.now)
-            found = ours.render(**conversation, add_generation_prompt=opens)
+            found = published(name).render(**conversation, add_generation_prompt=opens)
         except BadConversation:
             found = None
         assert found == expected
@@ -128,9 +134,8 @@ def test_most_published_templates_take_a_conversation_with_tools() -> None:
     """So that the comparison above is not of refusals with refusals."""
     taken = 0
     for name in NAMES:
-        template = ChatTemplate(shared(f"templates/{name}.jinja").read_text(), SPECIALS)
         try:
-            taken += "Wetter" in template.render(**CONVERSATIONS["tools"], add_generation_prompt=True)
+            taken += "Wetter" in published(name).render(**CONVERSATIONS["tools"], add_generation_prompt=True)
         except BadConversation:
             continue
     assert taken >= 22

@@ -1,6 +1,7 @@
 """Text in and out: streamed text equals the whole, stop strings are found wherever they lie."""
 
 import random
+from functools import cache
 
 import pytest
 
@@ -11,10 +12,16 @@ from tests.shared import shared
 TEXTS = ["Hello, world! 12 + 3 = 15.", "Grüße 👋🏽 aus München — 東京 नमस्ते", "a\n\n  b\t{}[]\"'\\"]
 
 
+@cache
+def tokenizer_of(name: str) -> Tokenizer:
+    """Read once: it is the same after whatever was asked of it."""
+    return Tokenizer(shared(name))
+
+
 @pytest.mark.parametrize("name", ["gpt-2", "llama-spm"])
 @pytest.mark.parametrize("text", TEXTS)
 def test_streamed_text_equals_the_full_decode(name: str, text: str) -> None:
-    tokenizer = Tokenizer(shared(f"tokenizers/{name}"))
+    tokenizer = tokenizer_of(f"tokenizers/{name}")
     ids = tokenizer.encode(text, special=False)
     detok = Detokenizer(tokenizer)
     streamed = "".join(detok.feed([token]) for token in ids) + detok.end()[0]
@@ -24,7 +31,7 @@ def test_streamed_text_equals_the_full_decode(name: str, text: str) -> None:
 @pytest.mark.parametrize("seed", range(20))
 def test_a_stop_string_is_found_for_every_way_the_tokens_fall(seed: int) -> None:
     dice = random.Random(seed)
-    tokenizer = Tokenizer(shared("tokenizers/gpt-2"))
+    tokenizer = tokenizer_of("tokenizers/gpt-2")
     text = "one two three END four"
     ids = tokenizer.encode(text, special=False)
     stop = dice.choice(["END", "ree E", "two", " four"])
@@ -62,7 +69,7 @@ def spelt(tokenizer: Tokenizer, pieces: list[str | bytes]) -> list[int]:
     ],
 )
 def test_a_byte_that_is_no_characters_costs_one_mark(pieces: list[str | bytes], text: str) -> None:
-    tokenizer = Tokenizer(shared("tokenizers/llama-spm"))
+    tokenizer = tokenizer_of("tokenizers/llama-spm")
     ids = spelt(tokenizer, pieces)
     detok = Detokenizer(tokenizer)
     assert "".join(detok.feed([token]) for token in ids) + detok.end()[0] == text
@@ -72,7 +79,7 @@ def test_a_byte_that_is_no_characters_costs_one_mark(pieces: list[str | bytes], 
 @pytest.mark.parametrize("name", ["tokenizers/gpt-2", "tokenizers/llama-spm", "models/stories260K"])
 @pytest.mark.parametrize("seed", range(4))
 def test_any_ids_stream_as_they_decode(name: str, seed: int) -> None:
-    dice, tokenizer = random.Random(seed), Tokenizer(shared(name))
+    dice, tokenizer = random.Random(seed), tokenizer_of(name)
     size = tokenizer.fast.get_vocab_size()
     single = [token for token in range(size) if len(tokenizer.bytes_of(token)) == 1]
     for _ in range(200):
@@ -86,7 +93,7 @@ ONES: list[str | bytes] = ["中".encode(), "é😀".encode(), b" ", b"a", " word
 
 
 def test_what_the_package_decodes_without_marks_is_streamed_as_it_is() -> None:
-    dice, tokenizer = random.Random(7), Tokenizer(shared("tokenizers/llama-spm"))
+    dice, tokenizer = random.Random(7), tokenizer_of("tokenizers/llama-spm")
     for _ in range(500):
         pieces = [dice.choice(ONES) for _ in range(6)]
         ids = spelt(tokenizer, pieces)
