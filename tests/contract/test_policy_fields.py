@@ -22,6 +22,7 @@ Schema = dict[str, Any]
 Check = Callable[[str, Steps, object], None]
 SCHEMA: Schema = json_schema()
 EXAMPLES = ROOT / "policies" / "examples"
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)  # libyaml's, where there is one
 GONE = object()  # in place of a value: the key is taken away
 LINE = re.compile(r"([^:\n]+\.yaml:\d+:\d+): (?:([^ ]+): )?(.+)")
 # A message says what to do, or what a value must be.
@@ -160,17 +161,28 @@ def changed(data: Any, path: Steps, value: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("policies")
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+def keys() -> Iterator[None]:
     """All providers of the examples are on."""
-    for text in (EXAMPLES / "providers.yaml").read_text().split("${")[1:]:
-        name, _, default = text.partition("}")[0].partition(":-")
-        if not default and name != "VERTEX_ACCOUNT":
-            monkeypatch.setenv(name, "a-key-of-these-tests")
+    with pytest.MonkeyPatch.context() as patch:
+        for text in (EXAMPLES / "providers.yaml").read_text().split("${")[1:]:
+            name, _, default = text.partition("}")[0].partition(":-")
+            if not default and name != "VERTEX_ACCOUNT":
+                patch.setenv(name, "a-key-of-these-tests")
+        yield
+
+
+def copy_examples(folder: Path) -> None:
+    for kind in PAPERS:
+        (folder / f"{kind}.yaml").write_text((EXAMPLES / f"{kind}.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def folder(keys: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of which nothing is said before something in it is wrong."""
+    made = tmp_path_factory.mktemp("policies")
+    copy_examples(made)
+    assert main(["check", str(made)]) == 0
+    return made
 
 
 @pytest.fixture
@@ -178,7 +190,7 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> Check:
     def one(kind: str, path: Steps, wrong: object) -> None:
         """This value there, among the other examples, is told of with its place, its field and a remedy."""
         mine = folder / f"{kind}.yaml"
-        mine.write_text(yaml.safe_dump(changed(DATA[kind], path, wrong), sort_keys=False))
+        mine.write_text(yaml.dump(changed(DATA[kind], path, wrong), Dumper=DUMPER, sort_keys=False))
         assert main(["check", str(folder)]) == 1, f"nothing is said of {wrong!r}"
         told = capsys.readouterr().out
         lines = [LINE.fullmatch(line) for line in told.splitlines()]
@@ -187,10 +199,7 @@ def check(folder: Path, capsys: pytest.CaptureFixture[str]) -> Check:
         known = [(line[1], line[2]) for line in lines if line is not None]
         assert (f"{mine}:{place.line}:{place.column}", written(path)) in known, f"{wrong!r}: {told}"
 
-    for kind in PAPERS:
-        (folder / f"{kind}.yaml").write_text((EXAMPLES / f"{kind}.yaml").read_text())
-    assert main(["check", str(folder)]) == 0
-    capsys.readouterr()
+    copy_examples(folder)
     return one
 
 
