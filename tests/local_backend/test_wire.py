@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from functools import cache
 from typing import Any
 
 import pytest
@@ -52,6 +53,7 @@ def test_the_lists_do_not_overlap() -> None:
     assert not fields.HARMLESS & fields.REFUSED.keys()
 
 
+@cache
 def _published() -> dict[str, Any]:
     path = shared("specs/openai-openapi.yaml.gz")
     with gzip.open(path) as spec:
