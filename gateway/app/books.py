@@ -11,6 +11,7 @@ from gateway.app.job import Job
 from gateway.app.plan import Plan
 from gateway.core.failure import DatabaseAway, Overloaded
 from gateway.core.meters import Meters
+from gateway.core.pace import until
 from gateway.telemetry.logs import Log
 from gateway.usage.asked import BadReport
 
@@ -122,9 +123,10 @@ class Books:
         return -signal.SIGKILL
 
     async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             await self.look()
-            await asyncio.sleep(POLL)
+            await asyncio.sleep(until(loop.time(), POLL, 0.4))
 
     def _take(self, told: dict[str, Any]) -> None:
         self._away = False

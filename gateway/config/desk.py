@@ -19,9 +19,10 @@ from gateway.config.trial import run_tests
 from gateway.config.variables import Variables, bytes_if_any
 from gateway.core.meters import Meters
 
-# Seconds between looks of our own, 0.2 ms each: some file systems send no notices, and none is sent of what
-# changes while the watch is set up anew.
-POLL = 0.5
+POLL = 0.5  # seconds without a notice after which we may look ourselves
+# The first time, for none is sent of what changes while the watch is set up, and then each so many times, for some file
+# systems send none at all: a look is 0.4 ms of a thread, which calls of that moment wait for.
+RARELY = 4
 DEBOUNCE_MS, STEP_MS = 200, 50  # a reload waits for this long a silence at most
 STEADY, MOST_LOOKS = 0.1, 20  # seconds for which files must rest; looks until they are taken as they are
 TOLD = 5  # problems that one log line lists
@@ -157,8 +158,11 @@ class Desk:
             yield_on_timeout=True,
         )
         async with aclosing(notices):
-            async for _ in notices:
-                await self._look()
+            quiet = 0
+            async for changes in notices:
+                quiet = 0 if changes else quiet + 1
+                if changes or quiet % RARELY == 1:
+                    await self._look()
                 if self._watched() != watched:
                     return
 

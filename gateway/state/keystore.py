@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.key import KeyFacts
+from gateway.core.pace import until
 from gateway.state.database import Database
 
 if TYPE_CHECKING:
@@ -88,8 +89,9 @@ class KeyStore:
 
     async def keep_fresh(self) -> None:
         """See what other processes changed; runs until cancelled. While SQL is away, the last known stay."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(REFRESH)
+            await asyncio.sleep(until(loop.time(), REFRESH, 0.1))
             await self.look()
 
     async def look(self) -> None:

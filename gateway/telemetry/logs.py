@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from gateway.core.pace import until
+
 LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 FLUSH = 0.5  # seconds
 SLOW = 1.0  # seconds in which a sink must take a piece; else the rest waits for the next look
@@ -69,10 +71,10 @@ class Log:
 
     async def run(self) -> None:
         """Write what is queued twice a second, in a thread: a sink may be slow. Runs until cancelled."""
-        self._is_running = True
+        self._is_running, loop = True, asyncio.get_running_loop()
         try:
             while True:
-                await asyncio.sleep(FLUSH)
+                await asyncio.sleep(until(loop.time(), FLUSH, 0.6))
                 if self._lines:
                     await asyncio.to_thread(self.flush)
         finally:

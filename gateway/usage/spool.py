@@ -16,6 +16,7 @@ from pathlib import Path
 
 from gateway.core.exchange import Exchange
 from gateway.core.meters import Meters
+from gateway.core.pace import until
 from gateway.usage.event import begun, ended, moved
 from gateway.usage.tape import Tape
 
@@ -55,8 +56,9 @@ class Spool:
 
     async def sync(self) -> None:
         """Bring the file, and what waits for room, to the disk once a second; runs until cancelled."""
+        loop = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(SYNC)
+            await asyncio.sleep(until(loop.time(), SYNC, 0.15))
             while self._catch_up():  # noqa: ASYNC110
                 await asyncio.sleep(0)  # no event to wait for: calls have their turn in between
             with suppress(OSError):  # the page was turned meanwhile; a broken disk is told by the next write

@@ -70,7 +70,7 @@ def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch:
 async def test_what_finds_no_room_is_written_in_its_order_when_there_is_some(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "SYNC", 0.0)
+    monkeypatch.setattr(module, "SYNC", 0.001)
     said: list[str] = []
     meters, calls = Meters(), [call(number) for number in range(300)]
     spool = make(tmp_path, said, meters)
@@ -163,7 +163,7 @@ async def test_the_file_is_brought_to_the_disk_while_it_lives(
 ) -> None:
     synced = asyncio.Event()
     loop = asyncio.get_running_loop()
-    monkeypatch.setattr(module, "SYNC", 0.0)
+    monkeypatch.setattr(module, "SYNC", 0.001)
     monkeypatch.setattr(os, "fdatasync", lambda fd: loop.call_soon_threadsafe(synced.set))
     spool = make(tmp_path)
     job = asyncio.ensure_future(spool.sync())
