@@ -21,6 +21,7 @@ class PostgresServer:
 
     def __init__(self, folder: Path) -> None:
         self._folder, self._databases = folder, 0
+        serving = _program("postgres")
         is_root = os.geteuid() == 0
         self._who = USER if is_root else None
         if is_root:
@@ -28,7 +29,7 @@ class PostgresServer:
         data = folder / "data"
         self._run("initdb", "-D", str(data), "-U", USER, "-A", "trust", "--no-sync", "--encoding=UTF8")
         options = ("fsync=off", "listen_addresses=", f"unix_socket_directories={folder}")
-        command = [_program("postgres"), "-D", str(data), *(word for one in options for word in ("-c", one))]
+        command = [serving, "-D", str(data), *(word for one in options for word in ("-c", one))]
         self._process = subprocess.Popen(command, user=self._who, stderr=subprocess.DEVNULL)
         until = time.monotonic() + STARTS_WITHIN
         while True:
