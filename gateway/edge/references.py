@@ -180,9 +180,8 @@ def _references(
     while todo:
         place, value, strict = todo.pop()
         if isinstance(value, _Object):
-            if (
-                whole or place in names or place == "audio"
-            ):  # what a model said before, which is named by its id
+            # What a model said aloud is named so, too.
+            if whole or place in names or place == "audio":
                 yield from _of_members(place, value)
             known = _is_built_in(value)
             todo += [

@@ -13,7 +13,7 @@ _ANSWERS = sql.Table(
     "answers",
     _METADATA,
     sql.Column("id", sql.String(64), primary_key=True),
-    sql.Column("team", sql.String(128), nullable=False),
+    sql.Column("team", sql.String(256), nullable=False),
     sql.Column("created", sql.Float, nullable=False, index=True),
     sql.Column("previous", sql.String(64)),
     sql.Column("input", sql.LargeBinary, nullable=False),

@@ -16,7 +16,7 @@ _KEYS = sql.Table(
     _METADATA,
     sql.Column("id", sql.String(32), primary_key=True),
     sql.Column("name", sql.String(128), nullable=False, index=True),
-    sql.Column("team", sql.String(128), nullable=False),
+    sql.Column("team", sql.String(256), nullable=False),
     sql.Column("hash", sql.String(64), nullable=False, unique=True),
     sql.Column("created", sql.Float, nullable=False),
     sql.Column("expires", sql.Float),

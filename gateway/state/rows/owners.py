@@ -14,8 +14,8 @@ _OWNERS = Table(
     "owners",
     _METADATA,
     Column("id", String(256), primary_key=True),
-    Column("team", String(128), nullable=False, index=True),
-    Column("provider", String(128), nullable=False),
+    Column("team", String(256), nullable=False, index=True),
+    Column("provider", String(256), nullable=False),
     Column("kind", String(64), nullable=False),
     Column("created", Float, nullable=False),
 )

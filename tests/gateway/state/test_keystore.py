@@ -47,6 +47,7 @@ async def test_a_new_key_is_known_by_its_hash_alone(
     store: KeyStore, tmp_path: Path, database_url: str
 ) -> None:
     _, key = await store.create("ci", "research", NOW + 60)
+    await store.create("long", "t" * 256)
     assert key.startswith("gh-")
     assert len(key) >= 3 + 43, "32 random bytes"
     facts = store.find(hashed(key))

@@ -82,6 +82,14 @@ async def test_what_no_database_could_keep_as_an_id_is_nobodys(open_owners: Call
     assert not await here.settle(odd)
 
 
+async def test_names_of_teams_and_providers_may_be_as_long_as_policies_let_them(
+    open_owners: Callable[[], Owners],
+) -> None:
+    owner = Owner("t" * 256, "p" * 256)
+    await open_owners().remember(["file-1"], owner, "files")
+    assert await open_owners().among(["file-1"]) == {"file-1": owner}
+
+
 async def test_what_was_begun_is_settled_once_by_whichever_process(open_owners: Callable[[], Owners]) -> None:
     here, there = open_owners(), open_owners()
     await here.remember(["resp-1"], RESEARCH, BEGUN)
