@@ -60,7 +60,6 @@ _FILED = (b"files/", rb"files\/")  # in addresses of Google's: its host may be i
 _SIGNS = (
     b"file_id", b"fileUri", b"file_uri", *_FILED, b"vector_store", b"StoreNames", b"store_names",
 )  # fmt: skip
-_SPOKEN = b'"audio"'
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})
@@ -116,13 +115,20 @@ def _is_suspect(body: bytes, payload: Mapping[str, Any]) -> bool:
     """Finds, for most calls pass here: one that only talks of files is not searched."""
     if not _AT_TOP.isdisjoint(payload):
         return True
-    if body.find(_SPOKEN) >= 0:
+    if _speaks(payload.get("messages")):
         return True
     if body.find(b"file") >= 0 and any(body.find(sign) >= 0 for sign in _SIGNS):
         return True
     if _hosts(payload.get("tools")) and body.find(b"container") >= 0:
         return True
     return body.find(b"\\u00") >= 0 and _ESCAPED.search(body) is not None
+
+
+def _speaks(messages: Any) -> bool:
+    """Whether something that was said aloud is sent back, by its id perhaps."""
+    return isinstance(messages, list) and any(
+        isinstance(message, dict) and "audio" in message for message in messages
+    )
 
 
 def _hosts(tools: Any) -> bool:

@@ -62,7 +62,8 @@ class Owners:
         """Whether one of these was only begun so far: it has told now what it took, and is charged once. While SQL is
         away none is: it stays begun."""
         try:
-            return await self._in_thread(lambda: self._rows().change(ids, BEGUN, ""))
+            known = [one for one in ids if is_id(one, LONGEST)]
+            return await self._in_thread(lambda: self._rows().change(known, BEGUN, ""))
         except DatabaseFault:
             return False
 

@@ -80,6 +80,8 @@ async def test_what_no_database_could_keep_as_an_id_is_nobodys(open_owners: Call
     for one in odd:
         await here.forget(one)
     assert not await here.settle(odd)
+    await here.remember(["resp-1"], RESEARCH, BEGUN)
+    assert await here.settle([*odd, "resp-1"]), "they keep no other from it"
 
 
 async def test_names_of_teams_and_providers_may_be_as_long_as_policies_let_them(
