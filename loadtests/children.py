@@ -4,11 +4,13 @@ import asyncio
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -21,6 +23,7 @@ from typing import Any, Self
 KEY = "sk-loadtest-0123456789abcdef0123456789abcdef"
 ADMIN = "admin-token-of-the-load-tests"
 TICK = os.sysconf("SC_CLK_TCK")
+LEAST_PORT, MOST_PORT = 10_000, 32_767  # below those that Linux gives to whoever connects
 
 POLICIES = """
 kind: providers
@@ -69,6 +72,11 @@ class Process:
             os.sched_setaffinity(self._process.pid, {core})
 
     @property
+    def ended(self) -> int | None:
+        """Its exit code; None while it runs."""
+        return self._process.poll()
+
+    @property
     def pid(self) -> int:
         return self._process.pid
 
@@ -107,15 +115,21 @@ def rss_mib(pid: int) -> float:
 
 
 def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
+    """Not one that the system would give to somebody else before it is used."""
+    while True:
+        port = LEAST_PORT + secrets.randbelow(MOST_PORT - LEAST_PORT)
+        with socket.socket() as sock, suppress(OSError):
+            sock.bind(("127.0.0.1", port))
+            return port
 
 
-def wait_for(url: str, seconds: float = 20.0) -> float:
-    """Until a GET is answered 200; the seconds it took. Raises TimeoutError."""
+def wait_for(url: str, seconds: float = 20.0, process: Process | None = None) -> float:
+    """Until a GET is answered 200; the seconds it took. Raises TimeoutError, and RuntimeError for a `process` that
+    ended before it could answer."""
     start = time.perf_counter()
     while time.perf_counter() - start < seconds:
+        if process is not None and process.ended is not None:
+            raise RuntimeError(f"nothing answers at {url}: its process ended with {process.ended}")
         try:
             with urllib.request.urlopen(url, timeout=1):
                 return time.perf_counter() - start
@@ -136,7 +150,7 @@ class Stage:
 
     def upstream(self, core: int | None = None) -> Process:
         command = [sys.executable, "-m", "loadtests.fake_upstream", str(self.upstream_port)]
-        process = self._stack.enter_context(Process(command, core))
+        process = self.run(command, core)
         wait_for(f"http://127.0.0.1:{self.upstream_port}/__stats__")
         return process
 
@@ -153,23 +167,20 @@ class Stage:
         port = free_port()
         conf = self.folder / f"nginx-{port}.conf"
         conf.write_text(NGINX.format(folder=self.folder, upstream=self.upstream_port, port=port))
-        process = self._stack.enter_context(Process([program, "-c", str(conf), "-p", str(self.folder)], core))
+        process = self.run([program, "-c", str(conf), "-p", str(self.folder)], core)
         _wait_port(port)
         return process, port
 
     def redis(self, core: int | None = None) -> tuple[Process, str]:
         path = self.folder / f"redis-{free_port()}.sock"
         program = shutil.which("redis-server") or "/usr/bin/redis-server"
-        process = self._stack.enter_context(
-            Process([program, "--port", "0", "--unixsocket", str(path), "--save", ""], core)
-        )
+        process = self.run([program, "--port", "0", "--unixsocket", str(path), "--save", ""], core)
         while not path.exists():
             time.sleep(0.01)
         return process, f"unix://{path}"
 
     def policies(self, calls: int = 100_000_000, per: str = "minute") -> Path:
-        folder = self.folder / f"policies-{free_port()}"
-        folder.mkdir()
+        folder = Path(tempfile.mkdtemp(prefix="policies-", dir=self.folder))
         digest = hashlib.sha256(KEY.encode()).hexdigest()
         text = POLICIES.format(port=self.upstream_port, hash=digest, calls=calls, per=per)
         (folder / "gateway.yaml").write_text(text)
@@ -183,9 +194,13 @@ class Stage:
         core: int | None = None,
         workers: int = 1,
     ) -> "Gateway":
-        gateway = Gateway(self, policies, core, workers, environ or {})
-        self._stack.enter_context(gateway.process)
-        return gateway
+        return Gateway(self, policies, core, workers, environ or {})
+
+    def run(
+        self, command: Sequence[str], core: int | None = None, environ: Mapping[str, str] | None = None
+    ) -> Process:
+        """Ended with the stage, whatever becomes of it."""
+        return self._stack.enter_context(Process(command, core, environ))
 
 
 class Gateway:
@@ -201,8 +216,8 @@ class Gateway:
             "--admin-port", str(self.admin_port), "--workers", str(workers),
         ]  # fmt: skip
         own = {"GATEWAY_DATA_DIR": str(self.data_dir), "GATEWAY_ADMIN_TOKEN": ADMIN}
-        self.process = Process(command, core, {**own, **environ})
-        self.cold_start = wait_for(f"http://127.0.0.1:{self.port}/health/ready")
+        self.process = stage.run(command, core, {**own, **environ})
+        self.cold_start = wait_for(f"http://127.0.0.1:{self.port}/health/ready", process=self.process)
 
     def admin(self, path: str) -> Any:
         request = urllib.request.Request(

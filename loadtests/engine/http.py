@@ -52,8 +52,8 @@ def server(model: Path, *options: str, module: str = "local_backend") -> Iterato
     check_imports(f"{module}.__main__" if module == "local_backend" else module)
     port = free_port()
     command = [sys.executable, "-m", module, "--model", str(model), "--listen", f"127.0.0.1:{port}"]
-    with Process([*command, *options]):
-        wait_for(f"http://127.0.0.1:{port}/health", 180)
+    with Process([*command, *options]) as process:
+        wait_for(f"http://127.0.0.1:{port}/health", 180, process)
         yield port
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from loadtests.children import free_port
 from tests.deploy.image import lay_out, stages
 from tests.shared import ROOT
 
@@ -58,7 +58,7 @@ class Stack:
         """`environ` is added to the `.env` of the compose file."""
         self.folder = folder
         self.file = compose({**SECRETS, "GRAFANA_PASSWORD": "unused", **environ})
-        self.ports = {port: _free_port() for port in ("8080", "8081", "8000", "6379", "9090")}
+        self.ports = {port: free_port() for port in ("8080", "8081", "8000", "6379", "9090")}
         self._images = stages((ROOT / "Dockerfile").read_text())
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._work: dict[str, Path] = {}
@@ -179,9 +179,3 @@ class Stack:
 def _env_lines(image: Any) -> list[str]:
     lines = [rest for word, rest in image.steps if word == "ENV"]
     return [pair for line in lines for pair in line.split() if not pair.startswith("PATH=")]
-
-
-def _free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
