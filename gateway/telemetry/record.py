@@ -8,6 +8,7 @@ from gateway.core.exchange import Caller, Exchange
 from gateway.core.failure import GatewayError
 from gateway.core.meters import Meters
 from gateway.core.tally import Count, Labels
+from gateway.core.usage import Usage
 from gateway.telemetry.logs import Log
 
 MOST_TEAMS = 500
@@ -28,7 +29,9 @@ class Kind(NamedTuple):
     durations: list[float]
     finish: Count | None  # None where the model gave no reason
     last: Count | None  # the last attempt; None where none was made
-    tokens: Labels  # team, model, provider
+    read: Count  # tokens of its calls
+    written: Count
+    labels: Labels  # team, model, provider
 
 
 class Recorder:
@@ -75,12 +78,15 @@ class Recorder:
     def _new_kind(self, facts: Facts) -> Kind:
         meters = self._meters
         route, model, team, outcome, stream, reason, of_last = facts
+        labels = (team, model, *of_last[:1])
         kind = self._kinds[facts] = Kind(
             meters.requests.at((route, model, team, outcome)),
             meters.request_duration.at((route, model, "true" if stream else "false")),
             meters.finish_reasons.at((model, reason)) if reason else None,
             meters.attempts.at(of_last) if of_last else None,
-            (team, model, *of_last[:1]),
+            meters.tokens.at((*labels, "input")) if of_last else Count(),
+            meters.tokens.at((*labels, "output")) if of_last else Count(),
+            labels,
         )
         return kind
 
@@ -88,9 +94,9 @@ class Recorder:
         meters = self._meters
         for attempt in exchange.attempts[:-1]:
             meters.attempts.add((attempt.target.provider, attempt.target.name, attempt.result))
-        self._tokens(exchange, kind.tokens)
+        self._tokens(exchange.usage, kind)
         if exchange.first_token:
-            self._pace(exchange, kind.tokens[1:])
+            self._pace(exchange, kind.labels[1:])
         if exchange.estimated and exchange.outcome in ("ok", "client_cancelled"):
             meters.estimated.add((exchange.model,))
 
@@ -120,16 +126,13 @@ class Recorder:
             mean = (exchange.ended - exchange.first_token) / exchange.chunks
             self._meters.between.observe(mean, labels)
 
-    def _tokens(self, exchange: Exchange, labels: Labels) -> None:
-        usage, add = exchange.usage, self._meters.tokens.add
-        if usage.prompt:
-            add((*labels, "input"), usage.prompt)
-        if usage.completion:
-            add((*labels, "output"), usage.completion)
+    def _tokens(self, usage: Usage, kind: Kind) -> None:
+        kind.read.n += usage.prompt
+        kind.written.n += usage.completion
         if usage.cached:
-            add((*labels, "cache_read"), usage.cached)
+            self._meters.tokens.add((*kind.labels, "cache_read"), usage.cached)
         if usage.reasoning:
-            add((*labels, "reasoning"), usage.reasoning)
+            self._meters.tokens.add((*kind.labels, "reasoning"), usage.reasoning)
 
     def _team(self, team: str) -> str:
         if len(self._teams) >= MOST_TEAMS:
