@@ -77,6 +77,7 @@ _MINTED = (
     "error_file_id",
     "container_id",
     "file_id",
+    "thread_id",
     "vector_store_id",
     "result_files",
 )

@@ -264,6 +264,7 @@ def test_a_file_in_the_store_of_gemini_is_found_in_responses() -> None:
             },
             ["msg", "k", "f"],
         ),
+        ({"id": "run_1", "object": "thread.run", "thread_id": "thread_1"}, ["run_1", "thread_1"]),
         ({"id": 7}, []),
         ([], []),
     ],
