@@ -46,7 +46,7 @@ class Responses(Untouched):
         return Shape(tokens, cap, 1, len(items) or 1, counted, images)
 
     def tap(self, asked: Asked) -> "ResponsesTap":
-        return ResponsesTap(asked.usage)
+        return ResponsesTap(asked.usage, goes_on=asked.payload.get("background") is True)
 
     def error_event(self, error: GatewayError) -> bytes:
         """The format's own event, and the error as an object, which SDKs look for. How many events went before
@@ -61,12 +61,13 @@ def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:
 
 
 class ResponsesTap:
-    """Only the last event tells the account: it alone is parsed."""
+    """Only the last event tells the account: it alone is parsed. What a response writes that `goes_on` without its
+    client is not guessed: it tells that when it is read."""
 
-    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_guesses", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
 
-    def __init__(self, usage: Usage) -> None:
-        self._usage = usage
+    def __init__(self, usage: Usage, *, goes_on: bool = False) -> None:
+        self._usage, self._guesses = usage, not goes_on
         self._splitter = sse.Splitter()
         self.begun = self.finished = self.failed = False
         self.finish_reason = ""
@@ -76,7 +77,7 @@ class ResponsesTap:
         if not block:
             return b""
         before, self.begun = self.begun, self.begun or b"data:" in block
-        if not self._usage.reported:
+        if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _LAST.search(block):
             self.finished = True
@@ -102,7 +103,7 @@ class ResponsesTap:
         answer = loaded(body)
         self.failed = not answer or ("output" not in answer and bool(answer.get("error")))
         self._note(answer)
-        if not self._usage.reported:
+        if self._guesses and not self._usage.reported:
             self._usage.completion = len(body) // 4
 
     def _note(self, response: Any) -> None:

@@ -109,6 +109,16 @@ def test_usage_that_came_is_not_estimated_on() -> None:
     assert usage.completion == 2
 
 
+def test_what_is_written_in_the_background_is_not_estimated() -> None:
+    usage = Usage()
+    tap = DIALECTS["openai.responses"].tap(Asked({"background": True}, usage))
+    tap.feed(CREATED + DELTA)
+    tap.whole(orjson.dumps({"status": "queued", "instructions": "x" * 900}))
+    assert (usage.completion, usage.reported) == (0, False)
+    tap.feed(last("completed"))
+    assert usage.completion == 3
+
+
 def test_what_is_no_object_is_no_answer() -> None:
     for body in (b"[]", b"{"):
         tap = ResponsesTap(Usage())
