@@ -1,6 +1,6 @@
 """Tokens of one call, as every provider reports them once translated."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(slots=True)
@@ -21,3 +21,8 @@ class Usage:
     @property
     def total(self) -> int:
         return self.prompt + self.completion
+
+    def beyond(self, charged: int) -> "Usage":
+        """What is left to be charged, where so many tokens of the prompt were before it was known. An estimate that was
+        too high stands: nothing that counts tokens can be given some back."""
+        return replace(self, prompt=max(0, self.prompt - charged))

@@ -1,36 +1,49 @@
-"""Hold an answer back until the ids that it mints are remembered: a client may use them at once."""
+"""Hold an answer back until the ids that it mints are remembered, and what it took is settled: a client may use the ids
+at once, and leave as soon as it has read all."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import minted, minted_in
-from gateway.state.owners import BEGUN
 from gateway.wire.raw import LOOK, RUN_BOUND, bound_of
 
 Note = Callable[[list[str]], Awaitable[None]]
+Settle = Callable[[], Awaitable[None]]
 
 
 async def noted(reply: Reply, ownership: Ownership, exchange: Exchange, *, nested: bool = False) -> Reply:
     """`nested`: the answer may be a list of parts of an object that is the team's already."""
     call, team = exchange.call, exchange.caller.team
     provider = exchange.attempts[-1].target.provider
+    charged = exchange.shape.input_tokens if only_begins(call) else None  # as `serve` estimates it
+    known: list[str] = []
 
     async def note(ids: list[str]) -> None:
-        await ownership.remember(ids, team, provider, BEGUN if only_begins(call) else call.route)
+        await ownership.remember(ids, team, provider, call.route, charged)
+        known.extend(ids)
 
-    async def end(ids: list[str]) -> None:
-        if only_begins(call) and exchange.usage.reported:
-            await ownership.settle(ids)
+    async def settle() -> None:
+        """What it took is told by this very answer: there is no rest to be charged."""
+        await ownership.settle(known)
 
     if reply.status >= 300:
         return reply
     if isinstance(reply.body, bytes):
         await note(minted(reply.body, nested=nested))
     elif reply.keep_alive:
-        reply.body = _events(reply.body, note, end)
+        reply.body = _events(reply.body, note)
     elif is_json(reply):
         reply.body = _json(reply.body, note, nested=nested)
+    return await settled(reply, exchange, settle) if only_begins(call) else reply
+
+
+async def settled(reply: Reply, exchange: Exchange, settle: Settle) -> Reply:
+    """The reply of a call whose usage is settled, once, before what tells it goes out."""
+    if not isinstance(reply.body, bytes):
+        reply.body = _settled(reply.body, exchange, settle)
+    elif exchange.usage.reported:
+        await settle()
     return reply
 
 
@@ -45,7 +58,18 @@ def is_json(reply: Reply) -> bool:
     )
 
 
-async def _events(blocks: AsyncIterator[bytes], note: Note, end: Note) -> AsyncIterator[bytes]:
+async def _settled(blocks: AsyncIterator[bytes], exchange: Exchange, settle: Settle) -> AsyncIterator[bytes]:
+    waits = True
+    async for block in blocks:
+        if waits and exchange.usage.reported:
+            waits = False
+            await settle()
+        yield block
+    if waits and exchange.usage.reported:  # an answer too large to be held
+        await settle()
+
+
+async def _events(blocks: AsyncIterator[bytes], note: Note) -> AsyncIterator[bytes]:
     seen: set[str] = set()
     async for block in blocks:
         new = [one for one in minted_in(block) if one not in seen]
@@ -53,7 +77,6 @@ async def _events(blocks: AsyncIterator[bytes], note: Note, end: Note) -> AsyncI
             await note(new)
             seen.update(new)
         yield block
-    await end(list(seen))
 
 
 async def _json(blocks: AsyncIterator[bytes], note: Note, *, nested: bool) -> AsyncIterator[bytes]:

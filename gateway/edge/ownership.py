@@ -13,13 +13,15 @@ MOST_REFERENCES = 5000
 
 
 class Owners(Protocol):
-    async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None: ...
+    async def remember(
+        self, ids: Sequence[str], owner: Owner, kind: str, charged: int | None = None
+    ) -> None: ...
 
     async def among(self, ids: Sequence[str]) -> Mapping[str, Owner]: ...
 
     async def forget(self, id: str) -> None: ...
 
-    async def settle(self, ids: Sequence[str]) -> bool: ...
+    async def settle(self, ids: Sequence[str]) -> int | None: ...
 
 
 class Ownership:
@@ -46,16 +48,19 @@ class Ownership:
             raise BadRequest("the objects this call uses lie at different providers", code="mixed_providers")
         return providers.pop() if providers else None
 
-    async def remember(self, ids: Sequence[str], team: str, provider: str, kind: str) -> None:
-        """Returns once it is safe to tell the client of these ids."""
+    async def remember(
+        self, ids: Sequence[str], team: str, provider: str, kind: str, charged: int | None = None
+    ) -> None:
+        """Returns once it is safe to tell the client of these ids. `charged`: so many tokens were, of what is only
+        begun."""
         if ids:
-            await self._owners.remember(ids, Owner(team, provider), kind)
+            await self._owners.remember(ids, Owner(team, provider), kind, charged)
 
     async def forget(self, id: str) -> None:
         await self._owners.forget(id)
 
-    async def settle(self, ids: Sequence[str]) -> bool:
-        """Whether what one of these took is told for the first time, and not charged yet."""
+    async def settle(self, ids: Sequence[str]) -> int | None:
+        """What was charged for one of these when it was begun, where it tells for the first time what it took."""
         return await self._owners.settle(ids)
 
     async def own(self, data: Sequence[Any], team: str) -> list[Any]:

@@ -15,7 +15,7 @@ from gateway.edge.evaluations import GRADED, check_graded
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
-from gateway.edge.noting import noted
+from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import Reference, named, names_object, references
@@ -188,6 +188,13 @@ class Passthrough:
     async def _serve(self, request: Request, exchange: Exchange, lane: Lane) -> None:
         ownership, place = self._ownership, request.place
 
+        async def settle() -> None:
+            """What is told again was charged when it was made, and what was only begun then is charged the rest now."""
+            told, exchange.usage = exchange.usage, Usage()
+            charged = await ownership.settle(told_of(place))
+            if charged is not None:
+                exchange.usage = told.beyond(charged)
+
         async def deliver(reply: Reply) -> None:
             if request.query is not None and reply.status == 200:
                 await self._list(request, exchange, lane, reply)
@@ -196,10 +203,9 @@ class Passthrough:
                 reply = await noted(reply, ownership, exchange, nested=nested)
             elif request.method == "DELETE" and place.is_object and reply.status < 300:
                 await ownership.forget(place.object_id)
+            if not self._computes(request, exchange.call):
+                reply = await settled(reply, exchange, settle)
             await request.visit.writer.deliver(reply)
-            again = exchange.usage.reported and not self._computes(request, exchange.call)
-            if again and not await ownership.settle(place.segments):
-                exchange.usage = Usage()  # of a call that was charged when it was made
 
         await self._reception.serve(request.visit, exchange, lane, deliver)
 
@@ -226,6 +232,12 @@ def mints(request: Request, call: Call) -> bool:
     where the client wants nothing kept."""
     said = request.place.segments[-1] in ("content", "input_items") and not request.place.is_object
     return not said and request.method not in ("HEAD", "DELETE") and call.payload.get("store") is not False
+
+
+def told_of(place: Place) -> tuple[str, ...]:
+    """Among these is the id of what an answer tells the usage of: it ends the path, or an action on it does. What a
+    step took is in what its run tells."""
+    return () if "steps" in place.segments else place.segments[-2:]
 
 
 async def never(visit: Visit) -> None:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
 
 REMEMBERED = 10_000  # owners kept in memory; the rest is asked of SQL
 LONGEST = 256  # characters of an id; a longer one is nobody's
-BEGUN = "begun"  # the kind of what goes on at the provider, and has not told yet what it took
 
 
 class Owner(NamedTuple):
@@ -36,11 +35,12 @@ class Owners:
         self._in_thread, self._rows = in_thread, database.later(rows)
         self._known: OrderedDict[str, Owner] = OrderedDict()
 
-    async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
-        """Returns once it is durable: a client may use an id as soon as it sees it."""
+    async def remember(self, ids: Sequence[str], owner: Owner, kind: str, charged: int | None = None) -> None:
+        """Returns once it is durable: a client may use an id as soon as it sees it. `charged`: it is only begun, and
+        was charged so many tokens before it told what it takes."""
         new = [one for one in dict.fromkeys(ids) if one not in self._known and is_id(one, LONGEST)]
         if new:
-            self._keep(await self._in_thread(self._write, new, owner, kind))
+            self._keep(await self._in_thread(self._write, new, owner, kind, charged))
 
     async def among(self, ids: Sequence[str]) -> dict[str, Owner]:
         """The owners of those that are known, by id."""
@@ -58,23 +58,23 @@ class Owners:
         if is_id(id, LONGEST):
             await self._in_thread(lambda: self._rows().delete(id))
 
-    async def settle(self, ids: Sequence[str]) -> bool:
-        """Whether one of these was only begun so far: it has told now what it took, and is charged once. While SQL is
-        away none is: it stays begun."""
+    async def settle(self, ids: Sequence[str]) -> int | None:
+        """What was charged for one of these that was only begun so far: it has told now what it took, and is charged
+        the rest once. None where all is charged; while SQL is away, too: it stays begun."""
         try:
             known = [one for one in ids if is_id(one, LONGEST)]
-            return await self._in_thread(lambda: self._rows().change(known, BEGUN, ""))
+            return await self._in_thread(lambda: self._rows().settle(known)) if known else None
         except DatabaseFault:
-            return False
+            return None
 
     def _keep(self, owners: Mapping[str, Owner]) -> None:
         self._known |= owners
         while len(self._known) > REMEMBERED:
             self._known.popitem(last=False)
 
-    def _write(self, ids: Sequence[str], owner: Owner, kind: str) -> dict[str, Owner]:
+    def _write(self, ids: Sequence[str], owner: Owner, kind: str, charged: int | None) -> dict[str, Owner]:
         """Who owns them now."""
-        written = self._rows().write(ids, owner.team, owner.provider, kind)
+        written = self._rows().write(ids, owner.team, owner.provider, kind, charged)
         return {one: Owner(*found) for one, found in written.items()}
 
     def _read(self, ids: Sequence[str]) -> dict[str, Owner]:

@@ -1,9 +1,9 @@
-"""The table of owners: a row for each object that a provider made."""
+"""The tables of owners: a row for each object that a provider made, and one for what is not charged to its end yet."""
 
 from collections.abc import Callable, Sequence
 from importlib import import_module
 
-from sqlalchemy import Column, Engine, Float, MetaData, String, Table, delete, select, update
+from sqlalchemy import BigInteger, Column, Engine, Float, MetaData, String, Table, delete, select
 
 from gateway.state.sql import ensure, reading, writing
 
@@ -19,6 +19,12 @@ _OWNERS = Table(
     Column("kind", String(64), nullable=False),
     Column("created", Float, nullable=False),
 )
+_BEGUN = Table(
+    "begun",
+    _METADATA,
+    Column("id", String(256), primary_key=True),
+    Column("charged", BigInteger, nullable=False),
+)
 
 Found = dict[str, tuple[str, str]]  # team and provider, by id
 
@@ -32,14 +38,19 @@ class OwnerRows:
         self._insert = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert
         ensure(engine, _METADATA)
 
-    def write(self, ids: Sequence[str], team: str, provider: str, kind: str) -> Found:
-        """Who owns them now: whoever was first."""
+    def write(
+        self, ids: Sequence[str], team: str, provider: str, kind: str, charged: int | None = None
+    ) -> Found:
+        """Who owns them now: whoever was first. `charged`: for what is only begun, so much."""
         rows = [
             {"id": one, "team": team, "provider": provider, "kind": kind, "created": self._now()}
             for one in ids
         ]
         with writing(self._engine) as connection:
             connection.execute(self._insert(_OWNERS).on_conflict_do_nothing(), rows)
+            if charged is not None:
+                begun = [{"id": one, "charged": charged} for one in ids]
+                connection.execute(self._insert(_BEGUN).on_conflict_do_nothing(), begun)
         return self.read(ids)
 
     def read(self, ids: Sequence[str]) -> Found:
@@ -51,12 +62,17 @@ class OwnerRows:
                 found |= {row.id: (row.team, row.provider) for row in rows}
         return found
 
-    def change(self, ids: Sequence[str], old: str, new: str) -> bool:
-        """Whether one of these was of the kind `old`; it is `new` now."""
-        changed = update(_OWNERS).where(_OWNERS.c.id.in_(ids), _OWNERS.c.kind == old).values(kind=new)
+    def settle(self, ids: Sequence[str]) -> int | None:
+        """What was charged for one of these when it was begun; None where all was settled before."""
+        these = _BEGUN.c.id.in_(ids)
         with writing(self._engine) as connection:
-            return connection.execute(changed).rowcount > 0
+            charged = connection.execute(select(_BEGUN.c.charged).where(these)).scalar()
+            is_first = (
+                connection.execute(delete(_BEGUN).where(these)).rowcount > 0
+            )  # of those who come at once
+        return charged if is_first else None
 
     def delete(self, id: str) -> None:
         with writing(self._engine) as connection:
-            connection.execute(delete(_OWNERS).where(_OWNERS.c.id == id))
+            for table in (_OWNERS, _BEGUN):
+                connection.execute(delete(table).where(table.c.id == id))

@@ -21,7 +21,7 @@ class Book:
     def __init__(self) -> None:
         self.known: dict[str, Owner] = {}
 
-    async def remember(self, ids: Sequence[str], owner: Owner, kind: str) -> None:
+    async def remember(self, ids: Sequence[str], owner: Owner, kind: str, charged: int | None = None) -> None:
         self.known |= dict.fromkeys(ids, owner)
 
     async def among(self, ids: Sequence[str]) -> dict[str, Owner]:
@@ -30,8 +30,8 @@ class Book:
     async def forget(self, id: str) -> None:
         del self.known[id]
 
-    async def settle(self, ids: Sequence[str]) -> bool:
-        return False
+    async def settle(self, ids: Sequence[str]) -> int | None:
+        return None
 
 
 def exchange() -> Exchange:

@@ -11,7 +11,7 @@ import pytest
 from gateway.edge.endpoints import FAMILIES
 from tests.gateway.edge.teams import ALL, COLLECTIONS, POOR, made, text
 from tests.running import Running, gateway
-from tests.scripted import DONE, FINISH, Asked, Provider, answer, event, hang, stream, word
+from tests.scripted import DONE, FINISH, Act, Asked, Provider, answer, event, hang, stream, word
 
 
 async def test_what_one_team_makes_is_not_there_for_another_wherever_it_is_made(tmp_path: Path) -> None:
@@ -318,49 +318,168 @@ async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: P
         assert (total["prompt_tokens"], total["completion_tokens"]) == (4, 2)
 
 
+USED = {"input_tokens": 40, "output_tokens": 20}
+QUEUED = {"id": "resp_1", "object": "response", "status": "queued", "instructions": "x" * 900, "usage": None}
+COMPLETED = {**QUEUED, "status": "completed", "usage": USED}
+BACKGROUND = {"model": "gpt-5", "input": "hi", "background": True}
+CREATED = event(type="response.created", response=QUEUED)
+DELTA = event(type="response.output_text.delta", delta="words that are written")
+LAST = event(type="response.completed", response=COMPLETED)
+
+
+async def charged(running: Running) -> tuple[int, int]:
+    total = (await running.usage())["total"]
+    return total["prompt_tokens"], total["completion_tokens"]
+
+
+def followed(*events: bytes) -> Act:
+    """A stream that stays open until its client leaves."""
+
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        await stream(*events, then=lambda: hang()(asked, writer))(asked, writer)
+
+    return act
+
+
+async def follow(provider: Provider, client: httpx.AsyncClient, method: str, path: str, **more: Any) -> None:
+    """Leave a `followed` stream once it has told all."""
+    async with client.stream(method, path, **more) as told:
+        seen = b""
+        async for chunk in told.aiter_bytes():
+            seen += chunk
+            if seen.endswith((DELTA, LAST)):
+                break
+    await provider.left.get()
+
+
 async def test_what_is_read_again_is_not_charged_again(tmp_path: Path) -> None:
-    usage = {"input_tokens": 4, "output_tokens": 2}
-    made, queued = {"id": "resp_1", "usage": usage}, {"id": "resp_2", "usage": None}
-    script = [answer(made), answer(made), answer(queued), answer({**queued, "usage": usage})]
+    async with Provider([answer(COMPLETED)]) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json={"model": "gpt-5", "input": "hi"})
+            for _ in range(2):
+                await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (40, 20)
+
+
+@pytest.mark.parametrize("model", [{"model": "gpt-5"}, {"prompt": {"id": "pmpt_1"}}])
+async def test_a_background_run_is_charged_the_prompt_at_once_and_the_rest_when_it_is_first_read(
+    tmp_path: Path, model: dict[str, Any]
+) -> None:
+    script = [answer(QUEUED), answer({**QUEUED, "status": "in_progress"}), answer(COMPLETED)]
     async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
         async with running.client() as client:
-            body: dict[str, Any] = {"model": "gpt-5", "input": "hi"}
+            body = {**model, "input": "hi " * 30, "background": True}
             await client.post("/v1/responses", json=body)
+            guess = await charged(running)
+            assert (0 < guess[0] < 40, guess[1]) == (True, 0), "nothing is written yet"
             await client.get("/v1/responses/resp_1")
-            assert await completion_tokens(running) == 2
-            await client.post("/v1/responses", json={**body, "background": True})
-            guessed = await completion_tokens(running)
-            for _ in range(3):  # the first that tells what the background took is what it is charged by
-                await client.get("/v1/responses/resp_2")
-        assert await completion_tokens(running) == guessed + 2
-
-
-async def test_what_a_background_run_told_in_its_stream_is_not_charged_again(tmp_path: Path) -> None:
-    done = {"id": "resp_1", "usage": {"input_tokens": 4, "output_tokens": 2}}
-    event = b"data: " + orjson.dumps({"type": "response.completed", "response": done}) + b"\n\n"
-    script = [stream(event), answer(done)]
-    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
-        async with running.client() as client:
-            body = {"model": "gpt-5", "input": "hi", "background": True, "stream": True}
-            await client.post("/v1/responses", json=body)
-            await client.get("/v1/responses/resp_1")
-        assert await completion_tokens(running) == 2
-
-
-async def completion_tokens(running: Running) -> int:
-    return int((await running.usage())["total"]["completion_tokens"])
-
-
-async def test_a_run_of_a_thread_is_charged_once_it_tells_what_it_took(tmp_path: Path) -> None:
-    run = {"id": "run_1", "usage": {"prompt_tokens": 4, "completion_tokens": 2}}
-    script = [answer({"id": "thread_1"}), answer({**run, "usage": None}), answer(run)]
-    async with Provider(script) as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
-        async with running.client() as client:
-            await client.post("/v1/threads", json={})
-            await client.post("/v1/threads/thread_1/runs", json={"model": "gpt-5"})
+            assert await charged(running) == guess
             for _ in range(3):
-                await client.get("/v1/threads/thread_1/runs/run_1")
-        assert await completion_tokens(running) == 2
+                await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (40, 20)
+
+
+async def test_a_guess_at_a_background_prompt_that_was_too_high_stands(tmp_path: Path) -> None:
+    script = [answer(QUEUED), answer(COMPLETED)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json={**BACKGROUND, "input": "x" * 399})
+            await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (100, 20)
+
+
+async def test_a_background_run_takes_of_a_limit_what_it_tells(tmp_path: Path) -> None:
+    limits = """---
+kind: rate-limits
+rules: [{id: some, limit: 10000, unit: tokens, per: day, for_each: [team]}]
+"""
+    script = [answer(QUEUED), answer(COMPLETED)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url, more=limits)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json={**BACKGROUND, "input": "hi " * 30})
+            for _ in range(2):
+                read = await client.get("/v1/responses/resp_1")
+        assert 9940 <= int(read.headers["x-ratelimit-remaining-tokens"]) <= 9941, "of 10,000, 60 were used"
+
+
+@pytest.mark.parametrize("model", [{"model": "gpt-5"}, {"prompt": {"id": "pmpt_1"}}])
+@pytest.mark.parametrize(
+    "told",
+    [answer(COMPLETED), stream(LAST), answer({"id": "resp_1", "output": "A" * (2 << 20), "usage": USED})],
+)
+async def test_what_a_background_run_tells_at_once_is_not_charged_again(
+    tmp_path: Path, model: dict[str, Any], told: Act
+) -> None:
+    script = [told, answer(COMPLETED)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json={**model, "input": "hi", "background": True})
+            await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (40, 20)
+
+
+async def test_a_background_run_whose_client_left_its_stream_is_charged_once_it_is_read(
+    tmp_path: Path,
+) -> None:
+    async with Provider([followed(CREATED, DELTA)]) as provider:
+        async with gateway(tmp_path, text(provider.url)) as running, running.client() as client:
+            await follow(provider, client, "POST", "/v1/responses", json={**BACKGROUND, "stream": True})
+            assert await charged(running) == (1, 0)
+            await follow(provider, client, "GET", "/v1/responses/resp_1?stream=true")
+            assert await charged(running) == (1, 0)
+            provider.script[:] = [answer(COMPLETED)]
+            await client.get("/v1/responses/resp_1")
+            assert await charged(running) == (40, 20)
+
+
+async def test_who_leaves_once_all_is_told_is_charged_once(tmp_path: Path) -> None:
+    async with Provider([followed(CREATED, LAST)]) as provider:
+        async with gateway(tmp_path, text(provider.url)) as running, running.client() as client:
+            await follow(provider, client, "POST", "/v1/responses", json={**BACKGROUND, "stream": True})
+            assert await charged(running) == (40, 20)
+            await follow(provider, client, "GET", "/v1/responses/resp_1?stream=true")
+            assert await charged(running) == (40, 20)
+
+
+async def test_a_large_answer_of_a_background_run_is_charged_by_its_end(tmp_path: Path) -> None:
+    large = {"id": "resp_1", "output": "A" * (2 << 20), "usage": USED}
+    script = [answer(QUEUED), answer(large)]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json=BACKGROUND)
+            for _ in range(2):
+                await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (40, 20)
+
+
+async def test_a_background_run_that_is_cancelled_is_charged_what_it_tells_then(tmp_path: Path) -> None:
+    script = [answer(QUEUED), answer({**COMPLETED, "status": "cancelled"})]
+    async with Provider(script) as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.post("/v1/responses", json=BACKGROUND)
+            await client.post("/v1/responses/resp_1/cancel")
+            await client.get("/v1/responses/resp_1")
+        assert await charged(running) == (40, 20)
+
+
+@pytest.mark.parametrize("path", ["/v1/threads/thread_1/runs", "/v1/threads/runs"])
+async def test_a_run_of_a_thread_is_charged_once_it_tells_what_it_took(tmp_path: Path, path: str) -> None:
+    used = {"prompt_tokens": 40, "completion_tokens": 20}
+    run = {"id": "run_1", "object": "thread.run", "thread_id": "thread_1", "usage": None}
+    step = {"id": "step_1", "usage": {"prompt_tokens": 30, "completion_tokens": 9}}
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        async with running.client() as client:
+            if path != "/v1/threads/runs":
+                await made(running, provider, "/v1/threads", "thread_1")
+            provider.script[:] = [answer(run), answer(step), answer({**run, "usage": used})]
+            await client.post(path, json={"model": "gpt-5"})
+            guess, _ = await charged(running)
+            assert 0 < guess < 40
+            await client.get("/v1/threads/thread_1/runs/run_1/steps/step_1")
+            assert await charged(running) == (guess, 0), "a part of what the run tells"
+            for _ in range(2):
+                assert (await client.get("/v1/threads/thread_1/runs/run_1")).status_code == 200
+        assert await charged(running) == (40, 20)
 
 
 @pytest.mark.parametrize("model_first", [True, False])

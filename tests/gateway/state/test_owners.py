@@ -8,7 +8,7 @@ import sqlalchemy as sql
 
 from gateway.state import owners
 from gateway.state.database import Database
-from gateway.state.owners import BEGUN, Owner, Owners
+from gateway.state.owners import Owner, Owners
 
 RESEARCH, FREE = Owner("research", "openai"), Owner("free", "openai")
 
@@ -79,9 +79,9 @@ async def test_what_no_database_could_keep_as_an_id_is_nobodys(open_owners: Call
     assert await here.among(odd) == {}
     for one in odd:
         await here.forget(one)
-    assert not await here.settle(odd)
-    await here.remember(["resp-1"], RESEARCH, BEGUN)
-    assert await here.settle([*odd, "resp-1"]), "they keep no other from it"
+    assert await here.settle(odd) is None
+    await here.remember(["resp-1"], RESEARCH, "responses", 7)
+    assert await here.settle([*odd, "resp-1"]) == 7, "they keep no other from it"
 
 
 async def test_names_of_teams_and_providers_may_be_as_long_as_policies_let_them(
@@ -94,19 +94,33 @@ async def test_names_of_teams_and_providers_may_be_as_long_as_policies_let_them(
 
 async def test_what_was_begun_is_settled_once_by_whichever_process(open_owners: Callable[[], Owners]) -> None:
     here, there = open_owners(), open_owners()
-    await here.remember(["resp-1"], RESEARCH, BEGUN)
+    await here.remember(["resp-1"], RESEARCH, "responses", 0)
     await here.remember(["resp-2"], RESEARCH, "responses")
-    assert await there.settle(["responses", "resp-1"])
-    assert not await here.settle(["responses", "resp-1"])
-    assert not await here.settle(["responses", "resp-2"])
+    assert await there.settle(["responses", "resp-1"]) == 0
+    assert await here.settle(["responses", "resp-1"]) is None
+    assert await here.settle(["responses", "resp-2"]) is None
     assert await here.among(["resp-1"]) == {"resp-1": RESEARCH}
+
+
+async def test_of_those_who_settle_it_at_once_one_is_told(open_owners: Callable[[], Owners]) -> None:
+    stores = [open_owners(), open_owners()]
+    await stores[0].remember(["resp-1"], RESEARCH, "responses", 7)
+    told = await asyncio.gather(*(stores[n % 2].settle(["resp-1"]) for n in range(20)))
+    assert sorted(told, key=str) == [7, *[None] * 19]
+
+
+async def test_what_was_deleted_has_no_rest(open_owners: Callable[[], Owners]) -> None:
+    here = open_owners()
+    await here.remember(["resp-1"], RESEARCH, "responses", 7)
+    await here.forget("resp-1")
+    assert await here.settle(["resp-1"]) is None
 
 
 async def test_while_sql_is_away_nothing_is_settled(database_url: str) -> None:
     database = Database(database_url)
     store = Owners(database, lambda: 0.0)
-    await store.remember(["resp-1"], RESEARCH, BEGUN)
+    await store.remember(["resp-1"], RESEARCH, "responses", 7)
     with database.engine.begin() as connection:
-        connection.execute(sql.text("DROP TABLE owners"))
-    assert not await store.settle(["resp-1"])
+        connection.execute(sql.text("DROP TABLE begun"))
+    assert await store.settle(["resp-1"]) is None
     database.close()
