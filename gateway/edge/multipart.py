@@ -1,7 +1,8 @@
-"""Read the small fields of a multipart body while it streams by (RFC 7578), and pass the body on."""
+"""Read the small fields and the JSON of a multipart body while it streams by (RFC 7578), and pass the body on."""
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from enum import Enum, auto
 from tempfile import SpooledTemporaryFile
 from typing import IO, NamedTuple
 
@@ -9,7 +10,7 @@ from gateway.core.failure import BadRequest
 
 IN_MEMORY = 1 << 20  # bytes; past it the spool lies on disk
 PIECE = 256 << 10
-MOST_PARTS, MOST_PART_HEAD, MOST_VALUE = 1000, 8 << 10, 256
+MOST_PARTS, MOST_PART_HEAD, MOST_VALUE, MOST_JSON = 1000, 8 << 10, 256, 1 << 20
 
 _BOUNDARY = re.compile(
     rb";\s*boundary=(?:\"([^\"\\\r\n]{1,70})\"|([^\s\";,]{1,70}))\s*(?:;|$)", re.IGNORECASE
@@ -22,16 +23,39 @@ _DISPOSITION = re.compile(
     rb'(?:;[ \t]*filename\*?=(?:"[^"\r\n]*"|[^\s";]+))*[ \t]*',
     re.IGNORECASE,
 )
+_FILE_NAME = re.compile(rb';[ \t]*filename\*?=(?:"[^"]|[^\s";])', re.IGNORECASE)
+_JSON = re.compile(rb"content-type:[ \t]*application/(?:[\w.+-]+\+)?json[ \t]*(?:;.*)?", re.IGNORECASE)
+# How an object or a list begins in any encoding of Unicode's; blanks alone may lead to one.
+_OPENS = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?(?:\0{0,3}\s)*\0{0,3}(?:[{\[]|\Z)")
 _PADDING = b" \t"
 
 
+class Held(Enum):
+    """What is held of a part until it is whole: JSON wherever it turns out to be some, or any value of a field."""
+
+    NOTHING = auto()
+    JSON = auto()
+    VALUE = auto()
+    MODEL = auto()
+
+
+class Part(NamedTuple):
+    """What the head of a part says."""
+
+    name: str
+    is_file: bool
+    is_json: bool
+
+
 class Field(NamedTuple):
-    """A field that was watched for; `start` and `end` bound its value in the body."""
+    """A field that was held; `start` and `end` bound its value in the body."""
 
     name: str
     value: str
     start: int
     end: int
+    held: Held
+    is_json: bool
 
 
 def boundary_of(content_type: bytes) -> bytes:
@@ -43,16 +67,17 @@ def boundary_of(content_type: bytes) -> bytes:
 
 
 class Scanner:
-    """Feed it the body in pieces of any size; it gives the watched fields as they are complete."""
+    """Feed it the body in pieces of any size; it gives the fields to be held as they are complete."""
 
-    def __init__(self, boundary: bytes, watches: Callable[[str], bool]) -> None:
-        """`watches` tells by their names which fields are."""
+    def __init__(self, boundary: bytes, holds: Callable[[Part], Held]) -> None:
+        """`holds` tells by its head what is held of a part."""
         self._mark = b"\r\n--" + boundary
-        self._watches = watches
+        self._holds = holds
         self._buffer = bytearray(b"\r\n")  # the first delimiter has no line break before it
         self._base = -2  # where the buffer begins in the body
         self._parts = 0
-        self._name = ""  # of the watched field whose value is being read
+        self._part, self._held = Part("", is_file=False, is_json=False), Held.NOTHING
+        self._searched = 0  # of its value
         self._step: Callable[[list[Field]], bool] = self._data
 
     def feed(self, piece: bytes) -> list[Field]:
@@ -103,25 +128,39 @@ class Scanner:
             raise _bad(f"the head of a part is larger than {MOST_PART_HEAD} bytes")
         if end < 0:
             return False
-        name = _name_of(bytes(self._buffer[:end]))
+        self._part = _part_of(bytes(self._buffer[:end]))
         self._drop(end + 2)  # the second line break may belong to the delimiter of an empty part
-        self._name = name if self._watches(name) else ""
-        self._step = self._value if self._name else self._data
+        self._held, self._searched = self._holds(self._part), 0
+        self._step = self._data if self._held is Held.NOTHING else self._value
         return True
 
     def _value(self, found: list[Field]) -> bool:
-        end = self._buffer.find(self._mark, 0 if self._buffer.startswith(self._mark) else 2)
-        if (end if end >= 0 else len(self._buffer) - len(self._mark)) > MOST_VALUE + 2:
-            raise _bad(f"the field {self._name!r} is longer than {MOST_VALUE} bytes")
+        end = self._buffer.find(self._mark, self._searched)
+        size = (end if end >= 0 else len(self._buffer) - len(self._mark)) - 2
+        if end < 0 and size <= MOST_VALUE:
+            return False
+        is_json = self._held is not Held.MODEL and self._is_json(size)
+        if self._held is Held.JSON and not is_json:
+            self._step = self._data
+            return True
+        if size > (MOST_JSON if is_json else MOST_VALUE):
+            more = f"holds JSON of more than {MOST_JSON}" if is_json else f"is longer than {MOST_VALUE}"
+            raise _bad(f"the field {self._part.name!r} {more} bytes")
         if end < 0:
+            self._searched = len(self._buffer) - len(self._mark) + 1
             return False
         try:
             value = self._buffer[2:end].decode()
         except UnicodeDecodeError:
-            raise _bad(f"the field {self._name!r} is not UTF-8") from None
-        found.append(Field(self._name, value, self._base + 2, self._base + max(end, 2)))
+            raise _bad(f"the field {self._part.name!r} is not UTF-8") from None
+        place = self._base + 2, self._base + max(end, 2)
+        found.append(Field(self._part.name, value, *place, self._held, is_json))
         self._step = self._data
         return True
+
+    def _is_json(self, size: int) -> bool:
+        beginning = self._buffer[2 : 2 + min(size, MOST_VALUE)]
+        return self._part.is_json or (size > 0 and _OPENS.match(beginning) is not None)
 
     def _epilogue(self, found: list[Field]) -> bool:
         """Nothing may follow that another reader would take for further parts."""
@@ -131,8 +170,9 @@ class Scanner:
         return False
 
 
-def _name_of(head: bytes) -> str:
+def _part_of(head: bytes) -> Part:
     name: bytes | None = None
+    is_file = is_json = False
     for line in head.split(b"\r\n"):
         lower = line.lower()
         if not lower.startswith(b"content-disposition"):
@@ -144,14 +184,16 @@ def _name_of(head: bytes) -> str:
                 and b"bit" not in lower
             ):
                 raise _bad("parts must come without a content-transfer-encoding")
+            is_json = is_json or _JSON.fullmatch(line) is not None
             continue
         match = _DISPOSITION.fullmatch(line)
         if match is None or name is not None:
             raise _bad('each part needs one content-disposition: form-data; name="..."')
         name = match[1] if match[1] is not None else match[2]
+        is_file = _FILE_NAME.search(line) is not None
     if name is None:
         raise _bad('each part needs one content-disposition: form-data; name="..."')
-    return name.decode("utf-8", "replace")
+    return Part(name.decode("utf-8", "replace"), is_file, is_json)
 
 
 def _bad(message: str) -> BadRequest:
@@ -161,7 +203,7 @@ def _bad(message: str) -> BadRequest:
 class Upload:
     """A body on its way through: what had to be read to know the model, then the rest of the client's stream.
 
-    `judge` is asked about every watched field before a byte of it is passed on; what it raises ends the
+    `judge` is asked about every field that was held before the end of it is passed on; what it raises ends the
     upload. `open` renames the model on the way. The body can be sent once.
     """
 
@@ -199,7 +241,7 @@ class Upload:
 
     async def _look(self, piece: bytes) -> None:
         for field in self._scanner.feed(piece):
-            if field.name != "model":
+            if field.held is not Held.MODEL:
                 await self._judge(field)
             elif self._model is not None:
                 raise BadRequest("'model' stands twice in the body", code="duplicate_field", param="model")

@@ -12,13 +12,14 @@ from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.evaluations import GRADED, check_graded
+from gateway.edge.forms import held, references_of
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
-from gateway.edge.multipart import Field, Scanner, Upload, boundary_of
+from gateway.edge.multipart import Field, Held, Part, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
-from gateway.edge.references import Reference, named, names_object, references
+from gateway.edge.references import Reference, named, references
 from gateway.wire.fields import parse_object, refuse_twice
 from gateway.wire.raw import ONCE, Raw, bound_of
 
@@ -101,15 +102,15 @@ class Passthrough:
     def _upload(self, request: Request) -> Upload:
         visit, most = request.visit, self._reception.bounds.file
         length = check_head(visit.head, most)
-        scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._watches)
+        scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._holds)
 
         async def judge(field: Field) -> None:
-            await self._ownership.provider_of([Reference(field.value)], request.team)
+            await self._ownership.provider_of(references_of(field), request.team)
 
         return Upload(stream_body(visit.receive, most), length, scanner, judge)
 
-    def _watches(self, field: str) -> bool:
-        return names_object(field) or (field == "model" and self._family.named)
+    def _holds(self, part: Part) -> Held:
+        return held(part, named=self._family.named)
 
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}

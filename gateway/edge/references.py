@@ -68,9 +68,6 @@ _STORED = re.compile(
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
 
-# The words of a form's field: `images[0][file_id]`, `video.id`.
-_WORDS = re.compile(r"[^\[\].]+")
-
 _MINTED = (
     "id",
     "output_file_id",
@@ -99,9 +96,12 @@ class _Object(list[tuple[str, Any]]):
 
 def references(body: bytes) -> list[Reference]:
     """Ids of provider-made objects that a (valid) JSON body uses. Raises BadRequest past all depth."""
-    if not _SUSPECT.search(body) and all(body.find(sign) < 0 for sign in _FILED):
-        return []
-    return list(_references(_read(body, _Object), REFERENCES, _OPAQUE, whole=True))
+    return list(_references(_read(body, _Object), REFERENCES, _OPAQUE, whole=True)) if may_refer(body) else []
+
+
+def may_refer(body: bytes) -> bool:
+    """Whether anything in it could be a reference: most bodies are not searched."""
+    return _SUSPECT.search(body) is not None or any(body.find(sign) >= 0 for sign in _FILED)
 
 
 def used(body: bytes, payload: Mapping[str, Any], dialect: str) -> list[Reference]:
@@ -138,14 +138,6 @@ def _hosts(tools: Any) -> bool:
         isinstance(tool, dict) and tool.get("type", "function") not in ("function", "custom")
         for tool in tools
     )
-
-
-def names_object(field: str) -> bool:
-    """Whether a form's field of this name holds an id, however deep its name nests it."""
-    words = [word for word in _WORDS.findall(field) if not word.isdecimal()]
-    if not words or not _OPAQUE.isdisjoint(words):
-        return False
-    return words[-1] in REFERENCES or (words[-1] == "id" and len(words) > 1)
 
 
 def named(body: bytes, *names: str) -> list[str]:

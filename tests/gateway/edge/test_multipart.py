@@ -6,7 +6,17 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gateway.core.failure import BadRequest
-from gateway.edge.multipart import IN_MEMORY, MOST_PARTS, Field, Scanner, Upload, boundary_of
+from gateway.edge.multipart import (
+    IN_MEMORY,
+    MOST_JSON,
+    MOST_PARTS,
+    Field,
+    Held,
+    Part,
+    Scanner,
+    Upload,
+    boundary_of,
+)
 
 BOUNDARY = b"xYz"
 
@@ -24,8 +34,14 @@ def form(*parts: bytes) -> bytes:
     return b"".join(parts) + b"--xYz--\r\n"
 
 
+def holds(part: Part) -> Held:
+    if part.is_file and part.name == "file":
+        return Held.NOTHING
+    return {"model": Held.MODEL, "file_id": Held.VALUE}.get(part.name, Held.JSON)
+
+
 def scan(body: bytes, size: int = 1 << 16) -> list[Field]:
-    scanner = Scanner(BOUNDARY, {"model", "file_id"}.__contains__)
+    scanner = Scanner(BOUNDARY, holds)
     return [
         field for at in range(0, len(body), size) for field in scanner.feed(body[at : at + size])
     ]  # fmt: skip
@@ -54,6 +70,76 @@ def test_a_file_may_be_named_before_its_field() -> None:
 def test_names_without_quotes_count_as_well() -> None:
     body = form(b"--xYz\r\ncontent-disposition: form-data; name=model\r\n\r\ngpt\r\n")
     assert [one.value for one in scan(body)] == ["gpt"]
+
+
+JSON = b'{"file_id": "file-1"}'
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 64, 1 << 16])
+@pytest.mark.parametrize(
+    "value", [JSON, b" \r\n\t[" + JSON + b"]\r\n", b"\xef\xbb\xbf" + JSON, b" " * 300 + JSON]
+)
+def test_json_is_found_in_any_field(value: bytes, size: int) -> None:
+    body = form(
+        FILE, part("prompt", b"x"), part("empty", b""), part("reference", value), part("file_id", value)
+    )
+    fields = scan(body, size)
+    assert [(one.name, one.value.encode(), one.is_json) for one in fields] == [
+        ("reference", value, True),
+        ("file_id", value, True),
+    ]
+    assert [body[one.start : one.end] for one in fields] == [value, value]
+
+
+def test_a_model_is_none_that_is_json() -> None:
+    fields = scan(form(part("model", JSON)))
+    assert [(one.value, one.held, one.is_json) for one in fields] == [(JSON.decode(), Held.MODEL, False)]
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "Application/JSON; charset=utf-8", "application/x+json"]
+)
+def test_what_says_that_it_is_json_is_held_whatever_it_looks_like(kind: str) -> None:
+    body = form(part("reference", b'"file-1"', f"\r\nContent-Type: {kind}"))
+    assert [(one.value, one.is_json) for one in scan(body)] == [('"file-1"', True)]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-16", "utf-32-le"])
+def test_json_in_another_encoding_does_not_pass_unseen(encoding: str) -> None:
+    body = form(part("reference", JSON.decode().encode(encoding)))
+    try:
+        assert [one.is_json for one in scan(body, 5)] == [True]
+    except BadRequest as refused:
+        assert "is not UTF-8" in str(refused)
+
+
+@pytest.mark.parametrize(
+    "value", [bytes(1 << 20), b"hello {", b"\0\0\0\x20ftyp" + b"{" * (2 << 20), b"\xff\xd8{"]
+)
+def test_what_is_no_json_goes_by_whatever_its_size(value: bytes) -> None:
+    assert scan(form(part("image", value))) == []
+
+
+def test_files_go_by_whatever_is_in_them() -> None:
+    body = form(part("file", JSON * (MOST_JSON // 10), '; filename="a.jsonl"'), part("file_id", b"file-1"))
+    assert [one.value for one in scan(body)] == ["file-1"]
+
+
+def test_json_is_held_to_its_bound_and_no_further() -> None:
+    most = b"[" + b" " * (MOST_JSON - 2) + b"]"
+    assert [len(one.value) for one in scan(form(part("x", most)))] == [MOST_JSON]
+    for size in (1000, 1 << 16):
+        with pytest.raises(BadRequest, match=f"'x' holds JSON of more than {MOST_JSON} bytes"):
+            scan(form(part("x", most + b" ")), size)
+    with pytest.raises(BadRequest):
+        scan(form(part("x", b" " * (MOST_JSON + 1))))
+
+
+def test_json_that_comes_a_byte_at_a_time_is_looked_through_once() -> None:
+    body = form(part("x", b"[" + b"\r" * 200_000 + b"]"))
+    began = time.perf_counter()
+    assert len(scan(body, 1)) == 1
+    assert time.perf_counter() - began < 2, "the bound of the attack, not a benchmark"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +237,7 @@ async def upload(body: bytes, source: Source | None = None) -> tuple[Upload, lis
             raise BadRequest("not yours")
 
     source = source or Source(body)
-    scanner = Scanner(BOUNDARY, {"model", "file_id"}.__contains__)
+    scanner = Scanner(BOUNDARY, holds)
     return Upload(source.stream(), len(body), scanner, judge), seen
 
 

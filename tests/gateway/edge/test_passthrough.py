@@ -302,6 +302,71 @@ async def test_another_teams_ids_cannot_be_used_in_a_form(tmp_path: Path, field:
         assert (refused.status_code, len(provider.asked)) == (404, 2)
 
 
+JSON_PARTS: list[tuple[str, tuple[str | None, bytes] | tuple[str | None, bytes, str]]] = [
+    ("input_reference", (None, b'{"file_id": "file_1"}')),
+    ("input_reference", (None, b'{"file_id": "file_1"}', "application/json")),
+    ("input_reference", ("blob", b'{"file_id": "file_1"}', "application/json")),
+    ("input_reference", (None, b'{"file\\u005fid": "file_1"}')),
+    ("input_reference", (None, b'{"file_id": "file_1", "file_id": ""}')),
+    ("video", (None, b'{"id": "file_1"}')),
+    ("characters", (None, b'[{"id": "file_1"}]')),
+    ("file_ids", (None, b'["file_1"]')),
+    ("tools[0]", (None, b'{"container": {"file_ids": ["file_1"]}}')),
+]
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("field", JSON_PARTS)
+async def test_another_teams_ids_cannot_be_used_in_the_json_of_a_form(
+    tmp_path: Path, field: Any, late: bool
+) -> None:
+    form: Any = [("model", (None, b"gpt-5")), ("prompt", (None, b"x")), field]
+    if late:  # after a file that does not fit into one piece of the stream
+        form.insert(1, ("mask", ("a.png", bytes(1 << 18), "image/png")))
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/files", "file_1")
+        async with running.client() as owner, running.client(POOR) as other:
+            refused = await other.post("/v1/videos", files=form)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (404, "not_found")
+            assert len(provider.asked) == 1, "nothing whole came to the provider"
+            assert (await owner.post("/v1/videos", files=form)).status_code == 200
+            assert len(provider.asked) == 2
+
+
+async def test_unknown_ids_in_the_json_of_a_form_are_not_there_either(tmp_path: Path) -> None:
+    reference = (None, b'{"file_id": "file_of_nobody"}')
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        async with running.client() as client:
+            forms: Any = (
+                ("/v1/videos", {"model": (None, b"gpt-5"), "input_reference": reference}),
+                ("/v1/containers", {"skills": (None, b'[{"skill_id": "skill_1"}]')}),
+                ("/v1/files", {"file": ("a", b"x"), "expires_after": reference}),
+            )
+            for path, form in forms:
+                refused = await client.post(path, files=form)
+                assert refused.status_code == 404, path
+        assert provider.asked == []
+
+
+async def test_json_of_a_form_that_names_nothing_passes_as_it_came(tmp_path: Path) -> None:
+    lines = b'{"file_id": "words of the client"}\n' * 50_000
+    form: Any = [
+        ("purpose", (None, b"batch")),
+        ("expires_after", (None, b'{"anchor": "created_at", "seconds": 3600}')),
+        ("metadata", (None, b'{"file_id": "mine"}')),
+        ("name", (None, b"[draft] {mine}")),
+        ("file", ("a.jsonl", lines, "application/json")),
+    ]
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        async with running.client() as client:
+            assert (await client.post("/v1/files", files=form)).status_code == 200
+            said: Any = {"model": (None, b"gpt-5"), "prompt": (None, b'{"cast": [{"id": "hero"}]}')}
+            assert (await client.post("/v1/videos", files=said)).status_code == 200
+        sent = provider.asked[0].body
+        assert lines in sent
+        assert all(value[1] in sent for _, value in form)
+
+
 async def test_a_streamed_response_is_its_teams_from_its_first_event(tmp_path: Path) -> None:
     events = [
         b'event: response.created\ndata: {"type":"response.created","response":{"id":"resp_s"}}\n\n',

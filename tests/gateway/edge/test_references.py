@@ -6,7 +6,7 @@ import orjson
 import pytest
 
 from gateway.core.failure import BadRequest
-from gateway.edge.references import minted, minted_in, names_object, references, used
+from gateway.edge.references import minted, minted_in, references, used
 
 DEPTH = 200_000  # past what the readers of all Pythons go to
 
@@ -89,27 +89,6 @@ def test_items_sent_back_need_not_be_known() -> None:
 )
 def test_words_of_the_clients_own_are_no_ids(body: Any) -> None:
     assert named(body) == set()
-
-
-@pytest.mark.parametrize(
-    ("field", "names"),
-    [
-        ("file_id", True),
-        ("file_ids[]", True),
-        ("file_ids[0]", True),
-        ("mask[file_id]", True),
-        ("images[0][file_id]", True),
-        ("images[][file_id]", True),
-        ("video[id]", True),
-        ("video.id", True),
-        ("id", False),
-        ("metadata[file_id]", False),
-        ("image[]", False),
-        ("[]", False),
-    ],
-)
-def test_a_forms_field_names_an_object_however_deep_it_lies(field: str, names: bool) -> None:
-    assert names_object(field) is names
 
 
 def test_nesting_past_all_depth_is_refused() -> None:

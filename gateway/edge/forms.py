@@ -1,0 +1,61 @@
+"""What is read of a form: its model, ids by the names of their fields, and JSON in whichever field it stands."""
+
+import re
+
+import orjson
+
+from gateway.core.failure import BadRequest
+from gateway.edge.multipart import Field, Held, Part
+from gateway.edge.references import Reference, may_refer, references
+
+# The words of a field's name: `images[0][file_id]`, `video.id`.
+_WORDS = re.compile(r"[^\[\].]+")
+# Fields whose files are stored as they are. Elsewhere files are media, and what begins as JSON is a field that some
+# clients send as a file.
+_CONTENTS = (["data"], ["file"], ["files"])
+_SAID = "prompt"  # text, which may be JSON that a model is to read
+
+
+def held(part: Part, *, named: bool) -> Held:
+    """`named`: the form may name a model. Raises BadRequest."""
+    if part.name == "model" and named:
+        return Held.MODEL
+    if names_object(part.name):
+        return Held.VALUE
+    is_stored = part.is_file and _words(part.name) in _CONTENTS
+    is_said = part.name == _SAID and not part.is_json
+    return Held.NOTHING if is_stored or is_said else Held.JSON
+
+
+def names_object(field: str) -> bool:
+    """Whether a form's field of this name holds an id, however deep its name nests it. Raises BadRequest past all
+    depth."""
+    return bool(references(_as_body(field, b'"x"')))
+
+
+def references_of(field: Field) -> list[Reference]:
+    """Ids that a field uses, read as the member of a body that its name says. Raises BadRequest for what another
+    reader could take for JSON, and past all depth."""
+    value = field.value.encode()
+    if not (field.is_json and _is_sound(value)):
+        if field.is_json and (may_refer(value) or b"\0" in value):  # two bytes a letter: UTF-16
+            raise BadRequest(f"the field {field.name!r} is not valid JSON", code="invalid_json")
+        value = orjson.dumps(field.value)
+    return references(_as_body(field.name, value))
+
+
+def _is_sound(value: bytes) -> bool:
+    try:
+        orjson.loads(value)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+def _words(field: str) -> list[str]:
+    return [word for word in _WORDS.findall(field) if not word.isdecimal()]
+
+
+def _as_body(field: str, value: bytes) -> bytes:
+    words = _words(field)
+    return b"".join(b"{%b:" % orjson.dumps(word) for word in words) + value + b"}" * len(words)
