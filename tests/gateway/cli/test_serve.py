@@ -7,7 +7,16 @@ import pytest
 from gateway.cli.main import main
 
 
-@pytest.mark.parametrize("name", ["GATEWAY_REDIS_URL", "GATEWAY_DATABASE_URL"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "GATEWAY_REDIS_URL",
+        "GATEWAY_DATABASE_URL",
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+    ],
+)
 def test_a_variable_that_is_wrong_is_named_and_is_wrong_use(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,5 +1,7 @@
 """Whether and as whose telemetry is exported, by the standard variables."""
 
+import traceback
+
 import pytest
 
 from gateway.core.meters import Meters
@@ -47,6 +49,80 @@ def test_a_protocol_that_is_not_spoken_is_refused_with_what_is() -> None:
     assert is_wanted(own, "TRACES")
     with pytest.raises(ValueError, match=r"^OTEL_EXPORTER_OTLP_PROTOCOL: "):
         Push.open(own, Meters(), lambda: 0.0)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "collector:4318",
+        "//collector:4318",
+        "htp://collector:4318",
+        "grpc://collector:4317",
+        "http:/collector:4318",
+        "http://",
+        "http://:4318",
+        "http:///v1/traces",
+        "http://collector:70000",
+        "http://collector:0",
+        "http://collector:-1",
+        "http://collector:port",
+        "http://collector:４３１８",
+        "http://fe80::1:4318",
+        "http://[fe80::1",
+        "http://[collector]:4318",
+        "http://collector :4318",
+        "http://colle\tctor:4318",
+        "http://collector:4318 ",
+        "http://collector:4318\n",
+        " ",
+    ],
+)
+@pytest.mark.parametrize("name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"])
+def test_an_address_that_can_never_work_is_refused_by_the_name_of_its_variable(
+    name: str, address: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^{name}: .*; write it as http://collector:4318"):
+        check_otel({name: address})
+
+
+@pytest.mark.parametrize("what", ["TRACES", "METRICS"])
+def test_the_address_that_is_used_is_the_one_that_must_be_good(what: str) -> None:
+    own = f"OTEL_EXPORTER_OTLP_{what}_ENDPOINT"
+    with pytest.raises(ValueError, match=rf"^{own}: "):
+        check_otel({**ENDPOINT, own: "collector:4318"})
+    general = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4318",
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces",
+        "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics",
+    }
+    check_otel(general)
+    check_otel({own: "collector:4318", f"OTEL_{what}_EXPORTER": "none"})
+    check_otel({own: "collector:4318", "OTEL_SDK_DISABLED": "true"})
+
+
+@pytest.mark.parametrize(
+    "address", ["http://user:hunter2@h:99999?token=hunter2", "user:hunter2@h?token=hunter2"]
+)
+def test_secrets_in_an_address_are_not_told(address: str) -> None:
+    with pytest.raises(ValueError) as refused:
+        check_otel({"OTEL_EXPORTER_OTLP_ENDPOINT": address})
+    assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://127.0.0.1:9",
+        "HTTPS://collector",
+        "http://collector:",
+        "http://user:pass@collector:4318/v1/traces?token=x",
+        "http://[::1]:4318/",
+        "https://otlp_gateway.example.com:443/otlp",
+        "http://no-such-host.invalid:65535",
+    ],
+)
+def test_a_collector_that_may_be_there_one_day_is_no_reason_not_to_start(address: str) -> None:
+    check_otel({"OTEL_EXPORTER_OTLP_ENDPOINT": address})
 
 
 def test_it_is_told_under_the_name_that_the_environment_gives(monkeypatch: pytest.MonkeyPatch) -> None:
