@@ -46,6 +46,7 @@ from gateway.state.runs import Runs
 from gateway.state.threads import Threads, keep_tidy
 from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
+from gateway.telemetry.otlp import secrets_of
 from gateway.telemetry.tracing import carry_on
 from gateway.upstream.breaker import Breaker, RetryBudgets
 from gateway.upstream.client import Upstream, trusting
@@ -84,8 +85,9 @@ class House:
         self.elsewhere: Callable[[], Standing] = lambda: {"status": "ready", "degraded": []}
         ground = Ground(plan.data_dir, self._count_condition)
         self.desk = Desk(plan.config, ground, meters, time.time, log, originals)
-        log.hide(self.desk.snapshot.tables.secrets)
-        self.desk.changed.append(lambda snapshot: log.hide(snapshot.tables.secrets))
+        fixed = secrets_of(plan.environ)
+        log.hide([*fixed, *self.desk.snapshot.tables.secrets])
+        self.desk.changed.append(lambda snapshot: log.hide([*fixed, *snapshot.tables.secrets]))
         self.database = Database(plan.database_url)
         stack.callback(self.database.close)
         self.keys = KeyStore(self.database, time.time, log)

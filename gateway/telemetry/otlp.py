@@ -35,6 +35,15 @@ def is_wanted(environ: Mapping[str, str], what: Literal["TRACES", "METRICS"]) ->
     return True
 
 
+def secrets_of(environ: Mapping[str, str]) -> list[str]:
+    """What no log may show of the addresses: a failed export is told with its path and query."""
+    names = (
+        "OTEL_EXPORTER_OTLP_ENDPOINT",
+        *(f"OTEL_EXPORTER_OTLP_{what}_ENDPOINT" for what in ("TRACES", "METRICS")),
+    )
+    return [query for name in names if (query := environ.get(name, "").partition("?")[2])]
+
+
 def resource() -> Any:
     """Who exports, by OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES; an instance of its own per process."""
     from opentelemetry.sdk.resources import SERVICE_NAME, Resource

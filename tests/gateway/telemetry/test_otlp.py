@@ -1,6 +1,7 @@
 """Whether and as whose telemetry is exported, by the standard variables."""
 
 import traceback
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from gateway.core.meters import Meters
 from gateway.telemetry.house import check_otel
 from gateway.telemetry.otlp import is_wanted, resource
 from gateway.telemetry.push import Push
+from tests.running import gateway, policies
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}
 
@@ -107,6 +109,18 @@ def test_secrets_in_an_address_are_not_told(address: str) -> None:
     with pytest.raises(ValueError) as refused:
         check_otel({"OTEL_EXPORTER_OTLP_ENDPOINT": address})
     assert "hunter2" not in "".join(traceback.format_exception(refused.value))
+
+
+async def test_no_log_shows_what_follows_the_path_of_an_address(tmp_path: Path) -> None:
+    environ = {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:9/v1/traces?token=hunter2"}
+    told = "Max retries exceeded with url: /v1/traces?token=hunter2 (Connection refused)"
+    policy = policies("http://127.0.0.1:9/v1")
+    async with gateway(tmp_path, policy, environ) as running:
+        assert "hunter2" not in running.house.log.clean(told)
+        (running.folder / "gateway.yaml").write_text(policy + "\n# another version\n")
+        async with running.admin() as admin:
+            assert (await admin.post("/admin/v1/policies/reload")).status_code == 200
+        assert "hunter2" not in running.house.log.clean(told)
 
 
 @pytest.mark.parametrize(
