@@ -100,6 +100,7 @@ def _staff(crew: Crew, meters: Meters) -> Staff:
                 seen = rows.setdefault(row["target"], row)
                 if seen is not row:
                     seen["in_flight"] += row["in_flight"]
+                    seen["cooling_s"] = max(seen["cooling_s"], row["cooling_s"])
                     seen["drained"] = seen["drained"] and row["drained"]
                     if row["circuit"] != "closed":
                         seen["circuit"] = row["circuit"]

@@ -311,6 +311,17 @@ async def test_a_provider_that_is_away_is_told_on_both_ports_and_changes_no_stat
         await until(lambda: _tell(one, "provider:p0"))
 
 
+async def test_a_target_rests_while_it_does_for_any_worker(
+    tmp_path: Path, session_redis: RedisServer
+) -> None:
+    async with two_workers(tmp_path, session_redis) as (one, provider):
+        assert await statuses(one, 16) == {200}
+        provider.script = [answer({"error": {"message": "slow down"}}, 429, retry_after="30")]
+        assert await statuses(one, 1) == {429}
+        [row] = (await one.admin("/admin/v1/targets"))["targets"]
+        assert row["cooling_s"] > 20
+
+
 async def _tell(one: Serving, name: str) -> bool:
     """Both ports, each as soon as it has heard."""
     answer, admin = await health(one), await one.admin("/health/ready")
