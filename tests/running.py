@@ -95,6 +95,12 @@ class Running:
             return await client.post("/v1/chat/completions", json=body)
 
 
+async def until_idle(running: Running) -> None:
+    async with asyncio.timeout(5):
+        while running.house.reception.in_flight:
+            await asyncio.sleep(0.005)
+
+
 class Kept:
     """The ledger kept by this very process: a gateway in a test needs none for it."""
 

@@ -403,7 +403,7 @@ TARGETS = Section(
     (
         Panel(
             "Circuits",
-            "State of each target's breaker; with several workers the worst of them.",
+            "State of each target's breaker; of PROVIDER/* its worst model's, with several workers the worst one's.",
             "none",
             (Query("max by (deployment) (gateway_circuit_state)", "{{deployment}}"),),
             kind="state-timeline",

@@ -48,7 +48,8 @@ from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
 from gateway.telemetry.otlp import secrets_of
 from gateway.telemetry.tracing import carry_on
-from gateway.upstream.breaker import Breaker, RetryBudgets
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.budgets import RetryBudgets
 from gateway.upstream.client import Upstream, trusting
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.proxy import Proxies

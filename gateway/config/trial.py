@@ -61,10 +61,10 @@ class Trial:
 class Untroubled:
     """Nothing is known of any target."""
 
-    def latency(self, target: str) -> float | None:
+    def latency(self, asked: str) -> float | None:
         return None
 
-    def in_flight(self, target: str) -> int:
+    def in_flight(self, asked: str) -> int:
         return 0
 
 

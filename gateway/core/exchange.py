@@ -81,8 +81,9 @@ class Target:
         return self.model or model
 
     def asked_name(self, model: str) -> str:
-        """provider/model as it answered a call that asks for `model`."""
-        return f"{self.provider}/{self.asked(model)}"
+        """provider/model as it answers a call that asks for `model`; its own name where neither names one."""
+        asked = self.model or model
+        return f"{self.provider}/{asked}" if asked else self.name
 
 
 @fact

@@ -42,7 +42,8 @@ from gateway.pipeline.setback import (
 )
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
-from gateway.upstream.breaker import Breaker, RetryBudgets
+from gateway.upstream.breaker import Breaker
+from gateway.upstream.budgets import RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
@@ -105,10 +106,11 @@ class Attempts:
             return _last_word(setback, exchange.attempts[-1])
         if refused := course.refused():
             raise refused
-        raise self._nobody(lane, targets)
+        raise self._nobody(exchange, lane, targets)
 
-    def _nobody(self, lane: Lane, targets: Sequence[Target]) -> NoTarget:
-        rests = [self._tools.breaker.back(target.name) for target in targets]
+    def _nobody(self, exchange: Exchange, lane: Lane, targets: Sequence[Target]) -> NoTarget:
+        breaker, model = self._tools.breaker, exchange.call.model
+        rests = [breaker.back(target.asked_name(model), target.name) for target in targets]
         wait = max(1.0, min((rest for rest in rests if rest is not None), default=0.0))
         message = f'no target of "{lane.model}" can take calls now; try again in {ceil(wait)} s'
         return NoTarget(message, retry_after=wait)
@@ -118,28 +120,26 @@ class Attempts:
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
         tools, tries, setback = self._tools, 0, None
+        name = target.asked_name(exchange.call.model)  # by which its health is known
         turn = self._turns[target.provider] = self._turns.get(target.provider, 0) + 1
         spare = PROVIDERS[target.kind].keys(target.facts) - 1
-        tools.budgets.call(target.name)
-        while tools.breaker.begin(target.name, last=last):
-            came = await self._try(exchange, lane, target, asked, turn)
+        tools.budgets.call(name)
+        while tools.breaker.begin(name, target.name, last=last):
+            attempt = Attempt(target, tools.clock(), asked=name)
+            came = await self._try(exchange, lane, attempt, asked, turn)
             if isinstance(came, Answered):
                 return came
             setback = came
             if spare and is_of_key(lane.retry, came) and not _is_spent(exchange.call):
-                tools.breaker.release(target.name)
+                tools.breaker.release(name)
                 turn, spare = turn + 1, spare - 1
                 continue
             tries += 1
-            self._report(target, came)
+            self._report(name, came)
             if tries == 1 and came.status == 401 and await self._renewed(exchange):
                 continue
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
-            if (
-                wait is None
-                or _is_spent(exchange.call)
-                or not tools.budgets.spend(target.name, lane.retry.budget)
-            ):
+            if wait is None or _is_spent(exchange.call) or not tools.budgets.spend(name, lane.retry.budget):
                 break
             tools.meters.retries.add((came.failure.value,))
             await asyncio.sleep(wait)
@@ -158,11 +158,10 @@ class Attempts:
         return renewed
 
     async def _try(
-        self, exchange: Exchange, lane: Lane, target: Target, asked: Put, turn: int
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, turn: int
     ) -> Answered | Setback:
         """One request to one target, timed and counted. The breaker is told what is no setback."""
         tools = self._tools
-        attempt = Attempt(target, tools.clock(), asked=target.asked_name(exchange.call.model))
         if exchange.attempts:
             exchange.usage = Usage()  # what the answer before took does not count
         else:
@@ -175,13 +174,13 @@ class Attempts:
         except UpstreamError as error:
             came = of_error(error)
         except BadStream as error:
-            came = of_error(BadAnswer(f"{target.name}: {error}"))
+            came = of_error(BadAnswer(f"{attempt.target.name}: {error}"))
         finally:
             attempt.ended = tools.clock()
             exchange.waited += attempt.ended - attempt.started
             if came is None:
                 attempt.result = "cancelled"
-                tools.breaker.release(target.name)
+                tools.breaker.release(attempt.asked)
         if isinstance(came, Answered):
             attempt.result = "ok"
             self._begun(came)
@@ -294,21 +293,21 @@ class Attempts:
 
     def _begun(self, answered: Answered) -> None:
         """Tell the breaker of an answer, and when it is over."""
-        breaker, name, attempt = self._tools.breaker, answered.target.name, answered.attempt
-        breaker.succeed(name, attempt.first_byte - attempt.started)
+        breaker, attempt = self._tools.breaker, answered.attempt
+        breaker.succeed(attempt.asked, attempt.first_byte - attempt.started)
         if answered.answer is None:
-            breaker.leave(name)
+            breaker.leave(attempt.asked)
         else:
-            answered.leave = partial(breaker.leave, name)
+            answered.leave = partial(breaker.leave, attempt.asked)
 
-    def _report(self, target: Target, setback: Setback) -> None:
-        """Tell the breaker what a setback says about the target's health."""
-        breaker, name = self._tools.breaker, target.name
+    def _report(self, name: str, setback: Setback) -> None:
+        """Tell the breaker what a setback says about the health of what was asked for."""
+        breaker = self._tools.breaker
         if setback.failure is Failure.REJECTED:
             breaker.release(name)
         elif setback.failure is Failure.THROTTLED:
-            breaker.release(name)
             breaker.cool(name, min(setback.retry_after or 0.0, 60.0))
+            breaker.release(name)
         else:
             breaker.fail(name)
 

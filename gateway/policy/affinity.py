@@ -29,7 +29,8 @@ class PrefixAware:
         self, exchange: Exchange, targets: Sequence[Target], health: Health, dice: Dice
     ) -> Sequence[Target]:
         key = blake2b(beginning(exchange.call.payload), digest_size=16).digest()
-        load = {target.name: health.in_flight(target.name) for target in targets}
+        model = exchange.call.model
+        load = {target.name: health.in_flight(target.asked_name(model)) for target in targets}
         most = max(EXCESS * (sum(load.values()) + 1) / len(targets), SPARE)
 
         def place(target: Target) -> tuple[int, bytes]:

@@ -10,13 +10,13 @@ Dice = Callable[[], float]  # uniform in [0, 1)
 
 
 class Health(Protocol):
-    """What is known about targets, by name."""
+    """What is known about targets, by provider/model as a call asks it of them."""
 
-    def latency(self, target: str) -> float | None:
+    def latency(self, asked: str) -> float | None:
         """Seconds to the first byte, smoothed; None while unknown."""
         ...
 
-    def in_flight(self, target: str) -> int: ...
+    def in_flight(self, asked: str) -> int: ...
 
 
 class Gate(Protocol):

@@ -37,7 +37,7 @@ class Fastest:
         self, exchange: Exchange, targets: Sequence[Target], health: Health, dice: Dice
     ) -> Sequence[Target]:
         def seconds(target: Target) -> float:
-            latency = health.latency(target.name)
+            latency = health.latency(target.asked_name(exchange.call.model))
             return -dice() if latency is None else latency * (1 + JITTER * dice())
 
         ordered = sorted(targets, key=seconds)
@@ -52,4 +52,5 @@ class LeastBusy:
     def order(
         self, exchange: Exchange, targets: Sequence[Target], health: Health, dice: Dice
     ) -> Sequence[Target]:
-        return sorted(targets, key=lambda target: health.in_flight(target.name))
+        model = exchange.call.model
+        return sorted(targets, key=lambda target: health.in_flight(target.asked_name(model)))

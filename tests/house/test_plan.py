@@ -64,7 +64,6 @@ TRIED_BY = {
     "gateway/edge/run.py": "tests/contract/test_responses_background.py",
     "gateway/edge/server.py": "tests/gateway/app/test_serve.py",
     "gateway/edge/turns.py": "tests/contract/test_responses_socket.py",
-    "gateway/pipeline/attempts.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/pipeline/identify.py": "tests/gateway/edge/test_attacks.py",
     "gateway/pipeline/relay.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/pipeline/watch.py": "tests/gateway/pipeline/test_serve.py",

@@ -224,8 +224,8 @@ async def test_a_target_may_be_drained_before_it_is_called_and_once_it_is_gone(r
         file = running.folder / "gateway.yaml"
         file.write_text(file.read_text().replace("smart:", "clever:"))
         assert (await admin.post(f"{V1}/policies/reload")).json()["problems"] == []
-        assert (await admin.post(f"{V1}/targets/undrain", json={"target": "p0/smart"})).status_code == 200
         near = error_of(await admin.post(f"{V1}/targets/drain", json={"target": "p0/smrt"}))
+        assert (await admin.post(f"{V1}/targets/undrain", json={"target": "p0/smart"})).status_code == 200
     assert near["code"] == "target_not_found"
     assert near["message"] == (
         'there is no target "p0/smrt"; a target is written PROVIDER/MODEL, did you mean "p0/smart"?'

@@ -15,6 +15,10 @@ def test_a_target_with_a_model_is_asked_for_that() -> None:
     assert (target("n").asked("m"), target("n").asked_name("m")) == ("n", "p/n")
 
 
+def test_where_no_model_is_named_a_target_goes_by_its_own_name() -> None:
+    assert target("").asked_name("") == "p/*"
+
+
 def test_what_has_neither_input_nor_choices_is_not_metered() -> None:
     assert [Shape(0, 0, 0).metered, Shape(3, 0, 0).metered, Shape().metered] == [False, True, True]
 

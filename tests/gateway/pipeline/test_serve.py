@@ -13,7 +13,7 @@ import pytest
 from gateway.pipeline import relay
 from gateway.upstream.breaker import FIRST_REST
 from gateway.wire import sse
-from tests.running import KEY, Running, gateway, policies
+from tests.running import KEY, Running, gateway, policies, until_idle
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, hang, stream, word
 
 LIMITS = """
@@ -31,12 +31,6 @@ async def limits_left(running: Running) -> dict[str, str]:
     return {
         name: value for name, value in response.headers.items() if name.startswith("x-ratelimit-remaining")
     }
-
-
-async def until_idle(running: Running) -> None:
-    async with asyncio.timeout(5):
-        while running.house.reception.in_flight:
-            await asyncio.sleep(0.005)
 
 
 async def test_a_call_is_answered_with_the_providers_own_bytes(tmp_path: Path) -> None:
@@ -98,7 +92,7 @@ async def test_no_call_is_refused_when_all_targets_have_just_recovered(
             monkeypatch.setattr(breaker, "_clock", lambda: now)
             monkeypatch.setattr(breaker, "_dice", lambda: 0.99)
             for name in ("p0/smart", "p1/smart"):
-                while breaker.begin(name):
+                while breaker.begin(name, name):
                     breaker.fail(name)
             now = FIRST_REST * 2
             assert [(await running.chat()).headers["x-gateway-target"] for _ in range(4)] == [

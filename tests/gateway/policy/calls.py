@@ -27,4 +27,4 @@ def exchange(
 
 def target(name: str, weight: int = 1) -> Target:
     provider, _, model = name.partition("/")
-    return Target(name, provider, "compatible", "openai.chat", model, None, weight)
+    return Target(name, provider, "compatible", "openai.chat", model.replace("*", ""), None, weight)

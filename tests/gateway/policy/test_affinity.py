@@ -113,3 +113,12 @@ def test_those_that_are_full_come_last_and_the_least_loaded_of_them_first() -> N
     ordered = PrefixAware().order(chat(user("a")), TARGETS, Known(busy=busy), lambda: 0.5)
     assert [one.name for one in ordered[-2:]] == ["engine1/m", "engine0/m"]
     assert first(chat(user("a")), [TARGETS[0]], busy) == "engine0/m"
+
+
+def test_under_a_glob_the_load_is_that_of_the_asked_model() -> None:
+    targets = [target(f"engine{n}/*") for n in range(5)]
+    call = chat(user("a"))
+    home = first(call, targets)
+    full = home.replace("*", call.call.model)
+    assert first(call, targets, {full: SPARE}) != home
+    assert first(call, targets, {full.replace(call.call.model, "other"): SPARE}) == home

@@ -16,14 +16,11 @@ class Known:
     def __init__(self, latencies: dict[str, float] | None = None, busy: dict[str, int] | None = None) -> None:
         self._latencies, self._busy = latencies or {}, busy or {}
 
-    def usable(self, target: str) -> bool:
-        return True
+    def latency(self, asked: str) -> float | None:
+        return self._latencies.get(asked)
 
-    def latency(self, target: str) -> float | None:
-        return self._latencies.get(target)
-
-    def in_flight(self, target: str) -> int:
-        return self._busy.get(target, 0)
+    def in_flight(self, asked: str) -> int:
+        return self._busy.get(asked, 0)
 
 
 A, B, C = target("a/m"), target("b/m"), target("c/m")
@@ -85,3 +82,14 @@ def test_fastest_measures_a_slow_target_again_now_and_then() -> None:
 def test_least_busy_goes_by_calls_in_flight_and_the_order_decides_between_equals() -> None:
     health = Known(busy={"a/m": 2, "b/m": 1, "c/m": 1})
     assert LeastBusy().order(exchange(), [A, B, C], health, lambda: 0.5) == [B, C, A]
+
+
+def test_under_a_glob_it_is_the_asked_model_that_is_fast_or_busy() -> None:
+    one, other = target("a/*"), target("b/*")
+    health = Known({"a/x": 0.1, "b/x": 0.9, "a/y": 0.9, "b/y": 0.1}, {"a/y": 1})
+    for strategy in (Fastest(), LeastBusy()):
+        first = [
+            strategy.order(exchange(model=model), [one, other], health, lambda: 0.5)[0]
+            for model in ("x", "y")
+        ]
+        assert first == [one, other]
