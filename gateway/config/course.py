@@ -103,9 +103,9 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
         cap_name = _cap_name(call, way, provider)
         if not cap_name:
             params = _working(call, params)
-        elif cap is not None:
-            params = _capped(params, exchange, cap, cap_name)
-            plain = _plain(call) if way.crosses else call
+        else:
+            params = _bounded(params, exchange, cap, cap_name)
+            plain = _plain(call) if way.crosses and cap is not None else call
     if not (way.crosses or asks or params) and model == call.model:
         return Put(way, call.body, asks, dropped)  # the very same bytes
     changes = Changes(model, asks, params)
@@ -164,12 +164,15 @@ def _working(call: Call, params: Mapping[str, Any]) -> Mapping[str, Any]:
     return {name: value for name, value in params.items() if name not in _OF_WRITING}
 
 
-def _capped(params: Mapping[str, Any], exchange: Exchange, cap: int, cap_name: str) -> dict[str, Any]:
-    """The provider's defaults with the team's output cap among them, unless the call says its own."""
+def _bounded(
+    params: Mapping[str, Any], exchange: Exchange, cap: int | None, cap_name: str
+) -> Mapping[str, Any]:
+    """The provider's defaults; their bound, under any name, makes way for the call's own, else for the team's."""
+    is_bound = exchange.shape.max_tokens > 0
+    if cap is None and not is_bound:
+        return params
     kept = {name: value for name, value in params.items() if name not in (*CAPS, cap_name)}
-    if exchange.shape.max_tokens:
-        return kept
-    return {**kept, cap_name: cap}
+    return kept if is_bound else {**kept, cap_name: cap}
 
 
 def _plain(call: Call) -> Call:

@@ -13,6 +13,7 @@ from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
 from gateway.config.trial import try_call
 from gateway.core.exchange import Call, Caller, Exchange
+from gateway.wire.chat import CAPS
 from tests.gateway.config.texts import BASE, snapshot
 from tests.running import ACCESS, Running, gateway
 from tests.scripted import CHAT, Provider, answer
@@ -255,6 +256,31 @@ def test_defaults_of_a_provider_are_for_calls_in_which_a_model_writes() -> None:
 def test_of_the_defaults_a_model_that_does_not_write_has_those_that_are_not_about_writing() -> None:
     assert added("/embeddings", dialect="openai.embeddings", model="m", input="x") == {"user": "u"}
     assert added("/moderations", model="m", input="x") == {"user": "u"}
+
+
+@pytest.mark.parametrize("default", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("said", ["max_tokens", "max_completion_tokens"])
+async def test_a_default_bound_stands_beside_no_bound_of_the_call_whatever_it_is_called(
+    tmp_path: Path, default: str, said: str
+) -> None:
+    async with Provider([answer(CHAT)]) as provider:
+        text = f"""
+kind: providers
+providers: {{chat: {{type: compatible, base_url: "{provider.url}", params: {{{default}: 77, seed: 7}}}}}}
+---
+kind: models
+models: {{m: {{targets: [{{provider: chat}}]}}}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running:
+            for bounds in ({said: 3}, {said: None}):
+                came = await post(running, "/v1/chat/completions", {"model": "m", "messages": [HI], **bounds})
+                assert came.status_code == 200, came.text
+            first, second = ({name: one.json.get(name) for name in CAPS} for one in provider.asked)
+            assert first == {**dict.fromkeys(CAPS), said: 3}
+            assert second == {**dict.fromkeys(CAPS), default: 77}  # null says no more than absence
+            assert provider.asked[0].json["seed"] == 7
 
 
 def test_a_teams_bound_is_added_to_calls_that_pass_as_they_are_too() -> None:
