@@ -27,8 +27,8 @@ _OF_WRITING = frozenset(
         *CAPS, "chat_template_kwargs", "frequency_penalty", "generationConfig", "inferenceConfig", "logit_bias",
         "logprobs", "max_output_tokens", "min_p", "n", "parallel_tool_calls", "presence_penalty",
         "prompt_cache_key", "reasoning", "reasoning_effort", "repetition_penalty", "response_format",
-        "safetySettings", "seed", "service_tier", "stop", "stop_sequences", "store", "stream_options",
-        "temperature", "text", "thinking", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "verbosity",
+        "safetySettings", "seed", "service_tier", "stop", "stop_sequences", "store", "temperature",
+        "text", "thinking", "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "verbosity",
     }
 )  # fmt: skip
 # What formats other than chat call the bound, whatever their provider calls chat's.

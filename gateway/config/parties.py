@@ -27,6 +27,14 @@ from gateway.providers.registry import PROVIDERS
 
 LONGEST_SOCKET = 100  # bytes of a unix socket's path; Linux takes 107, others less
 NEVER_LEAD_ON = frozenset({400, 404, 409, 413, 422})
+# Of a call alone, in whichever format: whom it asks, what, and how it is answered. As a default it would stand in the
+# body unseen by all that decides on the call. (`documents` are not among them: Cohere's chat may have some that stay.)
+_OF_CALLS = frozenset(
+    {
+        "background", "content", "contents", "conversation", "input", "messages", "model", "previous_response_id",
+        "prompt", "query", "requests", "stream", "stream_options",
+    }
+)  # fmt: skip
 _FAILURES = {"connect": Failure.UNREACHABLE, "timeout": Failure.TIMED_OUT}
 
 
@@ -73,6 +81,7 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     own = {one.name: getattr(fields, one.name) for one in dataclasses.fields(adapter.spec)}
     engine = _engine(bench, paper, name, own) if fields.type == "local" else None
     spec, facts = adapter.spec(**own), None
+    _check_params(bench, paper, (*path, "params"), fields.type, own["params"])
     is_on = bench.ground.everything_on or adapter.enabled(spec)
     if not is_on:
         bench.warnings.append(f'provider "{name}" is off: its api_key is empty')
@@ -93,6 +102,13 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     secrets = tuple(dict.fromkeys([*([keys] if isinstance(keys, str) else keys), *shown]))
     asks = fields.stream_usage == "ask" and not adapter.quirks.gives_usage
     return Party(fields.type, facts, fields.default, asks, engine, secrets, source, fields.capabilities)
+
+
+def _check_params(bench: Bench, paper: Paper, path: Path, kind: str, params: Mapping[str, Any]) -> None:
+    own = _OF_CALLS - {"model"} if kind == "sagemaker" else _OF_CALLS  # its containers know no other name
+    for name in own & params.keys():
+        message = "is each call's own and can be no default; remove it"
+        bench.problems.append(paper.problem((*path, name), message, key=True))
 
 
 def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:

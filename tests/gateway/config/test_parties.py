@@ -180,6 +180,22 @@ def test_numbers_that_were_filled_in_stand_in_params_as_numbers() -> None:
     assert found.facts.params == {"temperature": 0.5, "stop": ["x"], "logit_bias": {"a": 7}}
 
 
+@pytest.mark.parametrize(
+    "field",
+    ["background", "content", "contents", "conversation", "input", "messages", "model", "previous_response_id",
+     "prompt", "query", "requests", "stream", "stream_options"],
+)  # fmt: skip
+def test_what_is_each_calls_own_can_be_no_default(field: str) -> None:
+    kind = "kind: providers\nproviders:\n"
+    text = f"{kind}  a: {{type: openai, api_key: k, params: {{seed: 7, {field}: {{}}}}}}"
+    assert told(text) == [f"a.yaml:3:51: params.{field}: is each call's own and can be no default; remove it"]
+
+
+def test_the_container_of_an_endpoint_of_sagemakers_may_be_told_a_model() -> None:
+    text = "kind: providers\nproviders: {a: {type: sagemaker, region: eu-central-1, params: {model: tgi}}}"
+    assert snapshot(text).tables.providers["a"].facts.params == {"model": "tgi"}
+
+
 def test_a_target_takes_one_models_name_and_no_glob() -> None:
     [problem] = told(models("  a: {targets: [{provider: ours, model: 'gpt-*'}]}"))
     assert "targets[0].model: is one model's name and takes no glob; leave it out to pass" in problem
