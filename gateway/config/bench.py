@@ -8,7 +8,8 @@ from gateway.config.load import Papers
 from gateway.config.papers import Paper
 from gateway.config.problem import Path, Problem, did_you_mean
 from gateway.config.schema import Strict
-from gateway.policy.expression import BadExpression, Condition
+from gateway.core.exchange import Exchange
+from gateway.policy.expression import BadExpression, Condition, OnError
 
 OnConditionError = Callable[[str], None]  # gets the name of the rule
 Spec = TypeVar("Spec", bound=Strict)
@@ -69,5 +70,9 @@ class Bench:
             self.problems.append(paper.problem_inside(path, error.line, error.column, str(error)))
             return None
 
-    def counter(self, rule: str) -> Callable[[], None]:
-        return lambda: self.ground.on_condition_error(rule)
+    def counter(self, rule: str) -> OnError:
+        def count(exchange: Exchange) -> None:
+            if not exchange.rehearsed:
+                self.ground.on_condition_error(rule)
+
+        return count

@@ -89,7 +89,7 @@ def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, caller: Caller, cl
     trial.lane = lane = snapshot.lane(caller, given.model)
     assert isinstance(call.body, bytes)
     shape = DIALECTS[call.dialect].shape(call.payload, len(call.body))
-    trial.exchange = exchange = Exchange("trial", call, caller, "trial", 0.0, clock, shape)
+    trial.exchange = exchange = Exchange("trial", call, caller, "trial", 0.0, clock, shape, rehearsed=True)
     exchange.model = lane.model
     team = lane.team
     access.check(exchange, team.name, team.max_output_tokens, team.condition)

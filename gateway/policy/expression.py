@@ -12,7 +12,7 @@ from typing import Any
 
 from gateway.core.exchange import Exchange
 
-OnError = Callable[[], None]
+OnError = Callable[[Exchange], None]  # gets the call on which a condition failed
 
 
 class BadExpression(ValueError):
@@ -60,7 +60,7 @@ class Condition:
             try:
                 return self.holds(exchange)
             except ConditionFailed:
-                on_error()
+                on_error(exchange)
                 return False
 
         return predicate

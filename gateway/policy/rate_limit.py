@@ -64,7 +64,7 @@ class Rule:
     limit: Limit
     when: When = field(default_factory=When)
     condition: Condition | None = None
-    on_error: OnError = field(default=lambda: None, repr=False)
+    on_error: OnError = field(default=lambda exchange: None, repr=False)
     parts: tuple[Part, ...] = ()  # for_each
     assume_output: int = 1024
     settled: bool = False  # applies to every call that comes this way: there is nothing left to ask
@@ -80,7 +80,7 @@ class Rule:
         try:
             return "" if self.condition.holds(exchange) else "if"
         except ConditionFailed:
-            self.on_error()
+            self.on_error(exchange)
             return ""
 
     def claim(self, exchange: Exchange, cap: int | None) -> Claim:

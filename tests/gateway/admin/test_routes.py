@@ -255,6 +255,23 @@ async def test_a_key_made_at_run_time_is_explained_as_it_is_served(running: Runn
         assert (await admin.post(f"{V1}/policies/explain", json=asked)).status_code == 400
 
 
+async def test_what_is_only_explained_counts_no_failed_condition(tmp_path: Path) -> None:
+    odd = "if: metadata.gone == 'x'"
+    rule = f"kind: rate-limits\nrules: [{{id: odd, limit: 9, unit: requests, per: day, {odd}}}]"
+    more = f'kind: access\nteams: {{shut: {{models: ["*"], {odd}}}}}\n---\n{rule}'
+    async with Provider() as provider:
+        text = policies(provider.url, more=more).replace("{provider: p0}]", f"{{provider: p0, {odd}}}]")
+        async with gateway(tmp_path, text) as running, running.admin() as admin:
+            for team, code in (("research", "no_target"), ("shut", "access_denied")):
+                why = await admin.post(f"{V1}/policies/explain", json={"team": team, "model": "smart"})
+                assert why.json()["refused"]["code"] == code
+            assert "gateway_policy_eval_errors_total{" not in await running.metrics()
+            assert (await running.chat()).json()["error"]["code"] == "no_target"
+            counted = await running.metrics()
+    for rule in ("models.smart", "odd"):
+        assert f'gateway_policy_eval_errors_total{{rule="{rule}"}} 1' in counted
+
+
 async def test_what_breaks_inside_is_told_in_the_shape_of_errors(running: Running) -> None:
     async def broken() -> list[dict[str, Any]]:
         raise ZeroDivisionError

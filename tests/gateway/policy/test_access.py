@@ -24,7 +24,7 @@ def test_more_output_than_the_cap_is_refused_by_name_and_the_cap_itself_is_not()
 
 def test_a_condition_refuses_when_false_and_when_it_fails() -> None:
     errors: list[int] = []
-    condition = Condition("metadata.env == 'prod'").or_false(lambda: errors.append(1))
+    condition = Condition("metadata.env == 'prod'").or_false(lambda exchange: errors.append(1))
     access.check(exchange(metadata={"env": "prod"}), "free", None, condition)
     for metadata in ({"env": "test"}, {"other": "prod"}):
         with pytest.raises(Forbidden, match="access condition") as caught:

@@ -68,7 +68,7 @@ def test_false_and_errors_are_never_taken_for_true_by_the_predicate() -> None:
         ("1 / 0 == 1", False, 1),
     ):
         errors.clear()
-        predicate = Condition(text).or_false(lambda: errors.append(1))
+        predicate = Condition(text).or_false(lambda exchange: errors.append(1))
         assert predicate(exchange()) is wanted
         assert len(errors) == counted
 

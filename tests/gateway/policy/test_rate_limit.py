@@ -62,7 +62,10 @@ def test_models_match_the_asked_name_not_the_configured_one() -> None:
 def test_an_expression_decides_after_when_and_its_error_makes_the_rule_apply() -> None:
     errors: list[int] = []
     rule = Rule(
-        REQUESTS, When(teams=matcher(["free"])), Condition("metadata.tier == 'low'"), lambda: errors.append(1)
+        REQUESTS,
+        When(teams=matcher(["free"])),
+        Condition("metadata.tier == 'low'"),
+        lambda exchange: errors.append(1),
     )
     assert rule.misses(exchange(metadata={"tier": "low"})) == ""
     assert rule.misses(exchange(metadata={"tier": "high"})) == "if"
