@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gateway.config.course import meets
+from gateway.config.parties import WHY_OFF
 from gateway.config.schema import GivenSpec
 from gateway.config.snapshot import KeyFacts, Snapshot
 from gateway.config.trial import Trial, is_down, try_call
 from gateway.core.exchange import Target
+from gateway.core.failure import NotFound
 from gateway.policy.capabilities import lacks
 from gateway.policy.rate_limit import SEPARATOR
 from gateway.providers.registry import serves
@@ -27,7 +29,7 @@ def explain(
         "model": trial.lane.model if trial.lane else None,
         "rules": _rules(snapshot, trial),
         "limits": _limits(trial),
-        "targets": _targets(trial, given),
+        "targets": _targets(snapshot, trial, given),
     }
 
 
@@ -60,9 +62,20 @@ def _limits(trial: Trial) -> list[dict[str, Any]]:
     ]
 
 
-def _targets(trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
+def _targets(snapshot: Snapshot, trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
     """In the order they are tried; those that are not stand at the end with the reason. One that is tried late tells
     what it cannot carry, and `dropped` names what each goes without."""
+    return _ready(trial, given) + _off(snapshot, trial, given)
+
+
+def _off(snapshot: Snapshot, trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
+    """Those of a provider that is off. Where all are, there is no lane, and to the caller no such model."""
+    model = snapshot.find(given.model) if trial.lane or trial.code == NotFound.code else None
+    why = f"its provider is {WHY_OFF}"
+    return [_row(target, given, None, why, []) for target in model.off] if model else []
+
+
+def _ready(trial: Trial, given: GivenSpec) -> list[dict[str, Any]]:
     if trial.lane is None or trial.exchange is None:
         return []
     rows: list[dict[str, Any]] = [

@@ -25,6 +25,7 @@ from gateway.policy.registry import STRATEGIES
 from gateway.providers.models import known
 from gateway.providers.registry import PROVIDERS
 
+WHY_OFF = "off: its api_key is empty"
 LONGEST_SOCKET = 100  # bytes of a unix socket's path; Linux takes 107, others less
 NEVER_LEAD_ON = frozenset({400, 404, 409, 413, 422})
 # Of a call alone, in whichever format: whom it asks, what, and how it is answered. As a default it would stand in the
@@ -82,16 +83,16 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     engine = _engine(bench, paper, name, own) if fields.type == "local" else None
     spec, facts = adapter.spec(**own), None
     _check_params(bench, paper, (*path, "params"), fields.type, own["params"])
-    is_on = bench.ground.everything_on or adapter.enabled(spec)
+    has_key = adapter.enabled(spec)
+    is_on = bench.ground.everything_on or has_key
     if not is_on:
-        bench.warnings.append(f'provider "{name}" is off: its api_key is empty')
+        bench.warnings.append(f'provider "{name}" is {WHY_OFF}')
     try:
         facts = adapter.facts(spec)
     except ValueError as error:
         field, _, message = str(error).partition(": ")
-        if is_on or own.get(
-            field
-        ):  # what is missing may come with the key; what is wrong is wrong without it
+        # What is missing may come with the key; what is wrong is wrong without it.
+        if has_key or own.get(field):
             bench.note(paper, (*path, *field.split(".", 1)), message)
     if not is_on:
         facts = None
@@ -138,7 +139,8 @@ def models(bench: Bench, found: Mapping[str, Party]) -> dict[str, Model]:
 
 def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mapping[str, Party]) -> Model:
     before = len(bench.problems)
-    targets = []
+    targets: list[Target] = []
+    off: list[Target] = []
     for place, target in enumerate(spec.targets):
         path: Path = ("models", name, "targets", place)
         if target.weight is not None and spec.strategy != "weighted":
@@ -146,7 +148,7 @@ def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mappin
             bench.note(paper, (*path, "weight"), message)
         made = _target(bench, paper, path, target, found)
         if made is not None:
-            targets.append(made)
+            (off if made.facts is None else targets).append(made)
     if not targets and len(bench.problems) == before:
         bench.warnings.append(f'model "{name}" is not served: the providers of all its targets are off')
     for place, one in enumerate(spec.retry.on):
@@ -162,13 +164,14 @@ def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mappin
         STRATEGIES[spec.strategy],
         Retry(spec.retry.attempts, statuses, failures, spec.retry.budget),
         Timeouts(times.connect, times.first_token, times.idle, times.total),
+        tuple(off),
     )
 
 
 def _target(
     bench: Bench, paper: Paper, path: Path, spec: TargetSpec, found: Mapping[str, Party]
 ) -> Target | None:
-    """None where its provider is off, or is not there at all (noted)."""
+    """Without `facts` where its provider is off; None where there is none of that name (noted)."""
     model = str(path[1])
     condition = bench.condition(paper, spec.condition, (*path, "if"))
     if not bench.check_name(paper, (*path, "provider"), "provider", spec.provider, found):
@@ -180,8 +183,6 @@ def _target(
     if spec.model and is_glob(spec.model):
         message = "is one model's name and takes no glob; leave it out to pass the asked name through"
         bench.note(paper, (*path, "model"), message)
-    if party.facts is None:
-        return None
     return Target(
         f"{spec.provider}/{asked or '*'}",
         spec.provider,

@@ -70,6 +70,7 @@ class Model:
     selector: Selector
     retry: Retry = DEFAULT_RETRY
     timeouts: Timeouts = DEFAULT_TIMEOUTS
+    off: tuple[Target, ...] = ()  # whose providers are: nobody is sent there, but who asks why is told
 
 
 @dataclass(slots=True, frozen=True)

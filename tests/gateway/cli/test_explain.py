@@ -70,6 +70,15 @@ teams: {all: {models: ["*"]}}
     assert second.endswith("; without top_logprobs)")
 
 
+def test_a_target_that_is_off_is_told_with_the_reason(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "")
+    assert main(["explain", EXAMPLES, "--team", "research", "--model", "smart"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "  -. openai/gpt-5  (not tried: its provider is off: its api_key is empty)"
+
+
 def test_a_refused_call_is_told_and_the_answer_is_no(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["explain", EXAMPLES, "--team", "free", "--model", "gpt-5"]) == 1
     out = capsys.readouterr().out

@@ -207,6 +207,37 @@ def test_a_call_that_no_target_can_carry_is_refused_as_a_live_one_is() -> None:
     ]
 
 
+OFF = """
+kind: providers
+providers: {dark: {type: groq, api_key: "${GONE:-}"}}
+---
+kind: models
+models:
+  half: {targets: [{provider: dark, model: g}, {provider: ours}]}
+  none-*: {targets: [{provider: dark}]}
+"""
+IS_OFF: dict[str, object] = {
+    "tried": None,
+    "because": "its provider is off: its api_key is empty",
+    "dropped": [],
+}
+
+
+def test_a_target_whose_provider_is_off_says_so() -> None:
+    found = explain(snapshot(BASE, OFF), GivenSpec(model="half", team="all"), 0.0)
+    assert found["targets"] == [
+        {"target": "ours/half", "tried": 1, "because": None, "dropped": []},
+        {"target": "dark/g", **IS_OFF},
+    ]
+
+
+def test_a_model_that_is_not_served_names_the_targets_that_are_off_to_who_may_use_it() -> None:
+    found = explain(snapshot(BASE, OFF), GivenSpec(model="none-1", team="all"), 0.0)
+    assert found["refused"]["code"] == "model_not_found"
+    assert found["targets"] == [{"target": "dark/none-1", **IS_OFF}]
+    assert explain(snapshot(BASE, OFF), GivenSpec(model="none-1", team="free"), 0.0)["targets"] == []
+
+
 def test_a_call_that_is_refused_before_says_so_of_every_target() -> None:
     shut = 'kind: access\nteams: {shut: {models: ["*"], if: "request.stream"}}'
     given = GivenSpec(model="smart", team="shut")

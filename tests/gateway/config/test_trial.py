@@ -129,6 +129,22 @@ def test_in_tests_all_providers_are_on() -> None:
     assert told(BASE, text) == []
 
 
+def test_in_tests_targets_count_by_place_as_if_all_were_on() -> None:
+    text = 'kind: providers\nproviders: {off: {type: openai, api_key: "${GONE:-}"}}\n---\n'
+    text += "kind: models\nmodels: {m: {targets: [{provider: off, model: g}, {provider: ours}]}}\n---\nkind: tests\n"
+    text += "tests: [{name: t, given: {team: all, model: m}, expect: {targets: [off/g, ours]}},"
+    text += " {name: u, given: {team: all, model: m, down: [off]}, expect: {targets: [ours]}}]"
+    assert told(BASE, text) == []
+
+
+def test_a_provider_whose_address_comes_with_its_key_is_in_nobodys_way() -> None:
+    text = (
+        'kind: providers\nproviders: {off: {type: azure, endpoint: "${AT:-}", api_key: "${GONE:-}"}}\n---\n'
+    )
+    text += "kind: tests\ntests: [{name: t, given: {team: all, model: gpt-5}, expect: {target: openai}}]"
+    assert told(BASE, text) == []
+
+
 def test_a_condition_that_fails_in_a_test_is_not_counted() -> None:
     counted: list[str] = []
     text = (
