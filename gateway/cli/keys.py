@@ -17,15 +17,25 @@ def add(verbs: Any) -> None:
         epilog="example: gateway keys create --name ci --team research --expires 2027-01-31",
     )
     acts = parser.add_subparsers(dest="act", required=True, metavar="ACT")
-    create = acts.add_parser("create", help="make a key; it is shown this once")
+    create = acts.add_parser(
+        "create",
+        help="make a key; it is shown this once",
+        epilog="example: gateway keys create --name ci --team research --expires 2027-01-31",
+    )
     create.add_argument("--name", type=sendable, required=True)
     create.add_argument("--team", type=sendable, required=True)
     create.add_argument(
         "--expires", type=sendable, metavar="DATE", help="the first day on which it is not valid, UTC"
     )
-    listing = acts.add_parser("list", help="all keys, without the keys themselves")
-    revoke = acts.add_parser("revoke", help="end a key at once")
-    rotate = acts.add_parser("rotate", help="put a new key in the place of an old one, which ends at once")
+    listing = acts.add_parser(
+        "list", help="all keys, without the keys themselves", epilog="example: gateway keys list --json"
+    )
+    revoke = acts.add_parser("revoke", help="end a key at once", epilog="example: gateway keys revoke ci")
+    rotate = acts.add_parser(
+        "rotate",
+        help="put a new key in the place of an old one, which ends at once",
+        epilog="example: gateway keys rotate ci",
+    )
     for act in (revoke, rotate):
         act.add_argument("name", type=sendable)
     for act in (create, listing, revoke, rotate):

@@ -13,6 +13,12 @@ def test_every_verb_has_a_help_with_an_example(verb: str, capsys: pytest.Capture
     assert f"example: gateway {verb}" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.parametrize("act", ["create", "list", "revoke", "rotate"])
+def test_every_act_on_keys_has_a_help_with_an_example(act: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["keys", act, "--help"]) == 0
+    assert f"example: gateway keys {act}" in " ".join(capsys.readouterr().out.split())
+
+
 @pytest.mark.parametrize("verb", NOT_YET)
 def test_a_verb_that_is_not_built_says_so(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "policies"]) == 2
