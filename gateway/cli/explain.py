@@ -4,19 +4,24 @@ import argparse
 import json
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any, get_args
 
 import orjson
 
+from gateway.app.plan import Plan
 from gateway.cli.check import tell_problems
 from gateway.config.compile import Ground
 from gateway.config.desk import load_policies
 from gateway.config.explain import explain
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import DialectName, GivenSpec
-from gateway.config.snapshot import Snapshot
+from gateway.config.snapshot import KeyFacts, Snapshot
 from gateway.settings import BadSettings, from_environment
+from gateway.state.database import Database
+from gateway.state.fault import named_database
+from gateway.state.keystore import KeyStore
 
 
 class _Misused(Exception):
@@ -31,7 +36,9 @@ def add(verbs: Any) -> None:
     )
     parser.add_argument("path", nargs="?", type=Path, default=Path("policies"), metavar="DIR|FILE")
     who = parser.add_mutually_exclusive_group(required=True)
-    who.add_argument("--key", metavar="NAME", help="the name of a key of the policy files")
+    who.add_argument(
+        "--key", metavar="NAME", help="the name of a key, of the policy files or made at run time"
+    )
     who.add_argument("--team", metavar="TEAM")
     parser.add_argument("--model", required=True, metavar="MODEL", help="the model as the app asks for it")
     parser.add_argument("--request", type=Path, metavar="FILE", help="the JSON body of the call")
@@ -48,9 +55,11 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        ground = Ground(from_environment().data_dir)
-        snapshot = load_policies(args.path, ground)
-        found = explain(snapshot, _given(args, snapshot), time.time())  # noqa: TID251  the clock enters here
+        settings = from_environment()
+        snapshot = load_policies(args.path, Ground(settings.data_dir))
+        now = time.time()  # noqa: TID251  the clock enters here
+        issued = [] if args.key is None else _issued(args.key, snapshot, Plan(settings, args.path), now)
+        found = explain(snapshot, _given(args, snapshot), now, issued)
     except BadPolicies as bad:
         tell_problems(bad, as_json=args.json)
         return 1
@@ -61,13 +70,29 @@ def run(args: argparse.Namespace) -> int:
     return 0 if found["allowed"] else 1
 
 
+def _issued(name: str, snapshot: Snapshot, plan: Plan, now: float) -> list[KeyFacts]:
+    """The key of that name, where the policy files have none: it was made at run time. Raises _Misused."""
+    if any(facts.name == name for facts in snapshot.keys.values()):
+        return []
+    url, is_set = plan.database_url, bool(plan.settings.database_url)
+    scheme, _, file = url.partition("?")[0].partition(":///")
+    facts = None
+    if scheme != "sqlite" or Path(file).is_file():  # who only looks makes no file
+        try:
+            with named_database(url, is_set=is_set), closing(Database(url)) as database:
+                facts = KeyStore(database, lambda: now, lambda level, message: None).named(name)
+        except (OSError, ValueError) as error:
+            raise _Misused(str(error)) from None
+    if facts is None:
+        raise _Misused(
+            f'no key "{name}" stands in the policy files or is in use among those that were made at run time, as '
+            "GATEWAY_DATA_DIR or GATEWAY_DATABASE_URL has them; point these there, or give its --team"
+        )
+    return [facts]
+
+
 def _given(args: argparse.Namespace, snapshot: Snapshot) -> GivenSpec:
     """Raises _Misused."""
-    names = {facts.name for facts in snapshot.keys.values()}
-    if args.key is not None and args.key not in names:
-        raise _Misused(
-            f'the policy files name no key "{args.key}"; for a key made at run time give its --team'
-        )
     if args.team is not None and args.team not in snapshot.teams:
         raise _Misused(f'there is no team "{args.team}"; there is {", ".join(sorted(snapshot.teams))}')
     metadata = dict(pair.split("=", 1) if "=" in pair else _no_pair(pair) for pair in args.metadata)

@@ -104,7 +104,8 @@ def test_bad_policies_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["--team", "nobody", "--model", "m"], 'there is no team "nobody"; there is free, nightly, research'),
         (
             ["--key", "nobody", "--model", "m"],
-            'name no key "nobody"; for a key made at run time give its --team',
+            'no key "nobody" stands in the policy files or is in use among those that were made at run time, as '
+            "GATEWAY_DATA_DIR or GATEWAY_DATABASE_URL has them; point these there, or give its --team",
         ),
         (["--team", "free", "--model", "m", "--metadata", "x"], '--metadata takes K=V, not "x"'),
         (["--team", "free", "--model", "m", "--request", "/nowhere/x.json"], "No such file"),
@@ -156,6 +157,19 @@ tests: [{{name: files are tried without a clock, given: {{key: old, model: m}}, 
     )
     assert main(["explain", str(tmp_path), "--key", "old", "--model", "m"]) == 1
     assert capsys.readouterr().out.startswith('refused: invalid_api_key: the key "old" has expired')
+
+
+def test_a_look_for_keys_made_at_run_time_makes_no_database_and_says_what_is_wrong_with_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path))
+    arguments = ["explain", EXAMPLES, "--key", "nobody", "--model", "smart"]
+    assert main(arguments) == 2
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "gatehouse.db").write_bytes(b"garbage" * 1000)
+    capsys.readouterr()
+    assert main(arguments) == 2
+    assert "gatehouse.db (in GATEWAY_DATA_DIR) cannot be used (file is not" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("body", ["[1]", "{", "\xff"])

@@ -138,6 +138,20 @@ async def test_a_key_that_has_expired_is_listed_as_such_and_has_no_successor(
     assert await run("keys", "create", "--name", "old", "--team", "research") == 0
 
 
+async def test_a_key_made_at_run_time_is_explained_until_it_is_revoked(
+    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(running.folder.parent / "data"))
+    asked = ["explain", str(running.folder), "--key", "ci", "--model", "smart"]
+    assert await run("keys", "create", "--name", "ci", "--team", "research") == 0
+    capsys.readouterr()
+    assert await run(*asked) == 0
+    assert capsys.readouterr().out.startswith("allowed\nteam research, model smart")
+    assert await run("keys", "revoke", "ci") == 0
+    assert await run(*asked) == 2
+    assert 'no key "ci" stands in the policy files' in capsys.readouterr().err
+
+
 async def test_a_database_that_cannot_be_written_is_told(
     running: Running, capsys: pytest.CaptureFixture[str]
 ) -> None:
