@@ -21,7 +21,8 @@ _FORWARDED = (b"openai-beta", b"x-client-request-id", b"anthropic-version", b"an
 # Whose bodies hold the client's own texts and facts: what is called file_id there is none.
 _FREE = ("rerank",)
 _RUNS_CODE = b"code_execution"  # the tools of Anthropic's that leave a container and files
-_JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+# What was read as JSON goes on as JSON, whatever the client called it.
+JSON: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
 
 
 class Inference:
@@ -43,7 +44,7 @@ class Inference:
         check_tools(payload.get("tools"), lane.team)
         if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
             lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
-        forward = _JSON + forwarded(visit.head, visit.caller.team)
+        forward = JSON + forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))

@@ -13,7 +13,7 @@ from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
 from gateway.edge.background import UNKIND, Background
 from gateway.edge.body import check_head, read_body
-from gateway.edge.inference import forwarded
+from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.recent import Recent
@@ -31,7 +31,6 @@ from gateway.wire.responses.words import OURS, PENDING, answer_of
 from gateway.wire.sides import UNLIKE
 
 RESPONSES = DIALECTS["openai.responses"]
-_FORWARDED = (b"content-type", b"accept")
 
 
 class Responses:
@@ -53,8 +52,9 @@ class Responses:
             if error.code == "missing_required_parameter" and "model" not in orjson.loads(body):
                 return await self._passing(again(visit, body))
             raise
-        forward = [(name, visit.head[name]) for name in _FORWARDED if name in visit.head]
-        forward += forwarded(visit.head, visit.caller.team)
+        forward = JSON + forwarded(visit.head, visit.caller.team)
+        if accept := visit.head.get(b"accept"):
+            forward.append((b"accept", accept))
         query = visit.scope["query_string"].decode("latin-1")
         path = "/responses" + ("?" + query if query else "")
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)

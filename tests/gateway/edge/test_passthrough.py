@@ -786,6 +786,41 @@ async def test_a_body_that_is_read_by_nobody_here_goes_nowhere(tmp_path: Path, k
         assert len(provider.asked) == 1
 
 
+# Read as a form, both name a file.
+NAMELESS = {"metadata": {"a": "&file_ids=file_1&"}, "input": "x"}
+TWOFOLD = {**NAMELESS, "model": "gpt-5", "messages": []}
+READ = [
+    *(("POST", f"/v1/{one}", NAMELESS) for one in ("threads", "vector_stores", "responses")),
+    *(("POST", f"/v1/{one}", TWOFOLD) for one in ("chat/completions", "embeddings")),
+    *(("POST", f"/v1/responses{one}", TWOFOLD) for one in ("", "/compact", "/input_tokens")),
+    ("POST", "/v1/batches/batch_1/cancel", NAMELESS),
+    ("GET", "/v1/batches/batch_1", NAMELESS),
+]
+
+
+@pytest.mark.parametrize("kind", ["", "application/x-www-form-urlencoded", "text/json; charset=utf-16"])
+async def test_what_was_read_as_json_goes_on_as_json(tmp_path: Path, kind: str) -> None:
+    headers = {"content-type": kind} if kind else {}
+    async with Provider() as provider, gateway(tmp_path, text(provider.url, ALL)) as running:
+        await made(running, provider, "/v1/batches", "batch_1")
+        async with running.client() as client:
+            for method, path, said in READ:
+                body = orjson.dumps(said)
+                came = await client.request(method, path, content=body, headers=headers)
+                sent = provider.asked[-1]
+                assert (came.status_code, sent.body, sent.line) == (200, body, f"{method} {path} HTTP/1.1")
+                assert sent.headers["content-type"] == "application/json", path
+
+
+async def test_what_has_no_body_goes_on_as_it_came(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, text(provider.url)) as running:
+        async with running.client() as client:
+            await client.get("/v1/files")
+            assert "content-type" not in provider.asked[-1].headers
+            await client.get("/v1/files", headers={"content-type": "application/json"})  # as SDKs ask
+            assert provider.asked[-1].headers["content-type"] == "application/json"
+
+
 async def test_query_and_unknown_fields_pass_as_they_came(tmp_path: Path) -> None:
     async with Provider([answer({"id": "r"})]) as provider, gateway(tmp_path, text(provider.url)) as running:
         body = b'{ "model":"gpt-5" , "new_field": 1.0, "stream": false}'
@@ -795,7 +830,7 @@ async def test_query_and_unknown_fields_pass_as_they_came(tmp_path: Path) -> Non
         assert response.status_code == 200
         sent = provider.asked[0]
         assert (sent.line, sent.body) == ("POST /v1/responses?beta=true&a[]=1 HTTP/1.1", body)
-        assert sent.headers["content-type"] == "application/json; charset=utf-8"
+        assert sent.headers["content-type"] == "application/json"
         assert sent.headers["idempotency-key"] not in ("k", ""), (
             "teams share the account: their keys may not meet"
         )
