@@ -179,13 +179,15 @@ class Exchange:
 
 
 class Trace(NamedTuple):
-    """Where this call stands in a distributed trace. Ids are lower-case hex (W3C trace context)."""
+    """Where this call stands in a distributed trace. Ids are lower-case hex (W3C trace context). `given` are the
+    client's headers where nothing is recorded here: no span is ours then, and of what cannot be read no id is known."""
 
     trace_id: str
     parent_id: str
     span_id: str
     sampled: bool
     state: str = ""
+    given: Headers = ()
 
 
 @dataclass(slots=True)

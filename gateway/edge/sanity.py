@@ -19,7 +19,7 @@ _BAD_PATH = re.compile(
 )
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 # Lists, which clients write in one line or in several.
-_LISTS = (b"openai-beta", b"anthropic-beta")
+_LISTS = (b"openai-beta", b"anthropic-beta", b"tracestate")
 # Of these a second one would make two truths; others may repeat, as HTTP allows.
 _SINGLE = frozenset(
     {

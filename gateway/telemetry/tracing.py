@@ -12,16 +12,15 @@ from typing import Any
 from gateway.core.exchange import Attempt, Call, Exchange, Headers, Trace
 from gateway.telemetry.otlp import resource
 
-_PARENT = re.compile(rb"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
+_PARENT = re.compile(rb"00-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})")
 _STATE = re.compile(rb"[\x20-\x7e]{1,512}")
-_ZERO_TRACE, _ZERO_SPAN = b"0" * 32, b"0" * 16
 
 
 class Sampler:
     """Head sampling by the standard variables OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG."""
 
     def __init__(self, environ: Mapping[str, str], *, exporting: bool) -> None:
-        """Without an exporter nothing is sampled, but traces that pass are carried on. Raises ValueError."""
+        """Without an exporter nothing is sampled, and traces pass as they came. Raises ValueError."""
         name = environ.get("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
         self._by_parent = name.startswith("parentbased_")
         kind = name.removeprefix("parentbased_")
@@ -34,16 +33,24 @@ class Sampler:
     def sample(self, traceparent: bytes | None, tracestate: bytes | None) -> Trace | None:
         """Where a call stands; None where nobody wants to know."""
         parent = _PARENT.fullmatch(traceparent) if traceparent is not None else None
-        if parent is not None and (parent[1] == _ZERO_TRACE or parent[2] == _ZERO_SPAN):
-            parent = None
+        if not self._exporting:
+            return _passing(parent, traceparent, tracestate) if traceparent is not None else None
         if parent is None:
-            if not self._exporting or random.random() >= self._share:
+            if random.random() >= self._share:
                 return None
             return Trace(f"{random.getrandbits(128):032x}", "", _span_id(), True)
         asked = bool(int(parent[3], 16) & 1)
-        sampled = self._exporting and (asked if self._by_parent else random.random() < self._share)
+        sampled = asked if self._by_parent else random.random() < self._share
         state = tracestate.decode("ascii") if tracestate is not None and _STATE.fullmatch(tracestate) else ""
         return Trace(parent[1].decode(), parent[2].decode(), _span_id(), sampled, state)
+
+
+def _passing(parent: re.Match[bytes] | None, traceparent: bytes, tracestate: bytes | None) -> Trace:
+    """A trace in which nothing of ours will be found: its headers go on as they came, of whatever version."""
+    given = [(b"traceparent", traceparent)]
+    if tracestate is not None:
+        given.append((b"tracestate", tracestate))
+    return Trace(parent[1].decode() if parent is not None else "", "", "", False, given=given)
 
 
 def _share(text: str) -> float:
@@ -58,10 +65,12 @@ def _span_id() -> str:
 
 
 def carry_on(exchange: Exchange, attempt: Attempt) -> Headers:
-    """The headers that tell a provider which attempt of which trace is asking."""
+    """The headers that tell a provider which attempt of which trace is asking, or the client's own."""
     trace = exchange.trace
     if trace is None:
         return ()
+    if trace.given:
+        return trace.given
     attempt.span_id = _span_id()
     flag = "01" if trace.sampled else "00"
     headers = [(b"traceparent", f"00-{trace.trace_id}-{attempt.span_id}-{flag}".encode())]
