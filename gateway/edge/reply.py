@@ -87,9 +87,8 @@ class Writer:
             return True
         if not self._events or self.dialect is None:
             return False
-        await self._send(
-            {"type": "http.response.body", "body": self.dialect.error_event(error), "more_body": True}
-        )
+        last = self.dialect.error_event(error, self.request_id)
+        await self._send({"type": "http.response.body", "body": last, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
         return True
 

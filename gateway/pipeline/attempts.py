@@ -208,6 +208,7 @@ class Attempts:
                 exchange.shape.choices,
                 int(exchange.clock),
                 exchange.id,
+                exchange.request_id,
             )
         )
         held = call.dialect != "openai.raw"

@@ -121,7 +121,9 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
     _note_failure(exchange, answered.attempt, "upstream_stream_broken")
     error = UpstreamFailed(f"{message} (target {answered.target.name})", Failure.BROKEN)
     error.code = "upstream_stream_broken"
-    return answered.tap.broken(error) if isinstance(answered.tap, CrossingTap) else dialect.error_event(error)
+    if isinstance(answered.tap, CrossingTap):
+        return answered.tap.broken(error)
+    return dialect.error_event(error, exchange.request_id)
 
 
 def _note_failure(exchange: Exchange, attempt: Attempt, code: str) -> None:

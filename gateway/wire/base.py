@@ -55,7 +55,8 @@ class Changes(NamedTuple):
 @fact
 class Asked:
     """What is known of a call when its answer comes. Of so many `choices`: a stream of several is complete when each
-    of them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that name one."""
+    of them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that name one,
+    `request_id` is for their errors."""
 
     payload: Mapping[str, Any]
     usage: Usage  # the account to be kept
@@ -63,6 +64,7 @@ class Asked:
     choices: int = 1
     moment: int = 0
     ident: str = ""
+    request_id: str = ""
 
 
 class Tap(Protocol):
@@ -136,8 +138,8 @@ class Dialect(Way, Protocol):
         """Sizes for limits and conditions; `size` is the body's in bytes. Raises BadRequest for nonsense."""
         ...
 
-    def error_event(self, error: GatewayError) -> bytes:
-        """The event that ends a broken stream."""
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        """The event that ends a broken stream; it names the request where errors of the dialect do."""
         ...
 
 

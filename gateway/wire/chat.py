@@ -89,7 +89,7 @@ class Chat(Untouched):
             choices = (bound(asked.payload, "n", most=128) or 1) * _prompts(asked.payload["prompt"])
         return ChatTap(asked.usage, asked.withhold_usage, choices)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         return b"data: " + render(error) + b"\n\n"
 
 

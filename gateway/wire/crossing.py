@@ -84,7 +84,7 @@ class Crossing:
 
     def tap(self, asked: Asked) -> Tap:
         teller = self._front.teller(asked.payload, asked.moment, asked.ident)
-        return CrossingTap(asked.usage, self._front, teller, self._back)
+        return CrossingTap(asked.usage, self._front, teller, self._back, asked.request_id)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return refusal_across(self._front, self._back, status, body)
@@ -103,12 +103,13 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_reader", "_reason", "_shown", "_teller", "_usage", "begun", "error", "failed",
-        "finish_reason", "finished",
+        "_back", "_front", "_reader", "_reason", "_request_id", "_shown", "_teller", "_usage", "begun", "error",
+        "failed", "finish_reason", "finished",
     )  # fmt: skip
 
-    def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back) -> None:
+    def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back, request_id: str) -> None:
         self._usage, self._front, self._teller, self._back = usage, front, teller, back
+        self._request_id = request_id
         self._reader = back.reader()
         self.begun = self.finished = self.failed = False
         self.error: Json = {}  # OpenAI's error object of a stream that failed
@@ -185,10 +186,7 @@ class CrossingTap:
 
     def broken(self, error: GatewayError) -> bytes:
         """What ends a stream that broke, in the order of what was told before."""
-        self.failed = True
-        return self._teller.write(
-            {"error": {"message": error.message, "type": error.type, "code": error.code}}
-        )
+        return self._fail({"error": {"message": error.message, "type": error.type, "code": error.code}})
 
     def refusal(self, status: int) -> bytes:
         """The error of a stream that began with one, as an answer with this status."""
@@ -199,18 +197,21 @@ class CrossingTap:
         for piece in pieces:
             self.begun = True
             if "error" in piece:
-                self.failed, self.error = True, piece["error"]
+                out.append(self._fail(piece))
             else:
                 self._note(piece)
-            out.append(self._teller.write(piece))
+                out.append(self._teller.write(piece))
         if self._reader.finished and not self.finished and not self.failed:
             if error := self._untold():
-                self.failed, self.error = True, error
-                out.append(self._teller.write({"error": error}))
+                out.append(self._fail({"error": error}))
             else:
                 self.finished = True
                 out.append(self._teller.end())
         return b"".join(out)
+
+    def _fail(self, piece: Piece) -> bytes:
+        self.failed, self.error = True, piece["error"]
+        return self._teller.write({**piece, "request_id": self._request_id})
 
     def _refuse_untold(self) -> None:
         if error := self._untold():

@@ -51,7 +51,7 @@ class Embeddings(Untouched):
     def tap(self, asked: Asked) -> "EmbeddingsTap":
         return EmbeddingsTap(asked.usage)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         return b"data: " + render(error) + b"\n\n"
 
 

@@ -57,7 +57,7 @@ class Raw(Untouched):
     def tap(self, asked: Asked) -> "RawTap":
         return RawTap(asked.usage)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """Responses' own error event; its `sequence_number` is unknown here, as after any break."""
         return b"event: error\ndata: " + render(error)[:-1] + b',"type":"error"}\n\n'
 

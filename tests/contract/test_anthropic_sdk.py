@@ -1,5 +1,6 @@
 """The official anthropic SDK, unmodified, before a whole gateway: Anthropic recorded, and a chat provider."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from anthropic.types import Message, MessageParam, ToolParam
 
 from tests.contract.recorded import at_random, recorded, replayed, whole
 from tests.contract.test_messages import Told, expected, of_blocks
-from tests.running import ACCESS, KEY, gateway
+from tests.running import ACCESS, KEY, Running, gateway
 from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
 HI: list[MessageParam] = [{"role": "user", "content": "hi"}]
@@ -21,6 +22,13 @@ WEATHER: list[ToolParam] = [{"name": "weather", "input_schema": {"type": "object
 @asynccontextmanager
 async def scene(tmp_path: Path) -> AsyncIterator[tuple[AsyncAnthropic, Provider]]:
     """The SDK and a provider: `claude` is answered by it as Anthropic, `gpt` as OpenAI."""
+    async with stage(tmp_path) as (client, provider, _):
+        yield client, provider
+
+
+@asynccontextmanager
+async def stage(tmp_path: Path) -> AsyncIterator[tuple[AsyncAnthropic, Provider, Running]]:
+    """The same, and what stands between the two."""
     async with Provider() as provider:
         host = provider.url.removesuffix("/v1")
         text = f"""
@@ -38,7 +46,7 @@ models:
 """
         async with gateway(tmp_path, text) as running:
             async with AsyncAnthropic(base_url=running.url, api_key=KEY, max_retries=0) as client:
-                yield client, provider
+                yield client, provider, running
 
 
 def told(message: anthropic.types.Message) -> Told:
@@ -151,6 +159,34 @@ async def test_a_stream_that_breaks_raises_instead_of_ending(tmp_path: Path) -> 
         with pytest.raises(anthropic.APIStatusError):
             async with client.messages.stream(model="gpt", max_tokens=9, messages=HI) as events:
                 await events.get_final_message()
+
+
+BEGUN = {
+    "claude": b'event: message_start\ndata: {"type": "message_start", "message": {"id": "m", "type": "message", '
+    b'"role": "assistant", "model": "c", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}}\n\n',
+    "gpt": word("hel"),
+}
+OVERLOADED = event(error={"message": "no more", "type": "server_error"})
+
+
+@pytest.mark.parametrize(
+    ("model", "end"),
+    [("claude", "break"), ("gpt", "break"), ("claude", "shutdown"), ("gpt", "shutdown"), ("gpt", "error")],
+)
+async def test_the_error_that_ends_a_stream_names_the_request(tmp_path: Path, model: str, end: str) -> None:
+    async with stage(tmp_path) as (client, provider, running):
+        go = asyncio.Event()
+        provider.script[:] = [stream(BEGUN[model], go, *([OVERLOADED] if end == "error" else []), end=False)]
+        with pytest.raises(anthropic.APIStatusError) as caught:
+            async with client.messages.stream(model=model, max_tokens=9, messages=HI) as events:
+                async for _ in events:
+                    if end == "shutdown":
+                        for task in list(running.data.server_state.tasks):
+                            task.cancel()  # as the server does when its drain time is over
+                    else:
+                        go.set()
+    assert isinstance(caught.value.body, dict)
+    assert caught.value.body["request_id"] == caught.value.response.headers["x-request-id"]
 
 
 async def test_pages_that_another_provider_cites_reach_the_sdk_whole_and_streamed(tmp_path: Path) -> None:

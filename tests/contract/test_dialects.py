@@ -87,7 +87,7 @@ def test_what_is_no_call_is_refused(name: str, body: bytes) -> None:
 @every
 def test_a_broken_stream_ends_in_an_event_that_carries_the_error(name: str) -> None:
     error = UpstreamFailed("it broke", Failure.BROKEN)
-    told = DIALECTS[name].error_event(error)
+    told = DIALECTS[name].error_event(error, "r")
     if name == "gemini.array":
         assert told.startswith(b",")
         assert told.endswith(b"]")

@@ -84,7 +84,7 @@ class Generate(Untouched):
     def tap(self, asked: Asked) -> "GenerateTap":
         return GenerateTap(asked.usage, asked.choices, self._is_array)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """What was whole before it passed; a further element of an array, which then ends."""
         told = render(error, "gemini")
         return b",\r\n%b]" % told if self._is_array else b"data: %b\r\n\r\n" % told

@@ -59,7 +59,7 @@ class Embed(Untouched):
     def tap(self, asked: Asked) -> "EmbedTap":
         return EmbedTap(asked.usage)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         return b"data: %b\r\n\r\n" % render(error, "gemini")
 
 

@@ -43,8 +43,8 @@ class Messages(Untouched):
     def tap(self, asked: Asked) -> "MessagesTap":
         return MessagesTap(asked.usage)
 
-    def error_event(self, error: GatewayError) -> bytes:
-        return b"event: error\ndata: " + render(error, "anthropic") + b"\n\n"
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
+        return b"event: error\ndata: " + render(error, "anthropic", request_id) + b"\n\n"
 
 
 class CountTokens(Messages):

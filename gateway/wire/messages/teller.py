@@ -58,9 +58,8 @@ class MessagesTeller:
         if "error" in piece:
             error = piece["error"]
             kind = error.get("type") if error.get("type") in ERRORS.values() else "api_error"
-            return _event(
-                "error", {"type": "error", "error": {"type": kind, "message": error.get("message", "")}}
-            )
+            told = {"type": kind, "message": error.get("message", "")}
+            return _event("error", {"type": "error", "error": told, "request_id": piece.get("request_id")})
         self._usage = piece.get("usage") or self._usage
         if not piece["choices"]:  # Azure's first chunk tells of the prompt alone, without an id or a model
             return b""

@@ -48,7 +48,7 @@ class Responses(Untouched):
     def tap(self, asked: Asked) -> "ResponsesTap":
         return ResponsesTap(asked.usage, goes_on=asked.payload.get("background") is True)
 
-    def error_event(self, error: GatewayError) -> bytes:
+    def error_event(self, error: GatewayError, request_id: str) -> bytes:
         """The format's own event, and the error as an object, which SDKs look for. How many events went before
         is not known here."""
         told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}

@@ -260,7 +260,7 @@ def test_a_last_event_without_its_blank_line_is_completed_if_it_is_whole(
 
 
 def test_the_end_of_a_broken_stream_is_an_error_that_is_no_end() -> None:
-    told = CHAT.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    told = CHAT.error_event(UpstreamFailed("broke", Failure.BROKEN), "r")
     one, _ = tap()
     assert one.feed(told) == told
     assert (one.failed, one.finished) == (True, False)

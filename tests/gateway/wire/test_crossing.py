@@ -161,11 +161,10 @@ def test_a_stream_that_breaks_off_has_not_finished() -> None:
 
 
 def test_an_error_within_a_stream_is_told_and_nothing_ends_well_after_it() -> None:
-    watched, _ = tap()
+    watched = TO_CHAT.tap(Asked({}, Usage(), request_id="r"))
     told = watched.feed(event(error={"message": "no", "type": "overloaded_error"}) + DONE)
-    assert told == (
-        b'event: error\ndata: {"type":"error","error":{"type":"overloaded_error","message":"no"}}\n\n'
-    )
+    error = b'{"type":"error","error":{"type":"overloaded_error","message":"no"},"request_id":"r"}'
+    assert told == b"event: error\ndata: %b\n\n" % error
     assert (watched.failed, watched.finished) == (True, False)
 
 

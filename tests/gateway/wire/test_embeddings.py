@@ -99,4 +99,4 @@ def test_a_stream_that_nobody_expects_passes() -> None:
     assert EMBEDDINGS.gives_usage({}), "none is to be asked for"
     assert one.feed(b"data: x") == b"data: x"
     assert (one.begun, one.finished, one.rest()) == (True, True, b"")
-    assert EMBEDDINGS.error_event(GatewayError("broke")).startswith(b'data: {"error":{"message":"broke"')
+    assert EMBEDDINGS.error_event(GatewayError("broke"), "r").startswith(b'data: {"error":{"message":"broke"')

@@ -82,7 +82,7 @@ def test_usage_needs_no_asking() -> None:
 
 
 def test_the_error_event_is_that_of_responses() -> None:
-    event = RAW.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    event = RAW.error_event(UpstreamFailed("broke", Failure.BROKEN), "r")
     assert event.startswith(b"event: error\ndata: ")
     payload = orjson.loads(event.split(b"data: ")[1])
     assert (payload["type"], payload["error"]["message"]) == ("error", "broke")

@@ -99,8 +99,8 @@ def test_a_call_without_contents_is_refused() -> None:
 
 def test_a_broken_stream_ends_in_googles_error() -> None:
     error = UpstreamFailed("it broke", Failure.BROKEN)
-    assert orjson.loads(SSE.error_event(error)[6:])["error"]["message"] == "it broke"
-    assert orjson.loads(b"[{}" + ARRAY.error_event(error))[1]["error"]["status"] == "INTERNAL"
+    assert orjson.loads(SSE.error_event(error, "r")[6:])["error"]["message"] == "it broke"
+    assert orjson.loads(b"[{}" + ARRAY.error_event(error, "r"))[1]["error"]["status"] == "INTERNAL"
 
 
 def event(**answer: Any) -> bytes:

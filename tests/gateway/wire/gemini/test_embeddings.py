@@ -137,4 +137,4 @@ def test_refusals_are_told_in_the_clients_words() -> None:
         orjson.loads(FromGemini().refusal(404, b'{"error": {"message": "no"}}'))["error"]["status"]
         == "NOT_FOUND"
     )
-    assert ONE.error_event(BadRequest("no")).endswith(b"\r\n\r\n")
+    assert ONE.error_event(BadRequest("no"), "r").endswith(b"\r\n\r\n")

@@ -57,9 +57,9 @@ def test_nothing_changes_but_the_model_and_what_the_provider_adds() -> None:
 
 
 def test_an_error_in_a_stream_is_an_event_of_anthropics() -> None:
-    event = MESSAGES.error_event(UpstreamFailed("broke", Failure.BROKEN))
+    event = MESSAGES.error_event(UpstreamFailed("broke", Failure.BROKEN), "r")
     assert event.startswith(b"event: error\ndata: {")
-    assert event.endswith(b"\n\n")
+    assert event.endswith(b',"request_id":"r"}\n\n')
 
 
 def test_a_stream_is_watched_to_its_end() -> None:

@@ -88,7 +88,7 @@ def test_a_call_passes_as_it_is_but_for_its_model_and_what_is_added() -> None:
 
 
 def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:
-    told = DIALECTS["openai.responses"].error_event(UpstreamFailed("it broke", Failure.BROKEN))
+    told = DIALECTS["openai.responses"].error_event(UpstreamFailed("it broke", Failure.BROKEN), "r")
     head, data = told.decode().strip().split("\n")
     said = orjson.loads(data.removeprefix("data: "))
     assert (head, said["type"], said["message"], said["code"]) == (
