@@ -1,5 +1,7 @@
 """Health and the list of models: what is not hot on the data port, by Starlette."""
 
+import re
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +13,11 @@ from starlette.routing import Route
 from gateway.config.desk import Desk
 from gateway.config.snapshot import Snapshot
 from gateway.core.exchange import new_id
-from gateway.core.failure import GatewayError, WrongMethod
+from gateway.core.failure import BadRequest, GatewayError, WrongMethod
 from gateway.edge.door import nowhere, unknown
 from gateway.edge.reply import request_id_of
 from gateway.pipeline.identify import Identify
-from gateway.wire.envelope import envelope_of, gemini_method, render
+from gateway.wire.envelope import Envelope, envelope_of, gemini_method, render
 
 Ready = Callable[[], dict[str, Any]]
 
@@ -56,7 +58,8 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
         request_id = id_of(request)
         headers = {name.decode(): value.decode() for name, value in error.headers}
         headers |= {"x-request-id": request_id, **_PRIVATE}
-        body = render(error, envelope_of(request.scope["path"]), request_id)
+        envelope: Envelope = "anthropic" if _is_of_claude(request) else envelope_of(request.scope["path"])
+        body = render(error, envelope, request_id)
         return Response(body, error.status, headers, "application/json")
 
     async def wrong_method(request: Request, error: Exception) -> Response:
@@ -77,20 +80,50 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
 
 
 _PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
+_LIMIT = re.compile("[1-9][0-9]{0,2}|1000")  # of a page, as Anthropic's API has it
 
 
 def _list(request: Request, names: list[str]) -> dict[str, Any]:
-    shape = _shape(request)
-    data = [shape(name) for name in names]
-    if shape is _openai:
-        return {"object": "list", "data": data}
-    first, last = (names[0], names[-1]) if names else (None, None)
-    return {"data": data, "has_more": False, "first_id": first, "last_id": last}
+    if not _is_of_claude(request):
+        return {"object": "list", "data": [_openai(name) for name in names]}
+    found, more = _page(request, names)
+    first, last = (found[0], found[-1]) if found else (None, None)
+    return {
+        "data": [_anthropic(name) for name in found],
+        "has_more": more,
+        "first_id": first,
+        "last_id": last,
+    }
+
+
+def _page(request: Request, names: list[str]) -> tuple[list[str], bool]:
+    """The names of one page, and whether there are more that way. The names are sorted, so that a page also goes on
+    from one that has left the policies meanwhile. Raises BadRequest."""
+    asked = request.query_params
+    limit, after, before = asked.get("limit", "20"), asked.get("after_id", ""), asked.get("before_id", "")
+    if not _LIMIT.fullmatch(limit):
+        raise BadRequest("'limit' must be from 1 to 1000", code="invalid_value", param="limit")
+    if after and before:
+        message = "a page is after one model or before one: send 'after_id' or 'before_id'"
+        raise BadRequest(message, code="invalid_value", param="before_id")
+    if before:
+        left = names[: bisect_left(names, before)]
+        found = left[-int(limit) :]
+    else:
+        left = names[bisect_right(names, after) :]
+        found = left[: int(limit)]
+    return found, len(left) > len(found)
 
 
 def _shape(request: Request) -> Callable[[str], dict[str, Any]]:
     """A model in the dialect of whoever asks."""
-    return _anthropic if "anthropic-version" in request.headers else _openai
+    return _anthropic if _is_of_claude(request) else _openai
+
+
+def _is_of_claude(request: Request) -> bool:
+    """Whether one of Anthropic's SDKs asks for models: both APIs have them under the same path."""
+    path: str = request.scope["path"]
+    return "anthropic-version" in request.headers and (path + "/").startswith("/v1/models/")
 
 
 def _openai(name: str) -> dict[str, Any]:

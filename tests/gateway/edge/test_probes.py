@@ -3,9 +3,12 @@
 from pathlib import Path
 from typing import Any
 
+import anthropic
+import httpx
 import pytest
+from anthropic import AsyncAnthropic
 
-from tests.running import gateway, policies
+from tests.running import KEY, gateway, policies
 
 CLAUDES = {"anthropic-version": "2023-06-01"}
 
@@ -32,6 +35,87 @@ async def test_one_model_and_all_come_in_the_dialect_of_whoever_asks(tmp_path: P
         every = (await client.get("/v1/models", headers=CLAUDES)).json()
         assert (every["data"], every["first_id"]) == ([of_anthropic("mini"), of_anthropic("smart")], "mini")
         assert (await client.get("/v1/models/smart", headers=CLAUDES)).json() == of_anthropic("smart")
+
+
+MANY = [*(f"m{number:02}" for number in range(25)), "mini", "smart"]
+
+
+def many() -> str:
+    listed = ", ".join(f"{name}: {{targets: [{{provider: p0}}]}}" for name in MANY[:25])
+    return policies("http://127.0.0.1:9/v1", more=f"kind: models\nmodels: {{{listed}}}")
+
+
+async def test_anthropics_sdk_finds_all_models_page_by_page_and_back(tmp_path: Path) -> None:
+    async with gateway(tmp_path, many()) as running:
+        async with AsyncAnthropic(base_url=running.url, api_key=KEY, max_retries=0) as client:
+            assert [model.id async for model in client.models.list()] == MANY
+            assert [model.id async for model in client.models.list(limit=4)] == MANY
+            assert [model.id async for model in client.models.list(limit=1000, after_id="m23")] == MANY[24:]
+            first = await client.models.list()
+            assert (len(first.data), first.has_more, first.last_id) == (20, True, "m19")
+            second = await first.get_next_page()
+            assert (len(second.data), second.has_more, second.first_id) == (7, False, "m20")
+            back = await client.models.list(before_id="m20", limit=8)
+            assert ([model.id for model in back.data], back.has_more) == (MANY[12:20], True)
+            back = await back.get_next_page()
+            assert (back.first_id, back.last_id, back.has_more) == ("m04", "m11", True)
+            assert not (await back.get_next_page()).has_more
+
+
+async def test_a_model_that_left_the_policies_still_tells_where_its_list_goes_on(tmp_path: Path) -> None:
+    async with gateway(tmp_path, many()) as running, running.client() as client:
+        answered = await client.get(
+            "/v1/models", params={"limit": 2, "after_id": "m05-gone"}, headers=CLAUDES
+        )
+        assert [model["id"] for model in answered.json()["data"]] == ["m06", "m07"]
+
+
+async def test_behind_the_last_model_there_is_none(tmp_path: Path, text: str) -> None:
+    async with gateway(tmp_path, text) as running, running.client() as client:
+        answered = await client.get("/v1/models?after_id=smart", headers=CLAUDES)
+        assert answered.json() == {"data": [], "has_more": False, "first_id": None, "last_id": None}
+
+
+LIMITS = [f"limit={limit}" for limit in ("0", "1001", "-1", "2.5", "x", "", "%C2%B2", "9" * 5000)]
+
+
+@pytest.mark.parametrize("query", [*LIMITS, "after_id=mini&before_id=smart"])
+async def test_a_page_that_nobody_can_give_is_refused_in_anthropics_words(
+    tmp_path: Path, text: str, query: str
+) -> None:
+    async with gateway(tmp_path, text) as running, running.client() as client:
+        assert refused_by_anthropic(await client.get(f"/v1/models?{query}", headers=CLAUDES)) == (
+            400,
+            "invalid_request_error",
+        )
+
+
+def refused_by_anthropic(answered: httpx.Response) -> tuple[int, str]:
+    told = answered.json()
+    assert told == {"type": "error", "error": told["error"], "request_id": answered.headers["x-request-id"]}
+    assert set(told["error"]) == {"type", "message"}
+    return answered.status_code, told["error"]["type"]
+
+
+async def test_refusals_too_come_in_the_dialect_of_whoever_asks(tmp_path: Path, text: str) -> None:
+    async with gateway(tmp_path, text.replace('"*": {targets', '"gpt-*": {targets')) as running:
+        async with running.client() as client, running.client("sk-nobody") as nobody:
+            for answered, told in (
+                (await client.get("/v1/models/dumb", headers=CLAUDES), (404, "not_found_error")),
+                (await client.get("/v1/models/", headers=CLAUDES), (404, "not_found_error")),
+                (await client.post("/v1/models", headers=CLAUDES), (405, "invalid_request_error")),
+                (await nobody.get("/v1/models", headers=CLAUDES), (401, "authentication_error")),
+                (await nobody.get("/v1/models/mini", headers=CLAUDES), (401, "authentication_error")),
+            ):
+                assert refused_by_anthropic(answered) == told
+            for path in ("/v1/models/dumb", "/v1/models/"):
+                assert set((await client.get(path)).json()["error"]) == {"message", "type", "param", "code"}
+            elsewhere = await client.get("/v1/modelsx", headers=CLAUDES)
+            assert elsewhere.json()["error"]["code"] == "route_not_found", "there the path decides"
+        async with AsyncAnthropic(base_url=running.url, api_key=KEY, max_retries=0) as claude:
+            assert (await claude.models.retrieve("smart")).display_name == "smart"
+            with pytest.raises(anthropic.NotFoundError, match="not_found_error"):
+                await claude.models.retrieve("dumb")
 
 
 @pytest.mark.parametrize("path", ["/v1/models", "/v1/models/meta%2Fllama"])
