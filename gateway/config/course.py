@@ -105,7 +105,7 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
             params = _working(call, params)
         else:
             params = _bounded(params, exchange, cap, cap_name)
-            plain = _plain(call) if way.crosses and cap is not None else call
+            plain = _plain(call, dropped) if way.crosses and cap is not None else call
     if not (way.crosses or asks or params) and model == call.model:
         return Put(way, call.body, asks, dropped)  # the very same bytes
     changes = Changes(model, asks, params)
@@ -175,9 +175,10 @@ def _bounded(
     return kept if is_bound else {**kept, cap_name: cap}
 
 
-def _plain(call: Call) -> Call:
+def _plain(call: Call, dropped: list[str]) -> Call:
     """The call without bounds that its dialect does not read: in the words of its provider they might count."""
     foreign = set(_BOUNDS).difference(_OWN.get(call.dialect, CAPS)) & call.payload.keys()
     if not foreign:
         return call
+    dropped += sorted(name for name in foreign if call.payload[name])
     return replace(call, payload={name: one for name, one in call.payload.items() if name not in foreign})

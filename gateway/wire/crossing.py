@@ -57,7 +57,7 @@ class Crossing:
             ) from error
         for names in (changes.dropped, changes.left_out):
             if names:
-                names[:] = dict.fromkeys(map(self._front.place, names))
+                names[:] = dict.fromkeys(map(self._front.place, dict.fromkeys(names)))
         return body
 
     def _across(self, call: Call, changes: Changes) -> Json:
@@ -76,7 +76,7 @@ class Crossing:
             raise _renamed(refusal, lambda place: refusals.origin(chat, place)) from None
         for names, found in ((changes.dropped, lost), (changes.left_out, left)):
             if names is not None and found:
-                names.extend(refusals.origin(chat, one) for one in found)
+                names.extend(refusals.origin(chat, one) for one in dict.fromkeys(found))
         return body
 
     def gives_usage(self, payload: Mapping[str, Any]) -> bool:

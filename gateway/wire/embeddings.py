@@ -141,7 +141,8 @@ def texts_of(payload: Mapping[str, Any], maker: str) -> list[str]:
 
 
 def check_form(payload: Mapping[str, Any], refusals: Refusals) -> None:
-    """In which form the numbers are wanted."""
+    """In which form the numbers are wanted, and of whom: no other provider keeps an account of that."""
+    refusals.leave_out_of(payload, ("user",))
     if payload.get("encoding_format") not in (None, "float", "base64"):
         refusals.add("encoding_format")
 

@@ -1,24 +1,19 @@
 """OpenAI's chat as the house language: what a crossing does on the side that speaks chat already."""
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
 
 from gateway.wire import sse
-from gateway.wire.base import Changes, Quirks
+from gateway.wire.base import Changes
 from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.fields import cached_tokens
+from gateway.wire.fit import HINTS, fit, lacks
 from gateway.wire.gathered import Held
-from gateway.wire.idents import fitted
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json, Piece
-from gateway.wire.thoughts import bare
 
-# What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
-EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
-HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: left out without a word
 # Ends that OpenAI has another word for: of Together, TGI, Mistral, DeepSeek and Z.ai. A failed generation is an
 # `error`, as OpenRouter calls it.
 _REASONS = {
@@ -109,12 +104,13 @@ class ChatBack:
         quirks = changes.quirks
         if quirks.gives_usage:
             body.pop("stream_options", None)
-        refusals = Refusals("this provider's chat", changes.dropped)
+        refusals = Refusals("this provider's chat", changes.dropped, changes.left_out)
+        lacks(quirks).tell(chat, refusals)
         for name in sorted(quirks.refuses & body.keys()):
             if name not in HINTS:
                 refusals.add(name)
             del body[name]
-        body["messages"] = [_fit(message, quirks) for message in chat["messages"]]
+        body["messages"] = [fit(message, quirks) for message in chat["messages"]]
         return body
 
     def completion(self, answer: Any) -> Json:
@@ -214,33 +210,6 @@ class ChatReader:
         call["index"] = place
         if place not in self._seen:
             call["id"] = self._seen[place] = ident or f"{answer}-{place}"
-
-
-def _fit(message: Mapping[str, Any], quirks: Quirks) -> Json:
-    """A message without what this provider has no field for."""
-    made = {name: value for name, value in message.items() if name not in EXTRAS}
-    if quirks.thought and "reasoning_content" in message:
-        made[quirks.thought] = message["reasoning_content"]
-    if quirks.signed and "reasoning_details" in message:
-        made["reasoning_details"] = list(map(bare, message["reasoning_details"]))
-    if any("after" in call for call in made.get("tool_calls") or ()):
-        made["tool_calls"] = list(map(bare, made["tool_calls"]))
-    content = made.get("content")
-    if quirks.ident:
-        _fit_idents(made, quirks.ident)
-    if quirks.flat and isinstance(content, list) and all(part.get("type") == "text" for part in content):
-        made["content"] = "\n".join(part["text"] for part in content)
-    return made
-
-
-def _fit_idents(message: Json, size: int) -> None:
-    form = re.compile(rf"[a-zA-Z0-9]{{{size}}}")
-    if "tool_call_id" in message:
-        message["tool_call_id"] = fitted(message["tool_call_id"], form, size)
-    if message.get("tool_calls"):
-        message["tool_calls"] = [
-            {**call, "id": fitted(call.get("id"), form, size)} for call in message["tool_calls"]
-        ]
 
 
 def _ended(choice: Json) -> Json:

@@ -30,7 +30,7 @@ class ToTitan(Across):
 
     def write(self, call: Call, changes: Changes) -> bytes:
         """Raises BadRequest."""
-        payload, refusals = call.payload, Refusals("Titan's embeddings", changes.dropped)
+        payload, refusals = call.payload, Refusals("Titan's embeddings", changes.dropped, changes.left_out)
         check_form(payload, refusals)
         texts = texts_of(payload, "Titan")
         if len(texts) != 1:
@@ -52,7 +52,7 @@ class ToCohereOnBedrock(Across):
     def write(self, call: Call, changes: Changes) -> bytes:
         """What the texts are for must be said, and OpenAI's clients do not: stored are most of them. Raises
         BadRequest."""
-        payload, refusals = call.payload, Refusals("Cohere's embeddings", changes.dropped)
+        payload, refusals = call.payload, Refusals("Cohere's embeddings", changes.dropped, changes.left_out)
         check_form(payload, refusals)
         body = {"input_type": "search_document", **_kept(payload, changes)}
         if body.pop("embedding_types", _FLOATS) != _FLOATS:

@@ -2,11 +2,16 @@
 of the client's own body, whichever half of the crossing finds no word for them."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Set
 from typing import Any
 
 from gateway.core.failure import BadRequest
 
+# Values that say no more of a member than its absence does.
+_DEFAULTS: Mapping[str, tuple[Any, ...]] = {
+    "service_tier": ("auto", "default"), "serviceTier": ("unspecified", "standard"), "truncation": ("disabled",),
+    "detail": ("auto",), "caller": ({"type": "direct"},),
+}  # fmt: skip
 _STEP = re.compile(r"(\w+)|\[(\d+)\]")
 
 
@@ -19,7 +24,9 @@ class Refusals:
     ) -> None:
         self._format, self._dropped, self._left_out = format_name, dropped, left_out
         self._origins: dict[int, str] = {}
-        self.fields: dict[str, str] = {}  # what the client calls a field of chat's, where its name differs
+        self.fields: dict[
+            str, str
+        ] = {}  # what the client calls a field or a place of chat's, where it differs
 
     def add(self, field: str, named: str = "") -> None:
         """`named` tells more of the field than its place. Raises BadRequest."""
@@ -32,19 +39,17 @@ class Refusals:
         if self._left_out is not None:
             self._left_out.append(field)
 
-    def of_message(self, message: Mapping[str, Any], where: str) -> None:
-        """What only OpenAI and its kin know of a message: who of several speaks, told once for all of them, and audio
-        that it answered with, of which nothing is here."""
-        if message.get("name") and message.get("role") not in ("tool", "function"):
-            self.leave_out("messages.name")
-        if message.get("audio"):
-            self.add(f"{where}.audio")
+    def leave_out_of(self, said: Mapping[str, Any], names: Iterable[str], within: str = "") -> None:
+        """Those of these members that say something: none, false, what is empty and a default say nothing. `within`
+        is where they stand, once for all of their kind: a call may have hundreds."""
+        for name in sorted(said.keys() & names):
+            if said[name] and said[name] not in _DEFAULTS.get(name, ()):
+                self.leave_out(within + name)
 
-    def of_part(self, part: Mapping[str, Any]) -> None:
-        """And of a picture: how closely to look at it."""
-        image = part.get("image_url")
-        if isinstance(image, dict) and image.get("detail") not in (None, "auto"):
-            self.leave_out("image_url.detail")
+    def leave_out_rest(self, said: Mapping[str, Any], known: Set[str], within: str) -> None:
+        """The same of all members but those that are known."""
+        if more := said.keys() - known:
+            self.leave_out_of(said, more, within)
 
     def stands_for(self, made: dict[str, Any], where: str) -> dict[str, Any]:
         """Note that `made`, a part of the chat call, came from this place of the client's body."""
@@ -53,6 +58,8 @@ class Refusals:
 
     def origin(self, chat: Any, place: str) -> str:
         """The client's place of a place in the chat call, as near as it is known."""
+        if place in self.fields:
+            return self.fields[place]
         steps = _STEP.findall(place)
         found, known = chat, ""
         for name, number in steps:

@@ -112,7 +112,8 @@ class Ranked(Across):
 
     def write(self, call: Call, changes: Changes) -> bytes:
         payload, form = call.payload, self._form
-        refusals = Refusals("this provider's rerank", changes.dropped)
+        refusals = Refusals("this provider's rerank", changes.dropped, changes.left_out)
+        refusals.leave_out_of(payload, ("priority",))
         for name in _NOT_CARRIED:
             if payload.get(name) is not None:
                 refusals.add(name)

@@ -42,6 +42,19 @@ def cuts(calls: Iterable[Mapping[str, Any]]) -> list[tuple[int, int]]:
     return [(call["after"], place) for place, call in enumerate(calls, 1) if is_count(call.get("after"))]
 
 
+def is_plain(detail: Mapping[str, Any]) -> bool:
+    """Whether a detail can be read, and not by its provider alone."""
+    return bool(detail.get("text") or detail.get("summary"))
+
+
+def plain(message: Mapping[str, Any]) -> str:
+    """The thoughts of a chat message as text."""
+    if message.get("reasoning_content"):
+        return str(message["reasoning_content"])
+    details = (one for one in message.get("reasoning_details") or () if isinstance(one, dict))
+    return "".join(str(one.get("text") or one.get("summary") or "") for one in details)
+
+
 def bare(detail: Mapping[str, Any]) -> Json:
     """A detail, or a call, as its provider knows it."""
     return {name: value for name, value in detail.items() if name != "after"}

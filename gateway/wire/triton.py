@@ -21,9 +21,8 @@ from gateway.wire.hub import ChatBack, ChatFront
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import UNLIKE, Json
 
-_KEPT = frozenset(
-    {"model", "prompt", "stream", "stream_options", "user", "store", "metadata", "service_tier"}
-)
+_KEPT = frozenset({"model", "prompt", "stream", "stream_options"})
+_LEFT_OUT = frozenset({"user", "store", "metadata", "service_tier"})  # only say how a call is kept or billed
 
 
 class Engine(NamedTuple):
@@ -62,17 +61,19 @@ class ToTriton:
     def write(self, call: Call, changes: Changes) -> bytes:
         """Raises BadRequest."""
         payload, engine = call.payload, self._engine
-        refusals = Refusals("Triton's generate", changes.dropped)
+        refusals = Refusals("Triton's generate", changes.dropped, changes.left_out)
         asked: Json = {
             **changes.params,
             **{name: value for name, value in payload.items() if value is not None},
         }
+        refusals.leave_out_of(payload, _LEFT_OUT)
         sampling: Json = {}
         for name, value in asked.items():
             if field := engine.fields.get(name):
                 sampling[field] = [value] if name == "stop" and isinstance(value, str) else value
             elif (
                 name not in _KEPT
+                and name not in _LEFT_OUT
                 and not _says_nothing(name, value)
                 and not (name == "echo" and engine.echoes)
             ):

@@ -12,23 +12,30 @@ from gateway.wire.base import Changes
 from gateway.wire.cohere.reader import CohereReader, completion
 from gateway.wire.cohere.words import thinking
 from gateway.wire.fields import member, members, text
+from gateway.wire.lacks import Lacks, always
 from gateway.wire.media import inline
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
+from gateway.wire.thoughts import is_plain, plain
 
-# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
-_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "logit_bias": ({},), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-    "web_search_options": (), "verbosity": ("medium",), "functions": ([],), "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True,),
-}  # fmt: skip
-# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
-_LEFT_OUT = frozenset(
-    {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "prompt_cache_options", "moderation", "user", "safety_identifier"}
+# What changes nothing of an answer, only how it is kept, billed or shown, is left out.
+_LACKS = Lacks(
+    refused={
+        "n": (1,), "logit_bias": ({},), "top_logprobs": (0,), "modalities": (["text"],), "audio": (),
+        "prediction": (), "web_search_options": (), "verbosity": ("medium",), "functions": ([],),
+        "function_call": ("none", "auto"), "parallel_tool_calls": (True,),
+    },
+    left_out=frozenset(
+        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
+         "moderation", "user", "safety_identifier"}
+    ),
+    takes={"reasoning_content": always, "reasoning_details": is_plain},
+    words=frozenset({"image_url"}),
 )  # fmt: skip
 _RENAMED = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "top_p": "p", "top_k": "k"}
-_TURNED = frozenset({"messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort"})
+_TURNED = frozenset(
+    {"stream_options", "messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort"}
+)
 _CHOICES = {"required": "REQUIRED", "none": "NONE"}
 
 
@@ -36,10 +43,8 @@ class CohereBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
         refusals = Refusals("Cohere's chat", changes.dropped, changes.left_out)
         asked = {name: value for name, value in chat.items() if value is not None}
-        for name, nothing in _NOT_CARRIED.items():
-            if name in asked and asked[name] not in nothing:
-                refusals.add(name)
-        known = _LEFT_OUT | _TURNED | _RENAMED.keys() | _NOT_CARRIED.keys()
+        _LACKS.tell(chat, refusals)
+        known = _LACKS.left_out | _TURNED | _RENAMED.keys() | _LACKS.refused.keys()
         body: Json = {**changes.params}
         body |= {name: value for name, value in asked.items() if name not in known}
         body |= {_RENAMED[name]: asked[name] for name in reversed(_RENAMED) if name in asked}
@@ -137,7 +142,6 @@ class _Conversation:
         found = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
-            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 found.append({"role": "system", "content": self._content(message, where, ("text",))})
             elif role == "user":
@@ -200,7 +204,7 @@ class _Conversation:
             plan = said if isinstance(said, str) else "".join(part["text"] for part in said)
             made |= {"tool_calls": calls} | ({"tool_plan": plan} if plan else {})
             said = ""
-        if thought := text(message, "reasoning_content", f"{where}."):
+        if thought := text(message, "reasoning_content", f"{where}.") or plain(message):
             words = [{"type": "text", "text": said}] if isinstance(said, str) and said else said or []
             said = [{"type": "thinking", "thinking": thought}, *words]
         made |= {"content": said} if said else {}

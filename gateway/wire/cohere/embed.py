@@ -24,7 +24,7 @@ class ToCohere(Across):
     back = CohereBack()
 
     def write(self, call: Call, changes: Changes) -> bytes:
-        payload, refusals = call.payload, Refusals("Cohere", changes.dropped)
+        payload, refusals = call.payload, Refusals("Cohere", changes.dropped, changes.left_out)
         check_form(payload, refusals)
         if payload.get("embedding_types", _FLOATS) != _FLOATS:
             refusals.add("embedding_types")

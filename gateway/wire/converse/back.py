@@ -8,30 +8,43 @@ import orjson
 from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.converse.reader import ConverseReader
-from gateway.wire.converse.turns import Turns, cache_point
-from gateway.wire.converse.words import citation, ending, hidden, is_call, is_claude, thought, usage_of
+from gateway.wire.converse.turns import Turns, cache_point, is_own
+from gateway.wire.converse.words import (
+    citation,
+    ending,
+    hidden,
+    is_call,
+    is_claude,
+    reasoning,
+    thought,
+    usage_of,
+)
 from gateway.wire.fields import member, members, text
+from gateway.wire.lacks import Lacks, always
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
 from gateway.wire.sides import Json
 from gateway.wire.thoughts import after_all, say
 
-# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
-_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
-    "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
-    "function_call": ("none", "auto"),
-}  # fmt: skip
-# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
-_LEFT_OUT = frozenset(
-    {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
-     "prompt_cache_options", "prompt_cache_retention", "user", "safety_identifier"}
+# What changes nothing of an answer, only how it is kept, billed or shown, is left out.
+_LACKS = Lacks(
+    refused={
+        "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+        "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
+        "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
+        "function_call": ("none", "auto"),
+    },
+    left_out=frozenset(
+        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+         "user", "safety_identifier"}
+    ),
+    takes={"reasoning_details": reasoning, "other_blocks": is_own, "cache_control": always},
+    words=frozenset({"is_error", "cache_control", "description"}),
 )  # fmt: skip
 _TURNED = frozenset(
-    {"messages", "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort",
-     "max_completion_tokens", "max_tokens", "temperature", "top_p"}
+    {"model", "stream", "stream_options", "messages", "tools", "tool_choice", "parallel_tool_calls", "stop",
+     "response_format", "reasoning_effort", "max_completion_tokens", "max_tokens", "temperature", "top_p"}
 )  # fmt: skip
 # Bedrock's own fields, for calls and params that know them. All others are the model's: it gets them as Bedrock
 # passes on what it does not know itself.
@@ -48,9 +61,7 @@ _PAST: Json = {
 class ConverseBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
         refusals = Refusals("Bedrock's Converse", changes.dropped, changes.left_out)
-        for name, nothing in _NOT_CARRIED.items():
-            if chat.get(name) is not None and chat[name] not in nothing:
-                refusals.add(name)
+        _LACKS.tell(chat, refusals)
         asked = {**changes.params, **{name: value for name, value in chat.items() if value is not None}}
         body: Json = {name: value for name, value in asked.items() if name in OWN}
         turns = Turns(refusals)
@@ -58,7 +69,7 @@ class ConverseBack:
         body["messages"] = turns.messages
         if turns.system:
             body["system"] = turns.system
-        known = OWN | _TURNED | _LEFT_OUT | _NOT_CARRIED.keys()
+        known = OWN | _TURNED | _LACKS.left_out | _LACKS.refused.keys()
         more = {name: value for name, value in asked.items() if name not in known}
         cap = _cap(chat) or _cap(changes.params)
         more |= _set_tools(body, asked, refusals, _called(turns.messages))

@@ -42,11 +42,10 @@ class Turns:
         for place, message in enumerate(members(messages, "messages")):
             where = f"messages[{place}]"
             role, content = message.get("role"), message.get("content")
-            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
-                self.system += self._blocks(content, f"{where}.content")
+                self.system += self._blocks(content, f"{where}.content") + cache_point(message)
             elif role == "user":
-                self._join("user", self._blocks(content, f"{where}.content"))
+                self._join("user", self._blocks(content, f"{where}.content") + cache_point(message))
             elif role in ("tool", "function"):
                 self._join("user", self._result(message, where))
             elif role == "assistant":
@@ -67,7 +66,6 @@ class Turns:
             return [{"text": content}] if content else []
         blocks: list[Json] = []
         for place, part in enumerate(members(content, where)):
-            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
@@ -101,7 +99,7 @@ class Turns:
         calls = members(message.get("tool_calls"), f"{where}.tool_calls")
         uses = [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
         others = members(message.get("other_blocks"), f"{where}.other_blocks")
-        apart = [dict(block) for block in others if block.keys() <= {"toolUse", "toolResult"}]
+        apart = [dict(block) for block in others if is_own(block)]
         if refusal := text(message, "refusal", f"{where}."):
             apart.insert(0, {"text": refusal})
         blocks: list[Json] = []
@@ -112,6 +110,11 @@ class Turns:
         if legacy := member(message, "function_call", f"{where}."):
             blocks.append(_use({"id": legacy.get("name"), "function": legacy}, f"{where}."))
         return blocks + cache_point(message)
+
+
+def is_own(block: Mapping[str, Any]) -> bool:
+    """Whether it is a block of Bedrock's about tools that it runs itself."""
+    return block.keys() <= {"toolUse", "toolResult"}
 
 
 def cache_point(marked: Mapping[str, Any]) -> list[Json]:

@@ -10,6 +10,7 @@ from gateway.wire.base import Changes
 from gateway.wire.fields import arguments
 from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
+from gateway.wire.lacks import Lacks
 from gateway.wire.media import inline, kind_of
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
@@ -17,24 +18,14 @@ from gateway.wire.thoughts import cuts, in_order
 from gateway.wire.written import as_written
 
 CAP = "maxOutputTokens"
-# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
-_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
-    "logit_bias": ({},), "audio": (), "prediction": (), "functions": ([],), "function_call": ("none", "auto"),
-    "parallel_tool_calls": (True,), "verbosity": ("medium",),
-}  # fmt: skip
-# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
-_LEFT_OUT = frozenset(
-    {"model", "stream", "stream_options", "store", "metadata", "service_tier", "prompt_cache_key",
-     "prompt_cache_options", "prompt_cache_retention", "moderation", "user", "safety_identifier"}
-)  # fmt: skip
 _CONFIG = {
     "max_completion_tokens": CAP, "max_tokens": CAP, "temperature": "temperature", "top_p": "topP",
     "top_k": "topK", "n": "candidateCount", "seed": "seed", "presence_penalty": "presencePenalty",
     "frequency_penalty": "frequencyPenalty", "logprobs": "responseLogprobs", "top_logprobs": "logprobs",
 }  # fmt: skip
 _TURNED = frozenset(
-    {"messages", "tools", "tool_choice", "stop", "response_format", "reasoning_effort", "modalities",
-     "web_search_options"}
+    {"model", "stream", "stream_options", "messages", "tools", "tool_choice", "stop", "response_format",
+     "reasoning_effort", "modalities", "web_search_options"}
 )  # fmt: skip
 _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 
@@ -42,10 +33,8 @@ _MODES = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
 class GeminiBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
         refusals = Refusals("Gemini", changes.dropped, changes.left_out)
-        for name, nothing in _NOT_CARRIED.items():
-            if chat.get(name) is not None and chat[name] not in nothing:
-                refusals.add(name)
-        known = _LEFT_OUT | _TURNED | _CONFIG.keys() | _NOT_CARRIED.keys()
+        _LACKS.tell(chat, refusals)
+        known = _LACKS.left_out | _TURNED | _CONFIG.keys() | _LACKS.refused.keys()
         body: Json = {name: value for name, value in changes.params.items() if name != CAP}
         body |= {name: value for name, value in chat.items() if name not in known}
         signed = is_signed(str(chat.get("model", "")))
@@ -159,8 +148,6 @@ class _Conversation:
         for place, message in enumerate(messages):
             where = f"messages[{place}]"
             role = message.get("role") if isinstance(message, dict) else None
-            if role is not None:
-                self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -184,7 +171,6 @@ class _Conversation:
             if made is None:
                 self._refusals.add(f"{where}[{place}]")
             elif made != {"text": ""}:
-                self._refusals.of_part(part)
                 parts.append(made)
         return parts
 
@@ -219,10 +205,7 @@ class _Conversation:
             if detail.get("data") and not detail.get("id"):  # of a text, at whose end it stood
                 words = words or [{"text": ""}]
                 words[-1] = {**words[-1], "thoughtSignature": detail["data"]}
-        # Parts of another provider's are told by their `type`, which Gemini's have not.
-        others = [
-            one for one in message.get("other_blocks") or [] if isinstance(one, dict) and "type" not in one
-        ]
+        others = [one for one in message.get("other_blocks") or [] if isinstance(one, dict) and _is_part(one)]
         return [*parts, *words, *others, *last]
 
     def _call(self, call: Json, where: str, signed: Mapping[str, str]) -> Json:
@@ -253,9 +236,28 @@ def _is_ours(detail: Any) -> bool:
     return isinstance(detail, dict) and detail.get("format") == FORMAT
 
 
+def _is_part(block: Json) -> bool:
+    return "type" not in block  # which parts of other providers' have
+
+
 def _thought(detail: Json) -> Json:
     signature = detail.get("signature")
     return {"text": detail["text"], "thought": True} | ({"thoughtSignature": signature} if signature else {})
+
+
+# What changes nothing of an answer, only how it is kept, billed or shown, is left out.
+_LACKS = Lacks(
+    refused={
+        "logit_bias": ({},), "audio": (), "prediction": (), "functions": ([],), "function_call": ("none", "auto"),
+        "parallel_tool_calls": (True,), "verbosity": ("medium",),
+    },
+    left_out=frozenset(
+        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
+         "moderation", "user", "safety_identifier"}
+    ),
+    takes={"reasoning_details": _is_ours, "other_blocks": _is_part},
+    words=frozenset({"is_error", "extra_content"}),
+)  # fmt: skip
 
 
 def _response(text: str, is_error: bool) -> Json | orjson.Fragment:

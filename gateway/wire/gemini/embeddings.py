@@ -90,7 +90,7 @@ class ToGemini(Across):
     back = GeminiBack()
 
     def write(self, call: Call, changes: Changes) -> bytes:
-        check_form(call.payload, Refusals("Gemini", changes.dropped))
+        check_form(call.payload, Refusals("Gemini", changes.dropped, changes.left_out))
         texts, more = texts_of(call.payload, "Gemini"), {**changes.params}
         for name, value in call.payload.items():
             if name == "dimensions":

@@ -17,10 +17,9 @@ from gateway.wire.thoughts import say, unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
 _TURNED = frozenset(
-    {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings"}
+    {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings", "model"}
 )
-# What only says how Google is to keep or bill: left out.
-_LEFT_OUT = frozenset({"labels", "serviceTier", "store", "model"})
+_LEFT_OUT = frozenset({"labels", "serviceTier", "store"})  # only say how Google is to keep or bill
 _NOT_CARRIED = ("cachedContent", "modelArmorConfig")
 _CONFIG = {
     "maxOutputTokens": "max_completion_tokens", "temperature": "temperature", "topP": "top_p",
@@ -31,11 +30,20 @@ _CONFIG = {
 # What chat's fields are called here.
 _FIELDS = {theirs: f"generationConfig.{name}" for name, theirs in _CONFIG.items()} | {
     "reasoning_effort": "generationConfig.thinkingConfig", "response_format": "generationConfig.responseMimeType",
-    "tool_choice": "toolConfig",
+    "tool_choice": "toolConfig", "messages.reasoning_content": "contents.thought",
+    "messages.reasoning_details": "contents.thought",
 }  # fmt: skip
 _CONFIG_TURNED = frozenset(
     {"responseMimeType", "responseSchema", "responseJsonSchema", "responseModalities", "thinkingConfig"}
 )
+# What chat has words for.
+_OF_CONTENTS = frozenset({"role", "parts"})
+_OF_PARTS = frozenset(
+    {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse",
+     "videoMetadata"}
+)  # fmt: skip
+_OF_RESPONSES = frozenset({"id", "name", "response", "parts"})
+_OF_THINKING = frozenset({"thinkingLevel", "thinkingBudget"})
 _ASKS_NOTHING = ("BLOCK_NONE", "OFF", "HARM_BLOCK_THRESHOLD_UNSPECIFIED")
 
 
@@ -52,6 +60,7 @@ class GeminiFront:
         for place, setting in enumerate(asked.get("safetySettings") or []):
             if camel(setting).get("threshold") not in _ASKS_NOTHING:
                 refusals.add(f"safetySettings[{place}]")
+        refusals.leave_out_of(asked, _LEFT_OUT)
         chat: Json = {name: asked[name] for name in asked.keys() - _TURNED - _LEFT_OUT}
         for name in _NOT_CARRIED:
             chat.pop(name, None)
@@ -79,7 +88,9 @@ def _set_config(chat: Json, config: Json, refusals: Refusals) -> None:
             refusals.add(f"generationConfig.{name}")
         else:
             chat[_CONFIG[name]] = value
-    if asked := effort(camel(config.get("thinkingConfig"))):
+    thinking = camel(config.get("thinkingConfig"))
+    refusals.leave_out_rest(thinking, _OF_THINKING, "generationConfig.thinkingConfig.")
+    if asked := effort(thinking):
         chat["reasoning_effort"] = asked
     if [str(one).upper() for one in config.get("responseModalities") or []] not in ([], ["TEXT"]):
         refusals.add("generationConfig.responseModalities")
@@ -107,12 +118,12 @@ class _Conversation:
         """Raises BadRequest naming what cannot be carried."""
         found: list[Json] = []
         if system := asked.get("systemInstruction"):
-            shown = self._shown(_parts(system, "systemInstruction"))
+            shown = self._shown(self._parts(system, "systemInstruction"))
             said = {"role": "system", "content": _content(shown)}
             found.append(self._refusals.stands_for(said, "systemInstruction"))
         for place, content in enumerate(asked["contents"]):
             where = f"contents[{place}]"
-            parts = _parts(content, where)
+            parts = self._parts(content, where)
             role = content.get("role") or "user"
             if role == "model":
                 found.append(self._refusals.stands_for(self._said(parts), where))
@@ -120,6 +131,20 @@ class _Conversation:
                 found += self._user(parts, where)
             else:
                 raise BadRequest(f"{where}.role must be user or model", code="invalid_value", param=where)
+        return found
+
+    def _parts(self, content: Any, where: str) -> list[tuple[str, Json]]:
+        """The parts of a content, each with its place; a text stands for one."""
+        if isinstance(content, str):
+            return [(where, {"text": content})]
+        parts = content.get("parts") if isinstance(content, dict) else None
+        if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
+            raise BadRequest(f"'{where}.parts' must be a list of objects", code="invalid_type", param=where)
+        within = where.partition("[")[0] + "."
+        self._refusals.leave_out_rest(content, _OF_CONTENTS, within)
+        found = [(f"{where}.parts[{place}]", camel(part)) for place, part in enumerate(parts)]
+        for _, part in found:
+            self._refusals.leave_out_rest(part, _OF_PARTS, within)
         return found
 
     def _user(self, parts: Iterable[tuple[str, Json]], at: str) -> list[Json]:
@@ -137,6 +162,7 @@ class _Conversation:
         return [*results, said] if shown else results
 
     def _result(self, response: Json, where: str) -> tuple[Json, list[Json]]:
+        self._refusals.leave_out_rest(response, _OF_RESPONSES, "contents.functionResponse.")
         name, called = response.get("name", ""), response.get("id")
         match = next((one for one in self._open if one[1] == called or (not called and one[0] == name)), None)
         if match is not None:
@@ -207,16 +233,6 @@ def _add(message: Json, signature: str | None, detail: Json) -> None:
 
 def _is_unsigned_text(detail: Json) -> bool:
     return detail["type"] == "reasoning.text" and not detail.get("signature")
-
-
-def _parts(content: Any, where: str) -> list[tuple[str, Json]]:
-    """The parts of a content, each with its place; a text stands for one."""
-    if isinstance(content, str):
-        return [(where, {"text": content})]
-    parts = content.get("parts") if isinstance(content, dict) else None
-    if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-        raise BadRequest(f"'{where}.parts' must be a list of objects", code="invalid_type", param=where)
-    return [(f"{where}.parts[{place}]", camel(part)) for place, part in enumerate(parts)]
 
 
 def _content(shown: list[Json]) -> str | list[Json]:

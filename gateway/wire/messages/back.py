@@ -10,6 +10,7 @@ from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
+from gateway.wire.lacks import Lacks
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
 from gateway.wire.messages.tools import set_tools
@@ -21,37 +22,28 @@ from gateway.wire.thoughts import after_all, cuts, in_order, say
 
 DEFAULT_OUTPUT = 4096  # tokens, where the call sets no bound: every Claude can write as many
 THOUGHTFUL_OUTPUT = 32_000  # and as many every one that takes an effort; its thoughts count too
-# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
-_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
-    "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
-    "function_call": ("none", "auto"),
-}  # fmt: skip
-# And those that change nothing of the answer, or only how it is kept, billed or shown: left out.
-_LEFT_OUT = frozenset(
-    {"stream_options", "store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention",
-     "prompt_cache_options", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages",
-     "tools", "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
+# Fields of chat that have another name or shape here.
+_TURNED = frozenset(
+    {"stream_options", "max_completion_tokens", "max_tokens", "user", "safety_identifier", "messages", "tools",
+     "tool_choice", "parallel_tool_calls", "stop", "response_format", "reasoning_effort"}
 )  # fmt: skip
 
 
 class MessagesBack:
     def from_chat(self, chat: Json, changes: Changes) -> Json:
         refusals = Refusals("Anthropic's Messages", changes.dropped, changes.left_out)
-        for name, nothing in _NOT_CARRIED.items():
-            if chat.get(name) is not None and chat[name] not in nothing:
-                refusals.add(name)
+        _LACKS.tell(chat, refusals)
+        known = _TURNED | _LACKS.left_out | _LACKS.refused.keys()
         body: Json = {**changes.params}
-        body |= {
-            name: value for name, value in chat.items() if name not in _LEFT_OUT and name not in _NOT_CARRIED
-        }
+        body |= {name: value for name, value in chat.items() if name not in known}
         cap = chat.get("max_completion_tokens") or chat.get("max_tokens")
         if cap is not None:
             body["max_tokens"] = cap
         body.setdefault("max_tokens", _default_output(chat))
         if user := chat.get("safety_identifier") or chat.get("user"):
             body["metadata"] = {"user_id": user}
+            if chat.get("user") not in (None, user):
+                refusals.leave_out("user")
         if stop := chat.get("stop"):
             body["stop_sequences"] = [stop] if isinstance(stop, str) else stop
         _set_format(body, chat, refusals)
@@ -127,7 +119,6 @@ class _Conversation:
         turns: list[Json] = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
-            self._refusals.of_message(message, where)
             if role in ("system", "developer"):
                 system += self._parts(message.get("content"), f"{where}.content")
             elif role == "user":
@@ -147,7 +138,6 @@ class _Conversation:
             return [{"type": "text", "text": content}] if content else []
         blocks = []
         for place, part in enumerate(members(content, where)):
-            self._refusals.of_part(part)
             block = _block(part, f"{where}[{place}].")
             if block is None:
                 self._refusals.add(f"{where}[{place}]")
@@ -171,7 +161,7 @@ class _Conversation:
         calls = members(message.get("tool_calls"), f"{where}.tool_calls")
         uses = [_use(call, f"{where}.tool_calls[{place}].") for place, call in enumerate(calls)]
         others = members(message.get("other_blocks"), f"{where}.other_blocks")
-        apart = [dict(block) for block in others if "type" in block]  # Gemini's have none
+        apart = [dict(block) for block in others if _is_typed(block)]
         if message.get("refusal"):
             apart.insert(0, {"type": "text", "text": message["refusal"]})
         blocks: list[Json] = []
@@ -229,6 +219,10 @@ def _use(call: Mapping[str, Any], where: str) -> Json:
     }
 
 
+def _is_typed(block: Mapping[str, Any]) -> bool:
+    return "type" in block  # Gemini's have none
+
+
 def _thought(detail: Mapping[str, Any]) -> Json | None:
     """Thinking that was signed here goes back; without a signature, or with another provider's, it would be
     refused."""
@@ -242,6 +236,22 @@ def _thought(detail: Mapping[str, Any]) -> Json | None:
         if signature
         else None
     )
+
+
+# What changes nothing of an answer, only how it is kept, billed or shown, is left out.
+_LACKS = Lacks(
+    refused={
+        "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+        "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
+        "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
+        "function_call": ("none", "auto"),
+    },
+    left_out=frozenset(
+        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
+    ),
+    takes={"reasoning_details": _thought, "other_blocks": _is_typed},
+    words=frozenset({"is_error", "cache_control"}),
+)  # fmt: skip
 
 
 def _add_block(message: Json, block: Json) -> None:

@@ -16,21 +16,31 @@ from gateway.wire.schemas import is_strict
 from gateway.wire.sides import Json
 from gateway.wire.thoughts import say, unpacked
 
-# Fields with a meaning of their own here, and those that only say how Anthropic is to keep, bill or trim, which are
-# left out; all others go on to the provider under their own names.
-_KNOWN = frozenset(
+# Fields with a meaning of their own here; all others go on to the provider under their own names, but for those that
+# only say how Anthropic is to keep, bill or trim.
+_TURNED = frozenset(
     {"messages", "system", "max_tokens", "stop_sequences", "tools", "tool_choice", "metadata", "thinking",
-     "output_config", "model", "stream", "cache_control", "context_management", "service_tier", "inference_geo",
-     "container", "mcp_servers"}
+     "output_config", "model", "stream", "container", "mcp_servers"}
 )  # fmt: skip
+_LEFT_OUT = frozenset({"cache_control", "context_management", "service_tier", "inference_geo"})
 _NOT_CARRIED = ("container", "mcp_servers")
-# What Anthropic alone knows of a tool. It is told once for all of them: some agents have hundreds.
-_OF_TOOLS = frozenset({"input_examples", "defer_loading", "allowed_callers"})
+# What chat has words for. All else is told once for all of its kind: some agents have hundreds of tools.
+_OF_MESSAGES = frozenset({"role", "content"})
+_OF_BLOCKS = frozenset(
+    {"type", "text", "source", "title", "context", "id", "name", "input", "tool_use_id", "content", "is_error",
+     "thinking", "signature", "data"}
+)  # fmt: skip
+_OF_DOCUMENTS = _OF_BLOCKS | {"citations"}
+_OF_TOOLS = frozenset({"type", "name", "description", "strict", "input_schema"})
+_OF_THINKING = frozenset({"type", "budget_tokens"})
+_OF_OUTPUT = frozenset({"effort", "format"})
+_OF_METADATA = frozenset({"user_id"})
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_tokens", "stop": "stop_sequences", "user": "metadata.user_id",
     "reasoning_effort": "thinking", "response_format": "output_config.format",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
+    "messages.reasoning_content": "messages.thinking", "messages.reasoning_details": "messages.thinking",
 }  # fmt: skip
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -41,13 +51,18 @@ class MessagesFront:
         for name in _NOT_CARRIED:
             if payload.get(name):
                 refusals.add(name)
-        chat: Json = {name: payload[name] for name in payload if name not in _KNOWN}
+        refusals.leave_out_of(payload, _LEFT_OUT)
+        chat: Json = {
+            name: payload[name] for name in payload if name not in _TURNED and name not in _LEFT_OUT
+        }
         chat["messages"] = _Conversation(refusals).messages(payload)
         if payload.get("max_tokens") is not None:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
-        if user := text(member(payload, "metadata"), "user_id", "metadata."):
+        metadata = member(payload, "metadata")
+        refusals.leave_out_rest(metadata, _OF_METADATA, "metadata.")
+        if user := text(metadata, "user_id", "metadata."):
             chat["user"] = _short(user)
         if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
@@ -78,12 +93,18 @@ def _short(user: str) -> str:
 
 
 def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:
-    if said := member(payload, "output_config").get("effort"):
+    output, thinking = member(payload, "output_config"), member(payload, "thinking")
+    refusals.leave_out_rest(output, _OF_OUTPUT, "output_config.")
+    budget, asked = thinking.get("budget_tokens"), output.get("effort")
+    if asked:
         refusals.fields["reasoning_effort"] = "output_config.effort"
-        return str(said)
-    thinking = member(payload, "thinking")
-    budget = thinking.get("budget_tokens")
-    return effort(budget) if thinking.get("type") == "enabled" and isinstance(budget, int) else None
+    elif thinking.get("type") == "enabled" and isinstance(budget, int):
+        asked = effort(budget)
+    elif thinking.get("type") not in (None, "disabled"):
+        refusals.leave_out("thinking")  # as much as the model likes: chat has no word for it
+        return None
+    refusals.leave_out_rest(thinking, _OF_THINKING, "thinking.")
+    return str(asked) if asked else None
 
 
 def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
@@ -99,8 +120,7 @@ def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> No
         if "name" not in tool:
             raise BadRequest(f"'{where}' has no name", code="invalid_value", param=where)
         made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
-        for name in tool.keys() & _OF_TOOLS:
-            refusals.leave_out(f"tools.{name}")
+        refusals.leave_out_rest(tool, _OF_TOOLS, "tools.")
         made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
         tools.append(refusals.stands_for({"type": "function", "function": made}, where))
     choice = member(payload, "tool_choice")
@@ -134,6 +154,7 @@ class _Conversation:
         for place, message in enumerate(members(payload["messages"], "messages")):
             where, role = f"messages[{place}]", message.get("role")
             content = message.get("content")
+            self._refusals.leave_out_rest(message, _OF_MESSAGES, "messages.")
             if role == "assistant":
                 found.append(self._assistant(content, where))
             elif role == "user":
@@ -165,6 +186,7 @@ class _Conversation:
         for place, block in enumerate(members(content, f"{where}.content")):
             at = f"{where}.content[{place}]"
             if block.get("type") == "tool_result":
+                self._leave_out(block, at)
                 shown = self._parts(block.get("content"), f"{at}.content")
                 parts += [part for part in shown if part["type"] != "text"]
                 results.append(stands_for(_result(block, shown), at))
@@ -179,7 +201,12 @@ class _Conversation:
         blocks = enumerate(members(content, where))
         return [part for place, block in blocks for part in self._part(block, f"{where}[{place}]")]
 
+    def _leave_out(self, block: Mapping[str, Any], where: str) -> None:
+        known = _OF_DOCUMENTS if block.get("type") == "document" else _OF_BLOCKS
+        self._refusals.leave_out_rest(block, known, where.partition("[")[0] + ".")
+
     def _part(self, block: Mapping[str, Any], where: str) -> list[Json]:
+        self._leave_out(block, where)
         if block.get("type") == "text":
             made = [{"type": "text", "text": text(block, "text", f"{where}.")}]
         else:
@@ -219,6 +246,7 @@ class _Conversation:
         return message
 
     def _said(self, message: Json, block: Mapping[str, Any], at: str) -> None:
+        self._leave_out(block, at)
         match block.get("type"):
             case "text":
                 say(message, text(block, "text", f"{at}."))

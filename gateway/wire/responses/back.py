@@ -8,22 +8,17 @@ from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.fields import member, members, text
 from gateway.wire.hub import ChatBack
+from gateway.wire.lacks import Lacks
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.reader import ResponsesReader, annotated, thought_of
 from gateway.wire.responses.words import FOREIGN, chat_usage, finish
 from gateway.wire.sides import Json
 from gateway.wire.thoughts import cuts, in_order, say
 
-# Chat fields that this format has no place for and that change the answer: (name, values that ask for nothing).
-_NOT_CARRIED: Mapping[str, tuple[Any, ...]] = {
-    "n": (1,), "seed": (), "stop": ([], ""), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
-    "modalities": (["text"],), "audio": (), "prediction": (), "functions": ([],), "function_call": ("none", "auto"),
-    "web_search_options": (), "top_k": (),
-}  # fmt: skip
-# Those with a meaning of their own below, and what says nothing here; all others go on under their own names.
+# Fields with a meaning of their own below; all others go on under their own names.
 _TURNED = frozenset(
     {"messages", "max_completion_tokens", "max_tokens", "response_format", "verbosity", "reasoning_effort", "logprobs",
-     "top_logprobs", "tools", "tool_choice", "stream_options", "store"}
+     "top_logprobs", "tools", "tool_choice", "stream_options"}
 )  # fmt: skip
 _ROLES = ("system", "developer", "user")
 
@@ -33,11 +28,10 @@ class ResponsesBack:
 
     def from_chat(self, chat: Json, changes: Changes) -> Json:
         refusals = Refusals("Responses", changes.dropped, changes.left_out)
-        for name, nothing in _NOT_CARRIED.items():
-            if chat.get(name) is not None and chat[name] not in nothing:
-                refusals.add(name)
+        _LACKS.tell(chat, refusals)
+        known = _TURNED | _LACKS.left_out | _LACKS.refused.keys()
         body: Json = {**changes.params}
-        body |= {name: chat[name] for name in chat if name not in _TURNED and name not in _NOT_CARRIED}
+        body |= {name: chat[name] for name in chat if name not in known}
         cap = chat.get("max_completion_tokens") or chat.get("max_tokens")
         if cap is not None:
             body["max_output_tokens"] = cap
@@ -130,7 +124,6 @@ class _Conversation:
         items: list[Json] = []
         for place, message in enumerate(members(messages, "messages")):
             where, role = f"messages[{place}]", message.get("role")
-            self._refusals.of_message(message, where)
             if role in _ROLES:
                 content = self._content(message.get("content"), f"{where}.content")
                 items.append({"type": "message", "role": role, "content": content})
@@ -165,7 +158,7 @@ class _Conversation:
     def _said(self, message: Mapping[str, Any], where: str) -> Iterable[Json]:
         """Thoughts that a provider of this format encrypted, words, calls: each an item of its own."""
         for detail in members(message.get("reasoning_details"), f"{where}.reasoning_details"):
-            if detail.get("format") == FOREIGN and detail.get("data"):
+            if _is_ours(detail):
                 own = {"id": detail["id"]} if detail.get("id") else {}
                 yield {"type": "reasoning", **own, "summary": [], "encrypted_content": detail["data"]}
         calls, held = members(message.get("tool_calls"), f"{where}.tool_calls"), message
@@ -226,6 +219,22 @@ def _part(part: Mapping[str, Any], where: str) -> Json | None:
         case "input_audio":
             return {"type": "input_audio", "input_audio": member(part, "input_audio", where)}
     return None
+
+
+def _is_ours(detail: Mapping[str, Any]) -> bool:
+    return detail.get("format") == FOREIGN and bool(detail.get("data"))
+
+
+_LACKS = Lacks(
+    refused={
+        "n": (1,), "seed": (), "stop": ([], ""), "frequency_penalty": (0,), "presence_penalty": (0,),
+        "logit_bias": ({},), "modalities": (["text"],), "audio": (), "prediction": (), "functions": ([],),
+        "function_call": ("none", "auto"), "web_search_options": (), "top_k": (),
+    },
+    left_out=frozenset({"store"}),
+    takes={"reasoning_details": _is_ours},
+    words=frozenset({"detail", "function", "custom", "description"}),
+)  # fmt: skip
 
 
 def _add_item(message: Json, item: Json, logprobs: list[Json]) -> None:

@@ -11,31 +11,36 @@ from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.tools import set_tools
 from gateway.wire.sides import Json
 
-# Fields with a meaning of their own here; all others go on to the provider under their own names.
+# Fields with a meaning of their own here, and those that the gateway itself answers for; all others go on to the
+# provider under their own names.
 _TURNED = frozenset(
     {"input", "instructions", "tools", "tool_choice", "parallel_tool_calls", "text", "reasoning",
-     "max_output_tokens", "include", "top_logprobs", "user", "safety_identifier", "model", "stream", "service_tier"}
+     "max_output_tokens", "include", "top_logprobs", "user", "safety_identifier", "model", "stream", "service_tier",
+     "store", "previous_response_id", "background", "metadata", "stream_options"}
 )  # fmt: skip
-# What the gateway itself answers for (`store`, `previous_response_id`, `background`, `metadata`); what only says how a
-# call is to be billed, cached or padded; and what changes an answer only where a context is too long for its model,
-# which the provider's refusal then says.
+# But for what only says how a call is to be billed or cached, and what changes an answer only where a context is too
+# long for its model, which the provider's refusal then says.
 _LEFT_OUT = frozenset(
-    {"store", "previous_response_id", "background", "metadata", "stream_options", "prompt_cache_key",
-     "prompt_cache_retention", "prompt_cache_options", "max_tool_calls", "truncation", "context_management",
-     "client_metadata"}
+    {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "max_tool_calls", "truncation",
+     "context_management", "client_metadata"}
 )  # fmt: skip
 _NOT_CARRIED = ("conversation", "moderation", "prompt")
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_output_tokens", "response_format": "text.format", "verbosity": "text.verbosity",
-    "reasoning_effort": "reasoning.effort", "logprobs": "include",
+    "reasoning_effort": "reasoning.effort", "logprobs": "include", "image_url.detail": "input.detail",
+    "messages.reasoning_content": "input.reasoning", "messages.reasoning_details": "input.reasoning",
 }  # fmt: skip
 # Further things to show of an answer: some are always there, others tell of tools that cannot run here.
-_INCLUDES = frozenset(
+_SHOWN = frozenset(
+    {"message.input_image.image_url", "reasoning.encrypted_content", "message.output_text.logprobs"}
+)
+_NOT_SHOWN = frozenset(
     {"file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
-     "message.input_image.image_url", "computer_call_output.output.image_url", "code_interpreter_call.outputs",
-     "reasoning.encrypted_content", "message.output_text.logprobs"}
+     "computer_call_output.output.image_url", "code_interpreter_call.outputs"}
 )  # fmt: skip
+_OF_REASONING = frozenset({"effort", "mode"})
+_OF_TEXT = frozenset({"verbosity", "format"})
 
 
 class ResponsesFront:
@@ -47,6 +52,7 @@ class ResponsesFront:
         chat: Json = {
             name: value for name, value in payload.items() if name not in _TURNED and name not in _LEFT_OUT
         }
+        refusals.leave_out_of(payload, _LEFT_OUT)
         for name in _NOT_CARRIED:
             chat.pop(name, None)
         chat["messages"] = _system(payload) + messages(payload.get("input"), refusals)
@@ -54,8 +60,7 @@ class ResponsesFront:
             raise BadRequest("'input' is missing", code="missing_required_parameter", param="input")
         if payload.get("max_output_tokens") is not None:
             chat["max_completion_tokens"] = payload["max_output_tokens"]
-        if user := payload.get("safety_identifier") or payload.get("user"):
-            chat["user"] = user
+        _set_user(chat, payload, refusals)
         if payload.get("service_tier") not in (None, "auto"):
             chat["service_tier"] = payload["service_tier"]
         _set_logprobs(chat, payload, refusals)
@@ -81,10 +86,22 @@ def _system(payload: Mapping[str, Any]) -> list[Json]:
     return [{"role": "system", "content": said}] if said else []
 
 
+def _set_user(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
+    user, safety = payload.get("user"), payload.get("safety_identifier")
+    if safety:
+        refusals.fields["user"] = "safety_identifier"
+        if user not in (None, safety):
+            refusals.leave_out("user")
+    if user or safety:
+        chat["user"] = safety or user
+
+
 def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     included = payload.get("include") or []
     for place, name in enumerate(included if isinstance(included, list) else [included]):
-        if not isinstance(name, str) or name not in _INCLUDES:
+        if isinstance(name, str) and name in _NOT_SHOWN:
+            refusals.leave_out("include")
+        elif not isinstance(name, str) or name not in _SHOWN:
             refusals.add(f"include[{place}]")
     if payload.get("top_logprobs"):
         refusals.fields["logprobs"] = "top_logprobs"
@@ -96,6 +113,7 @@ def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) ->
 def _set_reasoning(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     """The effort is carried. Thoughts are shown as a provider shows them, however much was asked."""
     asked = _object(payload, "reasoning")
+    refusals.leave_out_rest(asked, _OF_REASONING, "reasoning.")
     if asked.get("effort") is not None:
         chat["reasoning_effort"] = asked["effort"]
     if asked.get("mode") not in (None, "standard"):
@@ -104,6 +122,7 @@ def _set_reasoning(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -
 
 def _set_text(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     asked = _object(payload, "text")
+    refusals.leave_out_rest(asked, _OF_TEXT, "text.")
     if asked.get("verbosity") is not None:
         chat["verbosity"] = asked["verbosity"]
     form = _object(asked, "format", "text.")

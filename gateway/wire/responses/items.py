@@ -22,6 +22,14 @@ _ELSEWHERE = frozenset(
      "apply_patch_call", "apply_patch_call_output", "mcp_list_tools", "mcp_approval_request",
      "mcp_approval_response", "mcp_call", "item_reference", "program", "program_output"}
 )  # fmt: skip
+# What chat has words for, and what only tells one item from others.
+_OF_ITEMS = frozenset(
+    {"type", "id", "status", "role", "content", "call_id", "name", "namespace", "arguments", "input", "output",
+     "summary", "encrypted_content"}
+)  # fmt: skip
+_OF_PARTS = frozenset(
+    {"type", "text", "refusal", "image_url", "detail", "file_data", "file_id", "filename", "input_audio"}
+)
 _ROLES = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 
 
@@ -46,6 +54,7 @@ class _Conversation:
 
     def add(self, item: Json, where: str) -> None:
         kind = item.get("type") or ("message" if "role" in item else "item_reference")
+        self._refusals.leave_out_rest(item, _OF_ITEMS, "input.")
         if kind not in ("function_call_output", "custom_tool_call_output"):
             self._show()
         match kind:
@@ -95,7 +104,7 @@ class _Conversation:
         if isinstance(content, str):
             return content, ""
         texts, refused = [], []
-        for place, part in _of(content, where):
+        for place, part in self._of(content, where):
             if part.get("type") in ("output_text", "input_text", "text"):
                 texts.append(str(part.get("text") or ""))
             elif part.get("type") == "refusal":
@@ -183,7 +192,7 @@ class _Conversation:
 
     def _parts(self, content: Any, where: str, field: str = "content") -> list[Json]:
         found = []
-        for place, part in _of(content, where, field):
+        for place, part in self._of(content, where, field):
             made = _part(part)
             if made is None:
                 self._refusals.add(place)
@@ -191,17 +200,17 @@ class _Conversation:
                 found.append(self._refusals.stands_for(made, place))
         return found
 
-
-def _of(content: Any, where: str, field: str = "content") -> Iterable[tuple[str, Json]]:
-    """The parts of a content, each with its place."""
-    if not isinstance(content, list):
-        message = f"'{where}.{field}' must be a text or a list of parts"
-        raise BadRequest(message, code="invalid_type", param=f"{where}.{field}")
-    for place, part in enumerate(content):
-        at = f"{where}.{field}[{place}]"
-        if not isinstance(part, dict):
-            raise BadRequest(f"'{at}' must be a part, an object", code="invalid_type", param=at)
-        yield at, part
+    def _of(self, content: Any, where: str, field: str = "content") -> Iterable[tuple[str, Json]]:
+        """The parts of a content, each with its place."""
+        if not isinstance(content, list):
+            message = f"'{where}.{field}' must be a text or a list of parts"
+            raise BadRequest(message, code="invalid_type", param=f"{where}.{field}")
+        for place, part in enumerate(content):
+            at = f"{where}.{field}[{place}]"
+            if not isinstance(part, dict):
+                raise BadRequest(f"'{at}' must be a part, an object", code="invalid_type", param=at)
+            self._refusals.leave_out_rest(part, _OF_PARTS, "input.")
+            yield at, part
 
 
 def _part(part: Mapping[str, Any]) -> Json | None:

@@ -12,6 +12,10 @@ from gateway.wire.refusals import Refusals
 from gateway.wire.responses.words import chat_name
 from gateway.wire.sides import Json
 
+# What chat has words for.
+_OF_TOOLS = frozenset({"type", "name", "description", "parameters", "strict", "format"})
+_OF_NAMESPACES = frozenset({"type", "name", "tools"})
+
 
 def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     """Raises BadRequest that names a choice that chat has no word for."""
@@ -21,6 +25,9 @@ def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> Non
     found = [
         made for where, namespace, tool in _flat(asked) if (made := _tool(tool, namespace, where, refusals))
     ]
+    for tool in _list(asked):
+        if isinstance(tool, dict) and tool.get("type") == "namespace":
+            refusals.leave_out_rest(tool, _OF_NAMESPACES, "tools.namespace.")
     choice = payload.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         # Chat providers know no allowed tools; to offer no others says the same.
@@ -65,6 +72,8 @@ def _tool(tool: Json, namespace: str, where: str, refusals: Refusals) -> Json | 
     made: Json = {"name": name}
     if tool.get("description") is not None:
         made["description"] = tool["description"]
+    if kind in ("function", "custom"):
+        refusals.leave_out_rest(tool, _OF_TOOLS, "tools.")
     if kind == "function" and tool.get("name"):
         made["parameters"] = tool.get("parameters") or {"type": "object", "properties": {}}
         if tool.get("strict") is not None:
