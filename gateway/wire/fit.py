@@ -13,6 +13,19 @@ from gateway.wire.thoughts import bare, is_plain, plain
 
 # What other formats need kept and OpenAI's chat has no field for; a chat provider would refuse it.
 EXTRAS = frozenset({"reasoning_content", "reasoning_details", "other_blocks", "annotations", "is_error"})
+# What it takes whole of what it has fields for.
+_OWN = frozenset(
+    {
+        "image_url",
+        "video_url",
+        "file",
+        "input_audio",
+        "function",
+        "response_format",
+        "json_schema",
+        "tool_choice",
+    }
+)
 HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: no reason to refuse a call
 
 
@@ -24,7 +37,7 @@ def lacks(quirks: Quirks) -> Lacks:
         takes |= {"reasoning_content": always, "reasoning_details": is_plain}
     if quirks.signed:
         takes |= {"reasoning_details": always}
-    return Lacks({}, (HINTS - {"stream_options"}) & quirks.refuses, takes)
+    return Lacks({}, (HINTS - {"stream_options"}) & quirks.refuses, takes, _OWN)
 
 
 def fit(message: Mapping[str, Any], quirks: Quirks) -> Json:

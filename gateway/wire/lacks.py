@@ -16,10 +16,19 @@ _OF_CALLS = frozenset({"id", "type", "index", "function", "custom", "after"})
 _OF_PARTS = frozenset(
     {"type", "text", "image_url", "video_url", "file", "input_audio", "refusal", "document"}
 )
-_OF_PICTURES = frozenset({"url"})
 _OF_TOOLS = frozenset({"type", "function", "custom"})
-_OF_SCHEMAS = frozenset({"name", "schema", "strict"})
-_OF_FUNCTIONS = frozenset({"name", "description", "parameters", "strict"})
+_HELD_BY_PARTS: Mapping[str, frozenset[str]] = {
+    "image_url": frozenset({"url"}),
+    "video_url": frozenset({"url"}),
+    "file": frozenset({"file_data", "file_id"}),
+    "input_audio": frozenset({"data", "format"}),
+}
+_HELD_BY_TOOLS = {"function": frozenset({"name", "description", "parameters", "strict"})}
+_HELD_BY_CALLS = {
+    "response_format": frozenset({"type", "json_schema"}),
+    "tool_choice": frozenset({"type", "function", "custom"}),
+}
+_HELD_BY_FORMATS = {"json_schema": frozenset({"name", "schema", "strict"})}
 
 
 class Lacks(NamedTuple):
@@ -39,35 +48,39 @@ class Lacks(NamedTuple):
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
         refusals.leave_out_of(chat, self.left_out)
-        wanted = chat.get("response_format")
-        if isinstance(wanted, dict) and isinstance(schema := wanted.get("json_schema"), dict):
-            refusals.leave_out_rest(schema, _OF_SCHEMAS | self.words, "response_format.")
-        self._tell_tools(chat.get("tools"), refusals)
-        results, calls, parts, pictures = (
-            known | self.words for known in (_OF_RESULTS, _OF_CALLS, _OF_PARTS, _OF_PICTURES)
-        )
+        refusals.leave_out_within(chat, self._beside(_HELD_BY_CALLS))
+        for _, wanted in _objects([chat.get("response_format")]):
+            refusals.leave_out_within(wanted, self._beside(_HELD_BY_FORMATS), "response_format.")
+        known, held = _OF_TOOLS | self.words, self._beside(_HELD_BY_TOOLS)
+        for _, tool in _objects(chat.get("tools")):
+            refusals.leave_out_rest(tool, known, "tools.")
+            refusals.leave_out_within(tool, held, "tools.")
+        self._tell_messages(chat, refusals)
+
+    def _tell_messages(self, chat: Json, refusals: Refusals) -> None:
+        results, calls, parts = (known | self.words for known in (_OF_RESULTS, _OF_CALLS, _OF_PARTS))
+        held = self._beside(_HELD_BY_PARTS)
         for place, message in _objects(chat.get("messages")):
             if message.get("audio"):
                 refusals.add(f"messages[{place}].audio")
-            is_result = message.get("role") in ("tool", "function")
-            if more := message.keys() - (results if is_result else _OF_MESSAGES):
-                refusals.leave_out_of(message, self._lost(message, more), "messages.")
-            for _, call in _objects(message.get("tool_calls")):
-                refusals.leave_out_rest(call, calls, "messages.tool_calls.")
-            for _, part in _objects(message.get("content")):
-                refusals.leave_out_rest(part, parts, "messages.")
-                if "image_url" not in self.words and isinstance(picture := part.get("image_url"), dict):
-                    refusals.leave_out_rest(picture, pictures, "image_url.")
+            if not message.keys() <= _OF_MESSAGES:
+                known = results if message.get("role") in ("tool", "function") else _OF_MESSAGES
+                refusals.leave_out_of(message, self._lost(message, known), "messages.")
+            if message.get("tool_calls"):
+                for _, call in _objects(message["tool_calls"]):
+                    refusals.leave_out_rest(call, calls, "messages.tool_calls.")
+            if not isinstance(message.get("content"), str):
+                for _, part in _objects(message.get("content")):
+                    refusals.leave_out_rest(part, parts, "messages.")
+                    refusals.leave_out_within(part, held)
 
-    def _tell_tools(self, tools: Any, refusals: Refusals) -> None:
-        known, functions = _OF_TOOLS | self.words, _OF_FUNCTIONS | self.words
-        for _, tool in _objects(tools):
-            refusals.leave_out_rest(tool, known, "tools.")
-            if "function" not in self.words and isinstance(function := tool.get("function"), dict):
-                refusals.leave_out_rest(function, functions, "tools.function.")
+    def _beside(self, held: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+        """What is known of these objects, but for those that are taken whole."""
+        return {name: known | self.words for name, known in held.items() if name not in self.words}
 
-    def _lost(self, message: Json, names: set[str]) -> list[str]:
-        """Those of these members that are not taken. The text of signed thoughts stands in a member of its own, too."""
+    def _lost(self, message: Json, known: frozenset[str]) -> list[str]:
+        """Those members that are not taken. The text of signed thoughts stands in a member of its own, too."""
+        names = message.keys() - known
         if message.get("reasoning_details"):
             names.discard("reasoning_content")
         return [name for name in names if not self._is_taken(name, message[name])]

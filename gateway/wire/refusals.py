@@ -10,7 +10,7 @@ from gateway.core.failure import BadRequest
 # Values that say no more of a member than its absence does.
 _DEFAULTS: Mapping[str, tuple[Any, ...]] = {
     "service_tier": ("auto", "default"), "serviceTier": ("unspecified", "standard"), "truncation": ("disabled",),
-    "detail": ("auto",), "caller": ({"type": "direct"},),
+    "detail": ("auto",), "caller": ({"type": "direct"},), "filename": ("document.pdf",),
 }  # fmt: skip
 _STEP = re.compile(r"(\w+)|\[(\d+)\]")
 
@@ -48,8 +48,16 @@ class Refusals:
 
     def leave_out_rest(self, said: Mapping[str, Any], known: Set[str], within: str) -> None:
         """The same of all members but those that are known."""
-        if more := said.keys() - known:
-            self.leave_out_of(said, more, within)
+        if not said.keys() <= known:
+            self.leave_out_of(said, said.keys() - known, within)
+
+    def leave_out_within(
+        self, said: Mapping[str, Any], held: Mapping[str, Set[str]], within: str = ""
+    ) -> None:
+        """The same of the objects that stand here by these names, of whose members those are known."""
+        for name, known in held.items():
+            if isinstance(holds := said.get(name), dict):
+                self.leave_out_rest(holds, known, f"{within}{name}.")
 
     def stands_for(self, made: dict[str, Any], where: str) -> dict[str, Any]:
         """Note that `made`, a part of the chat call, came from this place of the client's body."""

@@ -2,8 +2,8 @@
 
 `python -m tests.contract.translations > docs/translations.md`. A feature is put to the code in the smallest call
 that asks for it. Identical: the provider speaks the dialect. Refused: with a 400 that names the field. Dropped: the
-call leaves as it would without the feature, or the client is not told of what an answer cites. Carried: in the client's
-own words, in another framing. Translated: else.
+call leaves as it would without the feature, which is named, or the client is not told of what an answer cites. Done
+here: the same, but nothing is lost. Carried: in the client's own words, in another framing. Translated: else.
 """
 
 import sys
@@ -69,6 +69,7 @@ SAID = {"role": "assistant", "content": "a"}
 RESPONSES_TOOL = {"type": "function", "name": "f", "parameters": {"type": "object"}}
 TOOL = [{"name": "f", "input_schema": {"type": "object"}}]
 FUNCTION = [{"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}]
+CACHED = {"type": "ephemeral"}
 THOUGHT = {"type": "thinking", "thinking": "hm", "signature": "s"}
 BASE: Mapping[str, Mapping[str, Any]] = {
     "anthropic.messages": {"model": "m", "max_tokens": 9000, "messages": [HI]},
@@ -83,18 +84,18 @@ KINDS: Mapping[str, Provider] = {**PROVIDERS, "compatible with responses: only":
 
 class Feature(NamedTuple):
     """`more` is what a call has that asks for it, `less` what the same call has without; `why` it is dropped where
-    it is."""
+    it is, or done by the gateway itself."""
 
     name: str
     more: dict[str, Any]
     why: str = ""
     less: Mapping[str, Any] = {}
+    is_here: bool = False
 
 
-OWN = (
-    "runs at its own provider alone; named in `x-gateway-dropped`, as coding agents offer it with every call"
-)
+OWN = "runs at its own provider alone; no reason to refuse, as coding agents offer it with every call"
 HINT = "says nothing of the answer, only how it is kept, billed or cached"
+LONG = "changes an answer only where a context is too long, which the provider then says"
 FEATURES: Mapping[str, list[Feature]] = {
     "anthropic.messages": [
         Feature("system", {"system": "be brief"}),
@@ -110,7 +111,7 @@ FEATURES: Mapping[str, list[Feature]] = {
                 {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}, OWN),
         Feature("input_examples, defer_loading, allowed_callers of a tool",
                 {"tools": [{**TOOL[0], "input_examples": [{}], "defer_loading": True}]},
-                "the tool is offered as all others are; named in `x-gateway-dropped`", {"tools": TOOL}),
+                "the tool is offered as all others are", {"tools": TOOL}),
         Feature("tool_result", result(content="r")),
         Feature("tool_result.is_error", result(content="r", is_error=True),
                 "a chat message of a tool has no mark for it; its text tells", result(content="r")),
@@ -128,11 +129,12 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("thinking budget", {"thinking": {"type": "enabled", "budget_tokens": 2048}}),
         Feature("effort", {"output_config": {"effort": "low"}}),
         Feature("JSON schema", {"output_config": {"format": {"type": "json_schema", "schema": {}}}}),
-        Feature("cache_control", {"cache_control": {"type": "ephemeral"}}, HINT),
-        Feature("cache_control of a block", {"system": [{"type": "text", "text": "a", "cache_control": {}}]}, HINT,
+        Feature("cache_control", {"cache_control": CACHED}, HINT),
+        Feature("cache_control of a block", {"system": [{"type": "text", "text": "a", "cache_control": CACHED}]}, HINT,
                 {"system": [{"type": "text", "text": "a"}]}),
+        Feature("cache_control of a tool", {"tools": [{**TOOL[0], "cache_control": CACHED}]}, HINT, {"tools": TOOL}),
         Feature("context_management", {"context_management": {"edits": []}}, "only trims what the provider keeps"),
-        Feature("service_tier", {"service_tier": "auto"}, HINT),
+        Feature("service_tier", {"service_tier": "standard_only"}, HINT),
         Feature("mcp_servers", {"mcp_servers": [{"name": "x"}]}),
         Feature("container", {"container": "c"}),
     ],
@@ -152,11 +154,11 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("custom tools", {"tools": [{"type": "custom", "custom": {"name": "f"}}]}),
         Feature("functions (legacy)", {"functions": [{"name": "f"}]}),
         Feature("name of a message", {"messages": [{**HI, "name": "n"}]},
-                "this provider knows roles alone; named in `x-gateway-dropped`"),
+                "this provider knows roles alone"),
         Feature("audio of an earlier answer", {"messages": [HI, {"role": "assistant", "audio": {"id": "a"}}, HI]}),
         Feature("image_url", block(type="image_url", image_url={"url": "https://a/b"})),
         Feature("image_url.detail", block(type="image_url", image_url={"url": "https://a/b", "detail": "low"}),
-                "this provider looks at all alike; named in `x-gateway-dropped`",
+                "this provider looks at all alike",
                 block(type="image_url", image_url={"url": "https://a/b"})),
         Feature("file (data)", block(type="file", file={"file_data": "data:application/pdf;base64,J"})),
         Feature("file (id)", block(type="file", file={"file_id": "x"})),
@@ -171,8 +173,10 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("web_search_options", {"web_search_options": {}}),
         Feature("prediction", {"prediction": {"type": "content", "content": "x"}}),
         Feature("verbosity", {"verbosity": "low"}),
-        Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, HINT),
-        Feature("service_tier, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+        Feature("store", {"store": True}, HINT),
+        Feature("metadata", {"metadata": {"a": "b"}}, HINT),
+        Feature("service_tier", {"service_tier": "flex"}, HINT),
+        Feature("prompt_cache_key", {"prompt_cache_key": "k"}, HINT),
         Feature("prompt_cache_options", {"prompt_cache_options": {"mode": "explicit"}}, HINT),
     ],
     "openai.responses": [
@@ -207,13 +211,14 @@ FEATURES: Mapping[str, list[Feature]] = {
         Feature("text.format json_schema", {"text": {"format": {"type": "json_schema", "name": "a", "schema": {}}}}),
         Feature("text.format json_object", {"text": {"format": {"type": "json_object"}}}),
         Feature("text.verbosity", {"text": {"verbosity": "low"}}),
-        Feature("store, metadata", {"store": False, "metadata": {"a": "b"}}, "the gateway itself keeps the answer"),
+        Feature("store, metadata", {"store": True, "metadata": {"a": "b"}}, "the gateway itself keeps the answer",
+                is_here=True),
         Feature("max_tool_calls", {"max_tool_calls": 3}, "is about tools that a provider runs itself"),
-        Feature("truncation, context_management", {"truncation": "auto"},
-                "changes an answer only where a context is too long, which the provider then says"),
-        Feature("service_tier auto, prompt_cache_key", {"service_tier": "auto", "prompt_cache_key": "k"}, HINT),
+        Feature("truncation", {"truncation": "auto"}, LONG),
+        Feature("context_management", {"context_management": [{"type": "compaction"}]}, LONG),
+        Feature("prompt_cache_key", {"prompt_cache_key": "k"}, HINT),
         Feature("user, safety_identifier", {"safety_identifier": "u"}, HINT),
-        Feature("background", {"background": True}, "the gateway itself goes on with the call"),
+        Feature("background", {"background": True}, "the gateway itself goes on with the call", is_here=True),
         Feature("prompt, conversation", {"prompt": {"id": "pmpt_1"}}),
     ],
 }  # fmt: skip
@@ -247,25 +252,30 @@ def cites(front: str, kind: str, model: str, source: Source) -> str:
     return f"dropped: {source.why}"
 
 
-def written(front: str, provider: Provider, model: str, payload: Mapping[str, Any]) -> Any:
+def written(front: str, provider: Provider, model: str, payload: Mapping[str, Any]) -> tuple[Any, list[str]]:
+    """What the provider is sent, and the names of what is left out."""
     call = Call("chat", front, "POST", "/", orjson.dumps(payload), payload, model, False)
-    changes = Changes(model, cap_name=provider.cap_name, quirks=provider.quirks)
-    return orjson.loads(between(front, provider.speaks(front, model)).write(call, changes))
+    left: list[str] = []
+    changes = Changes(model, cap_name=provider.cap_name, quirks=provider.quirks, left_out=left)
+    return orjson.loads(between(front, provider.speaks(front, model)).write(call, changes)), left
 
 
 def becomes(front: str, kind: str, model: str, feature: Feature) -> str:
     provider = KINDS[kind]
     if (spoken := provider.speaks(front, model)) == front:
         return "identical"
-    carried = isinstance(between(front, spoken), Invoke | Invocations)
     try:
-        told = written(front, provider, model, {**BASE[front], **feature.more})
+        told, left = written(front, provider, model, {**BASE[front], **feature.more})
     except BadRequest as refusal:
         return f"refused: {refusal.param}"
-    if told != written(front, provider, model, {**BASE[front], **feature.less}):
-        return "carried" if carried else "translated"
+    without, _ = written(front, provider, model, {**BASE[front], **feature.less})
+    names = ", ".join(f"`{name}`" for name in left)
+    if told != without:
+        found = "carried" if isinstance(between(front, spoken), Invoke | Invocations) else "translated"
+        return f"{found}, but for {names}" if left else found
     assert feature.why, f"{front} before {kind} loses {feature.name} without a reason"
-    return f"dropped: {feature.why}"
+    assert feature.is_here is not bool(left), f"{front} before {kind} does not name {feature.name}"
+    return f"done here: {feature.why}" if feature.is_here else f"dropped as {names}: {feature.why}"
 
 
 def page() -> str:
@@ -276,8 +286,11 @@ def page() -> str:
         "`python -m tests.contract.translations`. *Identical*: the client's own bytes. *Translated*: in the provider's "
         "words.",
         "*Carried*: in the client's own words, in another framing. *Refused*: a 400 that names the field; before a",
-        "fallback target the field is left out and named in `x-gateway-dropped`. *Dropped*: left out, for the reason "
-        "given.",
+        "fallback target the field is left out and named in `x-gateway-dropped`. *Dropped*: left out, and named in "
+        "`x-gateway-dropped`",
+        "as it stands here, for the reason given; so is any other field or part of a call that a translation leaves "
+        "out, unless it",
+        "says nothing (null, false, empty, a default). *Done here*: by the gateway itself.",
         "A page that another provider cites is told in Anthropic's words by its address and title, and by its own",
         "words where the provider tells them; `encrypted_index` is empty, as only Anthropic can make one.",
     ]

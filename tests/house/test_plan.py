@@ -83,6 +83,7 @@ TRIED_BY = {
     "gateway/usage/asked.py": "tests/gateway/usage/test_ledger.py",
     "gateway/usage/page.py": "tests/gateway/usage/test_collector.py",
     "gateway/wire/base.py": "tests/contract/test_dialects.py",
+    "gateway/wire/fit.py": "tests/gateway/wire/test_hub.py",
     "gateway/wire/reader.py": "tests/gateway/wire/messages/test_reader.py",
     "gateway/wire/sides.py": "tests/gateway/wire/test_crossing.py",
     "gateway/wire/gemini/words.py": "tests/gateway/wire/gemini/test_reader.py",

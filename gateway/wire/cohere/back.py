@@ -30,7 +30,7 @@ _LACKS = Lacks(
          "moderation", "user", "safety_identifier"}
     ),
     takes={"reasoning_content": always, "reasoning_details": is_plain},
-    words=frozenset({"image_url"}),
+    words=frozenset({"filename", "image_url"}),
 )  # fmt: skip
 _RENAMED = {"max_completion_tokens": "max_tokens", "max_tokens": "max_tokens", "top_p": "p", "top_k": "k"}
 _TURNED = frozenset(
@@ -92,7 +92,7 @@ def _set_format(body: Json, asked: Json, refusals: Refusals) -> None:
         )
         body["response_format"] = {"type": "json_object", "json_schema": schema}
     elif kind == "json_object":
-        body["response_format"] = wanted
+        body["response_format"] = {name: wanted[name] for name in ("type", "json_schema") if name in wanted}
     elif kind != "text":
         refusals.add("response_format")
 

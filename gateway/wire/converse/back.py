@@ -40,7 +40,7 @@ _LACKS = Lacks(
          "user", "safety_identifier"}
     ),
     takes={"reasoning_details": reasoning, "other_blocks": is_own, "cache_control": always},
-    words=frozenset({"is_error", "cache_control", "description"}),
+    words=frozenset({"filename", "is_error", "cache_control", "description"}),
 )  # fmt: skip
 _TURNED = frozenset(
     {"model", "stream", "stream_options", "messages", "tools", "tool_choice", "parallel_tool_calls", "stop",

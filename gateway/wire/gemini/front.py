@@ -42,7 +42,12 @@ _OF_PARTS = frozenset(
     {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse",
      "videoMetadata"}
 )  # fmt: skip
-_OF_RESPONSES = frozenset({"id", "name", "response", "parts"})
+_HELD_BY_PARTS = {
+    "inlineData": frozenset({"mimeType", "data", "displayName"}),
+    "fileData": frozenset({"mimeType", "fileUri", "displayName"}),
+    "functionCall": frozenset({"id", "name", "args"}),
+    "functionResponse": frozenset({"id", "name", "response", "parts"}),
+}
 _OF_THINKING = frozenset({"thinkingLevel", "thinkingBudget"})
 _ASKS_NOTHING = ("BLOCK_NONE", "OFF", "HARM_BLOCK_THRESHOLD_UNSPECIFIED")
 
@@ -145,6 +150,8 @@ class _Conversation:
         found = [(f"{where}.parts[{place}]", camel(part)) for place, part in enumerate(parts)]
         for _, part in found:
             self._refusals.leave_out_rest(part, _OF_PARTS, within)
+            held = {name: camel(part[name]) for name in part.keys() & _HELD_BY_PARTS}
+            self._refusals.leave_out_within(held, _HELD_BY_PARTS, within)
         return found
 
     def _user(self, parts: Iterable[tuple[str, Json]], at: str) -> list[Json]:
@@ -162,7 +169,6 @@ class _Conversation:
         return [*results, said] if shown else results
 
     def _result(self, response: Json, where: str) -> tuple[Json, list[Json]]:
-        self._refusals.leave_out_rest(response, _OF_RESPONSES, "contents.functionResponse.")
         name, called = response.get("name", ""), response.get("id")
         match = next((one for one in self._open if one[1] == called or (not called and one[0] == name)), None)
         if match is not None:

@@ -8,6 +8,7 @@ from gateway.wire.sides import Json
 
 # What a function gives back: Google's SDKs say it of every one that is annotated. It is told once for all of them.
 _DESCRIBES = frozenset({"response", "responseJsonSchema"})
+_OF_CALLING = frozenset({"mode", "allowedFunctionNames"})
 _MODES = {"AUTO": "auto", "NONE": "none", "ANY": "required", "VALIDATED": "auto"}
 
 
@@ -22,6 +23,7 @@ def set_tools(chat: Json, asked: Json, refusals: Refusals) -> None:
             tools.append(refusals.stands_for(_function(camel(declared), where, refusals), where))
     choice = camel(asked.get("toolConfig"))
     calling = camel(choice.pop("functionCallingConfig", None))
+    refusals.leave_out_rest(calling, _OF_CALLING, "toolConfig.functionCallingConfig.")
     for name in choice:
         refusals.add(f"toolConfig.{name}")
     if tools:

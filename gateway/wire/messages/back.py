@@ -250,7 +250,7 @@ _LACKS = Lacks(
         {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
     ),
     takes={"reasoning_details": _thought, "other_blocks": _is_typed},
-    words=frozenset({"is_error", "cache_control"}),
+    words=frozenset({"filename", "is_error", "cache_control"}),
 )  # fmt: skip
 
 

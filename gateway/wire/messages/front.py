@@ -32,15 +32,21 @@ _OF_BLOCKS = frozenset(
 )  # fmt: skip
 _OF_DOCUMENTS = _OF_BLOCKS | {"citations"}
 _OF_TOOLS = frozenset({"type", "name", "description", "strict", "input_schema"})
-_OF_THINKING = frozenset({"type", "budget_tokens"})
-_OF_OUTPUT = frozenset({"effort", "format"})
-_OF_METADATA = frozenset({"user_id"})
+_HELD = {
+    "metadata": frozenset({"user_id"}),
+    "output_config": frozenset({"effort", "format"}),
+    "thinking": frozenset({"type", "budget_tokens"}),
+    "tool_choice": frozenset({"type", "name", "disable_parallel_tool_use"}),
+}
+_HELD_BY_OUTPUT = {"format": frozenset({"type", "schema"})}
+_OF_SOURCES = frozenset({"type", "media_type", "data", "url", "content"})
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_tokens", "stop": "stop_sequences", "user": "metadata.user_id",
     "reasoning_effort": "thinking", "response_format": "output_config.format",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "messages.reasoning_content": "messages.thinking", "messages.reasoning_details": "messages.thinking",
+    "file.filename": "messages.title",
 }  # fmt: skip
 _INDEX = re.compile(r"\[(\d+)\]")
 
@@ -52,6 +58,7 @@ class MessagesFront:
             if payload.get(name):
                 refusals.add(name)
         refusals.leave_out_of(payload, _LEFT_OUT)
+        refusals.leave_out_within(payload, _HELD)
         chat: Json = {
             name: payload[name] for name in payload if name not in _TURNED and name not in _LEFT_OUT
         }
@@ -60,13 +67,13 @@ class MessagesFront:
             chat["max_completion_tokens"] = payload["max_tokens"]
         if payload.get("stop_sequences"):
             chat["stop"] = payload["stop_sequences"]
-        metadata = member(payload, "metadata")
-        refusals.leave_out_rest(metadata, _OF_METADATA, "metadata.")
-        if user := text(metadata, "user_id", "metadata."):
+        if user := text(member(payload, "metadata"), "user_id", "metadata."):
             chat["user"] = _short(user)
         if asked := _effort(payload, refusals):
             chat["reasoning_effort"] = asked
-        if schema := member(member(payload, "output_config"), "format", "output_config."):
+        output = member(payload, "output_config")
+        refusals.leave_out_within(output, _HELD_BY_OUTPUT, "output_config.")
+        if schema := member(output, "format", "output_config."):
             named = {
                 "name": "answer",
                 "strict": is_strict(schema.get("schema")),
@@ -93,18 +100,16 @@ def _short(user: str) -> str:
 
 
 def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:
-    output, thinking = member(payload, "output_config"), member(payload, "thinking")
-    refusals.leave_out_rest(output, _OF_OUTPUT, "output_config.")
-    budget, asked = thinking.get("budget_tokens"), output.get("effort")
-    if asked:
+    if said := member(payload, "output_config").get("effort"):
         refusals.fields["reasoning_effort"] = "output_config.effort"
-    elif thinking.get("type") == "enabled" and isinstance(budget, int):
-        asked = effort(budget)
-    elif thinking.get("type") not in (None, "disabled"):
+        return str(said)
+    thinking = member(payload, "thinking")
+    budget = thinking.get("budget_tokens")
+    if thinking.get("type") == "enabled" and isinstance(budget, int):
+        return effort(budget)
+    if thinking.get("type") not in (None, "disabled"):
         refusals.leave_out("thinking")  # as much as the model likes: chat has no word for it
-        return None
-    refusals.leave_out_rest(thinking, _OF_THINKING, "thinking.")
-    return str(asked) if asked else None
+    return None
 
 
 def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
@@ -202,8 +207,9 @@ class _Conversation:
         return [part for place, block in blocks for part in self._part(block, f"{where}[{place}]")]
 
     def _leave_out(self, block: Mapping[str, Any], where: str) -> None:
-        known = _OF_DOCUMENTS if block.get("type") == "document" else _OF_BLOCKS
-        self._refusals.leave_out_rest(block, known, where.partition("[")[0] + ".")
+        if not block.keys() <= _OF_BLOCKS:
+            known = _OF_DOCUMENTS if block.get("type") == "document" else _OF_BLOCKS
+            self._refusals.leave_out_rest(block, known, where.partition("[")[0] + ".")
 
     def _part(self, block: Mapping[str, Any], where: str) -> list[Json]:
         self._leave_out(block, where)
@@ -216,6 +222,7 @@ class _Conversation:
     def _shown(self, block: Mapping[str, Any], where: str) -> list[Json]:
         """A picture or a document; what is told of a document goes before it, as its model would read it."""
         source = member(block, "source", f"{where}.")
+        self._refusals.leave_out_rest(source, _OF_SOURCES, "messages.source.")
         if member(block, "citations", f"{where}.").get("enabled"):
             self._refusals.add(f"{where}.citations")
         match block.get("type"), source.get("type"):

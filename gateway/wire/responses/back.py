@@ -233,7 +233,7 @@ _LACKS = Lacks(
     },
     left_out=frozenset({"store"}),
     takes={"reasoning_details": _is_ours},
-    words=frozenset({"detail", "function", "custom", "description"}),
+    words=frozenset({"detail", "file", "input_audio", "function", "json_schema", "tool_choice"}),
 )  # fmt: skip
 
 

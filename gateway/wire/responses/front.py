@@ -28,7 +28,8 @@ _NOT_CARRIED = ("conversation", "moderation", "prompt")
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_output_tokens", "response_format": "text.format", "verbosity": "text.verbosity",
-    "reasoning_effort": "reasoning.effort", "logprobs": "include", "image_url.detail": "input.detail",
+    "reasoning_effort": "reasoning.effort", "logprobs": "include",
+    "image_url.detail": "input.detail", "file.filename": "input.filename",
     "messages.reasoning_content": "input.reasoning", "messages.reasoning_details": "input.reasoning",
 }  # fmt: skip
 # Further things to show of an answer: some are always there, others tell of tools that cannot run here.
@@ -39,8 +40,12 @@ _NOT_SHOWN = frozenset(
     {"file_search_call.results", "web_search_call.results", "web_search_call.action.sources",
      "computer_call_output.output.image_url", "code_interpreter_call.outputs"}
 )  # fmt: skip
-_OF_REASONING = frozenset({"effort", "mode"})
-_OF_TEXT = frozenset({"verbosity", "format"})
+_HELD = {
+    "reasoning": frozenset({"effort", "mode"}),
+    "text": frozenset({"verbosity", "format"}),
+    "tool_choice": frozenset({"type", "name", "namespace", "mode", "tools"}),
+}
+_HELD_BY_TEXT = {"format": frozenset({"type", "name", "description", "schema", "strict"})}
 
 
 class ResponsesFront:
@@ -53,6 +58,7 @@ class ResponsesFront:
             name: value for name, value in payload.items() if name not in _TURNED and name not in _LEFT_OUT
         }
         refusals.leave_out_of(payload, _LEFT_OUT)
+        refusals.leave_out_within(payload, _HELD)
         for name in _NOT_CARRIED:
             chat.pop(name, None)
         chat["messages"] = _system(payload) + messages(payload.get("input"), refusals)
@@ -113,7 +119,6 @@ def _set_logprobs(chat: Json, payload: Mapping[str, Any], refusals: Refusals) ->
 def _set_reasoning(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     """The effort is carried. Thoughts are shown as a provider shows them, however much was asked."""
     asked = _object(payload, "reasoning")
-    refusals.leave_out_rest(asked, _OF_REASONING, "reasoning.")
     if asked.get("effort") is not None:
         chat["reasoning_effort"] = asked["effort"]
     if asked.get("mode") not in (None, "standard"):
@@ -122,7 +127,7 @@ def _set_reasoning(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -
 
 def _set_text(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
     asked = _object(payload, "text")
-    refusals.leave_out_rest(asked, _OF_TEXT, "text.")
+    refusals.leave_out_within(asked, _HELD_BY_TEXT, "text.")
     if asked.get("verbosity") is not None:
         chat["verbosity"] = asked["verbosity"]
     form = _object(asked, "format", "text.")

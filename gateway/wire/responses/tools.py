@@ -14,6 +14,7 @@ from gateway.wire.sides import Json
 
 # What chat has words for.
 _OF_TOOLS = frozenset({"type", "name", "description", "parameters", "strict", "format"})
+_OF_CHOSEN = frozenset({"type", "name", "namespace"})
 _OF_NAMESPACES = frozenset({"type", "name", "tools"})
 
 
@@ -31,7 +32,10 @@ def set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> Non
     choice = payload.get("tool_choice")
     if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
         # Chat providers know no allowed tools; to offer no others says the same.
-        allowed = {chat_name(one) for one in _list(choice.get("tools")) if isinstance(one, dict)}
+        named = [one for one in _list(choice.get("tools")) if isinstance(one, dict)]
+        for one in named:
+            refusals.leave_out_rest(one, _OF_CHOSEN, "tool_choice.tools.")
+        allowed = set(map(chat_name, named))
         found = [tool for tool in found if tool[tool["type"]]["name"] in allowed]
         choice = choice.get("mode")
     if found:

@@ -120,6 +120,38 @@ async def test_tools_that_a_provider_runs_itself_are_left_out_and_the_call_is_se
             assert [tool["function"]["name"] for tool in chat.asked[0].json["tools"]] == ["f"]
 
 
+async def test_what_a_coding_agent_says_with_each_call_is_no_refusal_but_named(tmp_path: Path) -> None:
+    cached = {"cache_control": {"type": "ephemeral"}}
+    call = {
+        "model": "m", "max_tokens": 9, "service_tier": "auto", "context_management": {"edits": [{"type": "x"}]},
+        "system": [{"type": "text", "text": "s", **cached}], "metadata": {"user_id": "u"},
+        "tools": [{"name": "f", "input_schema": {"type": "object"}, **cached}],
+        "messages": [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": "s"},
+                                              {"type": "tool_use", "id": "t", "name": "f", "input": {}}]},
+            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t", "content": "r", "is_error": True,
+                                          **cached}]},
+        ],
+    }  # fmt: skip
+    names = (
+        "context_management, system.cache_control, messages.cache_control, tools.cache_control, "
+        "messages.thinking, messages.is_error"
+    )
+    async with Provider([answer(MESSAGE)]) as claude, Provider([answer(CHAT)]) as chat:
+        async with gateway(tmp_path, papers(claude, chat, "chat")) as running:
+            came = await post(running, "/v1/messages", call)
+            assert (came.status_code, came.headers["x-gateway-dropped"]) == (200, names)
+        async with gateway(tmp_path, papers(claude, chat, "claude")) as running:
+            came = await post(running, "/v1/messages", call)
+            assert came.status_code == 200
+            assert "x-gateway-dropped" not in came.headers
+            call = {"model": "m", "messages": [HI], "store": True, "service_tier": "flex", "metadata": {"a": "b"},
+                    "prompt_cache_key": "k"}  # fmt: skip
+            came = await post(running, "/v1/chat/completions", call)
+            assert came.headers["x-gateway-dropped"] == "metadata, prompt_cache_key, service_tier, store"
+
+
 PATHS = {
     "openai.chat": "/v1/chat/completions",
     "openai.responses": "/v1/responses",
@@ -193,20 +225,21 @@ teams: {capped: {models: ["*"], max_output_tokens: 100}}
 """
 
 
-def crossed(dialect: str, request: Any) -> Any:
-    """What the same team's call is in Anthropic's words."""
+def crossed(dialect: str, request: Any) -> tuple[Any, list[str]]:
+    """What the same team's call is in Anthropic's words, and what was left out of it."""
     given = GivenSpec.model_validate({"team": "capped", "model": "m", "dialect": dialect, "request": request})
     trial = try_call(snapshot(CLAUDE), given)
     assert trial.exchange is not None
     assert trial.lane is not None
-    return orjson.loads(put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body)
+    asked = put(trial.exchange, trial.lane, trial.targets[0], leniently=False)
+    return orjson.loads(asked.body), asked.dropped
 
 
 @pytest.mark.parametrize("more", [{}, {"max_completion_tokens": 9000}, {"max_tokens": 9000}])
-def test_across_dialects_a_foreign_bound_does_not_arrive(more: dict[str, Any]) -> None:
-    assert crossed("openai.responses", {"input": "hi", **more})["max_tokens"] == 100
-    within = crossed("openai.responses", {"input": "hi", "max_output_tokens": 7, **more})
-    assert within["max_tokens"] == 7
+def test_across_dialects_a_foreign_bound_does_not_arrive_and_is_named(more: dict[str, Any]) -> None:
+    for bound, most in ({}, 100), ({"max_output_tokens": 7}, 7):
+        body, dropped = crossed("openai.responses", {"input": "hi", **bound, **more})
+        assert (body["max_tokens"], dropped) == (most, list(more))
 
 
 def test_a_body_that_is_no_json_goes_as_it_is() -> None:

@@ -1,5 +1,7 @@
 """A field without a word in the other format is refused by name; where a fallback must do, it is named and left out."""
 
+from typing import Any
+
 import pytest
 
 from gateway.core.failure import BadRequest
@@ -26,24 +28,22 @@ def test_what_is_always_left_out_is_told_where_somebody_listens() -> None:
     assert left_out == ["tools[0]"]
 
 
-def test_what_only_openai_knows_of_a_message_is_told() -> None:
+@pytest.mark.parametrize("value", [None, False, 0, "", [], {}, "auto", "default"])
+def test_a_member_that_says_nothing_is_not_told(value: Any) -> None:
     left_out: list[str] = []
-    dropped: list[str] = []
-    refusals = Refusals("Latin", dropped, left_out)
-    refusals.of_message({"role": "user", "name": "ann", "content": "hi"}, "messages[0]")
-    refusals.of_message({"role": "function", "name": "f", "content": "r"}, "messages[1]")
-    refusals.of_message({"role": "assistant", "audio": {"id": "a"}}, "messages[2]")
-    assert (left_out, dropped) == (["messages.name"], ["messages[2].audio"])
+    Refusals("Latin", None, left_out).leave_out_of({"service_tier": value}, ("service_tier", "store"))
+    assert left_out == []
 
 
-def test_how_closely_to_look_at_a_picture_is_told_where_it_says_something() -> None:
+def test_members_are_told_with_where_they_stand_the_same_way_each_time() -> None:
     left_out: list[str] = []
     refusals = Refusals("Latin", None, left_out)
-    for image in ("https://a/b", {"url": "https://a/b"}, {"url": "https://a/b", "detail": "auto"}):
-        refusals.of_part({"type": "image_url", "image_url": image})
-    assert left_out == []
-    refusals.of_part({"type": "image_url", "image_url": {"url": "https://a/b", "detail": "low"}})
-    assert left_out == ["image_url.detail"]
+    refusals.leave_out_of({"store": True, "service_tier": "flex", "n": 2}, {"store", "service_tier"})
+    refusals.leave_out_rest({"type": "text", "text": "a", "phase": "x"}, {"type", "text"}, "input.")
+    refusals.leave_out_rest({"type": "text"}, {"type", "text"}, "input.")
+    refusals.leave_out_within({"text": {"format": {}, "verse": True}, "tool_choice": "auto"},
+                              {"text": {"format"}, "tool_choice": {"type"}})  # fmt: skip
+    assert left_out == ["service_tier", "store", "input.phase", "text.verse"]
 
 
 def test_a_place_in_the_chat_call_is_the_nearest_that_came_from_a_known_one() -> None:
@@ -55,3 +55,5 @@ def test_a_place_in_the_chat_call_is_the_nearest_that_came_from_a_known_one() ->
     assert refusals.origin(chat, "messages[0].content[0]") == "messages[0].content[0]"
     assert refusals.origin(chat, "n") == "candidates"
     assert refusals.origin(chat, "n[0].x") == "candidates[0].x"
+    refusals.fields["messages.thoughts"] = "input.reasoning"
+    assert refusals.origin(chat, "messages.thoughts") == "input.reasoning"

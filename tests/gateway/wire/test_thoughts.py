@@ -3,7 +3,18 @@ from typing import Any
 
 import pytest
 
-from gateway.wire.thoughts import after, after_all, bare, cuts, in_order, packed, say, unpacked
+from gateway.wire.thoughts import (
+    after,
+    after_all,
+    bare,
+    cuts,
+    in_order,
+    is_plain,
+    packed,
+    plain,
+    say,
+    unpacked,
+)
 
 
 def test_a_thought_behind_others_says_how_much_came_before_it() -> None:
@@ -86,3 +97,12 @@ def test_what_was_packed_comes_back_but_for_its_text_and_place() -> None:
                                   base64.b64encode(b"gatehouse:[]").decode()])  # fmt: skip
 def test_what_was_not_is_left_alone(text: str) -> None:
     assert unpacked(text) is None
+
+
+def test_thoughts_can_be_read_where_they_are_text() -> None:
+    text, summed = {"type": "reasoning.text", "text": "a"}, {"type": "reasoning.summary", "summary": "b"}
+    hidden = {"type": "reasoning.encrypted", "data": "x"}
+    assert list(map(is_plain, (text, summed, hidden))) == [True, True, False]
+    assert plain({"reasoning_details": [text, hidden, summed, "odd"]}) == "ab"
+    assert plain({"reasoning_content": "c", "reasoning_details": [text]}) == "c"
+    assert plain({}) == ""

@@ -233,3 +233,13 @@ def test_answers_are_read_whole_or_as_streams() -> None:
     assert isinstance(BACK.reader(), CohereReader)
     whole = BACK.completion({"message": {"content": [{"type": "text", "text": "a"}]}})
     assert whole["choices"][0]["message"]["content"] == "a"
+
+
+def test_thoughts_that_stand_in_details_alone_go_back_as_their_text() -> None:
+    details = [{"type": "reasoning.text", "text": "hm", "format": "anthropic-claude-v1", "signature": "s"}]
+    assert said({"role": "assistant", "content": "a", "reasoning_details": details}) == [
+        {
+            "role": "assistant",
+            "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "a"}],
+        }
+    ]

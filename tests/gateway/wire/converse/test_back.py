@@ -227,3 +227,14 @@ def test_a_refusal_is_told_by_its_message(told: bytes, message: str) -> None:
 
 def test_a_reader_is_made_for_each_stream() -> None:
     assert ConverseBack().reader() is not ConverseBack().reader()
+
+
+def test_a_message_that_is_to_be_cached_is_followed_by_a_mark() -> None:
+    marked = {"cache_control": {"type": "ephemeral"}}
+    chat = {
+        "messages": [{"role": role, "content": "a", **marked} for role in ("system", "user", "assistant")]
+    }
+    made = ConverseBack().from_chat(chat, Changes(NOVA))
+    said = [{"text": "a"}, {"cachePoint": {"type": "default"}}]
+    assert made["system"] == said
+    assert [one["content"] for one in made["messages"]] == [said, said]

@@ -214,3 +214,20 @@ def test_a_turn_of_thoughts_alone_has_words_all_the_same_and_one_of_calls_none()
     turns: Any = ([], [{"text": "hm", "thought": True}], [{"functionCall": {"name": "f"}}])
     told = messages(*({"role": "model", "parts": parts} for parts in turns))
     assert [message["content"] for message in told] == ["", "", None]
+
+
+def test_what_chat_has_no_word_for_is_told_once_for_all_of_its_kind() -> None:
+    left: list[str] = []
+    asked = {
+        "contents": [
+            {"parts": [{"text": "a", "mediaResolution": {"level": "low"}}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}, "will_continue": True}}]},
+        ],
+        "generationConfig": {"thinkingConfig": {"includeThoughts": True, "thinkingBudget": 0}},
+        "labels": {"a": "b"}, "serviceTier": "flex", "model": "models/m",
+    }  # fmt: skip
+    FRONT.to_chat(asked, Refusals("chat", None, left))
+    assert left == [
+        "labels", "serviceTier", "contents.mediaResolution", "contents.functionCall.willContinue",
+        "generationConfig.thinkingConfig.includeThoughts",
+    ]  # fmt: skip

@@ -265,3 +265,11 @@ def test_an_answer_without_content_is_none(answer: Any) -> None:
 )
 def test_an_error_always_has_a_message(body: bytes, message: str) -> None:
     assert BACK.error(body)["message"] == message
+
+
+def test_of_two_names_for_a_user_the_one_that_is_left_out_is_told() -> None:
+    left: list[str] = []
+    for user in ("u", "s", None):
+        asks: dict[str, Any] = {"messages": [], "safety_identifier": "s", "user": user}
+        assert BACK.from_chat(asks, Changes("m", left_out=left))["metadata"] == {"user_id": "s"}
+    assert left == ["user"]

@@ -110,7 +110,7 @@ def test_what_anthropic_alone_knows_of_tools_is_told_once_for_all_of_them() -> N
     tool = {"name": "f", "defer_loading": True, "input_examples": [{}], "eager_input_streaming": True}
     asked = {"model": "m", "messages": [], "tools": [tool, {**tool, "name": "g"}]}
     told = FRONT.to_chat(asked, Refusals("chat", None, left))["tools"]
-    assert set(left) == {"tools.defer_loading", "tools.input_examples"}
+    assert set(left) == {"tools.defer_loading", "tools.eager_input_streaming", "tools.input_examples"}
     assert [one["function"].keys() for one in told] == [{"name", "parameters"}] * 2
 
 
@@ -295,3 +295,51 @@ def test_a_turn_of_thoughts_alone_has_words_all_the_same(content: Any) -> None:
 def test_a_turn_of_calls_alone_has_none() -> None:
     [message] = said([{"type": "tool_use", "id": "t", "name": "f", "input": {}}], role="assistant")
     assert message["content"] is None
+
+
+def left(**payload: Any) -> list[str]:
+    found: list[str] = []
+    FRONT.to_chat({"model": "m", "messages": [], **payload}, Refusals("chat", None, found))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("payload", "names"),
+    [
+        ({"thinking": {"type": "adaptive"}}, ["thinking"]),
+        ({"thinking": {"type": "adaptive", "display": "omitted"}, "output_config": {"effort": "low"}},
+         ["thinking.display"]),
+        ({"thinking": {"type": "enabled", "budget_tokens": 2048}}, []),
+        ({"thinking": {"type": "disabled"}}, []),
+        ({"metadata": {"user_id": "u", "team": "t"}}, ["metadata.team"]),
+        ({"output_config": {"format": {"type": "json_schema", "schema": {}}, "task_budget": {"total": 9}}},
+         ["output_config.task_budget"]),
+    ],
+)  # fmt: skip
+def test_settings_that_chat_has_no_word_for_are_told(payload: dict[str, Any], names: list[str]) -> None:
+    assert left(**payload) == names
+
+
+def test_what_blocks_say_beside_is_told_once_for_all_of_its_kind() -> None:
+    marked = {"cache_control": {"type": "ephemeral"}}
+    use = {"type": "tool_use", "id": "t", "name": "f", "input": {}, "caller": {"type": "direct"}, **marked}
+    quiet = {"type": "document", "source": {"type": "text", "data": "d"}, "citations": {"enabled": False}}
+    names = left(
+        system=[{"type": "text", "text": "s", **marked}],
+        messages=[
+            {"role": "user", "content": [quiet]},
+            {
+                "role": "assistant",
+                "content": [{"type": "text", "text": "a", "citations": [{"url": "u"}]}, use],
+            },
+            {
+                "role": "user",
+                "content": [{"type": "tool_result", "tool_use_id": "t", "content": "r", **marked}],
+            },
+        ],
+    )
+    assert list(dict.fromkeys(names)) == [
+        "system.cache_control",
+        "messages.citations",
+        "messages.cache_control",
+    ]

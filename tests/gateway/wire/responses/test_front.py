@@ -293,3 +293,40 @@ def test_what_is_told_of_an_answer_comes_back_as_the_same_message(
         assert back == []
         return
     assert back == [{**message, "content": text if text or made else ""}]
+
+
+def left(**payload: Any) -> list[str]:
+    found: list[str] = []
+    refusals = Refusals("chat", None, found)
+    ResponsesFront().to_chat({"model": "m", "input": "hi", **payload}, refusals)
+    return found
+
+
+def test_what_tools_that_run_elsewhere_would_show_is_left_out_and_told() -> None:
+    assert left(include=["reasoning.encrypted_content", "message.output_text.logprobs"]) == []
+    assert left(include=["web_search_call.results"]) == ["include"]
+    with pytest.raises(BadRequest, match="include"):
+        left(include=[{}])
+
+
+def test_of_two_names_for_a_user_the_one_that_is_left_out_is_told() -> None:
+    assert chat(user="u", safety_identifier="s")["user"] == "s"
+    assert left(user="u", safety_identifier="s") == ["user"]
+    assert left(user="s", safety_identifier="s") == []
+    assert left(user="u") == []
+
+
+def test_what_chat_has_no_word_for_is_told_once_for_all_of_its_kind() -> None:
+    item = {"role": "assistant", "phase": "commentary", "content": [
+        {"type": "output_text", "text": "a", "annotations": [{"url": "u"}], "logprobs": []}]}  # fmt: skip
+    space = {
+        "type": "namespace",
+        "name": "n",
+        "description": "d",
+        "tools": [{**FUNCTION, "defer_loading": True}],
+    }
+    choice = {"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "f", "odd": 1}]}
+    assert left(input=[item], tools=[space], tool_choice=choice, reasoning={"summary": "auto"}) == [
+        "reasoning.summary", "input.phase", "input.annotations", "tools.defer_loading",
+        "tools.namespace.description", "tool_choice.tools.odd",
+    ]  # fmt: skip
