@@ -2,7 +2,7 @@
 what changes the answer is refused, all else is left out and named."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
@@ -31,16 +31,28 @@ _HELD_BY_CALLS = {
 _HELD_BY_FORMATS = {"json_schema": frozenset({"name", "schema", "strict"})}
 
 
-class Lacks(NamedTuple):
+class Lacks:
     """`refused` are fields that change the answer, each with those of its values that ask for nothing; `left_out` are
     those that do not. Beside chat's own words this format `takes` members of messages, where it takes each of a list's
     items, and `words`, members of all that stands in messages and of tools: one that holds others with all of them.
     """
 
-    refused: Mapping[str, tuple[Any, ...]]
-    left_out: frozenset[str] = frozenset()
-    takes: Mapping[str, Callable[[Json], Any]] = {}
-    words: frozenset[str] = frozenset()
+    def __init__(
+        self,
+        refused: Mapping[str, tuple[Any, ...]],
+        left_out: frozenset[str] = frozenset(),
+        takes: Mapping[str, Callable[[Json], Any]] = {},
+        words: frozenset[str] = frozenset(),
+    ) -> None:
+        self.refused, self.left_out, self._takes = refused, left_out, takes
+        # Worked out once: the walk is a part of every call.
+        self._of_results, self._of_calls, self._of_parts, self._of_tools = (
+            known | words for known in (_OF_RESULTS, _OF_CALLS, _OF_PARTS, _OF_TOOLS)
+        )
+        self._by_parts, self._by_tools, self._by_calls, self._by_formats = (
+            {name: known | words for name, known in held.items() if name not in words}
+            for held in (_HELD_BY_PARTS, _HELD_BY_TOOLS, _HELD_BY_CALLS, _HELD_BY_FORMATS)
+        )
 
     def tell(self, chat: Json, refusals: Refusals) -> None:
         """Raises BadRequest for what must not be left out."""
@@ -48,35 +60,29 @@ class Lacks(NamedTuple):
             if chat.get(name) is not None and chat[name] not in nothing:
                 refusals.add(name)
         refusals.leave_out_of(chat, self.left_out)
-        refusals.leave_out_within(chat, self._beside(_HELD_BY_CALLS))
-        for _, wanted in _objects([chat.get("response_format")]):
-            refusals.leave_out_within(wanted, self._beside(_HELD_BY_FORMATS), "response_format.")
-        known, held = _OF_TOOLS | self.words, self._beside(_HELD_BY_TOOLS)
+        refusals.leave_out_within(chat, self._by_calls)
+        if isinstance(wanted := chat.get("response_format"), dict):
+            refusals.leave_out_within(wanted, self._by_formats, "response_format.")
         for _, tool in _objects(chat.get("tools")):
-            refusals.leave_out_rest(tool, known, "tools.")
-            refusals.leave_out_within(tool, held, "tools.")
-        self._tell_messages(chat, refusals)
-
-    def _tell_messages(self, chat: Json, refusals: Refusals) -> None:
-        results, calls, parts = (known | self.words for known in (_OF_RESULTS, _OF_CALLS, _OF_PARTS))
-        held = self._beside(_HELD_BY_PARTS)
+            refusals.leave_out_rest(tool, self._of_tools, "tools.")
+            refusals.leave_out_within(tool, self._by_tools, "tools.")
         for place, message in _objects(chat.get("messages")):
-            if message.get("audio"):
-                refusals.add(f"messages[{place}].audio")
-            if not message.keys() <= _OF_MESSAGES:
-                known = results if message.get("role") in ("tool", "function") else _OF_MESSAGES
-                refusals.leave_out_of(message, self._lost(message, known), "messages.")
-            if message.get("tool_calls"):
-                for _, call in _objects(message["tool_calls"]):
-                    refusals.leave_out_rest(call, calls, "messages.tool_calls.")
-            if not isinstance(message.get("content"), str):
-                for _, part in _objects(message.get("content")):
-                    refusals.leave_out_rest(part, parts, "messages.")
-                    refusals.leave_out_within(part, held)
+            self._tell_message(message, place, refusals)
 
-    def _beside(self, held: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
-        """What is known of these objects, but for those that are taken whole."""
-        return {name: known | self.words for name, known in held.items() if name not in self.words}
+    def _tell_message(self, message: Json, place: int, refusals: Refusals) -> None:
+        if not message.keys() <= _OF_MESSAGES:
+            known = self._of_results if message.get("role") in ("tool", "function") else _OF_MESSAGES
+            refusals.leave_out_of(message, self._lost(message, known), "messages.")
+        if message.get("audio"):
+            refusals.add(f"messages[{place}].audio")
+        if message.get("tool_calls"):
+            for _, call in _objects(message["tool_calls"]):
+                refusals.leave_out_rest(call, self._of_calls, "messages.tool_calls.")
+        if not isinstance(message.get("content"), str):
+            for _, part in _objects(message.get("content")):
+                refusals.leave_out_rest(part, self._of_parts, "messages.")
+                if part.get("type") != "text":
+                    refusals.leave_out_within(part, self._by_parts)
 
     def _lost(self, message: Json, known: frozenset[str]) -> list[str]:
         """Those members that are not taken. The text of signed thoughts stands in a member of its own, too."""
@@ -86,7 +92,7 @@ class Lacks(NamedTuple):
         return [name for name in names if not self._is_taken(name, message[name])]
 
     def _is_taken(self, name: str, value: Any) -> bool:
-        takes = self.takes.get(name)
+        takes = self._takes.get(name)
         return takes is not None and all(takes(one) for _, one in _objects(value))
 
 

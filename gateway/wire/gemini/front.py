@@ -42,12 +42,9 @@ _OF_PARTS = frozenset(
     {"text", "thought", "thoughtSignature", "inlineData", "fileData", "functionCall", "functionResponse",
      "videoMetadata"}
 )  # fmt: skip
-_HELD_BY_PARTS = {
-    "inlineData": frozenset({"mimeType", "data", "displayName"}),
-    "fileData": frozenset({"mimeType", "fileUri", "displayName"}),
-    "functionCall": frozenset({"id", "name", "args"}),
-    "functionResponse": frozenset({"id", "name", "response", "parts"}),
-}
+_OF_FILES = frozenset({"mimeType", "data", "fileUri", "displayName"})
+_OF_CALLS = frozenset({"id", "name", "args"})
+_OF_RESULTS = frozenset({"id", "name", "response", "parts"})
 _OF_THINKING = frozenset({"thinkingLevel", "thinkingBudget"})
 _ASKS_NOTHING = ("BLOCK_NONE", "OFF", "HARM_BLOCK_THRESHOLD_UNSPECIFIED")
 
@@ -150,8 +147,6 @@ class _Conversation:
         found = [(f"{where}.parts[{place}]", camel(part)) for place, part in enumerate(parts)]
         for _, part in found:
             self._refusals.leave_out_rest(part, _OF_PARTS, within)
-            held = {name: camel(part[name]) for name in part.keys() & _HELD_BY_PARTS}
-            self._refusals.leave_out_within(held, _HELD_BY_PARTS, within)
         return found
 
     def _user(self, parts: Iterable[tuple[str, Json]], at: str) -> list[Json]:
@@ -169,6 +164,7 @@ class _Conversation:
         return [*results, said] if shown else results
 
     def _result(self, response: Json, where: str) -> tuple[Json, list[Json]]:
+        self._refusals.leave_out_rest(response, _OF_RESULTS, "contents.functionResponse.")
         name, called = response.get("name", ""), response.get("id")
         match = next((one for one in self._open if one[1] == called or (not called and one[0] == name)), None)
         if match is not None:
@@ -185,7 +181,7 @@ class _Conversation:
         for where, part in parts:
             if part.get("videoMetadata"):
                 self._refusals.add(f"{where}.videoMetadata")
-            made = _part(part)
+            made = _part(part, self._refusals)
             if made is None:
                 self._refusals.add(where)
             else:
@@ -213,6 +209,7 @@ class _Conversation:
         return message
 
     def _add_call(self, message: Json, call: Json, signature: str | None, where: str) -> None:
+        self._refusals.leave_out_rest(call, _OF_CALLS, "contents.functionCall.")
         name, called = call.get("name", ""), call.get("id") or f"call_{self._calls}"
         self._calls += 1
         self._open.append((name, called))
@@ -246,11 +243,13 @@ def _content(shown: list[Json]) -> str | list[Json]:
     return str(shown[0]["text"]) if len(shown) == 1 and shown[0]["type"] == "text" else shown
 
 
-def _part(part: Json) -> Json | None:
+def _part(part: Json, refusals: Refusals) -> Json | None:
     """A part as chat's content part; None where chat has none for it."""
     if isinstance(part.get("text"), str):
         return {"type": "text", "text": part["text"]}
     held, named = camel(part.get("inlineData")), camel(part.get("fileData"))
+    refusals.leave_out_rest(held, _OF_FILES, "contents.inlineData.")
+    refusals.leave_out_rest(named, _OF_FILES, "contents.fileData.")
     kind = str(held.get("mimeType") or named.get("mimeType") or "")
     url = f"data:{kind};base64,{held.get('data', '')}" if held else str(named.get("fileUri") or "")
     if not url:
