@@ -140,9 +140,11 @@ def test_limits_are_kept_in_redis(stack: Stack) -> None:
 def test_metrics_take_the_token_of_prometheus_which_opens_nothing_else(stack: Stack) -> None:
     token = {"authorization": f"Bearer {SECRETS['METRICS_TOKEN']}"}
     admin = stack.url("8081")
-    wrong = {"authorization": "Bearer of-nobody"}  # none at all is asked of loopback, where the tests are
-    assert httpx.get(f"{admin}/metrics", headers=wrong).status_code == 401
+    nobody = {
+        "authorization": "Bearer of-nobody"
+    }  # of loopback, where the tests are, metrics ask none at all
     assert "gateway_policy_info" in httpx.get(f"{admin}/metrics", headers=token).text
+    assert httpx.get(f"{admin}/admin/v1/keys", headers=nobody).status_code == 401
     assert httpx.get(f"{admin}/admin/v1/keys", headers=token).status_code == 403
 
 
