@@ -124,6 +124,7 @@ class Attempt:
     asked: str = ""  # provider/model as it was asked
     shown: int = 0  # which renewal of the provider's credential the request showed
     sent: bool = False  # the request is on its way: from here on it may cost money
+    uploading: bool = False  # its body still comes from the client
 
 
 def new_id(clock: float) -> str:

@@ -18,7 +18,7 @@ from math import ceil
 from typing import Protocol
 
 from gateway.config.course import Course, Put, usable
-from gateway.config.snapshot import Lane, Retry
+from gateway.config.snapshot import Lane
 from gateway.core.exchange import Attempt, Call, Exchange, Headers, Target
 from gateway.core.failure import (
     Failure,
@@ -33,13 +33,17 @@ from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import (
     Setback,
+    is_of_key,
+    leads_on,
     of_body,
     of_error,
     of_events,
     of_said,
+    pause,
     retry_after_seconds,
     retry_delay,
 )
+from gateway.pipeline.watch import overran
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
 from gateway.upstream.breaker import Breaker
@@ -53,8 +57,6 @@ from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
 WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
-LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
-FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
 Clock = Callable[[], float]
 Tracing = Callable[[Exchange, Attempt], Headers]  # the headers that carry a trace on
@@ -169,18 +171,25 @@ class Attempts:
         exchange.attempts.append(attempt)
         exchange.dropped = asked.dropped
         came: Answered | Setback | None = None
+        unanswered = tools.breaker.release
         try:
             came = await self._ask(exchange, lane, attempt, asked, turn)
         except UpstreamError as error:
             came = of_error(error)
         except BadStream as error:
             came = of_error(BadAnswer(f"{attempt.target.name}: {error}"))
+        except asyncio.CancelledError as ended:
+            # Who was asked late, or is still being told the question, is not the one that took all the time.
+            had = tools.clock() - attempt.started
+            if overran(ended) and not attempt.uploading and had * 2 >= lane.timeouts.total:
+                unanswered = tools.breaker.fail
+            raise
         finally:
             attempt.ended = tools.clock()
             exchange.waited += attempt.ended - attempt.started
             if came is None:
                 attempt.result = "cancelled"
-                tools.breaker.release(attempt.asked)
+                unanswered(attempt.asked)
         if isinstance(came, Answered):
             attempt.result = "ok"
             self._begun(came)
@@ -316,32 +325,6 @@ class Attempts:
 def _is_spent(call: Call) -> bool:
     """Whether the body went out as it came in: nothing is left to send again."""
     return not isinstance(call.body, bytes) and call.body.sent
-
-
-def leads_on(retry: Retry, setback: Setback) -> bool:
-    """Whether the next target is to be tried."""
-    if setback.status in retry.statuses or setback.failure is Failure.UNAUTHORIZED:
-        return True
-    if setback.status or setback.failure is Failure.REJECTED:
-        return False
-    return setback.failure in retry.failures or setback.failure is Failure.BROKEN
-
-
-def is_of_key(retry: Retry, setback: Setback) -> bool:
-    """Whether another key of the same provider may fare better."""
-    return setback.failure in (Failure.UNAUTHORIZED, Failure.THROTTLED) and leads_on(retry, setback)
-
-
-def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool) -> float | None:
-    """Seconds until the same target is tried again; None: not at all."""
-    if tries >= retry.attempts or not leads_on(retry, setback):
-        return None
-    if setback.failure in (Failure.TIMED_OUT, Failure.UNAUTHORIZED):
-        return None
-    if setback.retry_after is not None:
-        # Who says when is believed: another target is asked meanwhile, or the call waits that long.
-        return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
-    return dice() * float(min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
 def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:

@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from gateway.config.snapshot import Retry
 from gateway.core.failure import Failure
+from gateway.policy.base import Dice
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import (
     BadAnswer,
@@ -23,6 +25,9 @@ from gateway.wire import sse
 from gateway.wire.fields import loaded
 
 Classify = Callable[[int, bytes], Failure]
+
+LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
+FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
 _JSON = (b"content-type", b"application/json")
 
@@ -56,6 +61,32 @@ class Setback(NamedTuple):
     headers: Sequence[tuple[bytes, bytes]] = ()
     body: bytes = b""
     retry_after: float | None = None  # seconds, as the provider said
+
+
+def leads_on(retry: Retry, setback: Setback) -> bool:
+    """Whether the next target is to be tried."""
+    if setback.status in retry.statuses or setback.failure is Failure.UNAUTHORIZED:
+        return True
+    if setback.status or setback.failure is Failure.REJECTED:
+        return False
+    return setback.failure in retry.failures or setback.failure is Failure.BROKEN
+
+
+def is_of_key(retry: Retry, setback: Setback) -> bool:
+    """Whether another key of the same provider may fare better."""
+    return setback.failure in (Failure.UNAUTHORIZED, Failure.THROTTLED) and leads_on(retry, setback)
+
+
+def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool) -> float | None:
+    """Seconds until the same target is tried again; None: not at all."""
+    if tries >= retry.attempts or not leads_on(retry, setback):
+        return None
+    if setback.failure in (Failure.TIMED_OUT, Failure.UNAUTHORIZED):
+        return None
+    if setback.retry_after is not None:
+        # Who says when is believed: another target is asked meanwhile, or the call waits that long.
+        return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
+    return dice() * float(min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
 def of_error(error: UpstreamError) -> Setback:

@@ -5,6 +5,7 @@ from typing import Literal
 
 Reason = Literal["", "client", "timeout"]
 TICK = 0.05  # seconds: how late a call's total timeout may strike
+_OVERRAN = "overran"  # said by the cancellation itself, to whom it meets at work
 
 
 class Watch:
@@ -13,7 +14,7 @@ class Watch:
     __slots__ = ("_task", "deadline", "limit", "reason")
 
     def __init__(self, task: "asyncio.Task[object]", limit: float | None = None) -> None:
-        """`limit` is the client's own bound in seconds: it may only shorten the lane's."""
+        """`limit` is the client's own bound in seconds: it may only shorten the lane's, else it is none."""
         self._task = task
         self.limit = limit
         self.deadline = 0.0
@@ -29,7 +30,13 @@ class Watch:
     def end(self, reason: Reason) -> None:
         if not self.reason and not self._task.done():
             self.reason = reason
-            self._task.cancel()
+            self._task.cancel(_OVERRAN if reason == "timeout" and self.limit is None else None)
+
+
+def overran(ended: asyncio.CancelledError) -> bool:
+    """Whether a call was ended by its own total timeout: a client that waits less, hangs up or is sent away with all
+    others says nothing of the provider."""
+    return ended.args == (_OVERRAN,)
 
 
 class Clockwork:
@@ -44,7 +51,9 @@ class Clockwork:
     def start(self, watch: Watch, seconds: float) -> None:
         """The call ends by "timeout" once `seconds` are over, or the client's own bound if that is shorter."""
         loop = self._loop = self._loop or asyncio.get_running_loop()
-        watch.deadline = loop.time() + (seconds if watch.limit is None else min(seconds, watch.limit))
+        if watch.limit is not None and watch.limit >= seconds:
+            watch.limit = None
+        watch.deadline = loop.time() + (seconds if watch.limit is None else watch.limit)
         self._running.add(watch)
         if self._timer is None:
             self._timer = loop.call_later(TICK, self._look, loop)

@@ -42,9 +42,10 @@ def header(name: bytes, value: bytes) -> bytes:
 
 
 class Mark(Protocol):
-    """Told when a request has gone out: what ends before that cost nothing."""
+    """Told when a request has gone out (what ends before that cost nothing), and while its body is still made."""
 
     sent: bool
+    uploading: bool
 
 
 class Upstream:
@@ -122,10 +123,12 @@ class Upstream:
         connection = await pool.make(timing.connect)
         answer = Answer(self._loop, connection, timing.idle, whole=False)
         if mark is not None:
-            mark.sent = True
+            mark.sent = mark.uploading = True
         framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
         try:
             await connection.ask_streaming(answer, head + framing + b"\r\n\r\n", body, length, timing.idle)
+            if mark is not None:
+                mark.uploading = False
             await answer.head(timing.first_byte)
         except BaseException:
             answer.close()
