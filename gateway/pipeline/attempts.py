@@ -34,6 +34,7 @@ from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import (
     Setback,
     is_of_key,
+    is_sensible,
     leads_on,
     of_body,
     of_error,
@@ -46,7 +47,7 @@ from gateway.pipeline.setback import (
 from gateway.pipeline.watch import overran
 from gateway.policy.base import Dice
 from gateway.providers.registry import PROVIDERS
-from gateway.upstream.breaker import Breaker
+from gateway.upstream.breaker import LONGEST_REST, Breaker
 from gateway.upstream.budgets import RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
@@ -137,7 +138,7 @@ class Attempts:
                 turn, spare = turn + 1, spare - 1
                 continue
             tries += 1
-            self._report(name, came)
+            self._report(name, came, leads_on(lane.retry, came))
             if tries == 1 and came.status == 401 and await self._renewed(exchange):
                 continue
             wait = pause(lane.retry, came, tries, tools.dice, last=last)
@@ -255,6 +256,7 @@ class Attempts:
             failure = provider.classify(status, body)
             now = exchange.clock + self._tools.clock() - exchange.arrived
             told, wait = way.refusal(status, body), retry_after_seconds(answer, now)
+            headers = [pair for pair in headers if is_sensible(pair)]
             if wait is None:
                 wait = retry_delay(body)
                 if wait is None and failure is Failure.THROTTLED:
@@ -310,13 +312,13 @@ class Attempts:
         else:
             answered.leave = partial(breaker.leave, attempt.asked)
 
-    def _report(self, name: str, setback: Setback) -> None:
+    def _report(self, name: str, setback: Setback, leads: bool) -> None:
         """Tell the breaker what a setback says about the health of what was asked for."""
-        breaker = self._tools.breaker
-        if setback.failure is Failure.REJECTED:
-            breaker.release(name)
-        elif setback.failure is Failure.THROTTLED:
-            breaker.cool(name, min(setback.retry_after or 0.0, 60.0))
+        breaker, throttled = self._tools.breaker, setback.failure is Failure.THROTTLED
+        # A 401 is about the credential, of which there may be another at once.
+        if setback.retry_after and (throttled or leads) and setback.status != 401:
+            breaker.cool(name, min(setback.retry_after, LONGEST_REST))
+        if throttled or setback.failure is Failure.REJECTED:
             breaker.release(name)
         else:
             breaker.fail(name)

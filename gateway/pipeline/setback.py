@@ -27,6 +27,7 @@ from gateway.wire.fields import loaded
 Classify = Callable[[int, bytes], Failure]
 
 LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
+EARLY = 0.005  # seconds: uvloop's timers strike up to 2 ms early, when a target would still be at rest
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
 _JSON = (b"content-type", b"application/json")
@@ -48,7 +49,9 @@ _STATUSES = {
     **dict.fromkeys(("timeout_error", "DEADLINE_EXCEEDED"), 504),
 }
 
+_WHEN = {b"retry-after-ms": 0.001, b"retry-after": 1.0}  # headers that say when to come back, and their unit
 _IS_STATUS = re.compile(r"[45][0-9]{2}")
+_SECONDS = re.compile(rb"[0-9]{1,9}(?:\.[0-9]{1,9})?")
 _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
@@ -85,7 +88,7 @@ def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool)
         return None
     if setback.retry_after is not None:
         # Who says when is believed: another target is asked meanwhile, or the call waits that long.
-        return setback.retry_after if last and setback.retry_after <= LONGEST_WAIT else None
+        return setback.retry_after + EARLY if last and setback.retry_after <= LONGEST_WAIT else None
     return dice() * float(min(MOST_BACKOFF, FIRST_BACKOFF * 2**tries))
 
 
@@ -172,16 +175,22 @@ def _status_of(error: Mapping[str, Any]) -> int:
 def retry_after_seconds(answer: Answer, now: float) -> float | None:
     """`retry-after-ms` or `retry-after` in seconds; nonsense is None. A date is reckoned from the answer's own `date`,
     where it has one, else from `now`, in seconds since the epoch."""
-    for name, scale in ((b"retry-after-ms", 0.001), (b"retry-after", 1.0)):
-        value = answer.header(name)
-        try:
+    for name, scale in _WHEN.items():
+        value = answer.header(name).strip()
+        if _SECONDS.fullmatch(value):
             seconds = float(value) * scale
-        except ValueError:
+        else:
             then = _moment(value)
             seconds = then - (_moment(answer.header(b"date")) or now) if then else 0
         if 0 < seconds < 86400:
             return seconds
     return None
+
+
+def is_sensible(header: tuple[bytes, bytes]) -> bool:
+    """False of one that should tell when to come back and holds neither a number nor a date."""
+    name, value = header
+    return name not in _WHEN or _SECONDS.fullmatch(value.strip()) is not None or _moment(value) is not None
 
 
 def retry_delay(body: bytes) -> float | None:

@@ -100,6 +100,61 @@ async def test_a_model_that_wants_rest_holds_up_no_other_of_its_provider(
         assert 6 < told["p0/gpt-a"]["cooling_s"] <= 7
 
 
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
+async def test_whatever_failed_rests_for_as_long_as_it_says(
+    tmp_path: Path, provider: Provider, status: int
+) -> None:
+    provider.script = [answer({"error": {"message": "later"}}, status, retry_after="30")]
+    async with Provider() as other, gateway(tmp_path, passing(provider.url, other.url)) as running:
+        for _ in range(2):
+            assert (await running.chat("gpt-a")).headers["x-gateway-target"] == "p1/gpt-a"
+        assert len(provider.asked) == 1
+        told = (await targets(running))["p0/gpt-a"]
+        assert 29 < told["cooling_s"] <= 30
+
+
+async def test_it_fails_besides_and_none_rests_for_more_than_a_minute(
+    tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    provider.script = [answer({"error": {"message": "later"}}, 503, retry_after="900")]
+    async with gateway(tmp_path, passing(provider.url)) as running:
+        monkeypatch.setattr(running.house.breaker, "_clock", lambda: now)
+        for _ in range(CONSECUTIVE):
+            assert await statuses(running, "gpt-a", 2) == [503, 503]
+            assert (await targets(running))["p0/gpt-a"]["cooling_s"] == 60
+            now += 60
+        assert len(provider.asked) == CONSECUTIVE
+        assert (await targets(running))["p0/gpt-a"]["circuit"] == "open"
+
+
+async def test_the_call_that_waits_as_told_is_the_first_to_come_back(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider.script = [answer({"error": {"message": "later"}}, 503, retry_after_ms="50"), answer(CHAT)]
+    async with gateway(tmp_path, passing(provider.url)) as running:
+        response = await running.chat("gpt-a")
+        assert (response.status_code, response.headers["x-gateway-attempts"]) == (200, "2")
+
+
+async def test_a_call_that_is_at_fault_gives_nobody_rest(tmp_path: Path, provider: Provider) -> None:
+    provider.script = [answer({"error": {"message": "no"}}, 409, retry_after="30"), answer(CHAT)]
+    async with gateway(tmp_path, passing(provider.url)) as running:
+        response = await running.chat("gpt-a")
+        assert (response.status_code, response.headers["retry-after"]) == (409, "30")
+        assert (await running.chat("gpt-a")).status_code == 200
+
+
+async def test_clients_are_not_told_to_come_back_at_a_time_that_is_none(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider.script = [answer({"error": {"message": "slow down"}}, 429, retry_after="1_0")]
+    async with gateway(tmp_path, passing(provider.url)) as running:
+        response = await running.chat("gpt-a")
+        assert (response.status_code, response.headers.get("retry-after")) == (429, None)
+        assert len(provider.asked) == 2, "nor is it believed"
+
+
 async def test_a_model_that_fails_opens_the_circuit_of_no_other(tmp_path: Path, provider: Provider) -> None:
     provider.script = [of_models({"gpt-a": BROKEN})]
     async with gateway(tmp_path, passing(provider.url, model="retry: {attempts: 1}")) as running:

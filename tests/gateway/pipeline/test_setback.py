@@ -5,8 +5,17 @@ from typing import Any, cast
 import orjson
 import pytest
 
+from gateway.config.snapshot import Retry
 from gateway.core.failure import Failure
-from gateway.pipeline.setback import of_body, of_events, retry_after_seconds, retry_delay
+from gateway.pipeline.setback import (
+    Setback,
+    is_sensible,
+    of_body,
+    of_events,
+    pause,
+    retry_after_seconds,
+    retry_delay,
+)
 from gateway.providers.base import failure_from_status
 from tests.scripted import event, word
 
@@ -118,6 +127,11 @@ class Head(dict[bytes, bytes]):
         ({b"retry-after": b"Fri, 15 Jan 2027 08:00:30 GMT", b"date": b"Fri, 15 Jan 2027 08:00:20 GMT"}, 10.0),
         ({b"retry-after": b"Fri, 15 Jan 2027 07:59:00 GMT"}, None),
         ({b"retry-after": b"soon"}, None),
+        ({b"retry-after": b" 1.5 "}, 1.5),
+        ({b"retry-after": b"1_0"}, None),
+        ({b"retry-after": b"1e1"}, None),
+        ({b"retry-after": b"-1"}, None),
+        ({b"retry-after-ms": b"nan", b"retry-after": b"7"}, 7.0),
         ({b"retry-after": b"Mon, 01 Jan 99999999999999999999 00:00:00 GMT"}, None),
         ({b"retry-after": b"Mon, 01 Jan 2020 00:00:00 +99999999999999"}, None),
         ({b"retry-after": b"Mon, 01 Jan 0001 00:00:00 -0000"}, None),
@@ -130,6 +144,23 @@ def test_when_to_come_back_is_read_from_whatever_says_it(
     head: dict[bytes, bytes], seconds: float | None
 ) -> None:
     assert retry_after_seconds(cast(Any, Head(head)), 1_800_000_000.0) == seconds
+
+
+@pytest.mark.parametrize("name", [b"retry-after", b"retry-after-ms"])
+def test_of_when_to_come_back_clients_are_told_numbers_and_dates_alone(name: bytes) -> None:
+    good = (b"0", b"7", b"1.5", b"Fri, 15 Jan 2027 08:00:30 GMT")
+    assert [is_sensible((name, value)) for value in good] == [True] * len(good)
+    bad = (b"", b"soon", b"1_0", b"1e1", b"-1", b"inf", b"5 minutes")
+    assert [is_sensible((name, value)) for value in bad] == [False] * len(bad)
+    assert is_sensible((b"x-other", b"soon"))
+
+
+def test_who_waits_as_told_comes_back_when_the_rest_is_over_for_certain() -> None:
+    told = Setback(Failure.OVERLOADED, "", 503, retry_after=1.0)
+    wait = pause(Retry(), told, 1, lambda: 0.0, last=True)
+    assert wait is not None
+    assert 1.002 < wait < 1.05
+    assert pause(Retry(), told, 1, lambda: 0.0, last=False) is None, "others are asked meanwhile"
 
 
 @pytest.mark.parametrize(
