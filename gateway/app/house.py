@@ -52,6 +52,7 @@ from gateway.upstream.breaker import Breaker
 from gateway.upstream.budgets import RetryBudgets
 from gateway.upstream.client import Upstream, trusting
 from gateway.upstream.credentials import Credentials
+from gateway.upstream.keyring import Keyring
 from gateway.upstream.proxy import Proxies
 from gateway.usage.spool import Spool
 from gateway.wire.registry import DIALECTS, ROUTES
@@ -160,6 +161,7 @@ class House:
             self.upstream,
             self.breaker,
             RetryBudgets(time.perf_counter),
+            Keyring(time.perf_counter),
             self.meters,
             time.perf_counter,
             random.random,

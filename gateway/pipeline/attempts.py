@@ -52,6 +52,7 @@ from gateway.upstream.budgets import RetryBudgets
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
+from gateway.upstream.keyring import REFUSED, Keyring
 from gateway.wire.base import Asked, Tap, Way
 from gateway.wire.crossing import CrossingTap
 from gateway.wire.sse import BadStream
@@ -70,6 +71,7 @@ class Tools:
     upstream: Upstream
     breaker: Breaker
     budgets: RetryBudgets
+    keyring: Keyring
     meters: Meters
     clock: Clock
     dice: Dice
@@ -85,7 +87,6 @@ class Attempts:
     def __init__(self, tools: Tools, spool: Spool) -> None:
         self._tools = tools
         self._spool = spool
-        self._turns: dict[str, int] = {}  # by provider: calls put to it so far, so that its keys take turns
 
     async def run(self, exchange: Exchange, lane: Lane) -> Answered:
         """Raises NoTarget, UpstreamFailed or UpstreamTimeout when nothing answered, BadRequest where the call can be
@@ -124,19 +125,22 @@ class Attempts:
         """All tries at one target. None: its breaker let none through."""
         tools, tries, setback = self._tools, 0, None
         name = target.asked_name(exchange.call.model)  # by which its health is known
-        turn = self._turns[target.provider] = self._turns.get(target.provider, 0) + 1
-        spare = PROVIDERS[target.kind].keys(target.facts) - 1
+        keys = PROVIDERS[target.kind].keys(target.facts)
+        key, *spare = tools.keyring.order(target.provider, name, keys)
         tools.budgets.call(name)
         while tools.breaker.begin(name, target.name, last=last):
             attempt = Attempt(target, tools.clock(), asked=name)
-            came = await self._try(exchange, lane, attempt, asked, turn)
+            came = await self._try(exchange, lane, attempt, asked, key)
             if isinstance(came, Answered):
                 return came
             setback = came
-            if spare and is_of_key(lane.retry, came) and not _is_spent(exchange.call):
-                tools.breaker.release(name)
-                turn, spare = turn + 1, spare - 1
-                continue
+            if keys > 1 and is_of_key(lane.retry, came):
+                is_throttled = came.failure is Failure.THROTTLED
+                tools.keyring.rest(name, key, (came.retry_after or 0.0) if is_throttled else REFUSED)
+                if spare and not _is_spent(exchange.call):
+                    tools.breaker.release(name)
+                    key = spare.pop(0)
+                    continue
             tries += 1
             self._report(name, came, leads_on(lane.retry, came))
             if tries == 1 and came.status == 401 and await self._renewed(exchange):
@@ -161,7 +165,7 @@ class Attempts:
         return renewed
 
     async def _try(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, turn: int
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, key: int
     ) -> Answered | Setback:
         """One request to one target, timed and counted. The breaker is told what is no setback."""
         tools = self._tools
@@ -174,7 +178,7 @@ class Attempts:
         came: Answered | Setback | None = None
         unanswered = tools.breaker.release
         try:
-            came = await self._ask(exchange, lane, attempt, asked, turn)
+            came = await self._ask(exchange, lane, attempt, asked, key)
         except UpstreamError as error:
             came = of_error(error)
         except BadStream as error:
@@ -200,12 +204,12 @@ class Attempts:
         return came
 
     async def _ask(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, turn: int
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, key: int
     ) -> Answered | Setback:
         call, target, times, way = exchange.call, attempt.target, lane.timeouts, asked.way
         provider = PROVIDERS[target.kind]
         tracing = self._tools.tracing(exchange, attempt)
-        wire = provider.request(target, call, way.name, asked.body, tracing, turn)
+        wire = provider.request(target, call, way.name, asked.body, tracing, key)
         if (source := provider.source(target.facts)) is not None:
             credentials = self._tools.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)

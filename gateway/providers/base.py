@@ -64,8 +64,8 @@ class Provider(Protocol):
     def request(
         self, target: Target, call: Call, spoken: str, body: bytes, extra: Headers, turn: int
     ) -> WireRequest:
-        """`spoken` is the dialect of `body`, the call's own or `native`. `turn` counts, so that several keys
-        take turns; `extra` are headers of this call."""
+        """`spoken` is the dialect of `body`, the call's own or `native`. `turn` tells which of
+        several keys it shows; `extra` are headers of this call."""
         ...
 
     def status(self, status: int, body: bytes) -> int:

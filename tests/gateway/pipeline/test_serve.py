@@ -14,7 +14,7 @@ from gateway.pipeline import relay
 from gateway.upstream.breaker import FIRST_REST
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies, until_idle
-from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, hang, stream, word
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Asked, Provider, answer, event, hang, stream, word
 
 LIMITS = """
 kind: rate-limits
@@ -156,6 +156,20 @@ async def test_a_key_that_is_refused_or_throttled_makes_way_for_the_next(tmp_pat
             report: Any = {row["target"]: row for row in running.house.breaker.report()}["p0/smart"]
             assert report["in_flight"] == 0
             assert (report["cooling_s"] > 0) is (bad is THROTTLED), "once all keys have been"
+
+
+@pytest.mark.parametrize("bad", [REFUSED, THROTTLED])
+async def test_a_key_that_rests_is_not_shown_first_while_another_does_not(tmp_path: Path, bad: Act) -> None:
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        is_bad = asked.headers["authorization"] == "Bearer one" and asked.json["model"] == "smart"
+        await (bad if is_bad else answer(CHAT))(asked, writer)
+
+    async with Provider([act]) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            assert [(await running.chat()).status_code for _ in range(5)] == [200] * 5
+            assert keys_shown(first) == ["two", "one", "two", "two", "two", "two"]
+            assert [(await running.chat("mini")).status_code for _ in range(2)] == [200] * 2
+            assert sorted(keys_shown(first)[6:]) == ["one", "two"], "of another model nothing was said"
 
 
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
