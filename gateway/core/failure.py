@@ -13,6 +13,7 @@ GatewayError
 ├── UnsupportedEncoding 415
 ├── LimitReached 429          rate_limit_exceeded, with retry-after
 ├── UpstreamFailed 502        every target that was tried failed
+│   └── UpstreamRefused       the last one's own status, of which it gave no reason that can be shown as it is
 ├── Overloaded 503            too many calls in flight, or draining
 ├── NoTarget 503              no target of the model can be tried now
 ├── StoreGone 503             a rule says refuse while its store is away
@@ -174,6 +175,24 @@ class UpstreamFailed(GatewayError):
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         # Retries and fallbacks are spent: an SDK that tries again only multiplies an outage.
         return ((b"x-should-retry", b"false"),)
+
+
+class UpstreamRefused(UpstreamFailed):
+    """`kept` are headers of the provider's answer that stay true."""
+
+    def __init__(
+        self, message: str, failure: Failure, status: int, kept: Sequence[tuple[bytes, bytes]] = ()
+    ) -> None:
+        super().__init__(message, failure)
+        self.status, self._kept = status, tuple(kept)
+        if status < 500:
+            self.type = "rate_limit_error" if status == 429 else "invalid_request_error"
+        if status < 429:
+            self.outcome = "client_error"
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return self._kept
 
 
 class UpstreamTimeout(UpstreamFailed):

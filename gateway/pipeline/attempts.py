@@ -25,14 +25,16 @@ from gateway.core.failure import (
     GatewayError,
     NoTarget,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.pipeline.head import crossed, request_id, reset_seconds, streams
+from gateway.pipeline.head import KEPT, crossed, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered
 from gateway.pipeline.setback import (
     Setback,
+    in_our_words,
     is_of_key,
     is_sensible,
     leads_on,
@@ -259,7 +261,8 @@ class Attempts:
             status = provider.status(answer.status, body)
             failure = provider.classify(status, body)
             now = exchange.clock + self._tools.clock() - exchange.arrived
-            told, wait = way.refusal(status, body), retry_after_seconds(answer, now)
+            message, wait = in_our_words(answer, status, body), retry_after_seconds(answer, now)
+            told = b"" if message else way.refusal(status, body)
             headers = [pair for pair in headers if is_sensible(pair)]
             if wait is None:
                 wait = retry_delay(body)
@@ -267,7 +270,7 @@ class Attempts:
                     wait = reset_seconds(answer.headers)
                 if wait is not None:  # clients look for it in the head
                     headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
-            return Setback(failure, "", status, headers, told, wait)
+            return Setback(failure, message, status, headers, told, wait)
         answered = Answered(target, attempt, answer.status, headers)
         if streams(exchange.call, answer, way):
             if isinstance(tap, CrossingTap) and not exchange.call.stream:
@@ -371,17 +374,19 @@ def _is_an_error(answered: Answered, way: Way) -> Setback:
 
 def _last_word(setback: Setback, attempt: Attempt) -> Answered:
     """No target is left: the provider's own answer where it has one for the client, else our refusal."""
-    if setback.failure is not Failure.REJECTED:
-        if setback.failure is Failure.TIMED_OUT and not setback.body:
+    if setback.failure is Failure.UNAUTHORIZED:
+        raise _refused_key(setback, attempt)
+    if not setback.status:
+        if setback.failure is Failure.TIMED_OUT:
             raise UpstreamTimeout(f"no provider answered in time: {setback.message}", setback.failure)
-        if setback.failure is Failure.UNAUTHORIZED:
-            raise _refused_key(setback, attempt)
-        if not setback.body or not setback.headers:
-            raise UpstreamFailed(f"no provider answered: {setback.message}", setback.failure)
+        raise UpstreamFailed(f"no provider answered: {setback.message}", setback.failure)
     headers = list(setback.headers)
     if setback.failure is not Failure.REJECTED:
         headers = [pair for pair in headers if pair[0] != b"x-should-retry"]
         headers.append((b"x-should-retry", b"false"))
+    if not setback.body:
+        kept = [pair for pair in headers if pair[0] in KEPT]
+        raise UpstreamRefused(setback.message, setback.failure, setback.status, kept)
     return Answered(attempt.target, attempt, setback.status, headers, setback.body)
 
 

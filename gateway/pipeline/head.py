@@ -20,7 +20,7 @@ _IDS = (
 )  # fmt: skip
 # A length of time as OpenAI and Groq write it (`12ms`, `1m12.5s`), or Azure in plain seconds.
 _DURATION = re.compile(rb"(\d{1,6})ms|(?:(\d{1,3})h)?(?:(\d{1,3})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s?)?")
-_KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
+KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
 _REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
 
 
@@ -62,5 +62,5 @@ def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
     streamed = call.stream if isinstance(way, Crossing) else streams(call, answer, way)
     events = streamed and answer.status < 400
     media = DIALECTS[call.dialect].media if events else b"application/json"
-    kept = [pair for pair in answer.headers if pair[0] in _KEPT]
+    kept = [pair for pair in answer.headers if pair[0] in KEPT]
     return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]

@@ -23,6 +23,7 @@ from gateway.upstream.failures import (
 )
 from gateway.wire import sse
 from gateway.wire.fields import loaded
+from gateway.wire.reason import is_json, reason
 
 Classify = Callable[[int, bytes], Failure]
 
@@ -56,7 +57,8 @@ _RETRY_DELAY = re.compile(rb'"retryDelay"\s*:\s*"(\d{1,6}(?:\.\d{1,9})?)s"')
 
 
 class Setback(NamedTuple):
-    """`status` is 0 where no answer came; `body` is the provider's own error, our credentials masked."""
+    """`status` is 0 where no answer came; `body` is the provider's own error, our credentials masked; where it is empty
+    `message` is told."""
 
     failure: Failure
     message: str
@@ -105,6 +107,16 @@ def of_error(error: UpstreamError) -> Setback:
     if isinstance(error, ConnectionCut | BadAnswer):
         return Setback(Failure.BROKEN, str(error))
     return Setback(Failure.BROKEN, str(error))
+
+
+def in_our_words(answer: Answer, status: int, body: bytes) -> str:
+    """What is told of an error that is none in the words of an API; "" for one that is told as it came. One that came
+    packed, though nobody asked for that, is believed to be what it says."""
+    packed = answer.header(b"content-encoding") not in (b"", b"identity")
+    if b"json" in answer.header(b"content-type") if packed else is_json(body):
+        return ""
+    said = reason(body)
+    return f"the provider answered {status}" + (f": {said}" if said else " and gave no reason")
 
 
 def of_events(events: bytes, classify: Classify) -> Setback:

@@ -11,6 +11,7 @@ from gateway.wire.chat import CAPS, usage_of
 from gateway.wire.fields import cached_tokens
 from gateway.wire.fit import HINTS, fit, lacks
 from gateway.wire.gathered import Held
+from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json, Piece
 
@@ -138,7 +139,7 @@ class ChatBack:
         try:
             told = orjson.loads(body)
         except orjson.JSONDecodeError:
-            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+            return {"message": reason(body) or NO_REASON}
         error = told.get("error", told) if isinstance(told, dict) else told
         if isinstance(error, dict):
             message = error.get("message") or error.get("detail")

@@ -14,6 +14,7 @@ from gateway.wire.cohere.words import thinking
 from gateway.wire.fields import member, members, text
 from gateway.wire.lacks import Lacks, always
 from gateway.wire.media import inline
+from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
 from gateway.wire.thoughts import is_plain, plain
@@ -70,7 +71,7 @@ class CohereBack:
             told = orjson.loads(body)
             return {"message": str(told["message"]), "code": told.get("error_type")}
         except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError):
-            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+            return {"message": reason(body) or NO_REASON}
 
 
 def _set_thinking(body: Json, asked: Json, refusals: Refusals) -> None:

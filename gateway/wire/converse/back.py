@@ -22,6 +22,7 @@ from gateway.wire.converse.words import (
 from gateway.wire.fields import member, members, text
 from gateway.wire.lacks import Lacks, always
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
+from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
 from gateway.wire.sides import Json
@@ -104,7 +105,7 @@ class ConverseBack:
             told = orjson.loads(body)
             return {"message": str(told.get("message") or told["Message"])}
         except (orjson.JSONDecodeError, KeyError, TypeError, AttributeError):
-            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+            return {"message": reason(body) or NO_REASON}
 
 
 def _cap(fields: Mapping[str, Any]) -> Any:

@@ -12,6 +12,7 @@ from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.words import FOREIGN, FORMAT, MADE, is_signed, thinking
 from gateway.wire.lacks import Lacks
 from gateway.wire.media import inline, kind_of
+from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
 from gateway.wire.thoughts import cuts, in_order
@@ -67,7 +68,7 @@ class GeminiBack:
                 "code": error.get("status"),
             }
         except (orjson.JSONDecodeError, KeyError, IndexError, TypeError, AttributeError):
-            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+            return {"message": reason(body) or NO_REASON}
 
 
 def _config(chat: Json, refusals: Refusals) -> Json:

@@ -15,6 +15,7 @@ from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
 from gateway.wire.messages.tools import set_tools
 from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
+from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
 from gateway.wire.sides import Json
@@ -78,7 +79,7 @@ class MessagesBack:
             error = told["error"]
             return {"message": str(error["message"]), "type": error.get("type"), "param": None, "code": None}
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            return {"message": body[:1000].decode("utf-8", "replace") or "the provider gave no reason"}
+            return {"message": reason(body) or NO_REASON}
 
 
 def _default_output(chat: Json) -> int:

@@ -14,6 +14,7 @@ from gateway.core.failure import (
     Overloaded,
     StoreGone,
     UpstreamFailed,
+    UpstreamRefused,
     UpstreamTimeout,
     WrongMethod,
 )
@@ -92,3 +93,19 @@ def test_a_database_that_is_away_is_told_with_what_to_see_to() -> None:
     error = DatabaseAway("disk I/O error")
     assert (error.status, error.code) == (503, "database_unavailable")
     assert "(disk I/O error); see that it runs and has room" in error.message
+
+
+@pytest.mark.parametrize(
+    ("status", "kind", "outcome"),
+    [
+        (400, "invalid_request_error", "client_error"),
+        (429, "rate_limit_error", "upstream_error"),
+        (503, "api_error", "upstream_error"),
+    ],
+)
+def test_what_a_provider_refused_keeps_its_status_and_the_headers_that_stay_true(
+    status: int, kind: str, outcome: str
+) -> None:
+    told = UpstreamRefused("no", Failure.REJECTED, status, [(b"retry-after", b"7")])
+    assert (told.status, told.type, told.outcome) == (status, kind, outcome)
+    assert told.headers == ((b"retry-after", b"7"),)

@@ -1,6 +1,7 @@
 """The corridor, end to end over real sockets: what comes back, what is tried, what is settled."""
 
 import asyncio
+import gzip
 import json
 import sqlite3
 from contextlib import closing
@@ -224,6 +225,86 @@ async def test_the_last_outage_is_told_in_the_providers_words(tmp_path: Path) ->
             response = await running.chat()
             assert (response.status_code, response.json()["error"]["message"]) == (503, "overloaded")
             assert response.headers["x-should-retry"] == "false"
+
+
+HELLO: dict[str, Any] = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "max_tokens": 9}
+# A call in each dialect, and the kind of provider that speaks it.
+ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+    "/v1/chat/completions": ("compatible", HELLO),
+    "/v1/messages": ("anthropic", HELLO),
+    "/v1/responses": ("openai", {"model": "smart", "input": "hi"}),
+    "/v1beta/models/smart:generateContent": ("gemini", {"contents": [{"parts": [{"text": "hi"}]}]}),
+    "/v1/embeddings": ("compatible", {"model": "smart", "input": "hi"}),
+}
+PAGE = b"<html><title>502</title>nginx could not reach 10.0.0.7</html>"
+
+
+async def told(tmp_path: Path, act: Act, path: str, kind: str) -> httpx.Response:
+    """What such a provider's error comes to."""
+    async with Provider([act]) as provider:
+        own = f'{{type: {kind}, api_key: sk-of-ours, base_url: "{provider.url}"}}'
+        text = policies(provider.url, model="retry: {attempts: 1}")
+        text = text.replace(f'{{type: compatible, base_url: "{provider.url}"}}', own)
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            return await client.post(path, json=ASKED[path][1])
+
+
+def message_of(response: httpx.Response, path: str) -> str:
+    """Which stands where the caller's dialect has it."""
+    said: Any = response.json()
+    assert response.headers["content-type"] == "application/json"
+    if path.startswith("/v1beta"):
+        assert said["error"]["code"] == response.status_code
+    elif path == "/v1/messages":
+        assert said["type"] == "error"
+    else:
+        assert set(said["error"]) == {"message", "type", "param", "code"}
+    return str(said["error"]["message"])
+
+
+@pytest.mark.parametrize("status", [400, 404, 422, 429, 500, 503, 504])
+@pytest.mark.parametrize("path", ASKED)
+async def test_an_error_without_a_word_keeps_its_status(tmp_path: Path, path: str, status: int) -> None:
+    response = await told(tmp_path, answer(b"", status, retry_after="7"), path, ASKED[path][0])
+    assert (response.status_code, response.headers["retry-after"]) == (status, "7")
+    assert message_of(response, path) == f"the provider answered {status} and gave no reason"
+    assert response.headers.get("x-should-retry") == ("false" if status >= 429 else None)
+
+
+@pytest.mark.parametrize("kind", ["compatible", "anthropic", "gemini"])
+@pytest.mark.parametrize("path", list(ASKED)[:4])
+async def test_a_page_is_shown_to_nobody(tmp_path: Path, path: str, kind: str) -> None:
+    response = await told(tmp_path, answer(PAGE, 502, "text/html"), path, kind)
+    assert response.status_code == 502
+    assert message_of(response, path) == "the provider answered 502 and gave no reason"
+
+
+@pytest.mark.parametrize("kind", ["compatible", "anthropic"])
+async def test_plain_text_is_told_without_our_credentials(tmp_path: Path, kind: str) -> None:
+    path = "/v1/messages"
+    response = await told(tmp_path, answer(b"not with sk-of-ours\n", 400, "text/plain"), path, kind)
+    assert response.status_code == 400
+    assert message_of(response, path) == "the provider answered 400: not with ***"
+
+
+async def test_an_error_that_comes_packed_is_the_providers_own(tmp_path: Path) -> None:
+    path, packed = "/v1/chat/completions", gzip.compress(b'{"error": {"message": "no"}}')
+    response = await told(tmp_path, answer(packed, 400, content_encoding="gzip"), path, "compatible")
+    assert (response.status_code, response.json()) == (400, {"error": {"message": "no"}})
+    response = await told(
+        tmp_path, answer(packed, 400, "text/html", content_encoding="gzip"), path, "compatible"
+    )
+    assert message_of(response, path) == "the provider answered 400 and gave no reason"
+
+
+async def test_a_refusal_without_a_word_is_in_the_books_as_one_with_words(tmp_path: Path) -> None:
+    async with Provider([answer(b"", 404), answer(b"", 500)]) as provider:
+        text = policies(provider.url, model="retry: {attempts: 1}")
+        async with gateway(tmp_path, text) as running:
+            assert [(await running.chat()).status_code for _ in range(2)] == [404, 500]
+            metrics = await running.metrics()
+            assert 'team="research",outcome="client_error"} 1' in metrics
+            assert 'team="research",outcome="upstream_error"} 1' in metrics
 
 
 async def test_a_dead_provider_is_a_502_and_then_its_circuit_opens(tmp_path: Path) -> None:

@@ -250,7 +250,7 @@ def test_an_answer_without_choices_is_none(answer: Any) -> None:
          {"message": '{"detail":[{"loc":1}]}', "type": None, "param": None, "code": None}),
         (b'{"code": "invalid-argument", "error": "a text"}', {"message": "a text", "code": "invalid-argument"}),
         (b'["no"]', {"message": "['no']", "code": None}),
-        (b"<html>", {"message": "<html>"}),
+        (b"<html>", {"message": "the provider gave no reason"}),
         (b"", {"message": "the provider gave no reason"}),
     ],
 )  # fmt: skip

@@ -219,7 +219,7 @@ def test_a_file_that_is_no_text_is_refused_by_its_place(part: dict[str, Any]) ->
     [
         (b'{"id":"i","message":"no such model"}', "no such model", None),
         (b'{"message":"m","error_type":"TOO_MANY_TOKENS"}', "m", "TOO_MANY_TOKENS"),
-        (b"<html>", "<html>", None),
+        (b"<html>", "the provider gave no reason", None),
         (b"[]", "[]", None),
         (b"", "the provider gave no reason", None),
     ],

@@ -217,7 +217,7 @@ def test_what_is_no_answer_is_refused(told: Any) -> None:
 @pytest.mark.parametrize(
     ("told", "message"),
     [
-        (b'{"message": "no"}', "no"), (b'{"Message": "no"}', "no"), (b"<html>", "<html>"),
+        (b'{"message": "no"}', "no"), (b'{"Message": "no"}', "no"), (b"<html>", "the provider gave no reason"),
         (b"", "the provider gave no reason"), (b"[]", "[]"), (b"{}", "{}"),
     ],
 )  # fmt: skip
