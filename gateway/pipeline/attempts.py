@@ -182,9 +182,9 @@ class Attempts:
         try:
             came = await self._ask(exchange, lane, attempt, asked, key)
         except UpstreamError as error:
-            came = of_error(error)
+            came, attempt.why = of_error(error), error.told
         except BadStream as error:
-            came = of_error(BadAnswer(f"{attempt.target.name}: {error}"))
+            came, attempt.why = of_error(BadAnswer(attempt.asked, str(error))), str(error)
         except asyncio.CancelledError as ended:
             # Who was asked late, or is still being told the question, is not the one that took all the time.
             had = tools.clock() - attempt.started
@@ -296,9 +296,8 @@ class Attempts:
         while not tap.begun:
             left = deadline - clock()
             if left <= 0:
-                raise TimedOut(
-                    f"{answered.target.name}: no first event within {seconds:g} s", phase="first event"
-                )
+                why = f"no first event within {seconds:g} s"
+                raise TimedOut(answered.target.name, why, phase="first event")
             chunk = await answer.chunk(left)
             block = tap.feed(chunk) if chunk else tap.rest()
             if block:
@@ -307,7 +306,7 @@ class Attempts:
                 answer.close()
                 return _began_with_an_error(answered, tap)
             if not chunk and not tap.begun:
-                raise BadAnswer(f"{answered.target.name}: the stream ended before its first event")
+                raise BadAnswer(answered.target.name, "the stream ended before its first event")
         return answered
 
     def _begun(self, answered: Answered) -> None:
@@ -369,7 +368,7 @@ def _is_an_error(answered: Answered, way: Way) -> Setback:
     body = provider.mask(target.facts, answered.body)
     if came := of_body(body, provider.classify, lambda status: way.refusal(status, body)):
         return came
-    raise BadAnswer(f"{target.name} answered {status} with a body that is no answer in its format")
+    raise BadAnswer(target.name, f"it answered {status} with a body that is no answer in its format")
 
 
 def _last_word(setback: Setback, attempt: Attempt) -> Answered:
@@ -377,9 +376,10 @@ def _last_word(setback: Setback, attempt: Attempt) -> Answered:
     if setback.failure is Failure.UNAUTHORIZED:
         raise _refused_key(setback, attempt)
     if not setback.status:
+        why = f"{setback.message} (target {attempt.asked})"
         if setback.failure is Failure.TIMED_OUT:
-            raise UpstreamTimeout(f"no provider answered in time: {setback.message}", setback.failure)
-        raise UpstreamFailed(f"no provider answered: {setback.message}", setback.failure)
+            raise UpstreamTimeout(f"no provider answered in time: {why}", setback.failure)
+        raise UpstreamFailed(f"no provider answered: {why}", setback.failure)
     headers = list(setback.headers)
     if setback.failure is not Failure.REJECTED:
         headers = [pair for pair in headers if pair[0] != b"x-should-retry"]

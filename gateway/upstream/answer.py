@@ -102,7 +102,7 @@ class Answer:
             size += len(part)
             if size > limit:
                 self.close()
-                raise BodyTooLarge(f"{self._line.name}: an answer above {limit} bytes")
+                raise BodyTooLarge(self._line.name, f"an answer above {limit} bytes")
             parts.append(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -182,4 +182,4 @@ class Answer:
             return
         phase = "idle" if self.status else "first byte"
         self._line.abort()
-        self.fail(TimedOut(f"{self._line.name}: silent for too long ({phase})", phase=phase))
+        self.fail(TimedOut(self._line.name, f"silent for too long ({phase})", phase=phase))

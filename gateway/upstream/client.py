@@ -151,7 +151,7 @@ class Upstream:
 
     def _pool(self, origin: Origin) -> Pool:
         if self._closed:
-            raise ConnectFailed(f"{name_of(origin)}: the client was closed")
+            raise ConnectFailed(name_of(origin), "the client was closed")
         name = name_of(origin)
 
         async def open_one(pool: Pool) -> Connection:

@@ -103,7 +103,7 @@ class Connection(asyncio.Protocol):
             answer.complete()
             return
         started = answer.bytes_received > 0
-        answer.fail(ConnectionCut(f"{self.name}: connection closed in mid-call", response_started=started))
+        answer.fail(ConnectionCut(self.name, "connection closed in mid-call", response_started=started))
 
     def pause_writing(self) -> None:
         self._can_write = self.loop.create_future()
@@ -221,12 +221,12 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Close at once, and fail the call that is on it."""
-        self._fail(ConnectionCut(f"{self.name}: the client was closed", response_started=True))
+        self._fail(ConnectionCut(self.name, "the client was closed", response_started=True))
 
     def _begin(self, answer: Answer, head: bytes) -> bool:
         """False where the connection was lost between its opening and its use; the answer has failed then."""
         if self.closed:
-            cut = ConnectionCut(f"{self.name}: connection closed before the call", response_started=False)
+            cut = ConnectionCut(self.name, "connection closed before the call", response_started=False)
             answer.fail(cut)
             return False
         self.answer = answer
@@ -257,7 +257,7 @@ class Connection(asyncio.Protocol):
                 while self._can_write is not None and not self._can_write.done():
                     await self._can_write
         except TimeoutError:
-            raise TimedOut(f"{self.name}: reads no more of the request", phase="upload") from None
+            raise TimedOut(self.name, "reads no more of the request", phase="upload") from None
 
     def _finish(self, answer: Answer) -> None:
         """The message has ended. Only a connection that holds no byte too many serves another."""
@@ -281,7 +281,7 @@ class Connection(asyncio.Protocol):
         self._owner.lost(self)
 
     def _bad(self, why: str) -> BadAnswer:
-        return BadAnswer(f"{self.name}: not an answer we accept: {why}")
+        return BadAnswer(self.name, f"not an answer we accept: {why}")
 
     def _head_too_large(self) -> BadAnswer:
         return self._bad(f"headers above {MOST_HEAD} bytes")

@@ -84,7 +84,7 @@ class Credentials:
             await asyncio.wait([self._renewal(source, kept)])
         ready = self.current(source, wire)
         if ready is None:
-            raise NoCredential(f"{source.name}: {kept.why or 'the policies changed meanwhile; try again'}")
+            raise NoCredential(source.name, kept.why or "the policies changed meanwhile; try again")
         return ready
 
     def number(self, source: Source) -> int:
@@ -181,7 +181,7 @@ class Credentials:
             finally:
                 answer.close()
         except UpstreamError as error:
-            return Told(0, str(error).encode())
+            return Told(0, error.told.encode())
 
 
 async def _run(command: Command) -> Told:

@@ -24,13 +24,15 @@ async def dial(
     origin: Origin, tls: ssl.SSLContext, proxies: Proxies, make: Callable[[], Connection]
 ) -> Connection:
     """A connected `make()`. Raises ConnectFailed saying what was refused."""
-    loop = asyncio.get_running_loop()
+    loop, where = asyncio.get_running_loop(), name_of(origin)
     try:
         if origin.scheme == "unix":
             _, connection = await loop.create_unix_connection(make, origin.path)
             return connection
         proxy = proxies.for_origin(origin)
         host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+        if proxy is not None:
+            where += f" by way of the proxy {host}:{port}"
         sock = await connect(loop, host, port)
         try:
             if proxy is not None:
@@ -46,7 +48,7 @@ async def dial(
             sock.close()
             raise
     except (OSError, UnicodeError) as error:
-        raise ConnectFailed(f"{name_of(origin)}: no connection: {_reason(error)}") from error
+        raise ConnectFailed(where, f"no connection: {_reason(error)}") from error
     return connection
 
 
@@ -54,7 +56,7 @@ async def connect(loop: asyncio.AbstractEventLoop, host: str, port: int) -> sock
     """The first of the host's addresses to accept, each given a head start. Raises OSError."""
     infos = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     tasks: set[asyncio.Task[socket.socket]] = set()
-    last: BaseException = OSError(f"{host} has no address")
+    last: BaseException = OSError("the host has no address")
     try:
         while infos or tasks:
             if infos:
@@ -101,8 +103,9 @@ def _interleaved(infos: Sequence[Any]) -> list[Any]:
 
 
 def _reason(error: Exception) -> str:
+    """Without the names of hosts."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted: {error.verify_message}"
+        return f"the certificate was not accepted: {error.verify_message.partition(',')[0]}"
     if isinstance(error, ssl.SSLError):
         return f"TLS failed: {error.reason or type(error).__name__}"
     if isinstance(error, socket.gaierror):

@@ -1,4 +1,4 @@
-"""How a request to a provider can fail. Messages name the place and the phase, never headers or bodies.
+"""How a request to a provider can fail. Said are the place and the phase, never headers or bodies.
 
 UpstreamError
 ├── NoCredential        the credential to show could not be had
@@ -12,7 +12,17 @@ UpstreamError
 
 
 class UpstreamError(Exception):
-    """A request to a provider that got no (whole) answer."""
+    """A request to a provider that got no (whole) answer. As a text it says why, which any caller may read; `where` is
+    an address, which is the operator's to know."""
+
+    def __init__(self, where: str, why: str) -> None:
+        super().__init__(why)
+        self.where = where
+
+    @property
+    def told(self) -> str:
+        """To operators: both."""
+        return f"{self.where}: {self}"
 
 
 class NoCredential(UpstreamError):
@@ -28,14 +38,14 @@ class ConnectTimedOut(UpstreamError):
 
 
 class TimedOut(UpstreamError):
-    def __init__(self, message: str, *, phase: str) -> None:
-        super().__init__(message)
+    def __init__(self, where: str, why: str, *, phase: str) -> None:
+        super().__init__(where, why)
         self.phase = phase  # "upload" | "first byte" | "first event" | "idle"
 
 
 class ConnectionCut(UpstreamError):
-    def __init__(self, message: str, *, response_started: bool) -> None:
-        super().__init__(message)
+    def __init__(self, where: str, why: str, *, response_started: bool) -> None:
+        super().__init__(where, why)
         self.response_started = response_started
 
 

@@ -42,7 +42,7 @@ class Pool:
             async with asyncio.timeout(seconds):
                 return await self._place(seconds)
         except TimeoutError:
-            raise ConnectTimedOut(f"{self.name}: no connection within {seconds:g} s") from None
+            raise ConnectTimedOut(self.name, f"no connection within {seconds:g} s") from None
 
     def release(self, connection: Connection) -> None:
         """It has served its call: hand it to who has waited longest, or keep it."""
@@ -69,7 +69,7 @@ class Pool:
         """Close all, also those that are being made; calls in flight and those who wait fail."""
         self._shut = True
         while (waiter := self._next_waiter()) is not None:
-            waiter.set_exception(ConnectFailed(f"{self.name}: the client was closed"))
+            waiter.set_exception(ConnectFailed(self.name, "the client was closed"))
         for connection in list(self._open):
             connection.cut()
         for dialing in self.dialing:
@@ -90,7 +90,7 @@ class Pool:
             return await asyncio.shield(dialing)
         except asyncio.CancelledError:
             if dialing.cancelled():
-                raise ConnectFailed(f"{self.name}: the client was closed") from None
+                raise ConnectFailed(self.name, "the client was closed") from None
             # Its call has left, and the next one is on its way: where every client is impatient, no connection
             # would ever come about.
             dialing.add_done_callback(self._keep)

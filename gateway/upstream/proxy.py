@@ -90,11 +90,11 @@ async def tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Pr
         # One byte at a time: what follows the blank line belongs to the tunnel.
         part = await loop.sock_recv(sock, 1)
         if not part or len(answer) > MOST_HEAD:
-            raise OSError(f"the proxy {proxy.host}:{proxy.port} broke off")
+            raise OSError("the proxy broke off")
         answer += part
     status = answer[9:12].decode("latin-1")
     if not answer.startswith(b"HTTP/1.") or not status.startswith("2"):
-        raise OSError(f"the proxy {proxy.host}:{proxy.port} answered {status!r}")
+        raise OSError(f"the proxy answered {status!r}")
 
 
 def _covers(rule: str, host: str, port: int) -> bool:

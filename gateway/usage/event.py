@@ -78,6 +78,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
                 "result": attempt.result,
                 "status": attempt.status,
                 "ms": _ms(max(0.0, attempt.ended - attempt.started)),
+                **({"why": attempt.why} if attempt.why else {}),
             }
             for attempt in exchange.attempts
         ],

@@ -307,6 +307,47 @@ async def test_a_refusal_without_a_word_is_in_the_books_as_one_with_words(tmp_pa
             assert 'team="research",outcome="upstream_error"} 1' in metrics
 
 
+async def cut(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.close()
+
+
+async def babble(asked: Asked, writer: asyncio.StreamWriter) -> None:
+    writer.write(b"220 smtp.inside\r\n\r\n")
+
+
+def silent(*chunks: bytes) -> Act:
+    """A stream that says no more than this, and stays open."""
+
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n" + b"".join(chunks))
+        await hang()(asked, writer)
+
+    return act
+
+
+@pytest.mark.parametrize(
+    ("act", "stream", "why"),
+    [
+        (cut, False, "no provider answered: connection closed in mid-call (target p0/smart)"),
+        (babble, False, "no provider answered: not an answer we accept"),
+        (answer(b"<html>"), False, "no provider answered: it answered 200 with a body that is no answer"),
+        (hang(), True, "no provider answered in time: silent for too long (first byte) (target p0/smart)"),
+        (silent(), True, "no provider answered in time: silent for too long (idle) (target p0/smart)"),
+        (silent(word("a")), True, "stream broke: silent for too long (idle) (target p0/smart)"),
+    ],
+)
+async def test_callers_are_told_which_target_failed_and_why_but_no_address(
+    tmp_path: Path, act: Act, stream: bool, why: str
+) -> None:
+    model = "timeouts: {first_token: 100ms, idle: 100ms}, retry: {attempts: 1}"
+    async with Provider([act]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model=model)) as running:
+            response = await running.chat(stream=stream)
+            assert why in response.text
+            assert "p0/smart" in response.text
+            assert "127.0.0.1" not in response.text
+
+
 async def test_a_dead_provider_is_a_502_and_then_its_circuit_opens(tmp_path: Path) -> None:
     async with Provider() as provider:
         url = provider.url

@@ -58,7 +58,7 @@ def test_a_file_without_authorities_is_named(tmp_path: Path, text: str | None, r
 async def test_an_unknown_authority_is_refused(secured: ssl.SSLContext) -> None:
     upstream = Upstream()
     async with provider(saying(HELLO), tls=secured) as (_, origin):
-        with pytest.raises(ConnectFailed, match=r"localhost:.*certificate was not accepted: unable to get"):
+        with pytest.raises(ConnectFailed, match="certificate was not accepted: unable to get"):
             await upstream.send(origin, POST, b"{}", PATIENT)
     await upstream.aclose()
 
@@ -66,8 +66,9 @@ async def test_an_unknown_authority_is_refused(secured: ssl.SSLContext) -> None:
 async def test_a_certificate_for_another_name_is_refused(authority: Authority) -> None:
     upstream = Upstream(tls=authority.client)
     async with provider(saying(HELLO), tls=authority.server("other.test")) as (_, origin):
-        with pytest.raises(ConnectFailed, match="certificate was not accepted: Hostname mismatch"):
+        with pytest.raises(ConnectFailed, match=r"certificate was not accepted: Hostname mismatch$") as no:
             await upstream.send(origin, POST, b"{}", PATIENT)
+        assert no.value.told.startswith(f"localhost:{origin.port}: ")
         assert upstream.stats() == {f"localhost:{origin.port}": (0, 0)}
     await upstream.aclose()
 
@@ -125,16 +126,21 @@ async def test_a_slow_reader_holds_the_provider_back_under_tls(
     await upstream.aclose()
 
 
-async def test_a_host_that_does_not_exist_is_named(upstream: Upstream) -> None:
+async def test_a_host_that_does_not_exist_is_named_to_operators_alone(upstream: Upstream) -> None:
     for host in ("no-such-host.invalid", "a" * 70 + ".invalid"):
-        with pytest.raises(ConnectFailed, match=f"{host}:80: no connection: "):
+        with pytest.raises(ConnectFailed, match=r"^no connection: ") as no:
             await upstream.send(Origin("http", host, 80), POST, b"{}", PATIENT)
+        assert no.value.where == f"{host}:80"
+        assert host not in str(no.value)
 
 
-async def test_a_socket_that_is_not_there_is_named(upstream: Upstream, tmp_path: Path) -> None:
+async def test_a_socket_that_is_not_there_is_named_to_operators_alone(
+    upstream: Upstream, tmp_path: Path
+) -> None:
     path = str(tmp_path / "none.sock")
-    with pytest.raises(ConnectFailed, match=r"none\.sock: no connection: No such file"):
+    with pytest.raises(ConnectFailed, match=r"^no connection: No such file") as no:
         await upstream.send(Origin("unix", "localhost", 0, path), POST, b"{}", PATIENT)
+    assert no.value.where == path
 
 
 async def test_a_handshake_that_hangs_runs_into_the_connect_timeout(upstream: Upstream) -> None:

@@ -26,6 +26,14 @@ def test_times_are_milliseconds_and_a_stream_has_its_first_token() -> None:
     assert (end["ms"], end["upstream_ms"], end["ttft_ms"], end["trace_id"]) == (500.0, 400.0, 250.0, "a" * 32)
 
 
+def test_an_attempt_that_got_no_answer_says_why() -> None:
+    one = call()
+    assert all("why" not in row for row in orjson.loads(ended(one, begun(one)))["attempts"])
+    one.attempts[-1].why = "10.0.0.7:443: connection closed in mid-call"
+    row = orjson.loads(ended(one, begun(one)))["attempts"][-1]
+    assert row["why"] == "10.0.0.7:443: connection closed in mid-call"
+
+
 def test_what_no_provider_accounted_for_is_an_estimate_if_it_was_sent() -> None:
     one = call()
     one.usage.reported = False
