@@ -10,8 +10,10 @@ from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference, named, references
+from gateway.wire.fields import refuse_alike, refuse_spelled
 
 MOST_LINE = 32 << 20  # bytes
+_BODY = frozenset({"body"})
 ANY = "\0"  # a name that only those may use who may use all
 
 
@@ -35,7 +37,15 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
         raise BadRequest(f"line {number} of the batch file is not valid JSON", code="invalid_json") from None
     if not isinstance(call, dict):
         raise BadRequest(f"line {number} of the batch file is no JSON object", code="invalid_json")
-    model = _model(call)
+    body = call.get("body")
+    said = body if isinstance(body, dict) else {}
+    try:
+        refuse_spelled(call, _BODY)
+        refuse_alike(said)
+    except BadRequest as error:
+        message = f"line {number} of the batch file: {error.message}"
+        raise BadRequest(message, code=error.code, param=error.param) from None
+    model = _model(said)
     for one in _models(line, model):
         if not team.models(one):
             raise Forbidden(
@@ -48,9 +58,8 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
     return references(line)
 
 
-def _model(call: dict[str, Any]) -> str | None:
-    body = call.get("body")
-    model = body.get("model") if isinstance(body, dict) else None
+def _model(body: dict[str, Any]) -> str | None:
+    model = body.get("model")
     return model if isinstance(model, str) else None
 
 

@@ -7,6 +7,7 @@ import orjson
 from gateway.core.failure import BadRequest
 from gateway.edge.multipart import Field, Held, Part
 from gateway.edge.references import Reference, may_refer, references
+from gateway.wire.fields import refuse_alike
 
 # The words of a field's name: `images[0][file_id]`, `video.id`.
 _WORDS = re.compile(r"[^\[\].]+")
@@ -20,6 +21,7 @@ def held(part: Part, *, named: bool) -> Held:
     """`named`: the form may name a model. Raises BadRequest."""
     if part.name == "model" and named:
         return Held.MODEL
+    refuse_alike(_words(part.name)[:1])
     if names_object(part.name):
         return Held.VALUE
     is_stored = part.is_file and _words(part.name) in _CONTENTS

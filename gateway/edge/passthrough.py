@@ -20,7 +20,7 @@ from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import Reference, named, references
-from gateway.wire.fields import parse_object, refuse_twice
+from gateway.wire.fields import parse_object, refuse_alike, refuse_twice
 from gateway.wire.raw import ONCE, Raw, bound_of
 
 NO_OUTPUT = Shape(choices=0)
@@ -115,6 +115,7 @@ class Passthrough:
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}
         refuse_twice(body, payload, ONCE)
+        refuse_alike(payload)
         if body and self._family.label in GRADED:
             check_graded(body, request.visit.snapshot.teams[request.team])
         model, stream = "", payload.get("stream") is True

@@ -1,6 +1,7 @@
 """The few fields of a JSON call that the house reads, checked by hand; the provider judges the rest."""
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
+from functools import cache
 from typing import Any, TypeGuard
 
 import orjson
@@ -13,6 +14,15 @@ from gateway.wire.written import as_written, read
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 WATCHED = ("model", "stream")
+# What the house reads at the top of bodies, whichever format has it.
+READ = frozenset(
+    {
+        "assistant_id", "audio", "background", "best_of", "container", "conversation", "documents", "file_id",
+        "file_ids", "input", "input_file_id", "instructions", "max_completion_tokens", "max_output_tokens",
+        "max_tokens", "messages", "model", "n", "previous_response_id", "prompt", "query", "store", "stream",
+        "stream_options", "system", "tools", "training_file", "validation_file", "vector_store_ids",
+    }
+)  # fmt: skip
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -56,6 +66,7 @@ def read_object(body: bytes, once: tuple[str, ...] = WATCHED) -> Reading:
     with it."""
     payload = parse_object(body)
     refuse_twice(body, payload, once)
+    refuse_alike(payload)
     model = payload.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model", code="missing_required_parameter", param="model")
@@ -74,6 +85,28 @@ def refuse_twice(
     `said` are those that stand there at all: no others are looked for."""
     if twice := duplicated(body, said, names, inside):
         raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
+
+
+def refuse_alike(said: Iterable[str]) -> None:
+    """Raises BadRequest for a name that is one of those READ but for its case. Some servers (all that read JSON as Go
+    does) take it for that one, and its value for what the call says: nobody here would have checked it."""
+    names = "".join(said)
+    if not (
+        names.isascii() and names.islower()
+    ):  # a quarter of a microsecond, where a look at each takes two
+        refuse_spelled(said, READ)
+
+
+def refuse_spelled(said: Iterable[str], read: frozenset[str]) -> None:
+    """The same of any names that are `read`, capitals among them. Raises BadRequest."""
+    for name in said:
+        if name not in read and (meant := _folded(read).get(name.casefold())):
+            raise BadRequest(f"'{name}' must be written '{meant}'", code="invalid_field", param=name)
+
+
+@cache
+def _folded(names: frozenset[str]) -> dict[str, str]:
+    return {name.casefold(): name for name in sorted(names)}
 
 
 def bound(payload: Mapping[str, Any], name: str, most: int, least: int = 1) -> int | None:

@@ -24,6 +24,7 @@ from gateway.wire.fields import (
     loaded,
     note_usage,
     parse_object,
+    refuse_spelled,
     refuse_twice,
 )
 from gateway.wire.gemini.back import CAP
@@ -36,6 +37,12 @@ _ERROR = re.compile(rb'(?:^data:|^[\[,]?)\s*\{\s*"error"\s*:\s*\{', re.MULTILINE
 _MOST_OUTPUT = 2**31
 _CONFIGS = ("generationConfig", "generation_config")
 _BOUNDS = (*_CONFIGS, CAP, "max_output_tokens", "candidateCount", "candidate_count")
+_READ = frozenset(
+    {
+        *_BOUNDS, "contents", "systemInstruction", "system_instruction", "tools", "model", "requests", "content",
+        "cachedContent", "cached_content", "generateContentRequest", "generate_content_request",
+    }
+)  # fmt: skip
 _COUNTED = ("contents", "generateContentRequest", "generate_content_request")
 
 
@@ -53,6 +60,7 @@ class Generate(Untouched):
         config = payload.get("generationConfig") or payload.get("generation_config")
         said = {**payload, **config} if isinstance(config, dict) else payload
         refuse_twice(body, said, _BOUNDS, _CONFIGS)
+        refuse_spelled(said, _READ)
         if not isinstance(payload.get(self._listed), list):
             message = f"'{self._listed}' must be a list"
             raise BadRequest(message, code="missing_required_parameter", param=self._listed)
@@ -97,7 +105,7 @@ class CountTokens(Generate):
         super().__init__("gemini.count_tokens")
 
     def read(self, body: bytes) -> Reading:
-        payload = parse_object(body)
+        payload = read_members(body)
         if not any(isinstance(payload.get(name), list | dict) for name in _COUNTED):
             message = "'contents' is missing"
             raise BadRequest(message, code="missing_required_parameter", param="contents")
@@ -182,6 +190,13 @@ class GenerateTap:
         counts = answer.get("usageMetadata")
         if isinstance(counts, dict) and "promptTokenCount" in counts:
             note_usage(self._usage, chat_usage(counts))
+
+
+def read_members(body: bytes) -> dict[str, Any]:
+    """The object of a body whose names are all written as they are read. Raises BadRequest."""
+    payload = parse_object(body)
+    refuse_spelled(payload, _READ)
+    return payload
 
 
 def config_of(payload: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,9 +12,9 @@ from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.embeddings import Across, EmbeddingsTap, check_form, texts_of, told
 from gateway.wire.envelope import render
-from gateway.wire.fields import is_count, note_usage, parse_object
+from gateway.wire.fields import is_count, note_usage
 from gateway.wire.gemini.back import GeminiBack
-from gateway.wire.gemini.dialect import estimate
+from gateway.wire.gemini.dialect import estimate, read_members
 from gateway.wire.gemini.front import GeminiFront
 from gateway.wire.gemini.words import camel
 from gateway.wire.hub import ChatBack
@@ -34,7 +34,7 @@ class Embed(Untouched):
         self._listed = listed
 
     def read(self, body: bytes) -> Reading:
-        payload = parse_object(body)
+        payload = read_members(body)
         if not isinstance(payload.get(self._listed), list if self._listed == "requests" else dict):
             message = f"'{self._listed}' is missing"
             raise BadRequest(message, code="missing_required_parameter", param=self._listed)

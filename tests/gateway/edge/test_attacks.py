@@ -208,6 +208,29 @@ async def test_a_body_that_means_no_call_is_a_400_in_the_callers_words(
     assert provider.asked == []
 
 
+OTHERWISE = {
+    CHAT_PATH: ('{"model": "mini", "MODEL": "smart", "Max_Tokens": 1000000000, "messages": []}', "MODEL"),
+    "/v1/messages": ('{"model": "mini", "messages": [], "max_tokens": 1, "Max_Tokens": 9}', "Max_Tokens"),
+    "/v1/images/generations": ('{"model": "mini", "prompt": "x", "Model": "smart"}', "Model"),
+    "/v1beta/models/mini:generateContent": (
+        '{"contents": [], "generationConfig": {"MaxOutputTokens": 9}}',
+        "MaxOutputTokens",
+    ),
+}
+
+
+@pytest.mark.parametrize("path", OTHERWISE)
+async def test_a_name_in_other_letters_is_a_400_that_tells_it(
+    running: Running, provider: Provider, path: str
+) -> None:
+    """A server in Go reads the last of those that differ in case alone."""
+    body, name = OTHERWISE[path]
+    told = await say(running.port, post(body, key="sk-poor", path=path))
+    assert told.status == 400
+    assert f"'{name}' must be written '" in json.loads(told.body)["error"]["message"]
+    assert provider.asked == []
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
 async def test_a_compressed_body_is_a_415(running: Running, provider: Provider, coding: str) -> None:
     assert (await say(running.port, post(BODY, f"Content-Encoding: {coding}"))).status == 415

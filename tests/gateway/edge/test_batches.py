@@ -56,6 +56,8 @@ async def test_lines_within_the_teams_means_pass(tmp_path: Path) -> None:
         (b'{"body": {}, "body": {"model": "secret"}}', Forbidden, "line 2 "),
         (line(model="gpt-5", file_id="file-blue"), NotFound, "file-blue"),
         (line(model="gpt-5", file_id="unknown"), NotFound, "unknown"),
+        (line(model="gpt-5", MODEL="secret"), BadRequest, "line 2 "),
+        (b'{"body": {"model": "gpt-5"}, "BODY": {"model": "secret"}}', BadRequest, "line 2 "),
         (b"not json", BadRequest, "line 2 "),
         (b'[\r{"body": {"model": "secret"}}\r]', BadRequest, "line 2 "),
         (line(input="hi"), BadRequest, "line 2 "),

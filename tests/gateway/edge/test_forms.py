@@ -55,6 +55,12 @@ def test_contents_and_words_of_the_clients_own_are_not_held(part: Part, what: He
     assert held(part, named=True) is what
 
 
+@pytest.mark.parametrize("name", ["MODEL", "Model[]", "\u017ftream"])
+def test_a_field_that_is_read_is_written_in_its_own_letters(name: str) -> None:
+    with pytest.raises(BadRequest, match=r"must be written '(model|stream)'"):
+        held(Part(name, is_file=False, is_json=False), named=True)
+
+
 def test_a_model_is_held_where_one_may_be_named() -> None:
     assert held(Part("model", False, False), named=False) is Held.JSON
 

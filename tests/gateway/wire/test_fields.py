@@ -86,6 +86,58 @@ def test_a_bound_of_the_output_stands_once(dialect: str, twice: bytes, name: str
 
 
 @pytest.mark.parametrize(
+    ("dialect", "other", "name", "meant"),
+    [
+        ("openai.chat", b'"MODEL": "stay"', "MODEL", "model"),
+        ("openai.chat", b'"mod\\u0045l": "stay"', "modEl", "model"),
+        ("openai.chat", b'"Max_Tokens": 1000000000', "Max_Tokens", "max_tokens"),
+        ("openai.chat", '"max_to\u212aens": 1'.encode(), "max_to\u212aens", "max_tokens"),
+        ("openai.chat", b'"me\\u017fsages": []', "me\u017fsages", "messages"),
+        ("openai.chat", b'"N": 100', "N", "n"),
+        ("openai.completions", b'"Best_Of": 9', "Best_Of", "best_of"),
+        ("openai.embeddings", b'"Input": "more"', "Input", "input"),
+        ("openai.responses", b'"Max_output_tokens": 9', "Max_output_tokens", "max_output_tokens"),
+        ("openai.raw", b'"Stream": true', "Stream", "stream"),
+        ("anthropic.messages", b'"Max_Tokens": 9', "Max_Tokens", "max_tokens"),
+        ("cohere.rerank", b'"Documents": []', "Documents", "documents"),
+        ("gemini.generate", b'"GenerationConfig": {}', "GenerationConfig", "generationConfig"),
+        ("gemini.generate", b'"generationconfig": {}', "generationconfig", "generationConfig"),
+        ("gemini.array", b'"generationConfig": {"MaxOutputTokens": 9}', "MaxOutputTokens", "maxOutputTokens"),
+        ("gemini.generate", b'"generation_config": {"Max_output_tokens": 9}', "Max_output_tokens", "max_output_tokens"),
+        ("gemini.count_tokens", b'"Contents": []', "Contents", "contents"),
+        ("gemini.embed", b'"content": {}, "Model": "models/stay"', "Model", "model"),
+    ],
+)  # fmt: skip
+def test_what_is_read_is_written_in_its_own_letters(
+    dialect: str, other: bytes, name: str, meant: str
+) -> None:
+    """Servers in Go match names whatever their case, and the last one counts."""
+    call = CALL + b', "query": "hi", "documents": []'
+    with pytest.raises(BadRequest) as refused:
+        DIALECTS[dialect].read(b"{%b, %b}" % (call, other))
+    assert (refused.value.message, refused.value.code) == (
+        f"'{name}' must be written '{meant}'",
+        "invalid_field",
+    )
+    assert refused.value.param == name
+
+
+@pytest.mark.parametrize(
+    ("dialect", "body"),
+    [
+        ("openai.chat", b'"X-Mine": 1, "Seed": 7, "gr\xc3\xb6\xc3\x9fe": 1'),
+        (
+            "gemini.generate",
+            b'"systemInstruction": {}, "generationConfig": {"maxOutputTokens": 9, "topP": 1}',
+        ),
+        ("gemini.generate", b'"system_instruction": {}, "generation_config": {"max_output_tokens": 9}'),
+    ],
+)
+def test_names_that_nobody_reads_and_both_spellings_of_googles_pass(dialect: str, body: bytes) -> None:
+    DIALECTS[dialect].read(b"{%b, %b}" % (CALL, body))
+
+
+@pytest.mark.parametrize(
     "names", [("max_tokens", "max_completion_tokens"), ("max_completion_tokens", "max_tokens")]
 )
 def test_of_two_bounds_of_one_call_the_larger_counts(names: tuple[str, str]) -> None:
