@@ -8,9 +8,10 @@ import orjson
 
 from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden
+from gateway.edge.further import check_further
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference, named, references
-from gateway.wire.fields import refuse_alike, refuse_spelled
+from gateway.wire.fields import refuse_names, refuse_spelled
 
 MOST_LINE = 32 << 20  # bytes
 _BODY = frozenset({"body"})
@@ -41,10 +42,11 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
     said = body if isinstance(body, dict) else {}
     try:
         refuse_spelled(call, _BODY)
-        refuse_alike(said)
-    except BadRequest as error:
+        refuse_names(said)
+        check_further(said, team)
+    except (BadRequest, Forbidden) as error:
         message = f"line {number} of the batch file: {error.message}"
-        raise BadRequest(message, code=error.code, param=error.param) from None
+        raise type(error)(message, code=error.code, param=error.param) from None
     model = _model(said)
     for one in _models(line, model):
         if not team.models(one):

@@ -1,13 +1,15 @@
 """What is read of a form: its model, ids by the names of their fields, and JSON in whichever field it stands."""
 
 import re
+from typing import Any
 
 import orjson
 
 from gateway.core.failure import BadRequest
+from gateway.edge.further import INSTEAD
 from gateway.edge.multipart import Field, Held, Part
 from gateway.edge.references import Reference, may_refer, references
-from gateway.wire.fields import refuse_alike
+from gateway.wire.fields import refuse_names
 
 # The words of a field's name: `images[0][file_id]`, `video.id`.
 _WORDS = re.compile(r"[^\[\].]+")
@@ -21,8 +23,9 @@ def held(part: Part, *, named: bool) -> Held:
     """`named`: the form may name a model. Raises BadRequest."""
     if part.name == "model" and named:
         return Held.MODEL
-    refuse_alike(_words(part.name)[:1])
-    if names_object(part.name):
+    first = _words(part.name)[:1]
+    refuse_names(first)
+    if names_object(part.name) or not INSTEAD.isdisjoint(first):
         return Held.VALUE
     is_stored = part.is_file and _words(part.name) in _CONTENTS
     is_said = part.name == _SAID and not part.is_json
@@ -44,6 +47,12 @@ def references_of(field: Field) -> list[Reference]:
             raise BadRequest(f"the field {field.name!r} is not valid JSON", code="invalid_json")
         value = orjson.dumps(field.value)
     return references(_as_body(field.name, value))
+
+
+def further_of(field: Field) -> dict[str, Any]:
+    """The member of a body that a field is where it names further models, however deep it does."""
+    first, value = _words(field.name)[:1], field.value
+    return dict.fromkeys(first, orjson.loads(value) if field.is_json and _is_sound(value.encode()) else value)
 
 
 def _is_sound(value: bytes) -> bool:

@@ -7,11 +7,11 @@ from typing import Any
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.edge.asgi import Scope
 from gateway.edge.body import check_head, read_body
+from gateway.edge.further import check_further
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import used
-from gateway.edge.tools import check_tools
 from gateway.pipeline.serve import Deliver
 from gateway.wire.base import Dialect, Reading
 
@@ -41,7 +41,7 @@ class Inference:
         body = visit.scope.get("gateway.body") or await read_body(visit.receive, most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
-        check_tools(payload.get("tools"), lane.team)
+        check_further(payload, lane.team)
         if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
             lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
         forward = JSON + forwarded(visit.head, visit.caller.team)

@@ -12,7 +12,8 @@ from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.evaluations import GRADED, check_graded
-from gateway.edge.forms import held, references_of
+from gateway.edge.forms import further_of, held, references_of
+from gateway.edge.further import check_further
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Held, Part, Scanner, Upload, boundary_of
@@ -20,7 +21,7 @@ from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import Reference, named, references
-from gateway.wire.fields import parse_object, refuse_alike, refuse_twice
+from gateway.wire.fields import parse_object, refuse_names, refuse_twice
 from gateway.wire.raw import ONCE, Raw, bound_of
 
 NO_OUTPUT = Shape(choices=0)
@@ -106,6 +107,7 @@ class Passthrough:
 
         async def judge(field: Field) -> None:
             await self._ownership.provider_of(references_of(field), request.team)
+            check_further(further_of(field), visit.snapshot.teams[request.team])
 
         return Upload(stream_body(visit.receive, most), length, scanner, judge)
 
@@ -115,9 +117,11 @@ class Passthrough:
     async def _json(self, request: Request, body: bytes) -> tuple[Lane, Call]:
         payload = parse_object(body) if body else {}
         refuse_twice(body, payload, ONCE)
-        refuse_alike(payload)
+        refuse_names(payload)
+        team = request.visit.snapshot.teams[request.team]
+        check_further(payload, team)
         if body and self._family.label in GRADED:
-            check_graded(body, request.visit.snapshot.teams[request.team])
+            check_graded(body, team)
         model, stream = "", payload.get("stream") is True
         if "model" in payload:
             _, model, stream = _RAW.read(body)

@@ -14,6 +14,7 @@ from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, 
 from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
+from gateway.edge.further import check_further
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.references import references
@@ -97,6 +98,7 @@ class Recall:
             return await self._passing(again(visit, body))
         payload, model, _ = RESPONSES.read(body)
         lane = visit.snapshot.lane(visit.caller, model)
+        check_further(payload, lane.team)
         call = Call(
             "responses", RESPONSES.name, "POST", f"/responses/{action}", body, payload, model, stream=False
         )

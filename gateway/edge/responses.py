@@ -13,13 +13,13 @@ from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
 from gateway.edge.background import UNKIND, Background
 from gateway.edge.body import check_head, read_body
+from gateway.edge.further import check_further
 from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.references import Reference, references
-from gateway.edge.tools import check_tools
 from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS
@@ -59,7 +59,7 @@ class Responses:
         path = "/responses" + ("?" + query if query else "")
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
         lane = visit.snapshot.lane(visit.caller, model)
-        check_tools(payload.get("tools"), lane.team)
+        check_further(payload, lane.team)
         recent: Recent | None = visit.scope.get("gateway.recent")
         if recent is not None:
             if payload.get("generate") is False:

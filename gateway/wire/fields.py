@@ -1,6 +1,6 @@
 """The few fields of a JSON call that the house reads, checked by hand; the provider judges the rest."""
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Collection, Container, Iterable, Mapping
 from functools import cache
 from typing import Any, TypeGuard
 
@@ -17,12 +17,15 @@ WATCHED = ("model", "stream")
 # What the house reads at the top of bodies, whichever format has it.
 READ = frozenset(
     {
-        "assistant_id", "audio", "background", "best_of", "container", "conversation", "documents", "file_id",
-        "file_ids", "input", "input_file_id", "instructions", "max_completion_tokens", "max_output_tokens",
-        "max_tokens", "messages", "model", "n", "previous_response_id", "prompt", "query", "store", "stream",
-        "stream_options", "system", "tools", "training_file", "validation_file", "vector_store_ids",
+        "assistant_id", "audio", "background", "best_of", "container", "content_policy_fallbacks",
+        "context_window_fallbacks", "conversation", "documents", "fallbacks", "file_id", "file_ids", "input",
+        "input_file_id", "instructions", "max_completion_tokens", "max_output_tokens", "max_tokens", "messages",
+        "model", "models", "n", "previous_response_id", "prompt", "query", "store", "stream", "stream_options",
+        "system", "tools", "training_file", "validation_file", "vector_store_ids",
     }
 )  # fmt: skip
+# Where a call goes and with whose credential: a LiteLLM behind a provider would obey it.
+_OPERATORS = frozenset({"api_base", "base_url", "api_key", "extra_headers", "user_config"})
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def read_object(body: bytes, once: tuple[str, ...] = WATCHED) -> Reading:
     with it."""
     payload = parse_object(body)
     refuse_twice(body, payload, once)
-    refuse_alike(payload)
+    refuse_names(payload)
     model = payload.get("model")
     if not isinstance(model, str) or not model:
         raise BadRequest("'model' must name a model", code="missing_required_parameter", param="model")
@@ -87,14 +90,18 @@ def refuse_twice(
         raise BadRequest(f"'{twice}' stands twice in the body", code="duplicate_field", param=twice)
 
 
-def refuse_alike(said: Iterable[str]) -> None:
-    """Raises BadRequest for a name that is one of those READ but for its case. Some servers (all that read JSON as Go
-    does) take it for that one, and its value for what the call says: nobody here would have checked it."""
+def refuse_names(said: Collection[str]) -> None:
+    """Raises BadRequest for a name that is one of those READ but for its case: some servers (all that read JSON as Go
+    does) take it for that one, and nobody here has checked its value. And for what only the operator says."""
     names = "".join(said)
     if not (
         names.isascii() and names.islower()
     ):  # a quarter of a microsecond, where a look at each takes two
         refuse_spelled(said, READ)
+    if not _OPERATORS.isdisjoint(said):
+        name = min(_OPERATORS.intersection(said))
+        message = f"'{name}' is for the gateway's operator to set; leave it out of the call"
+        raise BadRequest(message, code="unsupported_parameter", param=name)
 
 
 def refuse_spelled(said: Iterable[str], read: frozenset[str]) -> None:

@@ -58,6 +58,8 @@ async def test_lines_within_the_teams_means_pass(tmp_path: Path) -> None:
         (line(model="gpt-5", file_id="unknown"), NotFound, "unknown"),
         (line(model="gpt-5", MODEL="secret"), BadRequest, "line 2 "),
         (b'{"body": {"model": "gpt-5"}, "BODY": {"model": "secret"}}', BadRequest, "line 2 "),
+        (line(model="gpt-5", models=["gpt-4", "secret"]), Forbidden, "line 2 "),
+        (line(model="gpt-5", api_base="http://127.0.0.1:1"), BadRequest, "line 2 "),
         (b"not json", BadRequest, "line 2 "),
         (b'[\r{"body": {"model": "secret"}}\r]', BadRequest, "line 2 "),
         (line(input="hi"), BadRequest, "line 2 "),
