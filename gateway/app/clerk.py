@@ -27,7 +27,7 @@ NICE = 5  # where it hurries: a quarter of a core that others want, too, and the
 
 def main() -> int:
     # Who stops all processes of a group or a terminal stops the gateway, too: nothing more comes when its line ends.
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     os.nice(NICE)
     with asyncio.Runner() as runner:

@@ -89,6 +89,10 @@ class Crew:
         """Have the workers know of keys that were issued or revoked here; one that does not answer looks itself."""
         await self._asked("keys")
 
+    async def reload(self) -> None:
+        """Have all of us look at the policies now, as each does by itself sooner or later."""
+        await asyncio.gather(self._desk.reload(tell=True), self._asked("reload"))
+
     async def drain(self, target: str, on: bool) -> None:
         """Raises Overloaded where a worker does not say in time that it knows."""
         (self._drained.add if on else self._drained.discard)(target)

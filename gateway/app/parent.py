@@ -13,7 +13,7 @@ from gateway.app.house import check_environment
 from gateway.app.job import lasting
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
-from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_stop
+from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_reload, told_to_stop
 from gateway.config.compile import Ground
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
@@ -60,6 +60,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
             if plan.starter_key:
                 kept = kept_secret(plan.data_dir, "starter-key", "gh-")
                 await frame.keys.adopt("starter", STARTER_TEAM, kept)
+        told_to_reload(stop, crew.reload)
         settings = plan.settings
         admin = server(office.app, settings.keep_alive, 1.0)
         async with asyncio.TaskGroup() as group:

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import resource
 import signal
 import socket
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, suppress
+from functools import partial
 from typing import Any
 
 from gateway.app.books import Books
@@ -81,6 +83,22 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
+def told_to_reload(stop: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+    """Has SIGHUP reload. Only where a terminal is what hangs up, there is nobody left to serve for: that is a stop."""
+    loop, at_terminal = asyncio.get_running_loop(), os.isatty(0)
+    tasks: set[asyncio.Task[Any]] = set()
+
+    def hung_up() -> None:
+        if at_terminal and not os.isatty(0):
+            return stop.set()
+        task = loop.create_task(reload())
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        return None
+
+    loop.add_signal_handler(signal.SIGHUP, hung_up)
+
+
 def open_log(plan: Plan) -> Log:
     log = Log(plan.settings.log_level, time.time)
     logging.basicConfig(handlers=[Bridge(log)], level=logging.WARNING, force=True)
@@ -135,6 +153,7 @@ async def _serve(
 ) -> None:
     """Run servers and jobs; on a signal let the data side finish first, then the rest."""
     stop = told_to_stop()
+    told_to_reload(stop, partial(house.desk.reload, tell=True))
     settings = plan.settings
     sweeps = [one.sweep(settings.header_timeout, settings.body_timeout) for one in (data[0], admin[0])]
     async with asyncio.TaskGroup() as group:

@@ -36,7 +36,8 @@ async def _run() -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    loop.add_signal_handler(signal.SIGINT, lambda: None)  # the terminal tells all; the parent tells us
+    for number in (signal.SIGINT, signal.SIGHUP):
+        loop.add_signal_handler(number, lambda: None)  # the terminal tells all; the parent tells us
     try:
         facts, ends = await told()
     except ConnectionError:
@@ -94,6 +95,8 @@ def _answerer(built: "asyncio.Future[House]") -> Any:
             return house.breaker.report()
         if asked == "drain":
             house.breaker.drain(message["target"], message["on"])
+        elif asked == "reload":
+            await house.desk.reload(tell=True)
         elif asked == "keys":
             with suppress(TimeoutError):  # a database that hangs: other questions wait behind this one
                 async with asyncio.timeout(KEYS_SECONDS):

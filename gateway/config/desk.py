@@ -108,9 +108,10 @@ class Desk:
         assert self._originals is not None
         return self._originals
 
-    async def reload(self) -> Status:
-        """Take the folder as it is now if it is good, else keep what we have and say what is wrong."""
-        self._adopt(await asyncio.to_thread(self._read, self._next()))
+    async def reload(self, *, tell: bool = False) -> Status:
+        """Take the folder as it is now if it is good, else keep what we have and say what is wrong; `tell`: in the log,
+        also where that has been told."""
+        self._adopt(await asyncio.to_thread(self._read, self._next()), tell=tell)
         return self.status
 
     async def try_texts(self, texts: Mapping[str, str]) -> str:
@@ -241,7 +242,7 @@ class Desk:
         snapshot = compile_texts(originals.texts, self._ground, variables)
         return Reading(self._next(), snapshot, [], frozenset(variables.files), snapshot.version, originals)
 
-    def _adopt(self, reading: Reading) -> None:
+    def _adopt(self, reading: Reading, *, tell: bool = False) -> None:
         if reading.turn < self._adopted:
             return  # a later look was quicker
         self._adopted = reading.turn
@@ -250,6 +251,7 @@ class Desk:
             self.status.problems = reading.problems
             if reading.seen != known:
                 self._meters.policy_reloads.add(("refused",))
+            if reading.seen != known or tell:
                 told = "; ".join(map(str, reading.problems[:TOLD]))
                 self._log("error", f"policies not taken, {self.snapshot.version} stays in force: {told}")
         elif reading.snapshot.version == self.snapshot.version:

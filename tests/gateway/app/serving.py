@@ -61,7 +61,9 @@ class Serving:
             return await self.process.wait()
 
 
-async def run(folder: Path, *flags: str, **environ: str) -> asyncio.subprocess.Process:
+async def run(
+    folder: Path, *flags: str, stdin: Any = asyncio.subprocess.DEVNULL, **environ: str
+) -> asyncio.subprocess.Process:
     """Start `gateway serve` over `folder`/policies, with its data in `folder`/data."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OTEL_"))}
     own |= {"GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY_ADMIN_TOKEN": TOKEN, **environ}
@@ -69,7 +71,7 @@ async def run(folder: Path, *flags: str, **environ: str) -> asyncio.subprocess.P
     with (folder / "log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *command, "--port", "0", "--admin-port", "0", *flags,
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=log, env=own,
+            stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=log, env=own,
         )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from gateway.app.run import listen
-from tests.gateway.app.serving import Serving, refused, run, serving, workers_of
+from tests.gateway.app.serving import Serving, processes_of, refused, run, serving, workers_of
 from tests.redis_server import RedisServer
 from tests.running import policies
 from tests.scripted import CHAT, DONE, FINISH, Provider, answer, hang, stream, word
@@ -280,3 +280,68 @@ async def test_a_broken_edit_keeps_the_last_good_policies_and_says_so(tmp_path: 
         async with asyncio.timeout(15):  # the log is written twice a second
             while "stays in force" not in one.log.read_text():
                 await asyncio.sleep(0.02)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_sighup_to_all_of_it_reloads_and_cuts_no_stream(
+    workers: str, tmp_path: Path, session_redis: RedisServer
+) -> None:
+    more = asyncio.Event()
+    async with (
+        Provider([stream(word("a"), more, word("b"), FINISH, DONE)]) as provider,
+        serving(
+            tmp_path, policies(provider.url), "--workers", workers, GATEWAY_REDIS_URL=session_redis.url
+        ) as one,
+        one.client() as client,
+    ):
+        body = {"model": "smart", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
+        assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
+        children = [*workers_of(one), *processes_of(one, "gateway.app.clerk")]
+        before = (await one.admin("/admin/v1/policies"))["version"]
+        async with client.stream("POST", "/v1/chat/completions", json=body) as told:
+            paper = tmp_path / "policies" / "gateway.yaml"
+            paper.write_text(paper.read_text().replace("mini: {", "other: {"))
+            for pid in (str(one.process.pid), *children):
+                os.kill(int(pid), signal.SIGHUP)
+            async with asyncio.timeout(15):
+                while (await one.admin("/admin/v1/policies"))["version"] == before:
+                    await asyncio.sleep(0.02)
+            more.set()
+            assert [line async for line in told.aiter_lines()][-2:] == ["data: [DONE]", ""]
+        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == children
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_sighup_tells_again_what_is_wrong_with_the_policies(
+    workers: str, tmp_path: Path, session_redis: RedisServer
+) -> None:
+    async with (
+        Provider() as provider,
+        serving(
+            tmp_path, policies(provider.url), "--workers", workers, GATEWAY_REDIS_URL=session_redis.url
+        ) as one,
+    ):
+        (tmp_path / "policies" / "gateway.yaml").write_text("kind: models\nmodels: {smart: {target: []}}\n")
+        processes = 1 if workers == "1" else 3  # each tells for itself
+        for times in (1, 2):
+            async with asyncio.timeout(15):
+                while one.log.read_text().count("stays in force") < times * processes:
+                    await asyncio.sleep(0.02)
+            if times == 1:
+                one.signal(signal.SIGHUP)
+        assert (await one.chat()).status_code == 200
+
+
+async def test_a_terminal_that_hangs_up_ends_what_was_started_there(tmp_path: Path) -> None:
+    ours, theirs = os.openpty()
+    async with Provider() as provider:
+        (tmp_path / "policies").mkdir()
+        (tmp_path / "policies" / "gateway.yaml").write_text(policies(provider.url))
+        process = await run(tmp_path, stdin=theirs)
+        os.close(theirs)
+        one = Serving(process, "", "", tmp_path / "log", [])
+        while "listens on" not in await one.line():
+            pass
+        os.close(ours)
+        one.signal(signal.SIGHUP)
+        assert await one.ended() == 0
