@@ -61,7 +61,9 @@ class Settings(BaseModel):
     max_file: Size = 512 << 20  # bodies of files, uploads and audio
     max_in_flight: int = Field(default=4096, ge=1)  # calls served at once; past it a 503
     header_timeout: Seconds = 10.0  # until a request's head must be there
-    body_timeout: Seconds = 30.0  # longest silence while a request body arrives
+    body_timeout: Seconds = (
+        30.0  # longest silence while a request body arrives, or time that it may come in drips
+    )
     keep_alive: Seconds = 75.0  # idle client connections
     drain_timeout: Seconds = 30.0  # what calls in flight get after SIGTERM
     usage_retention_days: int = Field(default=400, ge=1)

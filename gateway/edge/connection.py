@@ -14,15 +14,15 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
-from urllib.parse import unquote
 
 import httptools
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from gateway.edge.asgi import address
+from gateway.edge.asgi import address, http_scope
 from gateway.edge.common import common
 from gateway.edge.cycle import LINGER, Cycle, Header, Unheard, status_line
+from gateway.edge.inflow import Inflow
 from gateway.edge.repeats import Known, known
 from gateway.edge.switch import head_of_body, is_for_socket
 from gateway.edge.unread import Unread
@@ -35,7 +35,6 @@ LAST_CALL = 0.05  # seconds that an idle connection stays when the server ends: 
 _END = b"content-length: 0\r\nconnection: close\r\n\r\n"
 _MALFORMED, _TOO_LARGE = status_line(400) + _END, status_line(431) + _END
 Successor = TypeVar("Successor", bound=asyncio.Protocol)
-_ASGI = {"version": "3.0", "spec_version": "2.3"}
 _NOWHERE: deque[Header] = deque(maxlen=0)
 
 
@@ -72,7 +71,7 @@ class Connection(asyncio.Protocol):
         self._url = b""
         self._headers: list[Header] | deque[Header] = []
         self._is_primed = False  # the parser is told of a head that it has not seen
-        self._unread = Unread()
+        self._inflow, self._unread = Inflow(), Unread()
 
     # asyncio's side
 
@@ -144,26 +143,11 @@ class Connection(asyncio.Protocol):
         if self._is_primed:
             self._is_primed, self._headers = False, _NOWHERE
             return
-        url, parser = self._url, self._parser
-        if url[:1] != b"/" or b"#" in url:
-            # Absolute-form targets name a host of their own: two truths about where the call goes.
-            raise ValueError("the request target must begin with /")
-        raw_path, _, query = url.partition(b"?")
-        path = raw_path.decode("ascii")
+        parser = self._parser
         version = parser.get_http_version()
-        scope: dict[str, Any] = {
-            "type": "http",
-            "asgi": _ASGI,
-            "http_version": version,
-            "method": parser.get_method().decode("ascii"),
-            "path": unquote(path) if "%" in path else path,
-            "raw_path": raw_path,
-            "query_string": query,
-            "root_path": "",
-            "headers": self._headers,
-            "gateway.abort": self.transport.abort,
-            **self._peers,
-        }
+        scope = http_scope(parser.get_method(), self._url, version, self._headers)
+        scope |= {"gateway.abort": self.transport.abort, **self._peers}
+        self._inflow.begin(self._last_data)
         self._headers = _NOWHERE  # a trailer is no header: it came after who asks was decided
         stays = version == "1.1" and parser.should_keep_alive() and not self._ends
         cycle = self._cycle = Cycle(self._loop, self, scope, keep_alive=stays)
@@ -177,6 +161,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, body: bytes) -> None:
         assert self._cycle is not None
+        self._inflow.take(len(body))
         self._cycle.take(body)
 
     def on_message_complete(self) -> None:
@@ -209,12 +194,14 @@ class Connection(asyncio.Protocol):
 
     def read_on(self) -> None:
         if not self._reads:
-            self._reads = True
+            self._reads, self._last_data = True, self._loop.time()
+            self._inflow.go_on(self._last_data)
             self.transport.resume_reading()
 
     def read_no_more(self) -> None:
         if self._reads:
             self._reads = False
+            self._inflow.hold(self._loop.time())
             self.transport.pause_reading()
 
     def close(self) -> None:
@@ -277,14 +264,17 @@ class Connection(asyncio.Protocol):
             self.close()
 
     def is_stalled(self, now: float, header_timeout: float, body_timeout: float) -> bool:
-        """Whether a head has been under way, a body silent, an answer not taken, or nothing asked, for too long."""
+        """Whether a head has been under way, a body silent or in drips, an answer not taken, or nothing asked, for
+        too long."""
         if self._head_since:
             return now - self._head_since > header_timeout
         if not self._cycles:
             return now - max(self._last_data, self._idle_since) > self._keep_alive
         if self._unread.lasts(self.transport.get_write_buffer_size(), now, body_timeout):
             return True
-        return self._cycles[-1].more_body and self._reads and now - self._last_data > body_timeout
+        if not (self._cycles[-1].more_body and self._reads):
+            return False
+        return now - self._last_data > body_timeout or self._inflow.drips(now, body_timeout)
 
     def drop(self) -> None:
         self.transport.abort()

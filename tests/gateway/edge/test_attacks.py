@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ACCESS, KEY, Running, gateway, policies
+from tests.running import ACCESS, KEY, Running, gateway, policies, until_idle
 from tests.scripted import CHAT, Provider, answer
 
 CANARY = "sk-provider-canary-0123456789"
@@ -298,6 +298,35 @@ async def test_a_client_that_stalls_is_dropped(running: Running, port: str, slow
     told = await say(number, slow, wait=10.0)
     assert told.status in (0, 401, 404, 408)
     assert await is_well(running)
+
+
+async def trickle(running: Running, body: bytes, size: int) -> bytes:
+    """Send a body in pieces of this size, fifty a second; what was answered, b"" for nothing."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+    try:
+        writer.write(post(b"", f"Content-Length: {len(body)}", length=False))
+        for at in range(0, len(body), size):
+            if reader.at_eof() or writer.is_closing():
+                return b""
+            writer.write(body[at : at + size])
+            await asyncio.sleep(0.02)
+        return await reader.readuntil(b"\r\n")
+    finally:
+        writer.close()
+
+
+async def test_a_body_that_comes_in_drips_holds_no_place(running: Running, provider: Provider) -> None:
+    async with asyncio.timeout(20):
+        told = await asyncio.gather(*(trickle(running, BODY.encode().ljust(10_000), 1) for _ in range(3)))
+        assert told == [b""] * 3
+        await until_idle(running)
+    assert provider.asked == []
+    assert await is_well(running)
+
+
+async def test_a_body_that_only_takes_its_time_is_served(running: Running) -> None:
+    async with asyncio.timeout(20):
+        assert await trickle(running, BODY.encode().ljust(15_000), 200) == b"HTTP/1.1 200 OK\r\n"
 
 
 async def test_lines_cannot_be_smuggled_into_the_answer_or_the_log(
