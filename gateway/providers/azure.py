@@ -73,7 +73,8 @@ class Azure(Compatible):
             )
         root = "" if foundry else "/openai" if spec.api_version else "/openai/v1"
         keys = keys_of(spec.api_key)
-        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
+        shown = b"api-key" if keys else b"authorization"
+        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers, shown)
         heads = tuple(common + b"api-key: " + header_value("api_key", key) for key in keys)
         return AzurePlace(
             origin,

@@ -89,6 +89,7 @@ class Compatible:
     rerank: str = ""  # the format of its rerank route, where that is one of its own
     root: str = ""  # of its paths, where the policy's base_url is the host alone
     credential: bytes = b"authorization: Bearer "
+    renews: bool = False  # a credential of its own stands there where there is no key
     bad_key: bytes = b""  # what a 400 says that means a 401
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
     names: re.Pattern[str] | None = None  # of its models, where they stand in paths
@@ -125,7 +126,8 @@ class Compatible:
         base_url, hidden = self._address(spec)
         origin, prefix = parse_base_url(base_url)
         keys = keys_of(spec.api_key)
-        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers)
+        shown = self.credential.partition(b":")[0] if keys or self.renews else b""
+        common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers, shown)
         heads = tuple(common + self.credential + header_value("api_key", key) for key in keys)
         secrets = untold(spec.headers, *keys, *hidden)
         if spec.responses and self.native != "openai.chat":
@@ -247,14 +249,18 @@ def untold(headers: Mapping[str, str], *values: str) -> tuple[bytes, ...]:
     return tuple(one.encode() for one in (*values, *shown) if len(one) >= 8)
 
 
-def own_headers(headers: Mapping[str, str]) -> bytes:
-    """Header lines of a policy. Raises ValueError naming the field."""
+def own_headers(headers: Mapping[str, str], shown: bytes) -> bytes:
+    """Header lines of a policy; `shown` is the header in which the gateway itself shows a credential, b"" where it has
+    none. Raises ValueError naming the field."""
     lines = []
     for name, value in headers.items():
         if not name.replace("-", "").replace("_", "").isalnum() or not name.isascii():
             raise ValueError(f"headers: {name!r} is no header name; rename it")
         if name.lower() in _FORBIDDEN_HEADERS:
             raise ValueError(f"headers: {name} is set by the gateway itself; leave it out")
+        if name.lower().encode() == shown:
+            told = "would stand twice, as the gateway shows the provider's own credential there; remove it"
+            raise ValueError(f"headers.{name}: {told}, or the api_key")
         lines.append(f"{name.lower()}: ".encode() + header_value(f"headers.{name}", value))
     return b"".join(lines)
 

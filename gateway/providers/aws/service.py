@@ -28,6 +28,7 @@ class Service(Compatible):
     """`host` is what its addresses begin with, `signs` what signatures call it."""
 
     dialects: frozenset[str] = frozenset()
+    renews: bool = True
     host: str = ""
     signs: str = ""
 

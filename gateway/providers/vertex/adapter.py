@@ -40,6 +40,7 @@ class Vertex(Gemini):
     dialects: frozenset[str] = frozenset({"gemini.generate", "gemini.array", "gemini.count_tokens"})
     native: str = "gemini.generate"
     cap_name: str = "maxOutputTokens"
+    renews: bool = True
 
     def speaks(self, dialect: str, model: str, facts: Any = None) -> str:
         """Each publisher's models speak its own language."""

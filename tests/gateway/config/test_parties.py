@@ -139,11 +139,13 @@ def test_faults_that_only_the_adapter_sees_have_their_place() -> None:
     text = (
         "kind: providers\nproviders:\n  a: {type: compatible, base_url: 'ftp://x'}\n  b: {type: compatible}\n"
     )
-    text += "  c: {type: openai, api_key: k, headers: {Host: x}}"
+    text += "  c: {type: openai, api_key: k, headers: {Host: x}}\n"
+    text += "  d: {type: openai, api_key: k, headers: {X-A: b, Authorization: x}}"
     found = told(text)
     assert found[0] == 'a.yaml:3:35: base_url: must look like "https://host/v1"'
     assert found[1].startswith("a.yaml:4:6: base_url: is missing; give the address")
     assert found[2].startswith("a.yaml:5:42: headers: Host is set by the gateway itself")
+    assert found[3].startswith("a.yaml:6:66: headers.Authorization: would stand twice, as the gateway shows")
 
 
 def test_one_provider_alone_is_the_default() -> None:

@@ -82,6 +82,8 @@ def test_a_key_that_is_given_but_empty_switches_it_off(api_key: str | None, enab
         ({"api_version": "2024 10"}, "api_version"),
         ({"api_key": None, "authority": "login"}, "authority"),
         ({"endpoint": "https://acme.services.ai.azure.com/models"}, "api_version"),
+        ({"headers": {"Api-Key": "other"}}, "headers.Api-Key"),
+        ({"api_key": None, "headers": {"Authorization": "Bearer other"}}, "headers.Authorization"),
     ],
 )
 def test_what_is_wrong_is_told_by_its_field(spec: dict[str, Any], field: str) -> None:

@@ -193,6 +193,28 @@ def test_what_no_header_may_carry_is_refused_by_its_field(spec: Endpoint, says: 
     assert "sk" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("provider", "name"),
+    [
+        ("openai", "Authorization"),
+        ("compatible", "authorization"),
+        ("anthropic", "X-API-Key"),
+        ("gemini", "x-goog-api-key"),
+    ],
+)
+def test_a_credential_does_not_stand_beside_that_of_the_api_key(provider: str, name: str) -> None:
+    adapter, other = PROVIDERS[provider], {"authorization": "x-api-key"}.get(name.lower(), "authorization")
+    with pytest.raises(ValueError, match=f"^headers.{name}: would stand twice, .*remove it, or the api_key$"):
+        adapter.facts(Endpoint(URL, "sk", headers={name: "Bearer other"}))
+    facts = adapter.facts(Endpoint(URL, "sk", headers={other: "other"}))
+    assert f"\r\n{other}: other\r\n".encode() in facts.heads[0]
+
+
+def test_without_an_api_key_the_credential_may_be_written_by_hand() -> None:
+    facts = COMPATIBLE.facts(Endpoint(URL, headers={"Authorization": "Basic abc"}))
+    assert facts.heads[0].count(b"\r\nauthorization: Basic abc\r\n") == 1
+
+
 def test_an_address_may_hold_an_account_which_errors_do_not_tell() -> None:
     hosted = Compatible("https://api.host/accounts/{account}/v1", needs_key=True, spec=Tenant)
     facts = hosted.facts(Tenant(api_key="k", account="0123456789ab"))

@@ -99,6 +99,7 @@ def test_china_and_other_endpoints_have_addresses_of_their_own() -> None:
         (AwsEndpoint(""), "region: must be the name"), (AwsEndpoint("eu/../x"), "region: must be"),
         (AwsEndpoint("é"), "region: must be"), (AwsEndpoint("eu-central-1", "ftp://x"), "endpoint: must look like"),
         (AwsEndpoint("eu-central-1", headers={"host": "x"}), "headers: host is set by the gateway"),
+        (AwsEndpoint("eu-central-1", headers={"Authorization": "x"}), "headers.Authorization: would stand twice"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_told_by_its_field(spec: AwsEndpoint, why: str) -> None:

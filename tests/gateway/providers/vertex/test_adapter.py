@@ -76,6 +76,11 @@ def test_its_tokens_are_those_of_the_account_or_of_the_machine() -> None:
     assert VERTEX.params(facts) == {}
 
 
+def test_no_other_credential_stands_beside_its_tokens() -> None:
+    with pytest.raises(ValueError, match=r"headers\.Authorization: would stand twice"):
+        VERTEX.facts(Project("p", "l", headers={"Authorization": "Bearer other"}))
+
+
 @pytest.mark.parametrize(("project", "location", "name"), [("p/q", "l", "project"), ("p", "", "location")])
 def test_names_that_would_break_out_of_the_path_are_refused(project: str, location: str, name: str) -> None:
     with pytest.raises(ValueError, match=f"^{name}: must be a plain name"):
