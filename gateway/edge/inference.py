@@ -10,6 +10,7 @@ from gateway.edge.body import check_head, read_body
 from gateway.edge.further import check_further
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
+from gateway.edge.query import with_query
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import used
 from gateway.pipeline.serve import Deliver
@@ -53,8 +54,7 @@ class Inference:
 
     def _asked(self, scope: Scope, body: bytes) -> tuple[Dialect, str, Reading]:
         """In which dialect, under which path, what. Raises BadRequest."""
-        query = scope["query_string"].decode("latin-1")
-        return self._dialect, f"{self._path}?{query}" if query else self._path, self._dialect.read(body)
+        return self._dialect, with_query(self._path, scope), self._dialect.read(body)
 
     def _mints(self, payload: Mapping[str, Any], body: bytes) -> bool:
         """Whether the answer brings ids into the world that calls may name: of what the provider is to keep, of what

@@ -6,12 +6,13 @@ from typing import NamedTuple
 from gateway.core.failure import BadRequest
 from gateway.edge.asgi import Scope
 from gateway.edge.inference import Inference
+from gateway.edge.query import query_of
 from gateway.wire.base import Dialect, Reading
 from gateway.wire.registry import DIALECTS
 
 # The name comes decoded out of the path, and goes into another one: nothing in it may end that.
 _NAME = re.compile(r"[!\"$->@-~]{1,256}")
-# A key in the query would be the client's, and end in the provider's logs; keys come in headers here.
+# By these names another key than that of the call would be the client's as well; keys come in headers here.
 _KEPT_BACK = ("key=", "access_token=")
 
 
@@ -39,7 +40,7 @@ class ModelMethod(Inference):
         if not _NAME.fullmatch(model):
             message = "the path must name a model, in at most 256 visible ASCII characters without ? and #"
             raise BadRequest(message, code="invalid_value", param="model")
-        asked = scope["query_string"].decode("latin-1").split("&")
+        asked = query_of(scope).decode("latin-1").split("&")
         query = "&".join(one for one in asked if one and not one.startswith(_KEPT_BACK))
         stream, dialect = METHODS[name].stream, self._dialect
         if stream and "alt=sse" not in asked:

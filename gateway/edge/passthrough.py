@@ -19,6 +19,7 @@ from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Held, Part, Scanner, Upload, boundary_of
 from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
+from gateway.edge.query import query_of, with_query
 from gateway.edge.reception import Reception, Visit
 from gateway.edge.references import Reference, named, references
 from gateway.wire.fields import parse_object, refuse_names, refuse_twice
@@ -75,7 +76,7 @@ class Passthrough:
                 "WebSockets are served at /v1/responses alone; use HTTP here", code="websocket_not_supported"
             )
         lists = place.is_collection and method == "GET"
-        query = Query(visit.scope["query_string"]) if lists else None
+        query = Query(query_of(visit.scope)) if lists else None
         used = [Reference(place.object_id)] if place.object_id else query.cursors if query else []
         return Request(visit, place, method, query, await self._ownership.provider_of(used, team.name))
 
@@ -184,8 +185,7 @@ class Passthrough:
         self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False
     ) -> Call:
         visit = request.visit
-        query = visit.scope["query_string"].decode("latin-1")
-        path = "/" + "/".join(request.place.segments) + ("?" + query if query else "")
+        path = with_query("/" + "/".join(request.place.segments), visit.scope)
         head = visit.head
         if body and isinstance(body, bytes):  # by another name the provider might read other ids in it
             head = {**head, b"content-type": b"application/json"}

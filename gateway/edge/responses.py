@@ -17,6 +17,7 @@ from gateway.edge.further import check_further
 from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
+from gateway.edge.query import with_query
 from gateway.edge.recent import Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.references import Reference, references
@@ -55,8 +56,7 @@ class Responses:
         forward = JSON + forwarded(visit.head, visit.caller.team)
         if accept := visit.head.get(b"accept"):
             forward.append((b"accept", accept))
-        query = visit.scope["query_string"].decode("latin-1")
-        path = "/responses" + ("?" + query if query else "")
+        path = with_query("/responses", visit.scope)
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
         lane = visit.snapshot.lane(visit.caller, model)
         check_further(payload, lane.team)
