@@ -11,6 +11,7 @@ from gateway.app.job import Job, lasting
 from gateway.app.plan import Plan, engine_command, kept_secret
 from gateway.config.snapshot import Engine, Snapshot
 from gateway.core.address import Origin
+from gateway.core.failure import Overloaded
 from gateway.core.tally import Metric, merge
 from gateway.core.tally import Snapshot as Counts
 from gateway.edge.asgi import App
@@ -138,6 +139,6 @@ async def _engine_metrics(upstream: Upstream, engine: Engine) -> bytes:
             origin, b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n", b"", Timing(1, 2, 2)
         )
         body = await answer.body(1 << 20)
-    except UpstreamError:
+    except (UpstreamError, Overloaded):
         return b""
     return body if answer.status == 200 else b""

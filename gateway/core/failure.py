@@ -14,7 +14,7 @@ GatewayError
 ├── LimitReached 429          rate_limit_exceeded, with retry-after
 ├── UpstreamFailed 502        every target that was tried failed
 │   └── UpstreamRefused       the last one's own status, of which it gave no reason that can be shown as it is
-├── Overloaded 503            too many calls in flight, or draining
+├── Overloaded 503            too many calls in flight, no descriptor left, or draining
 ├── NoTarget 503              no target of the model can be tried now
 ├── StoreGone 503             a rule says refuse while its store is away
 └── UpstreamTimeout 504

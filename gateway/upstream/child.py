@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from gateway.core.address import Origin
+from gateway.core.failure import Overloaded
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
 
@@ -95,7 +96,7 @@ class Child:
             answer = await self._upstream.send(
                 origin, b"GET /health HTTP/1.1\r\nhost: localhost\r\n", b"", _ASK
             )
-        except UpstreamError:
+        except (UpstreamError, Overloaded):
             return False
         answer.close()
         return answer.status == 200

@@ -1,12 +1,14 @@
 """Send one wire request to its origin, over pooled connections; answer with bytes or a stream of them."""
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterable
 from typing import Protocol
 
 from gateway.core.address import Origin
 from gateway.core.fact import fact
+from gateway.core.failure import Overloaded
 from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.connection import Connection
@@ -19,7 +21,9 @@ __all__ = ["Answer", "Timing", "Upstream", "header"]
 
 SWEEP = 5.0  # seconds between looks for connections that are too old
 STALE = 1.0  # seconds in which a connection tells that it had been closed; later, it was open
+SAID_AGAIN = 60.0  # seconds after which the log is told once more what lasts
 
+_LOG = logging.getLogger("gateway.upstream")
 _WITH_BODY = (b"POST ", b"PUT ", b"PATCH ")
 _BREAKS = frozenset(b"\r\n\0")
 
@@ -70,6 +74,7 @@ class Upstream:
         self._outbox = Outbox(self._loop.call_soon)
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
         self._closed = False
+        self._told = -SAID_AGAIN  # when the log was told that there are no file descriptors
 
     async def send(  # noqa: PLR0913 - what a request is, and how it is to be answered
         self,
@@ -84,7 +89,8 @@ class Upstream:
     ) -> Answer:
         """`head` is the request line and headers, each with CRLF; framing is added here. Returns at the
         answer's head, or if `whole` at its end where it is a small one. `length` is that of a streamed body,
-        which is sent chunked without. Raises UpstreamError. Cancelling aborts the connection."""
+        which is sent chunked without. Raises UpstreamError, Overloaded where we can open no connection ourselves.
+        Cancelling aborts the connection."""
         pool = self._pools.get(origin) or self._pool(origin)
         if not isinstance(body, bytes):
             return await self._send_streaming(pool, head, body, timing, length, mark)
@@ -158,10 +164,22 @@ class Upstream:
             def made() -> Connection:
                 return Connection(self._loop, name, pool, self._outbox)
 
-            return await dial(origin, self._tls, self._proxies, made)
+            try:
+                return await dial(origin, self._tls, self._proxies, made)
+            except Overloaded:
+                self._tell()
+                raise
 
         pool = self._pools[origin] = Pool(name, open_one, self._most)
         return pool
+
+    def _tell(self) -> None:
+        if self._loop.time() - self._told > SAID_AGAIN:
+            self._told = self._loop.time()
+            _LOG.error(
+                "no connections can be opened, for no file descriptor is left: calls that need one are a 503. Raise "
+                "the limit of open files (ulimit -n; LimitNOFILE= of systemd): each call takes two"
+            )
 
     def _sweep(self) -> None:
         now = self._loop.time()

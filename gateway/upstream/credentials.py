@@ -16,6 +16,7 @@ from typing import Any
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Command, Credential, Keep, Source, Step, Told, Unobtainable
+from gateway.core.failure import Overloaded
 from gateway.core.meters import Meters
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import NoCredential, UpstreamError
@@ -182,6 +183,8 @@ class Credentials:
                 answer.close()
         except UpstreamError as error:
             return Told(0, error.told.encode())
+        except Overloaded as error:
+            return Told(0, str(error).encode())
 
 
 async def _run(command: Command) -> Told:

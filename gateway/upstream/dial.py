@@ -1,6 +1,7 @@
 """Open a socket to an origin: unix or TCP, by happy eyeballs, through a proxy, under TLS."""
 
 import asyncio
+import errno
 import os
 import socket
 import ssl
@@ -9,11 +10,14 @@ from itertools import chain, zip_longest
 from typing import Any
 
 from gateway.core.address import Origin
+from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed
 from gateway.upstream.proxy import Proxies, tunnel
 
 NEXT_ADDRESS = 0.25  # seconds an address has before the next one is tried beside it (RFC 8305, section 5)
+
+_FULL = (errno.EMFILE, errno.ENFILE)
 
 
 def name_of(origin: Origin) -> str:
@@ -23,7 +27,8 @@ def name_of(origin: Origin) -> str:
 async def dial(
     origin: Origin, tls: ssl.SSLContext, proxies: Proxies, make: Callable[[], Connection]
 ) -> Connection:
-    """A connected `make()`. Raises ConnectFailed saying what was refused."""
+    """A connected `make()`. Raises ConnectFailed saying what was refused, Overloaded where it is we who can open no
+    socket."""
     loop, where = asyncio.get_running_loop(), name_of(origin)
     try:
         if origin.scheme == "unix":
@@ -48,6 +53,8 @@ async def dial(
             sock.close()
             raise
     except (OSError, UnicodeError) as error:
+        if _is_ours(error):
+            raise Overloaded("the gateway has no file descriptor left; try again in a second") from error
         raise ConnectFailed(where, f"no connection: {_reason(error)}") from error
     return connection
 
@@ -100,6 +107,16 @@ def _interleaved(infos: Sequence[Any]) -> list[Any]:
     families = list(dict.fromkeys(info[0] for info in infos))
     columns = [[info for info in infos if info[0] == family] for family in families]
     return [info for info in chain.from_iterable(zip_longest(*columns)) if info is not None]
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether there are no file descriptors. The resolver needs some, too, and does not say so."""
+    if isinstance(error, socket.gaierror):
+        try:
+            socket.socket().close()
+        except OSError as same:
+            error = same
+    return isinstance(error, OSError) and error.errno in _FULL
 
 
 def _reason(error: Exception) -> str:

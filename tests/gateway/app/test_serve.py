@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import sqlite3
 from contextlib import closing
@@ -345,3 +346,26 @@ async def test_a_terminal_that_hangs_up_ends_what_was_started_there(tmp_path: Pa
         os.close(ours)
         one.signal(signal.SIGHUP)
         assert await one.ended() == 0
+
+
+async def test_a_gateway_without_descriptors_says_so_and_blames_no_provider(tmp_path: Path) -> None:
+    body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}]}
+    async with (
+        Provider() as provider,
+        serving(tmp_path, policies(provider.url)) as one,
+        one.client() as client,
+    ):
+        assert (await client.get("/v1/models")).status_code == 200  # over the connection that the calls take
+        pid, files = one.process.pid, resource.RLIMIT_NOFILE
+        limits, taken = resource.prlimit(pid, files), {int(name) for name in os.listdir(f"/proc/{pid}/fd")}
+        resource.prlimit(pid, files, (min(set(range(len(taken) + 1)) - taken), limits[1]))
+        for _ in range(12):  # more than the circuit of a provider stands
+            told = await client.post("/v1/chat/completions", json=body)
+            assert (told.status_code, told.json()["error"]["code"]) == (503, "overloaded")
+            assert told.headers["retry-after"] == "1"
+        resource.prlimit(pid, files, limits)
+        assert (await client.post("/v1/chat/completions", json=body)).status_code == 200
+        assert provider.open == 1
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+    assert one.log.read_text().count("the limit of open files") == 1

@@ -1,13 +1,18 @@
 import asyncio
+import os
+import resource
 import socket
 import ssl
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from gateway.core.address import Origin
+from gateway.core.failure import Overloaded
 from gateway.upstream import dial
 from gateway.upstream.client import Timing, Upstream, trusting
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
@@ -141,6 +146,35 @@ async def test_a_socket_that_is_not_there_is_named_to_operators_alone(
     with pytest.raises(ConnectFailed, match=r"^no connection: No such file") as no:
         await upstream.send(Origin("unix", "localhost", 0, path), POST, b"{}", PATIENT)
     assert no.value.where == path
+
+
+@contextmanager
+def no_descriptor_left() -> Iterator[None]:
+    """Of those below the limit all are taken."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def test_where_we_have_no_descriptor_left_no_provider_is_blamed(
+    upstream: Upstream, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with provider(saying(HELLO)) as (server, origin):
+        ways = (origin, origin._replace(host="localhost"), Origin("unix", "localhost", 0, f"{tmp_path}/s"))
+        with no_descriptor_left():
+            for way in ways:
+                with pytest.raises(Overloaded, match="no file descriptor left"):
+                    await upstream.send(way, POST, b"{}", PATIENT)
+        assert server.peers == []
+        answer = await upstream.send(origin, POST, b"{}", PATIENT, whole=True)
+        assert answer.status == 200
+    [told] = [record.getMessage() for record in caplog.records if record.name == "gateway.upstream"]
+    assert "the limit of open files" in told
 
 
 async def test_a_handshake_that_hangs_runs_into_the_connect_timeout(upstream: Upstream) -> None:
