@@ -19,6 +19,7 @@ from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
 from gateway.wire.fields import (
     IMAGE_TOKENS,
+    READ,
     bound,
     json_tokens,
     loaded,
@@ -37,7 +38,8 @@ _ERROR = re.compile(rb'(?:^data:|^[\[,]?)\s*\{\s*"error"\s*:\s*\{', re.MULTILINE
 _MOST_OUTPUT = 2**31
 _CONFIGS = ("generationConfig", "generation_config")
 _BOUNDS = (*_CONFIGS, CAP, "max_output_tokens", "candidateCount", "candidate_count")
-_READ = frozenset(
+# Chat's among them: what is not Gemini's goes on under its own name where the call is translated.
+_READ = READ | frozenset(
     {
         *_BOUNDS, "contents", "systemInstruction", "system_instruction", "tools", "model", "requests", "content",
         "cachedContent", "cached_content", "generateContentRequest", "generate_content_request",

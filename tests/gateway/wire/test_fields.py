@@ -104,6 +104,7 @@ def test_a_bound_of_the_output_stands_once(dialect: str, twice: bytes, name: str
         ("gemini.generate", b'"generationconfig": {}', "generationconfig", "generationConfig"),
         ("gemini.array", b'"generationConfig": {"MaxOutputTokens": 9}', "MaxOutputTokens", "maxOutputTokens"),
         ("gemini.generate", b'"generation_config": {"Max_output_tokens": 9}', "Max_output_tokens", "max_output_tokens"),
+        ("gemini.generate", b'"N": 100', "N", "n"),
         ("gemini.count_tokens", b'"Contents": []', "Contents", "contents"),
         ("gemini.embed", b'"content": {}, "Model": "models/stay"', "Model", "model"),
     ],
@@ -120,6 +121,13 @@ def test_what_is_read_is_written_in_its_own_letters(
         "invalid_field",
     )
     assert refused.value.param == name
+
+
+@pytest.mark.parametrize("dialect", ["openai.chat", "openai.responses", "anthropic.messages", "openai.raw"])
+def test_where_a_call_goes_is_not_its_own_to_say(dialect: str) -> None:
+    with pytest.raises(BadRequest, match="'api_base' is for the gateway's operator to set") as refused:
+        DIALECTS[dialect].read(b'{%b, "base_url": "http://x", "api_base": "http://x"}' % CALL)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "api_base")
 
 
 @pytest.mark.parametrize(
