@@ -24,6 +24,12 @@ READ = frozenset(
         "system", "tools", "training_file", "validation_file", "vector_store_ids",
     }
 )  # fmt: skip
+# With what else most calls say: all is well where there is no other name.
+_USUAL = READ | {
+    "frequency_penalty", "logprobs", "metadata", "parallel_tool_calls", "presence_penalty", "reasoning",
+    "reasoning_effort", "response_format", "seed", "stop", "temperature", "text", "thinking", "tool_choice", "top_k",
+    "top_p", "user",
+}  # fmt: skip
 # Where a call goes and with whose credential: a LiteLLM behind a provider would obey it.
 _OPERATORS = frozenset({"api_base", "base_url", "api_key", "extra_headers", "user_config"})
 
@@ -93,10 +99,10 @@ def refuse_twice(
 def refuse_names(said: Collection[str]) -> None:
     """Raises BadRequest for a name that is one of those READ but for its case: some servers (all that read JSON as Go
     does) take it for that one, and nobody here has checked its value. And for what only the operator says."""
+    if _USUAL.issuperset(said):  # a tenth of a microsecond; the others take four
+        return
     names = "".join(said)
-    if not (
-        names.isascii() and names.islower()
-    ):  # a quarter of a microsecond, where a look at each takes two
+    if not (names.isascii() and names.islower()):
         refuse_spelled(said, READ)
     if not _OPERATORS.isdisjoint(said):
         name = min(_OPERATORS.intersection(said))
