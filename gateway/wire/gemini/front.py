@@ -20,7 +20,7 @@ _TURNED = frozenset(
     {"contents", "systemInstruction", "tools", "toolConfig", "generationConfig", "safetySettings", "model"}
 )
 _LEFT_OUT = frozenset({"labels", "serviceTier", "store"})  # only say how Google is to keep or bill
-_NOT_CARRIED = ("cachedContent", "modelArmorConfig")
+_NOT_CARRIED = ("cachedContent", "modelArmorConfig", "n", "bestOf")  # several answers: candidateCount
 _CONFIG = {
     "maxOutputTokens": "max_completion_tokens", "temperature": "temperature", "topP": "top_p",
     "topK": "top_k", "candidateCount": "n", "seed": "seed", "presencePenalty": "presence_penalty",

@@ -20,10 +20,10 @@ from gateway.wire.thoughts import say, unpacked
 # only say how Anthropic is to keep, bill or trim.
 _TURNED = frozenset(
     {"messages", "system", "max_tokens", "stop_sequences", "tools", "tool_choice", "metadata", "thinking",
-     "output_config", "model", "stream", "container", "mcp_servers"}
+     "output_config", "model", "stream", "container", "mcp_servers", "n", "best_of"}
 )  # fmt: skip
 _LEFT_OUT = frozenset({"cache_control", "context_management", "service_tier", "inference_geo"})
-_NOT_CARRIED = ("container", "mcp_servers")
+_NOT_CARRIED = ("container", "mcp_servers", "n", "best_of")  # several answers are no word of Messages
 # What chat has words for. All else is told once for all of its kind: some agents have hundreds of tools.
 _OF_MESSAGES = frozenset({"role", "content"})
 _OF_BLOCKS = frozenset(

@@ -89,6 +89,8 @@ def test_an_answer_in_json_is_asked_with_its_schema() -> None:
         ({"contents": [{"parts": [{"fileData": {"fileUri": "gs://a/b", "mimeType": "video/mp4"},
                                    "videoMetadata": {"startOffset": "5s"}}]}]}, "contents[0].parts[0].videoMetadata"),
         ({"cachedContent": "c"}, "cachedContent"),
+        ({"n": 100}, "n"),
+        ({"best_of": 2}, "bestOf"),
         ({"safetySettings": [{"threshold": "OFF"}, {"threshold": "BLOCK_ALL"}]}, "safetySettings[1]"),
         ({"generationConfig": {"imageConfig": {}}}, "generationConfig.imageConfig"),
         ({"generationConfig": {"responseModalities": ["AUDIO"]}}, "generationConfig.responseModalities"),

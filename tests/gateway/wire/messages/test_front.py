@@ -252,6 +252,8 @@ def test_what_the_assistant_said_thought_and_called() -> None:
     ("payload", "field"),
     [
         ({"mcp_servers": [{}]}, "mcp_servers"),
+        ({"n": 100}, "n"),
+        ({"best_of": 2}, "best_of"),
         ({"tools": [SEARCH], "tool_choice": {"type": "any"}}, "tool_choice"),
         ({"tools": [SEARCH, {"name": "f"}], "tool_choice": {"type": "tool", "name": "web_search"}}, "tool_choice"),
         ({"messages": [{"role": "user", "content": [{**PDF, "citations": {"enabled": True}}]}]},

@@ -70,6 +70,8 @@ def test_what_chat_has_no_use_for_is_left_out() -> None:
     ("payload", "param"),
     [
         ({"conversation": "conv_1"}, "conversation"),
+        ({"n": 100}, "n"),
+        ({"best_of": 2}, "best_of"),
         ({"moderation": {"model": "m"}}, "moderation"),
         ({"prompt": {"id": "p"}}, "prompt"),
         ({"input": None}, "input"),
