@@ -31,7 +31,7 @@ from gateway.core.failure import (
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.pipeline.head import KEPT, crossed, request_id, reset_seconds, streams
-from gateway.pipeline.relay import Answered
+from gateway.pipeline.relay import Answered, shown
 from gateway.pipeline.setback import (
     Setback,
     in_our_words,
@@ -281,7 +281,7 @@ class Attempts:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
             if isinstance(tap, CrossingTap) and exchange.call.stream:
                 return _as_a_stream(answered, answer, tap, way)
-            answered.body = tap.whole(answered.body) or answered.body
+            answered.body = shown(target, tap, tap.whole(answered.body) or answered.body)
             exchange.finish_reason = tap.finish_reason
             return _is_an_error(answered, way) if tap.failed else answered
         answered.answer, answered.tap = answer, tap

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from gateway.core.exchange import Attempt, Exchange, Reply, Target
 from gateway.core.failure import Failure, GatewayError, UpstreamFailed
+from gateway.providers.registry import PROVIDERS
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import EVENTS, Dialect, Tap
@@ -18,6 +19,7 @@ Clock = Callable[[], float]
 SETTLE_SECONDS = 2.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
+_FAILED = frozenset({"error", "failed"})  # how an answer ends whose end tells of an error
 _PASSED = frozenset(
     {
         b"content-type",
@@ -80,7 +82,7 @@ async def _events(
     exchange.first_token = clock()
     settles = not isinstance(tap, RawTap)  # of several images, each ends like the last
     for block in answered.first:
-        yield block
+        yield shown(answered.target, tap, block)
     try:
         while True:
             before = clock()
@@ -90,14 +92,14 @@ async def _events(
                 break
             exchange.chunks += 1
             if block := tap.feed(chunk):
-                yield block
+                yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
         if not (tap.finished and isinstance(error, TimedOut)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
     if rest := _rest(tap):
-        yield rest
+        yield shown(answered.target, tap, rest)
     if not tap.finished and not tap.failed:
         yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
     elif tap.failed:
@@ -105,6 +107,13 @@ async def _events(
     else:
         answered.attempt.result = "ok"
     exchange.finish_reason = tap.finish_reason
+
+
+def shown(target: Target, tap: Tap, told: bytes) -> bytes:
+    """What was told; of a failure without our credentials, as a provider may name the key that it refuses."""
+    if not tap.failed and tap.finish_reason not in _FAILED:
+        return told
+    return PROVIDERS[target.kind].mask(target.facts, told)
 
 
 def _rest(tap: Tap) -> bytes:

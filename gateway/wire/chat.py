@@ -12,7 +12,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
-from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, note_usage, read_object
 from gateway.wire.splice import set_members
 from gateway.wire.written import read
 
@@ -27,7 +27,6 @@ _THOUGHT = re.compile(rb'"reasoning' + _STRING)
 _AGAIN = re.compile(rb'"(?:text|reasoning_content)' + _STRING)
 _NULL_USAGE = re.compile(rb',\s*"usage"\s*:\s*null|"usage"\s*:\s*null\s*,')
 _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
-_ERROR = re.compile(rb'"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
 
 
 class Chat(Untouched):
@@ -130,8 +129,7 @@ class ChatTap:
             self.failed = self.failed or self.finish_reason == "error"
         if sse.is_done(block):
             self.finished = True
-        if b'"error"' in block and _ERROR.search(block):
-            self.failed = self.failed or any(map(_is_error, sse.events(block)))
+        self.failed = self.failed or sse.tells_error(block)
         return block
 
     def rest(self) -> bytes:
@@ -194,12 +192,6 @@ def usage_of(chunk: Any) -> dict[str, Any] | None:
         return counts
     own = chunk.get("x_groq")
     return usage_of(own)
-
-
-def _is_error(event: bytes) -> bool:
-    """Wherever in an event it stands, if only not within another member: calls and notes may tell of errors."""
-    said = loaded(sse.data(event))
-    return bool(said.get("error")) or "error" in (said.get("object"), said.get("type"))
 
 
 def _prompts(prompt: Any) -> int:

@@ -27,7 +27,6 @@ _TERMINAL = re.compile(
     rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|speech\.audio\.done|transcript\.text\.done'
     rb'|image_(?:generation|edit)\.completed)"'
 )
-_ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"error"')
 _OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
 
@@ -98,14 +97,15 @@ class RawTap:
             self.finished = True
             for event in sse.events(block):
                 self._note_event_usage(event)
-        if b"error" in block and _ERROR.search(block):
-            self.failed = True
+        self.failed = self.failed or sse.tells_error(block)
         return block
 
     def rest(self) -> bytes:
         """Of the kinds of streams only Responses are known to say always that they are complete."""
         self.finished = self.finished or not self._promises
-        return self._splitter.rest()
+        rest = self._splitter.rest()
+        self.failed = self.failed or sse.tells_error(rest)
+        return rest
 
     def keep(self, chunk: bytes) -> None:
         """One piece of an answer that is no event stream; past the bound the copy is given up."""

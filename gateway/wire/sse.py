@@ -6,10 +6,13 @@ from typing import Any
 
 import orjson
 
+from gateway.wire.fields import loaded
 from gateway.wire.written import read_exactly
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
+_NAMED = re.compile(rb"(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]")
+_ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
@@ -93,6 +96,18 @@ def parsed(data: bytes) -> dict[str, Any]:
     if not isinstance(event, dict):
         raise BadStream("an event is no object")
     return event
+
+
+def tells_error(block: bytes) -> bool:
+    """Whether one of the events is an error, by its name or by what it holds: what lies deeper in one (calls, notes,
+    an item's result) may talk of errors."""
+    return b"error" in block and bool(_ERROR.search(block)) and any(map(_is_error, events(block)))
+
+
+def _is_error(event: bytes) -> bool:
+    said = loaded(data(event))
+    told = bool(said.get("error")) or "error" in (said.get("object"), said.get("type"))
+    return told or bool(_NAMED.search(event))
 
 
 def is_done(block: bytes) -> bool:

@@ -65,7 +65,6 @@ TRIED_BY = {
     "gateway/edge/server.py": "tests/gateway/app/test_serve.py",
     "gateway/edge/turns.py": "tests/contract/test_responses_socket.py",
     "gateway/pipeline/identify.py": "tests/gateway/edge/test_attacks.py",
-    "gateway/pipeline/relay.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/policy/base.py": "tests/gateway/policy/test_rate_limit.py",
     "gateway/policy/registry.py": "tests/gateway/policy/test_routing.py",
     "gateway/providers/aws/answers.py": "tests/gateway/providers/aws/test_chain.py",

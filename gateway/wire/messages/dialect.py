@@ -15,7 +15,7 @@ from gateway.wire.messages.words import finish, prompt_tokens
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
 _SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"')
-_TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop|error)"')
+_TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop)"')
 
 
 class Messages(Untouched):
@@ -79,6 +79,7 @@ class MessagesTap:
             for event in sse.events(block):
                 if _TELLING.search(event):
                     self._note(event)
+        self.failed = self.failed or sse.tells_error(block)
         return block
 
     def rest(self) -> bytes:
@@ -107,8 +108,6 @@ class MessagesTap:
             self.finish_reason = finish(part(payload, "delta").get("stop_reason")) or self.finish_reason
         elif kind == "message_stop":
             self.finished = True
-        elif kind == "error":
-            self.failed = True
 
 
 def note_usage(usage: Usage, answer: Mapping[str, Any]) -> None:

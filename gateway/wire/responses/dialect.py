@@ -15,7 +15,6 @@ from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, n
 from gateway.wire.responses.words import finish
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
-_ERROR = re.compile(rb'(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]|"type"\s*:\s*"error"')
 # A fragment of text, thought or arguments, as it stands in an event's bytes.
 _SAID = re.compile(rb'"delta"\s*:\s*"((?:[^"\\]|\\.)+)"')
 
@@ -85,7 +84,7 @@ class ResponsesTap:
                 if _LAST.search(event):
                     self._note(loaded(sse.data(event)).get("response"))
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
-        if b"error" in block and _ERROR.search(block):
+        if sse.tells_error(block):
             self.failed = True
         elif self.finish_reason == "failed":
             self.failed = before

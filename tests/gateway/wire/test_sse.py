@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire import sse
-from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done
+from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done, tells_error
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
@@ -79,6 +79,27 @@ def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> N
     assert is_done(b"data: {}" + end + end + b"data:[DONE]" + end + end)
     assert not is_done(b'data: "data: [DONE]"' + end + end)
     assert not is_done(b": [DONE]" + end + end)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_an_error_is_known_by_its_name_or_by_what_stands_at_its_top(end: bytes) -> None:
+    for told in (
+        b"event: error" + end + b'data: {"message":"boom"}',
+        b"event:error" + end + b"data: boom",
+        b'data: {"error":{"message":"no"}}',
+        b'data: {"error":"no"}',
+        b"data: {}" + end + end + b'data: {"type":"error"}',
+        b'data: {"object": "error"}',
+    ):
+        assert tells_error(told + end + end)
+    for told in (
+        b"event: errors" + end + b"data: {}",
+        b'data: {"text":"event: error"}',
+        b'data: {"error":null,"note":{"error":"x"}}',
+        b'data: {"item":{"type":"error"}}',
+        b'data: {"type":"error"',
+    ):
+        assert not tells_error(told + end + end)
 
 
 def test_a_stream_may_begin_with_the_mark_of_its_encoding() -> None:
