@@ -30,7 +30,7 @@ from gateway.core.failure import (
 )
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.pipeline.head import KEPT, crossed, request_id, reset_seconds, streams
+from gateway.pipeline.head import KEPT, crossed, is_other, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered, shown
 from gateway.pipeline.setback import (
     Setback,
@@ -56,7 +56,8 @@ from gateway.upstream.credentials import Credentials
 from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
 from gateway.upstream.keyring import REFUSED, Keyring
 from gateway.wire.base import Asked, Tap, Way
-from gateway.wire.crossing import CrossingTap
+from gateway.wire.crossing import Crossing, CrossingTap
+from gateway.wire.registry import retold
 from gateway.wire.sse import BadStream
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -216,16 +217,14 @@ class Attempts:
             credentials = self._tools.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
             attempt.shown = credentials.number(source)
-        tap = way.tap(
-            Asked(
-                call.payload,
-                exchange.usage,
-                asked.asks_usage,
-                exchange.shape.choices,
-                int(exchange.clock),
-                exchange.id,
-                exchange.request_id,
-            )
+        known = Asked(
+            call.payload,
+            exchange.usage,
+            asked.asks_usage,
+            exchange.shape.choices,
+            int(exchange.clock),
+            exchange.id,
+            exchange.request_id,
         )
         held = call.dialect != "openai.raw"
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.
@@ -244,13 +243,13 @@ class Attempts:
         attempt.status = answer.status
         attempt.request_id = request_id(answer.headers)
         try:
-            return await self._take(exchange, lane, attempt, answer, way, tap)
+            return await self._take(exchange, lane, attempt, answer, way, known)
         except BaseException:
             answer.close()
             raise
 
     async def _take(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, answer: Answer, way: Way, tap: Tap
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, answer: Answer, way: Way, known: Asked
     ) -> Answered | Setback:
         """What the answer's head says is to be done with its body."""
         target, held = attempt.target, exchange.call.dialect != "openai.raw"
@@ -271,15 +270,21 @@ class Attempts:
                 if wait is not None:  # clients look for it in the head
                     headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
             return Setback(failure, message, status, headers, told, wait)
+        streamed = streams(exchange.call, answer, way)
+        other = is_other(exchange.call, streamed)
+        if other and not isinstance(way, Crossing) and (again := retold(exchange.call.dialect)):
+            tap, headers = again.tap(known), crossed(exchange.call, answer, again)
+        else:
+            tap = way.tap(known)
         answered = Answered(target, attempt, answer.status, headers)
-        if streams(exchange.call, answer, way):
-            if isinstance(tap, CrossingTap) and not exchange.call.stream:
+        if streamed:
+            if other:
                 return await _as_a_whole(exchange, answered, answer, tap)
             answered.answer, answered.tap, answered.events = answer, tap, True
             return await self._first_event(answered, attempt, lane.timeouts.first_token)
         if held:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
-            if isinstance(tap, CrossingTap) and exchange.call.stream:
+            if other:
                 return _as_a_stream(answered, answer, tap, way)
             answered.body = shown(target, tap, tap.whole(answered.body) or answered.body)
             exchange.finish_reason = tap.finish_reason
@@ -342,9 +347,10 @@ def _began_with_an_error(answered: Answered, tap: Tap) -> Setback:
     return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
 
 
-def _as_a_stream(answered: Answered, answer: Answer, tap: CrossingTap, way: Way) -> Answered | Setback:
-    """Of a whole answer to a call for a stream: its client waits for events, and would read nothing else."""
-    told = tap.streamed(answered.body)
+def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answered | Setback:
+    """Of a whole answer to a call for a stream: its client waits for events, and would read nothing else. Raises
+    BadAnswer where there is no telling it so."""
+    told = tap.streamed(answered.body) if isinstance(tap, CrossingTap) else None
     if told is None:
         return _is_an_error(answered, way)
     return Answered(
@@ -352,10 +358,10 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: CrossingTap, way: Way)
     )
 
 
-async def _as_a_whole(
-    exchange: Exchange, answered: Answered, answer: Answer, tap: CrossingTap
-) -> Answered | Setback:
-    """Of a stream that answers a call for none: its client waits for one body."""
+async def _as_a_whole(exchange: Exchange, answered: Answered, answer: Answer, tap: Tap) -> Answered | Setback:
+    """Of a stream that answers a call for none: its client waits for one body. Raises BadAnswer likewise."""
+    if not isinstance(tap, CrossingTap):
+        raise BadAnswer(f"{answered.target.name} answered a call for no stream with one")
     answered.body = tap.whole_of(answer.at_hand() or await answer.body(WHOLE_BODY))
     exchange.finish_reason = tap.finish_reason
     return _began_with_an_error(answered, tap) if tap.failed else answered

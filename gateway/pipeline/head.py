@@ -8,7 +8,7 @@ from gateway.core.exchange import Call
 from gateway.upstream.client import Answer
 from gateway.wire.base import EVENTS, Way
 from gateway.wire.crossing import Crossing
-from gateway.wire.registry import DIALECTS
+from gateway.wire.registry import DIALECTS, STREAMED
 
 Header = tuple[bytes, bytes]
 
@@ -55,6 +55,14 @@ def streams(call: Call, answer: Answer, way: Way) -> bool:
     """Whether an answer is a stream that a tap watches."""
     media = answer.header(b"content-type")
     return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
+
+
+def is_other(call: Call, streamed: bool) -> bool:
+    """Whether an answer is of the other kind than was asked for: a stream, or whole, of which its client would read
+    nothing. Of what passes as it is the provider says what it is."""
+    if call.dialect == "openai.raw" or streamed is call.stream:
+        return False
+    return streamed or call.dialect in STREAMED
 
 
 def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:

@@ -110,12 +110,24 @@ _CROSSINGS: dict[tuple[str, str], Way] = {
     for back in BACKS
     if front != back
 }
+# From a dialect to itself, for an answer of the other kind than was asked for: whole, or a stream. Of Responses there
+# is none: an answer that is told anew has an id of ours, by which its provider would not know it again.
+_RETOLD: dict[str, Crossing] = {
+    name: Crossing(name, FRONTS[name], BACKS[name])
+    for name in ("openai.chat", "anthropic.messages", "gemini.generate")
+}
+STREAMED = frozenset(FRONTS) | {"openai.completions"}  # dialects whose answers may be asked for as streams
 _WAYS = _CROSSINGS | _COMPLETIONS | _EMBEDDINGS | _FRAMED | _RERANKS
 
 
 def leads(front: str, back: str) -> bool:
     """Whether a call in one dialect can be put to a provider in another."""
     return front == back or (front, back) in _WAYS
+
+
+def retold(dialect: str) -> Crossing | None:
+    """How an answer in a dialect is told as the other kind of answer in the same; None where there is no way."""
+    return _RETOLD.get(dialect)
 
 
 def between(front: str, back: str) -> Way:

@@ -60,6 +60,16 @@ async def test_a_stream_comes_word_by_word_and_without_the_usage_that_only_the_g
     assert here.provider.asked[0].json["stream_options"] == {"include_usage": True}
 
 
+async def test_a_stream_is_one_also_of_a_provider_that_answers_whole(tmp_path: Path) -> None:
+    async with scene(tmp_path) as (client, _, _):
+        chunks = [
+            chunk
+            async for chunk in await client.chat.completions.create(model="smart", messages=HI, stream=True)
+        ]
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "hello"
+    assert chunks[-1].choices[0].finish_reason == "stop"
+
+
 async def test_a_stream_with_usage_ends_with_it(tmp_path: Path) -> None:
     async with scene(tmp_path) as here:
         here.provides(stream(word("hello"), FINISH, USAGE, DONE))

@@ -33,9 +33,14 @@ FILES = ("file-7qh8AjzrjyRGiQ7kaFybfG", "file-BVTjj4CLd1Z7cgppk5sL45", "file-BCu
 
 
 def records(*, refused_key: bool = False) -> list[Record]:
-    """All of them but those with a 401: that is about the gateway's own key, and no client sees it as it is."""
-    found = recorded("openai", *APIS)
+    """All of them but those with a 401: that is about the gateway's own key, and no client sees it as it is; nor is a
+    stream shown to who asked for none (openai-completions-966b3213d2, whose head was another one)."""
+    found = [one for one in recorded("openai", *APIS) if is_as_asked(one)]
     return [one for one in found if (one["response"]["status"] == 401) is refused_key]
+
+
+def is_as_asked(record: Record) -> bool:
+    return not record["streaming"] or record["request"]["body"].get("stream") is True
 
 
 def streams() -> list[Record]:
@@ -82,7 +87,7 @@ async def test_every_request_reaches_the_provider_as_it_is_and_every_answer_the_
     tmp_path: Path,
 ) -> None:
     async with Provider() as provider, before(provider.url, tmp_path) as running, running.client() as client:
-        assert len(records()) >= 426
+        assert len(records()) >= 425
         for record in records():
             provider.script[:] = [replayed(record, whole(record))]
             body = orjson.dumps(record["request"]["body"])
@@ -103,7 +108,7 @@ async def test_every_stream_passes_byte_for_byte_whatever_its_chunks(
 ) -> None:
     """Takes some seconds: eighty streams of 1.8 MB together, in up to 86,000 chunks."""
     async with Provider() as provider, before(provider.url, tmp_path) as running, running.client() as client:
-        assert len(streams()) >= 80
+        assert len(streams()) >= 79
         for record in streams():
             provider.script[:] = [replayed(record, chunking(record))]
             came = await call(client, record, orjson.dumps(record["request"]["body"]))

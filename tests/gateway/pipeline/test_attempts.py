@@ -1,4 +1,5 @@
-"""Health is each model's own, also where many pass through one target."""
+"""Health is each model's own, also where many pass through one target; and what comes of answers of another kind than
+was asked for."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,8 +11,8 @@ import pytest
 
 from gateway.upstream.breaker import CONSECUTIVE
 from gateway.upstream.budgets import RetryBudgets
-from tests.running import ACCESS, Running, gateway, until_idle
-from tests.scripted import CHAT, DONE, FINISH, Act, Asked, Provider, answer, stream, word
+from tests.running import ACCESS, Running, gateway, policies, until_idle
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Asked, Provider, answer, event, stream, word
 
 BUSY = answer({"error": {"message": "slow down"}}, 429, retry_after="7")
 BROKEN = answer({"error": {"message": "broken"}}, 500)
@@ -288,3 +289,127 @@ async def test_a_model_under_a_glob_that_is_not_well_may_be_drained_by_itself(
         assert (await admin.post("/admin/v1/targets/drain", json={"target": "p0/gpt-a"})).status_code == 200
         assert (await targets(running))["p0/gpt-a"]["drained"]
         assert [(await running.chat(model)).status_code for model in ("gpt-a", "gpt-b")] == [503, 200]
+
+
+# Answers of another kind than was asked for
+
+HI = [{"role": "user", "content": "hi"}]
+COMPLETION = {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": "hello"}]}
+RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+MESSAGE = {
+    "id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{"type": "text", "text": "hello"}],
+    "stop_reason": "end_turn", "usage": {"input_tokens": 7, "output_tokens": 3},
+}  # fmt: skip
+TOLD = b"".join(
+    [
+        event(type="message_start", message={**MESSAGE, "content": [], "usage": {"input_tokens": 7}}),
+        event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "hello"}),
+        event(type="content_block_stop", index=0),
+        event(type="message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 3}),
+        event(type="message_stop"),
+    ]
+)
+GENERATED = {
+    "candidates": [{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP", "index": 0}],
+    "usageMetadata": {"promptTokenCount": 7, "candidatesTokenCount": 3, "totalTokenCount": 10},
+}  # fmt: skip
+
+
+def of_kind(kind: str, *urls: str) -> str:
+    """Targets that speak the client's own dialect, each asked once."""
+    text = policies(*urls, model="retry: {attempts: 1}").replace(
+        "type: compatible", f"type: {kind}, api_key: k"
+    )
+    return text if kind == "openai" else text.replace('/v1"', '"')
+
+
+async def ask(running: Running, path: str, *, streamed: bool) -> httpx.Response:
+    body: dict[str, Any] = {"model": "smart", "max_tokens": 9, "messages": HI, "prompt": "hi", "input": "hi"}
+    body = {"contents": [{"parts": [{"text": "hi"}]}]} if "v1beta" in path else body | {"stream": streamed}
+    return await post(running, path, **body)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "came", "last"),
+    [
+        ("/v1/chat/completions", "openai", CHAT, "data: [DONE]"),
+        ("/v1/messages", "anthropic", MESSAGE, "event: message_stop"),
+        ("/v1beta/models/smart:streamGenerateContent?alt=sse", "gemini", GENERATED, '"finishReason":"STOP"'),
+    ],
+)
+async def test_who_asks_for_a_stream_gets_one_of_a_provider_that_answers_whole(
+    tmp_path: Path, provider: Provider, path: str, kind: str, came: dict[str, Any], last: str
+) -> None:
+    provider.script[:] = [answer(came)]
+    async with gateway(tmp_path, of_kind(kind, provider.url)) as running:
+        told = await ask(running, path, streamed=True)
+        assert (told.status_code, told.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        assert "hello" in told.text
+        assert last in told.text
+        total = (await running.usage())["total"]
+        assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "events", "said"),
+    [
+        ("/v1/chat/completions", "openai", [word("hel"), word("lo"), FINISH, USAGE, DONE], CHAT),
+        ("/v1/messages", "anthropic", [TOLD], MESSAGE),
+        ("/v1beta/models/smart:generateContent", "gemini", [event(**GENERATED)], GENERATED),
+    ],
+)
+async def test_who_asks_for_one_answer_gets_it_of_a_provider_that_streams(
+    tmp_path: Path, provider: Provider, path: str, kind: str, events: list[bytes], said: dict[str, Any]
+) -> None:
+    provider.script[:] = [stream(*events)]
+    async with gateway(tmp_path, of_kind(kind, provider.url)) as running:
+        told = await ask(running, path, streamed=False)
+        assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
+        assert [name for name in ("choices", "content", "candidates") if name in told.json()] == [
+            name for name in ("choices", "content", "candidates") if name in said
+        ]
+        assert "hello" in told.text
+        total = (await running.usage())["total"]
+        assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "act", "streamed"),
+    [
+        ("/v1/completions", answer(COMPLETION), True),
+        ("/v1/completions", stream(event(**COMPLETION), DONE), False),
+        ("/v1/responses", answer(RESPONSE), True),
+        ("/v1/responses", stream(event(type="response.completed", response=RESPONSE)), False),
+        ("/v1/embeddings", stream(event(object="list", data=[])), False),
+        ("/v1/chat/completions", answer(b"<html>", content_type="text/html"), True),
+    ],
+)
+async def test_where_it_cannot_be_told_as_was_asked_another_target_answers_or_it_is_a_502(
+    tmp_path: Path, path: str, act: Act, streamed: bool
+) -> None:
+    refused = answer({"error": {"message": "no"}}, 400)
+    async with Provider([act]) as first, Provider([refused]) as second:
+        async with gateway(tmp_path, of_kind("openai", first.url, second.url)) as running:
+            assert (await ask(running, path, streamed=streamed)).status_code == 400
+            assert (len(first.asked), len(second.asked)) == (1, 1)
+        async with gateway(tmp_path, of_kind("openai", first.url)) as running:
+            told = await ask(running, path, streamed=streamed)
+            assert (told.status_code, told.json()["error"]["code"]) == (502, "upstream_error")
+
+
+async def test_an_error_in_place_of_a_stream_is_told_as_one(tmp_path: Path, provider: Provider) -> None:
+    provider.script[:] = [answer({"error": {"message": "slow down", "type": "rate_limit_error"}})]
+    async with gateway(tmp_path, of_kind("openai", provider.url)) as running:
+        for path in ("/v1/chat/completions", "/v1/completions", "/v1/responses"):
+            told = await ask(running, path, streamed=True)
+            assert (told.status_code, told.json()["error"]["message"]) == (429, "slow down")
+
+
+async def test_a_field_called_stream_makes_no_stream_of_what_is_never_streamed(
+    tmp_path: Path, provider: Provider
+) -> None:
+    vectors = {"object": "list", "data": [], "usage": {"prompt_tokens": 7, "total_tokens": 7}}
+    provider.script[:] = [answer(vectors)]
+    async with gateway(tmp_path, of_kind("openai", provider.url)) as running:
+        assert (await ask(running, "/v1/embeddings", streamed=True)).json() == vectors

@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.pipeline.head import request_id, reset_seconds, seconds
+from gateway.core.exchange import Call
+from gateway.pipeline.head import is_other, request_id, reset_seconds, seconds
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,18 @@ def test_only_limits_that_are_used_up_make_one_wait() -> None:
     assert reset_seconds(headers) == 7
     assert reset_seconds(headers[4:]) is None
     assert reset_seconds([(b"x-ratelimit-remaining-tokens", b"0")]) is None
+
+
+@pytest.mark.parametrize(
+    ("dialect", "asked", "came", "other"),
+    [
+        ("openai.chat", True, True, False), ("openai.chat", True, False, True), ("openai.chat", False, True, True),
+        ("openai.completions", True, False, True), ("gemini.array", True, False, True),
+        ("openai.embeddings", True, False, False), ("openai.embeddings", False, True, True),
+        ("openai.raw", True, False, False), ("openai.raw", False, True, False),
+    ],
+)  # fmt: skip
+def test_an_answer_is_of_another_kind_where_a_stream_was_asked_for_or_was_not(
+    dialect: str, asked: bool, came: bool, other: bool
+) -> None:
+    assert is_other(Call("", dialect, "POST", "/", b"", {}, "m", asked), came) is other

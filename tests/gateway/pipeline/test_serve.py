@@ -585,7 +585,6 @@ async def test_a_stream_that_nobody_asked_for_is_one_answer_across(tmp_path: Pat
                 assert "hello" in came.text
                 total = (await running.usage())["total"]
                 assert (total["prompt_tokens"], total["completion_tokens"]) == (7, 3)
-            assert b"hel" in (await running.chat()).content, "between equals it passes"
 
 
 async def test_a_stream_that_nobody_asked_for_is_none_where_it_fails_or_breaks_off(tmp_path: Path) -> None:

@@ -4,7 +4,9 @@ import pytest
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked
-from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between, leads
+from gateway.wire.crossing import CrossingTap
+from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between, leads, retold
+from tests.contract.recorded import answer_of, every
 
 
 def test_every_dialect_is_found_by_its_own_name() -> None:
@@ -25,6 +27,43 @@ def test_there_is_a_way_from_every_front_to_every_back() -> None:
 def test_where_there_is_no_way_the_call_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"openai\.embeddings cannot be translated to anthropic\.messages"):
         between("openai.embeddings", "anthropic.messages")
+
+
+@pytest.mark.parametrize(
+    ("name", "api"),
+    [
+        ("openai.chat", "chat.completions"),
+        ("anthropic.messages", "messages"),
+        ("gemini.generate", "generateContent"),
+    ],
+)
+def test_an_answer_that_is_told_as_the_other_kind_is_one_of_its_own_dialect(name: str, api: str) -> None:
+    answers = [one for one in every() if one["api"] == api and one["response"]["status"] == 200]
+    streamed = [one for one in answers if not one["streaming"]]
+    assert len(streamed) > 150
+    for record in streamed:
+        told = asked_again(name).streamed(answer_of(record))
+        tap = DIALECTS[name].tap(Asked({}, Usage()))
+        assert told
+        tap.feed(told)
+        tap.rest()
+        assert (tap.finished, tap.failed) == (True, False), record["id"]
+    for record in [one for one in answers if one["streaming"] and b'"error":' not in answer_of(one)]:
+        tap = DIALECTS[name].tap(Asked({}, Usage()))
+        tap.whole(asked_again(name).whole_of(answer_of(record)))
+        assert (tap.finished, tap.failed) == (True, False), record["id"]
+
+
+def asked_again(name: str) -> CrossingTap:
+    way = retold(name)
+    assert way is not None
+    tap = way.tap(Asked({}, Usage()))
+    assert isinstance(tap, CrossingTap)
+    return tap
+
+
+def test_an_answer_that_its_provider_must_know_again_is_not_told_anew() -> None:
+    assert retold("openai.responses") is None
 
 
 @pytest.mark.parametrize(
