@@ -15,7 +15,7 @@ from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
 
-# A stream that sent its dialect's last event but stays open is ended by us: some servers forget to.
+# A stream that has said why it stops but stays open is ended by us: some servers forget to, or to say that it was all.
 SETTLE_SECONDS = 2.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
@@ -80,13 +80,13 @@ async def _events(
     assert tap is not None
     assert answer is not None
     exchange.first_token = clock()
-    settles = not isinstance(tap, RawTap)  # of several images, each ends like the last
+    left_open = False
     for block in answered.first:
         yield shown(answered.target, tap, block)
     try:
         while True:
             before = clock()
-            chunk = await answer.chunk(SETTLE_SECONDS if tap.finished and settles else None)
+            chunk = await answer.chunk(SETTLE_SECONDS if tap.settled else None)
             exchange.waited += clock() - before
             if not chunk:
                 break
@@ -95,10 +95,11 @@ async def _events(
                 yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
-        if not (tap.finished and isinstance(error, TimedOut)):
+        if not (tap.settled and isinstance(error, TimedOut)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
-    if rest := _rest(tap):
+        left_open = True
+    if rest := _rest(tap, dialect, left_open=left_open):
         yield shown(answered.target, tap, rest)
     if not tap.finished and not tap.failed:
         yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
@@ -116,12 +117,14 @@ def shown(target: Target, tap: Tap, told: bytes) -> bytes:
     return PROVIDERS[target.kind].mask(target.facts, told)
 
 
-def _rest(tap: Tap) -> bytes:
-    """What is left at a stream's end; of an event that was cut, nothing."""
+def _rest(tap: Tap, dialect: Dialect, *, left_open: bool) -> bytes:
+    """What is left at a stream's end; of an event that was cut, nothing. Who is left without an end is told one."""
+    unended = left_open and not (tap.finished or tap.failed)
     try:
-        return tap.rest()
+        rest = tap.rest()
     except BadStream:
         return b""
+    return rest + dialect.ending if unended and not rest.endswith(dialect.ending) else rest
 
 
 def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: str) -> bytes:

@@ -70,11 +70,13 @@ class Asked:
 class Tap(Protocol):
     """Watches an answer go by, keeps its account, and says what may pass.
 
-    `begun` is true once an event came (comments are none), `finished` once the dialect's last event came, or, of an
+    `begun` is true once an event came (comments are none), `settled` once the answer has said why it stops, so that
+    nothing but its account and its last event may follow, `finished` once the dialect's last event came, or, of an
     answer without one, once it is at its end and complete, `failed` once it carries an error.
     """
 
     begun: bool
+    settled: bool
     finished: bool
     failed: bool
     finish_reason: str
@@ -128,7 +130,10 @@ class Way(Protocol):
 
 
 class Dialect(Way, Protocol):
-    """What clients may speak."""
+    """What clients may speak. A stream that is ended here, as its provider only left it open, gets this `ending`."""
+
+    @property
+    def ending(self) -> bytes: ...
 
     def read(self, body: bytes) -> Reading:
         """Raises BadRequest for what is not a call in this format."""
@@ -162,6 +167,7 @@ class Untouched:
 
     crosses = False
     media = EVENTS
+    ending = b""
 
     def write(self, call: Call, changes: Changes) -> bytes:
         assert isinstance(call.body, bytes)

@@ -32,6 +32,8 @@ _USAGE_OBJECT = re.compile(rb'"usage"\s*:\s*\{')
 class Chat(Untouched):
     """`name` and `listed` (the field that holds what is asked) tell chat from completions."""
 
+    ending = b"data: [DONE]\n\n"
+
     def __init__(self, name: str, listed: str) -> None:
         self.name = name
         self._listed = listed
@@ -96,7 +98,8 @@ class ChatTap:
     """Watches an answer and keeps its account. Whole events only reach the client, so that whatever ends a
     stream (an error event, a keep-alive comment) stands between events."""
 
-    __slots__ = ("_open", "_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_open", "_splitter", "_usage", "_withhold", "begun", "failed", "finish_reason", "finished",
+                 "settled")  # fmt: skip
 
     def __init__(
         self, usage: Usage, withhold: bool, choices: int, splitter: sse.Splitter | None = None
@@ -106,7 +109,7 @@ class ChatTap:
         self._withhold = withhold
         self._open = choices
         self._splitter = splitter or sse.Splitter()
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -124,11 +127,12 @@ class ChatTap:
             self._usage.completion += _tokens(block)
         if reasons := _FINISH.findall(block):
             self._open -= len(reasons)
+            self.settled = self._open <= 0
             self.finish_reason = reasons[0].decode()
             # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
             self.failed = self.failed or self.finish_reason == "error"
         if sse.is_done(block):
-            self.finished = True
+            self.settled = self.finished = True
         self.failed = self.failed or sse.tells_error(block)
         return block
 
@@ -139,7 +143,7 @@ class ChatTap:
         payload = sse.data(rest).strip()
         if payload == b"[DONE]" or _is_json(payload):
             told = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
-        self.finished = self.finished or self._open <= 0
+        self.finished = self.finished or self.settled
         return told
 
     def whole(self, body: bytes) -> None:

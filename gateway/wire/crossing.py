@@ -13,7 +13,6 @@ import orjson
 
 from gateway.core.exchange import Call
 from gateway.core.failure import BadRequest, GatewayError
-from gateway.core.usage import Usage
 from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import loaded, note_usage
 from gateway.wire.gathered import gathered
@@ -84,7 +83,7 @@ class Crossing:
 
     def tap(self, asked: Asked) -> Tap:
         teller = self._front.teller(asked.payload, asked.moment, asked.ident)
-        return CrossingTap(asked.usage, self._front, teller, self._back, asked.request_id)
+        return CrossingTap(asked, self._front, teller, self._back)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return refusal_across(self._front, self._back, status, body)
@@ -103,15 +102,15 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_reader", "_reason", "_request_id", "_shown", "_teller", "_usage", "begun", "error",
-        "failed", "finish_reason", "finished",
+        "_back", "_front", "_open", "_reader", "_reason", "_request_id", "_shown", "_teller", "_usage", "begun",
+        "error", "failed", "finish_reason", "finished", "settled",
     )  # fmt: skip
 
-    def __init__(self, usage: Usage, front: Front, teller: Teller, back: Back, request_id: str) -> None:
-        self._usage, self._front, self._teller, self._back = usage, front, teller, back
-        self._request_id = request_id
+    def __init__(self, asked: Asked, front: Front, teller: Teller, back: Back) -> None:
+        self._usage, self._front, self._teller, self._back = asked.usage, front, teller, back
+        self._request_id, self._open = asked.request_id, asked.choices
         self._reader = back.reader()
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.error: Json = {}  # OpenAI's error object of a stream that failed
         self.finish_reason = self._reason = ""  # in chat's words, and in the provider's own
         self._shown = False  # whether pictures or sound came
@@ -205,7 +204,7 @@ class CrossingTap:
             if error := self._untold():
                 out.append(self._fail({"error": error}))
             else:
-                self.finished = True
+                self.settled = self.finished = True
                 out.append(self._teller.end())
         return b"".join(out)
 
@@ -246,6 +245,8 @@ class CrossingTap:
 
     def _note_reason(self, choice: Json) -> None:
         if reason := choice.get("finish_reason"):
+            self._open -= 1
+            self.settled = self._open <= 0
             self.finish_reason = str(reason)
             self._reason = str(choice.get("native_finish_reason") or reason)
 

@@ -58,15 +58,15 @@ class Embeddings(Untouched):
 class EmbeddingsTap:
     """Reads the usage without parsing megabytes of numbers."""
 
-    __slots__ = ("_usage", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_usage", "begun", "failed", "finish_reason", "finished", "settled")
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        self.begun = self.finished = True
+        self.begun = self.settled = self.finished = True
         return chunk
 
     def rest(self) -> bytes:

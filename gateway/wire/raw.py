@@ -75,6 +75,7 @@ class RawTap:
         "failed",
         "finish_reason",
         "finished",
+        "settled",
     )
 
     def __init__(self, usage: Usage) -> None:
@@ -84,6 +85,7 @@ class RawTap:
         self._tail = b""
         self._promises = False  # a last event
         self.begun = self.finished = self.failed = False
+        self.settled = False  # of several images, each ends like the last
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:

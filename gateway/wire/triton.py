@@ -122,7 +122,7 @@ class TritonTap:
         }  # fmt: skip
         self._splitter = sse.Splitter()
         self._counts: Json = {}
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:

@@ -121,13 +121,13 @@ class GenerateTap:
     """The last event tells the usage of all: only those that end a candidate are parsed, and the very last."""
 
     __slots__ = ("_is_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
-                 "finished")  # fmt: skip
+                 "finished", "settled")  # fmt: skip
 
     def __init__(self, usage: Usage, choices: int, is_array: bool) -> None:
         self._usage, self._open, self._is_array = usage, choices, is_array
         self._splitter: sse.Splitter | ArraySplitter = ArraySplitter() if is_array else sse.Splitter()
         self._last = b""  # an event whose usage nobody has looked at
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -177,6 +177,7 @@ class GenerateTap:
         answers = _elements(event) if self._is_array else [loaded(sse.data(event))]
         for answer in answers:
             self._account(answer)
+        self.settled = self._open <= 0 and not self._is_array  # its end is its bracket
         if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
 

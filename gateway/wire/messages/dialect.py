@@ -16,6 +16,7 @@ from gateway.wire.messages.words import finish, prompt_tokens
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
 _SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop)"')
+_STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
 class Messages(Untouched):
@@ -59,13 +60,13 @@ class CountTokens(Messages):
 class MessagesTap:
     """Usage stands in the first and the last event; only those few that tell something are parsed."""
 
-    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled")
 
     def __init__(self, usage: Usage, splitter: sse.Splitter | None = None) -> None:
         """`splitter` is for streams that come in a framing of their own."""
         self._usage = usage
         self._splitter = splitter or sse.Splitter()
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -83,9 +84,15 @@ class MessagesTap:
         return block
 
     def rest(self) -> bytes:
-        """The last event of a stream, should its blank line be missing; only if it is a whole one."""
-        rest = self._splitter.rest()
-        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n") if loaded(sse.data(rest)) else b""
+        """The last event of a stream, should its blank line be missing, and only if it is a whole one; should it be
+        missing itself, a stream that has said why it stops gets it: SDKs wait for it."""
+        rest, told = self._splitter.rest(), b""
+        if loaded(sse.data(rest)):
+            told = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+        if self.settled and not (self.finished or self.failed):
+            self.finished = True
+            told += _STOP
+        return told
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True
@@ -106,8 +113,9 @@ class MessagesTap:
         elif kind == "message_delta":
             note_usage(self._usage, payload)
             self.finish_reason = finish(part(payload, "delta").get("stop_reason")) or self.finish_reason
+            self.settled = bool(self.finish_reason)
         elif kind == "message_stop":
-            self.finished = True
+            self.settled = self.finished = True
 
 
 def note_usage(usage: Usage, answer: Mapping[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Anthropic's stream as chat chunks."""
 
+from collections.abc import Sequence
+
 import orjson
 
 from gateway.wire.fields import part
@@ -17,7 +19,17 @@ class MessagesReader(EventReader):
         self._usage: Json = {}
         self._calls = self._details = self._said = 0  # of the text, its characters
         self._kind = ""
+        self._ended = False  # whether it was said why
         self._given = False  # whether the open call has had its arguments
+
+    def rest(self) -> Sequence[Piece]:
+        """A stream that has said why it stops is complete at its end. Raises BadStream."""
+        pieces = [*super().rest()]
+        return [*pieces, self._stopped()] if self._ended and not self.finished else pieces
+
+    def _stopped(self) -> Piece:
+        self.finished = True
+        return {"choices": [], "usage": chat_usage(self._usage)}
 
     def _pieces(self, event: Json) -> list[Piece]:
         match event.get("type"):
@@ -36,8 +48,7 @@ class MessagesReader(EventReader):
             case "message_delta":
                 return self._end(event)
             case "message_stop":
-                self.finished = True
-                return [{"choices": [], "usage": chat_usage(self._usage)}]
+                return [self._stopped()]
             case "error":
                 error = event.get("error") or {}
                 return [{"error": {"message": str(error.get("message", "")), "type": error.get("type")}}]
@@ -103,6 +114,7 @@ class MessagesReader(EventReader):
         self._usage |= {name: one for name, one in part(event, "usage").items() if one is not None}
         delta = event.get("delta") or {}
         piece = _piece({}, finish(delta.get("stop_reason")))
+        self._ended = self._ended or bool(delta.get("stop_reason"))
         if delta.get("stop_sequence") is not None:
             piece["choices"][0]["stop_reason"] = delta["stop_sequence"]
         return [piece]

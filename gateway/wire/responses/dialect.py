@@ -63,12 +63,12 @@ class ResponsesTap:
     """Only the last event tells the account: it alone is parsed. What a response writes that `goes_on` without its
     client is not guessed: it tells that when it is read."""
 
-    __slots__ = ("_guesses", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished")
+    __slots__ = ("_guesses", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled")
 
     def __init__(self, usage: Usage, *, goes_on: bool = False) -> None:
         self._usage, self._guesses = usage, not goes_on
         self._splitter = sse.Splitter()
-        self.begun = self.finished = self.failed = False
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -79,7 +79,7 @@ class ResponsesTap:
         if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _LAST.search(block):
-            self.finished = True
+            self.settled = self.finished = True
             for event in sse.events(block):
                 if _LAST.search(event):
                     self._note(loaded(sse.data(event)).get("response"))

@@ -7,8 +7,9 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.pipeline import relay
 from tests.running import gateway, policies
-from tests.scripted import Provider, answer, event, stream, word
+from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
 SECRET = "sk-the-key-of-the-provider"
 LEAK = {"message": f"bad key {SECRET}", "type": "authentication_error"}
@@ -28,10 +29,12 @@ def with_key(url: str, kind: str = "openai") -> str:
     """A provider of a kind that shows a key, asked once."""
     text = policies(url, model="retry: {attempts: 1}")
     text = text.replace("type: compatible", f"type: {kind}, api_key: {SECRET}")
-    return text.replace('/v1"', '"') if kind == "anthropic" else text
+    return text.replace('/v1"', '"') if kind in ("anthropic", "gemini") else text
 
 
 def asked(path: str, **more: Any) -> dict[str, Any]:
+    if "v1beta" in path:
+        return {"contents": [{"role": "user", "parts": [{"text": "hi"}]}], **more}
     return {"model": "smart", "stream": True, "input": "hi", **more} if path == RESPONSES else ASKED | more
 
 
@@ -82,3 +85,86 @@ async def test_a_response_that_failed_as_a_whole_does_not_show_it_either(tmp_pat
         async with gateway(tmp_path, with_key(provider.url)) as running, running.client() as client:
             came = await client.post(RESPONSES, json=asked(RESPONSES, stream=False))
             assert came.json()["error"]["message"] == "bad key ***"
+
+
+# The end of a stream
+
+STOPPED = event(type="message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 3})
+GENERATED = event(
+    candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP"}]
+)
+STREAM_OF_GEMINI = "/v1beta/models/smart:streamGenerateContent?alt=sse"
+SAYS_WHY = {"openai": word("hello") + FINISH, "anthropic": STARTED + SAID + STOPPED, "gemini": GENERATED}
+ENDS = {
+    CHAT: "data: [DONE]\n\n",
+    MESSAGES: '"type":"message_stop"}\n\n',
+    RESPONSES: '"type":"response.completed"',
+    STREAM_OF_GEMINI: '"finishReason":"STOP"',
+}
+
+
+@pytest.mark.parametrize("kind", SAYS_WHY)
+@pytest.mark.parametrize("path", ENDS)
+async def test_a_stream_that_said_why_it_stops_and_stays_open_is_ended_as_a_success(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
+) -> None:
+    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    async with Provider([stream(SAYS_WHY[kind], then=asyncio.Event().wait)]) as provider:  # type: ignore[arg-type]
+        text = with_key(provider.url, "compatible" if kind == "openai" else kind)
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            told = await read(client, path, asked(path))
+            assert "hello" in told
+            assert ENDS[path] in told[-1200:]
+            assert "error" not in told.replace('"error":null', "")
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert (row["outcome"], row["completion_tokens"] > 0) == ("ok", True)
+
+
+async def test_what_was_told_passes_as_it_came_before_such_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    for last in (b"", USAGE, DONE, DONE[:-1]):
+        told = stream(word("hello") + FINISH + last, then=asyncio.Event().wait)  # type: ignore[arg-type]
+        async with Provider([told]) as provider:
+            async with gateway(tmp_path, with_key(provider.url)) as running, running.client() as client:
+                came = await read(client, CHAT, asked(CHAT, stream_options={"include_usage": True}))
+                end = b"" if last.startswith(DONE[:-1]) else DONE
+                assert came.strip().encode() == (word("hello") + FINISH + last + end).strip()
+
+
+async def test_while_one_of_several_answers_goes_on_a_stream_may_be_silent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    go_on = asyncio.Event()
+    told: list[bytes | asyncio.Event] = [word("one") + FINISH, go_on, word("two") + FINISH + DONE]
+    for path in (CHAT, STREAM_OF_GEMINI):
+        async with Provider([stream(*told)]) as provider:
+            async with gateway(tmp_path, with_key(provider.url)) as running, running.client() as client:
+                asyncio.get_running_loop().call_later(0.05, go_on.set)
+                more = {"generationConfig": {"candidateCount": 2}} if path == STREAM_OF_GEMINI else {"n": 2}
+                assert "two" in await read(client, path, asked(path, **more))
+
+
+@pytest.mark.parametrize("path", [MESSAGES, CHAT])
+async def test_anthropics_stream_that_ends_without_its_last_event_is_complete_once_it_said_why(
+    tmp_path: Path, path: str
+) -> None:
+    async with Provider([stream(STARTED + SAID + STOPPED)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "anthropic")) as running:
+            async with running.client() as client:
+                told = await read(client, path, asked(path))
+            assert told.endswith(ENDS[path])
+            total = (await running.usage())["total"]
+            assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
+
+
+async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path) -> None:
+    for path in (MESSAGES, CHAT):
+        async with Provider([stream(STARTED + SAID)]) as provider:
+            async with gateway(tmp_path, with_key(provider.url, "anthropic")) as running:
+                async with running.client() as client:
+                    told = await read(client, path, asked(path))
+                assert "ended before its end" in told
+                assert ENDS[path] not in told

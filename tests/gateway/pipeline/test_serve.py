@@ -11,7 +11,6 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.pipeline import relay
 from gateway.upstream.breaker import FIRST_REST
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies, until_idle
@@ -442,30 +441,15 @@ async def test_a_whole_stream_without_its_last_word_is_whole(tmp_path: Path) -> 
             assert b"error" not in response.content
 
 
-async def test_between_its_reason_and_its_last_event_a_stream_may_be_silent(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+async def test_between_its_reason_and_its_last_event_a_stream_may_be_silent_for_a_moment(
+    tmp_path: Path,
 ) -> None:
-    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
     counted = asyncio.Event()
     async with Provider([stream(word("one"), FINISH, counted, USAGE, DONE)]) as provider:
         async with gateway(tmp_path, policies(provider.url)) as running:
             asyncio.get_running_loop().call_later(0.1, counted.set)
             response = await running.chat(stream=True, stream_options={"include_usage": True})
             assert response.content == word("one") + FINISH + USAGE + DONE
-
-
-@pytest.mark.parametrize("done", [True, False])
-async def test_a_stream_that_stays_open_is_cut_unless_it_sent_its_last_event(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, done: bool
-) -> None:
-    monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
-    told = [word("one"), FINISH, *([DONE] if done else [])]
-    async with Provider([stream(*told, then=asyncio.Event().wait)]) as provider:  # type: ignore[arg-type]
-        idle = "timeouts: {idle: 100ms}"
-        async with gateway(tmp_path, policies(provider.url, model=idle)) as running:
-            response = await running.chat(stream=True)
-            assert response.content.startswith(b"".join(told))
-            assert (b"upstream_stream_broken" in response.content) is not done
 
 
 async def test_a_stream_that_begins_with_an_error_leads_on(tmp_path: Path) -> None:

@@ -147,9 +147,9 @@ def test_a_stream_is_watched_and_passes_as_it_is() -> None:
 def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     one, _ = tap(choices=2)
     one.feed(FINISH)
-    assert (one.rest(), one.finished) == (b"", False)
+    assert (one.rest(), one.settled, one.finished) == (b"", False, False)
     one.feed(FINISH.replace(b'"index":0', b'"index":1'))
-    assert not one.finished, "more may come, such as usage"
+    assert (one.settled, one.finished) == (True, False), "more may come, such as usage"
     assert (one.rest(), one.finished) == (b"", True)
     both, _ = tap(choices=2)
     both.feed(FINISH + FINISH)

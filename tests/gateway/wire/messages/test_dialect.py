@@ -85,6 +85,23 @@ def test_a_stream_is_watched_to_its_end() -> None:
     assert (watched.finished, watched.failed) == (True, False)
 
 
+def test_a_stream_that_said_why_it_stops_is_settled_and_gets_its_last_event_at_its_end() -> None:
+    watched, _ = tap()
+    watched.feed(told(type="message_delta", delta={"stop_reason": None}))
+    assert not watched.settled
+    watched.feed(told(type="message_delta", delta={"stop_reason": "end_turn"}) + b"event: message_st")
+    assert (watched.settled, watched.finished) == (True, False)
+    assert watched.rest() == b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
+    assert watched.finished
+    assert watched.rest() == b""
+
+
+def test_a_stream_that_failed_behind_its_reason_gets_none() -> None:
+    watched, _ = tap()
+    watched.feed(told(type="message_delta", delta={"stop_reason": "end_turn"}) + told(type="error", error={}))
+    assert (watched.rest(), watched.finished) == (b"", False)
+
+
 def test_a_text_that_talks_of_events_is_no_event() -> None:
     watched, _ = tap()
     watched.feed(told(type="content_block_delta", delta={"text": '"type": "error"'}))

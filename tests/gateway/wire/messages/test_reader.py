@@ -141,6 +141,14 @@ def test_a_last_event_without_its_blank_line_counts() -> None:
     assert reader.finished
 
 
+def test_a_stream_that_said_why_it_stops_is_complete_at_its_end() -> None:
+    reader = MessagesReader()
+    reader.feed(told("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 9}))
+    [last] = reader.rest()
+    assert (reader.finished, last["choices"], last["usage"]["completion_tokens"]) == (True, [], 9)
+    assert reader.rest() == []
+
+
 @pytest.mark.parametrize("data", [b"data: {\n\n", b"data: 7\n\n"])
 def test_an_event_that_is_no_object_breaks_the_stream(data: bytes) -> None:
     with pytest.raises(BadStream):
