@@ -310,7 +310,7 @@ class Attempts:
             if tap.failed:
                 answer.close()
                 return _began_with_an_error(answered, tap)
-            if not chunk and not tap.begun:
+            if (tap.finished or not chunk) and not tap.begun:
                 raise BadAnswer(answered.target.name, "the stream ended before its first event")
         return answered
 

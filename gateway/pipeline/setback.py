@@ -122,14 +122,12 @@ def in_our_words(answer: Answer, status: int, body: bytes) -> str:
 def of_events(events: bytes, classify: Classify) -> Setback:
     """The setback that a stream in the client's own dialect amounts to which began with an error, credentials masked:
     nothing has gone to the client yet, so that it may still be a status."""
-    for data in map(sse.data, sse.events(events)):
-        try:
-            said = orjson.loads(data)
-        except orjson.JSONDecodeError:
-            continue
-        if isinstance(said, dict) and (error := _error_in(said)):
+    for event in sse.events(events):
+        said = loaded(sse.data(event))
+        named = said if isinstance(said.get("message"), str) and sse.tells_error(event) else {}
+        if error := _error_in(said) or named:
             status = {"status": said["status"]} if isinstance(said.get("status"), int) else {}
-            return of_said({**status, **error}, classify, partial(_as_it_came, said))
+            return of_said({**status, **error}, classify, partial(_as_it_came, said, error))
     return Setback(Failure.BROKEN, "the stream began with an error", 502)
 
 
@@ -150,9 +148,9 @@ def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int
     return Setback(classify(status, body), "an error came in place of an answer", status, [_JSON], body)
 
 
-def _as_it_came(said: Mapping[str, Any], _: int) -> bytes:
+def _as_it_came(said: Mapping[str, Any], error: Mapping[str, Any], _: int) -> bytes:
     """The body of an answer out of an event that holds all of it but for the status."""
-    return orjson.dumps(said if "error" in said else {"error": _error_in(said)})
+    return orjson.dumps(said if "error" in said else {"error": error})
 
 
 def _error_in(said: Mapping[str, Any]) -> Mapping[str, Any]:

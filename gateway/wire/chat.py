@@ -116,8 +116,7 @@ class ChatTap:
         block = self._splitter.feed(chunk)
         if not block:
             return b""
-        if not self.begun and b"data:" in block:
-            self.begun = True
+        self.begun = self.begun or sse.speaks(block)
         if b'"usage"' in block:
             if _USAGE_OBJECT.search(block):
                 block = self._account(block)
@@ -161,7 +160,8 @@ class ChatTap:
         choices = answer.get("choices")
         if isinstance(choices, list) and choices and isinstance(choices[0], dict):
             self.finish_reason = str(choices[0].get("finish_reason") or "")
-        elif not choices and (answer.get("error") or answer.get("object") == "error"):
+            self.failed = self.finish_reason == "error"  # as in streams
+        elif not isinstance(choices, list) or answer.get("error") or answer.get("object") == "error":
             self.failed = True  # whatever its status
         if not self._usage.reported:
             self._usage.completion = _tokens(body)

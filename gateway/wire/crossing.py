@@ -174,7 +174,10 @@ class CrossingTap:
                 self._note(piece)
             if not self._reader.finished:
                 raise BadStream("the stream ended before its end")
-            told = orjson.dumps(self._teller.whole(gathered(pieces)))
+            completion = gathered(pieces)
+            if not completion["choices"]:
+                raise BadStream("the stream holds no answer")
+            told = orjson.dumps(self._teller.whole(completion))
         except BadStream:
             raise
         except UNLIKE as error:

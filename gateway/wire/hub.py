@@ -180,13 +180,13 @@ class ChatReader:
             if data == b"[DONE]":
                 self.finished = True
             elif data:
-                found.append(self._piece(data))
+                found.append(
+                    {"error": ChatBack().error(data)} if sse.tells_error(event) else self._piece(data)
+                )
         return found
 
     def _piece(self, data: bytes) -> Piece:
         piece = sse.parsed(data)
-        if piece.get("error") or piece.get("object") == "error":  # as the bodies of Mistral's errors are
-            return {"error": ChatBack().error(data)}
         choices = piece.get("choices")
         choices = choices if isinstance(choices, list) else []
         for choice in choices:

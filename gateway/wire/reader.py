@@ -31,5 +31,6 @@ class EventReader(ABC):
         for event in sse.events(block):
             data = sse.data(event).strip()
             if data and data != b"[DONE]":
-                found += self._pieces(sse.parsed(data))
+                named = {"type": "error"} if sse.tells_error(event) else {}  # by its name alone, it may be
+                found += self._pieces(named | sse.parsed(data))
         return found

@@ -98,6 +98,11 @@ def parsed(data: bytes) -> dict[str, Any]:
     return event
 
 
+def speaks(block: bytes) -> bool:
+    """Whether something came: comments are nothing, nor is what says that there is no more."""
+    return b"data:" in block and any(data(one).strip() not in (b"", b"[DONE]") for one in events(block))
+
+
 def tells_error(block: bytes) -> bool:
     """Whether one of the events is an error, by its name or by what it holds: what lies deeper in one (calls, notes,
     an item's result) may talk of errors."""

@@ -71,7 +71,7 @@ class CohereReader(EventReader):
                 return [{"id": event.get("id", ""), **_piece({"role": "assistant", "content": ""})}]
             case "message-end":
                 return self._end(event | delta)
-            case None if isinstance(event.get("message"), str):
+            case None | "error" if isinstance(event.get("message"), str):
                 return [_error(event["message"], event)]
         return []  # the end of a part, or an event that came after this was written
 

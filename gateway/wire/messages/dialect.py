@@ -73,7 +73,7 @@ class MessagesTap:
         block = self._splitter.feed(chunk)
         if not block:
             return b""
-        self.begun = self.begun or b"data:" in block
+        self.begun = self.begun or sse.speaks(block)
         if not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _TELLING.search(block):

@@ -50,7 +50,7 @@ class MessagesReader(EventReader):
             case "message_stop":
                 return [self._stopped()]
             case "error":
-                error = event.get("error") or {}
+                error = event.get("error") or {"message": event.get("message", "")}
                 return [{"error": {"message": str(error.get("message", "")), "type": error.get("type")}}]
         return []  # a ping, or an event that came after this was written
 

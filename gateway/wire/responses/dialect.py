@@ -75,7 +75,7 @@ class ResponsesTap:
         block = self._splitter.feed(chunk)
         if not block:
             return b""
-        before, self.begun = self.begun, self.begun or b"data:" in block
+        before, self.begun = self.begun, self.begun or sse.speaks(block)
         if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _LAST.search(block):

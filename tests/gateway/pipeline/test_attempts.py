@@ -321,7 +321,7 @@ def of_kind(kind: str, *urls: str) -> str:
     text = policies(*urls, model="retry: {attempts: 1}").replace(
         "type: compatible", f"type: {kind}, api_key: k"
     )
-    return text if kind == "openai" else text.replace('/v1"', '"')
+    return text if kind in ("openai", "compatible") else text.replace('/v1"', '"')
 
 
 async def ask(running: Running, path: str, *, streamed: bool) -> httpx.Response:
@@ -413,3 +413,47 @@ async def test_a_field_called_stream_makes_no_stream_of_what_is_never_streamed(
     provider.script[:] = [answer(vectors)]
     async with gateway(tmp_path, of_kind("openai", provider.url)) as running:
         assert (await ask(running, "/v1/embeddings", streamed=True)).json() == vectors
+
+
+# What is no answer
+
+FAILED = {**CHAT, "choices": [{**CHAT["choices"][0], "finish_reason": "error", "error": {"message": "boom"}}]}  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("act", "streamed"),
+    [
+        (stream(DONE), True),
+        (stream(b": hello\n\n", DONE, then=asyncio.Event().wait), True),  # type: ignore[arg-type]
+        (stream(DONE), False),
+        (stream(b"event: error\n" + event(message="boom")), True),
+        (stream(b"event: error\n" + event(message="boom"), then=asyncio.Event().wait), True),  # type: ignore[arg-type]
+        (answer({"detail": "x"}), False),
+        (answer({"choices": None}), False),
+        (answer({"choices": {}}), True),
+        (answer(FAILED), False),
+    ],
+)
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_what_is_no_answer_leads_on_or_is_a_502(
+    tmp_path: Path, path: str, act: Act, streamed: bool
+) -> None:
+    said = [stream(word("well"), FINISH, DONE)] if streamed else [answer(CHAT)]
+    async with Provider([act]) as first, Provider(said) as second:
+        async with gateway(tmp_path, of_kind("compatible", first.url, second.url)) as running:
+            told = await ask(running, path, streamed=streamed)
+            assert (told.status_code, told.headers["x-gateway-target"]) == (200, "p1/smart")
+        async with gateway(tmp_path, of_kind("compatible", first.url)) as running:
+            told = await ask(running, path, streamed=streamed)
+            assert (told.status_code, "error" in told.json()) == (502, True)
+
+
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/responses"])
+async def test_an_error_by_name_alone_is_told_in_the_providers_words(
+    tmp_path: Path, provider: Provider, path: str
+) -> None:
+    kind = {"/v1/messages": "anthropic", "/v1/responses": "openai"}.get(path, "compatible")
+    provider.script[:] = [stream(b"event: error\n" + event(message="boom"))]
+    async with gateway(tmp_path, of_kind(kind, provider.url)) as running:
+        told = await ask(running, path, streamed=True)
+        assert (told.status_code, told.json()["error"]["message"]) == (502, "boom")

@@ -84,6 +84,11 @@ def test_an_event_that_is_an_error_itself_becomes_the_body_of_an_answer(said: An
     assert orjson.loads(came.body) == {"error": told}
 
 
+def test_an_event_that_is_an_error_by_its_name_alone_becomes_one_too() -> None:
+    came = of_events(b"event: error\n" + event(message="boom"), classify)
+    assert (came.status, orjson.loads(came.body)) == (502, {"error": {"message": "boom"}})
+
+
 @pytest.mark.parametrize("said", [b'data: {"error": {\n\n', b"data: [1]\n\n", b'data: {"error": 1}\n\n'])
 def test_what_cannot_be_read_is_a_broken_provider(said: bytes) -> None:
     came = of_events(SAID + said, classify)

@@ -293,7 +293,7 @@ def test_thoughts_are_counted_once_by_whatever_names_they_go(thought: dict[str, 
     assert (usage.completion, usage.reported) == (10, False)
 
 
-@pytest.mark.parametrize("choices", [None, [], [7], [{"finish_reason": None}]])
+@pytest.mark.parametrize("choices", [[], [7], [{"finish_reason": None}]])
 def test_an_answer_without_a_finish_reason_has_none(choices: Any) -> None:
     one, usage = tap()
     one.whole(orjson.dumps({"choices": choices, "text": "x" * 40}))
@@ -305,11 +305,13 @@ def test_an_answer_without_a_finish_reason_has_none(choices: Any) -> None:
     ("body", "failed"),
     [
         ({"error": {"message": "no"}}, True), ({"error": "no", "choices": []}, True),
-        ({"object": "error", "message": "no"}, True), ({"error": {}}, False), ({"error": None}, False),
+        ({"object": "error", "message": "no"}, True), ({"error": {}, "choices": []}, False),
+        ({"detail": "x"}, True), ({"choices": None}, True), ({"choices": {}}, True),
+        ({"choices": [{"finish_reason": "error", "error": {"message": "no"}}]}, True),
         ({**ANSWER, "error": {"message": "a warning"}}, False),
     ],
 )  # fmt: skip
-def test_an_error_without_choices_is_no_answer(body: Any, failed: bool) -> None:
+def test_an_error_is_no_answer_and_neither_is_what_has_no_choices(body: Any, failed: bool) -> None:
     one, _ = tap()
     one.whole(orjson.dumps(body))
     assert one.failed is failed

@@ -143,7 +143,9 @@ def test_a_stream_that_fails_is_no_answer() -> None:
     assert (watched.failed, watched.error["type"]) == (True, "rate_limit_error")
 
 
-@pytest.mark.parametrize("stream", [word("a"), b"data: {\n\n", event(choices=[1]), event(choices=[]) + DONE])
+@pytest.mark.parametrize(
+    "stream", [DONE, word("a"), b"data: {\n\n", event(choices=[1]), event(choices=[]) + DONE]
+)
 def test_a_stream_that_breaks_off_or_is_none_is_a_bad_answer(stream: bytes) -> None:
     with pytest.raises(BadStream):
         tap("anthropic.messages", "openai.chat", Usage()).whole_of(stream)

@@ -308,6 +308,11 @@ def test_groqs_error_in_a_stream_is_an_error() -> None:
     assert piece["error"]["code"] == "tool_use_failed"
 
 
+def test_an_error_may_be_one_by_its_name_alone() -> None:
+    [piece], _ = read(b'event: error\ndata: {"message": "boom"}\n\n')
+    assert piece["error"]["message"] == "boom"
+
+
 def test_an_error_may_be_an_object_of_its_own() -> None:
     [piece], _ = read(event(object="error", message="no such model", type="invalid_model", code=1500))
     told = {"message": "no such model", "type": "invalid_model", "param": None, "code": "1500"}

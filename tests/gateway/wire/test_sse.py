@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire import sse
-from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done, tells_error
+from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done, speaks, tells_error
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
@@ -79,6 +79,13 @@ def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> N
     assert is_done(b"data: {}" + end + end + b"data:[DONE]" + end + end)
     assert not is_done(b'data: "data: [DONE]"' + end + end)
     assert not is_done(b": [DONE]" + end + end)
+
+
+def test_comments_and_the_last_event_say_nothing() -> None:
+    for silent in (b"", b": data: x\n\n", b"data:\n\n", b": x\n\ndata: [DONE]\n\n", b"event: x\n\n"):
+        assert not speaks(silent)
+    for told in (b"data: x\n\n", b"data: [DONE]\n\ndata: {}\n\n"):
+        assert speaks(told)
 
 
 @pytest.mark.parametrize("end", ENDS)

@@ -103,6 +103,7 @@ def test_the_last_event_says_why_it_ends_and_what_it_took() -> None:
         (told("message-end", {"finish_reason": "ERROR", "error": "e", "error_type": "T"}), "e", "T"),
         (told("message-end", {"finish_reason": "TIMEOUT"}), "the generation ended in TIMEOUT", None),
         (b'data: {"id":"i","message":"m"}\n\n', "m", None),
+        (b'event: error\ndata: {"message":"m"}\n\n', "m", None),
     ],
 )
 def test_a_stream_that_fails_says_why(event: bytes, message: str, code: str | None) -> None:

@@ -132,6 +132,8 @@ def test_pings_comments_and_events_of_a_later_day_say_nothing() -> None:
 def test_an_error_is_an_error() -> None:
     [piece] = MessagesReader().feed(told("error", error={"type": "overloaded_error", "message": "busy"}))
     assert piece == {"error": {"message": "busy", "type": "overloaded_error"}}
+    [piece] = MessagesReader().feed(b'event: error\ndata: {"message":"busy"}\n\n')
+    assert piece == {"error": {"message": "busy", "type": None}}, "by its name alone"
 
 
 def test_a_last_event_without_its_blank_line_counts() -> None:
