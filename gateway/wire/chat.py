@@ -113,11 +113,14 @@ class ChatTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
         block = self._splitter.feed(chunk)
         if not block:
             return b""
+        if not sse.is_usual(block):
+            sse.check(block)
         self.begun = self.begun or sse.speaks(block)
-        if b'"usage"' in block:
+        if block.find(b'"usage"') >= 0:
             if _USAGE_OBJECT.search(block):
                 block = self._account(block)
             elif self._withhold:  # asked for usage, most providers say in each event that there is none yet
@@ -132,7 +135,8 @@ class ChatTap:
             self.failed = self.failed or self.finish_reason == "error"
         if sse.is_done(block):
             self.settled = self.finished = True
-        self.failed = self.failed or sse.tells_error(block)
+        if block.find(b"error") >= 0 and sse.tells_error(block):
+            self.failed = True
         return block
 
     def rest(self) -> bytes:
@@ -176,11 +180,11 @@ class ChatTap:
         return b"".join(kept)
 
     def _usage_event(self, event: bytes) -> bool:
-        """Note this event's usage; False if the event came for nothing else and is to be withheld."""
+        """Note this event's usage; False if the event came for nothing else and is to be withheld. Raises BadStream."""
         try:
             payload = read(sse.data(event))
         except orjson.JSONDecodeError:
-            return True
+            raise sse.BadStream("an event is not valid JSON") from None
         counts = usage_of(payload)
         if counts is None:
             return True

@@ -181,7 +181,9 @@ class ChatReader:
                 self.finished = True
             elif data:
                 found.append(
-                    {"error": ChatBack().error(data)} if sse.tells_error(event) else self._piece(data)
+                    {"error": ChatBack().error(data)}
+                    if b"error" in event and sse.tells_error(event)
+                    else self._piece(data)
                 )
         return found
 

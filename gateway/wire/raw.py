@@ -99,7 +99,8 @@ class RawTap:
             self.finished = True
             for event in sse.events(block):
                 self._note_event_usage(event)
-        self.failed = self.failed or sse.tells_error(block)
+        if b"error" in block and sse.tells_error(block):
+            self.failed = True
         return block
 
     def rest(self) -> bytes:

@@ -31,6 +31,8 @@ class EventReader(ABC):
         for event in sse.events(block):
             data = sse.data(event).strip()
             if data and data != b"[DONE]":
-                named = {"type": "error"} if sse.tells_error(event) else {}  # by its name alone, it may be
+                named = (
+                    {"type": "error"} if b"error" in event and sse.tells_error(event) else {}
+                )  # by its name alone, it may be
                 found += self._pieces(named | sse.parsed(data))
         return found

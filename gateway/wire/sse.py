@@ -7,13 +7,16 @@ from typing import Any
 import orjson
 
 from gateway.wire.fields import loaded
-from gateway.wire.written import read_exactly
+from gateway.wire.written import read, read_exactly
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
 _NAMED = re.compile(rb"(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]")
 _ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
+# A block whose events are written as nearly all are. One that was cut ends otherwise (but for one that was cut just
+# behind an inner bracket), and to see that costs a fifth of reading it.
+is_usual = re.compile(rb'(?:(?:event:[^\n]*+\n)?+data: ?+\{"[^\n]*\}\r?+\n\r?+\n)++').fullmatch
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
 
@@ -98,6 +101,17 @@ def parsed(data: bytes) -> dict[str, Any]:
     return event
 
 
+def check(block: bytes) -> None:
+    """For blocks that are not usual: an SDK fails at an event that is no JSON. Raises BadStream."""
+    for event in events(block):
+        payload = data(event).strip()
+        if payload and payload != b"[DONE]":
+            try:
+                read(payload)
+            except orjson.JSONDecodeError:
+                raise BadStream("an event is not valid JSON") from None
+
+
 def speaks(block: bytes) -> bool:
     """Whether something came: comments are nothing, nor is what says that there is no more."""
     return b"data:" in block and any(data(one).strip() not in (b"", b"[DONE]") for one in events(block))
@@ -106,7 +120,7 @@ def speaks(block: bytes) -> bool:
 def tells_error(block: bytes) -> bool:
     """Whether one of the events is an error, by its name or by what it holds: what lies deeper in one (calls, notes,
     an item's result) may talk of errors."""
-    return b"error" in block and bool(_ERROR.search(block)) and any(map(_is_error, events(block)))
+    return bool(_ERROR.search(block)) and any(map(_is_error, events(block)))
 
 
 def _is_error(event: bytes) -> bool:
@@ -117,4 +131,4 @@ def _is_error(event: bytes) -> bool:
 
 def is_done(block: bytes) -> bool:
     """Whether OpenAI's last event is in the block. A text may talk of it, but never at the start of a line."""
-    return b"[DONE]" in block and bool(_DONE.search(block))
+    return block.find(b"[DONE]") >= 0 and bool(_DONE.search(block))  # twice as fast as `in`

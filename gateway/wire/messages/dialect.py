@@ -70,9 +70,12 @@ class MessagesTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
         block = self._splitter.feed(chunk)
         if not block:
             return b""
+        if not sse.is_usual(block):
+            sse.check(block)
         self.begun = self.begun or sse.speaks(block)
         if not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
@@ -80,7 +83,8 @@ class MessagesTap:
             for event in sse.events(block):
                 if _TELLING.search(event):
                     self._note(event)
-        self.failed = self.failed or sse.tells_error(block)
+        if block.find(b"error") >= 0 and sse.tells_error(block):
+            self.failed = True
         return block
 
     def rest(self) -> bytes:

@@ -72,9 +72,12 @@ class ResponsesTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
         block = self._splitter.feed(chunk)
         if not block:
             return b""
+        if not sse.is_usual(block):
+            sse.check(block)
         before, self.begun = self.begun, self.begun or sse.speaks(block)
         if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
@@ -84,7 +87,7 @@ class ResponsesTap:
                 if _LAST.search(event):
                     self._note(loaded(sse.data(event)).get("response"))
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
-        if sse.tells_error(block):
+        if block.find(b"error") >= 0 and sse.tells_error(block):
             self.failed = True
         elif self.finish_reason == "failed":
             self.failed = before

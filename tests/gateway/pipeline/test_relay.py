@@ -1,6 +1,7 @@
 """What of an answer reaches the client, and how its stream ends."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import httpx
 import pytest
 
 from gateway.pipeline import relay
+from gateway.wire import sse
 from tests.running import gateway, policies
 from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
@@ -168,3 +170,40 @@ async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path)
                     told = await read(client, path, asked(path))
                 assert "ended before its end" in told
                 assert ENDS[path] not in told
+
+
+# An event that is none
+
+CUT = b'data: {"id":"c","choices":[{"delta":{"content": \n\n'
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begun"),
+    [
+        (CHAT, "openai", word("hello")),
+        (MESSAGES, "anthropic", STARTED + SAID),
+        (RESPONSES, "openai", DELTA),
+    ],
+)
+async def test_an_event_that_is_not_valid_ends_a_stream_in_an_error_that_sdks_can_read(
+    tmp_path: Path, path: str, kind: str, begun: bytes
+) -> None:
+    go_on = asyncio.Event()
+    async with Provider([stream(begun, go_on, CUT, begun, DONE)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            told = await read(client, path, asked(path), go_on)
+            *_, last = [json.loads(sse.data(one)) for one in sse.events(told.encode())]
+            assert told.startswith(begun.decode())
+            assert "the provider's stream broke: an event is not valid JSON" in last["error"]["message"]
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert row["outcome"] == "upstream_error"
+
+
+async def test_a_stream_that_begins_with_one_leads_on(tmp_path: Path) -> None:
+    async with (
+        Provider([stream(CUT, DONE)]) as first,
+        Provider([stream(word("well"), FINISH, DONE)]) as second,
+    ):
+        text = policies(first.url, second.url, model="retry: {attempts: 1}")
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            assert "well" in await read(client, CHAT, asked(CHAT))

@@ -10,6 +10,7 @@ from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
 from gateway.wire.chat import Chat, ChatTap
+from gateway.wire.sse import BadStream
 from tests.scripted import CHAT as ANSWER
 from tests.scripted import DONE, FINISH, USAGE, event, word
 
@@ -199,8 +200,6 @@ def test_usage_in_an_event_with_words_is_not_withheld() -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        b'data: {"usage" broken\n\n',
-        b'data: {"usage": {broken\n\n',
         b'data: ["usage"]\n\n',
         event(usage=7),
         event(x="usage"),
@@ -212,6 +211,15 @@ def test_events_with_a_usage_that_is_none_pass(odd: bytes, withhold: bool) -> No
     one, usage = tap(withhold=withhold)
     assert one.feed(odd) == odd
     assert not usage.reported
+
+
+@pytest.mark.parametrize(
+    "odd", [b'data: {"usage": {broken}\n\n', b'data: {"a": \n\n', word("a")[:-5] + b"\n\n"]
+)
+def test_an_event_that_is_not_valid_breaks_the_stream(odd: bytes) -> None:
+    one, _ = tap()
+    with pytest.raises(BadStream, match="an event is not valid JSON"):
+        one.feed(word("a") + odd + word("b"))
 
 
 def test_an_event_that_is_an_error_is_a_failure_and_talk_of_errors_is_none() -> None:

@@ -5,7 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.wire import sse
-from gateway.wire.sse import EventTooLarge, Splitter, data, events, is_done, speaks, tells_error
+from gateway.wire.sse import (
+    BadStream,
+    EventTooLarge,
+    Splitter,
+    check,
+    data,
+    events,
+    is_done,
+    is_usual,
+    speaks,
+    tells_error,
+)
 
 ENDS = [b"\n", b"\r\n", b"\r"]
 lines = st.sampled_from([b"data: {}", b"data:", b"data: a\xc3\xa9", b"event: x", b": comment", b"id: 1"])
@@ -79,6 +90,34 @@ def test_the_last_event_is_known_at_the_start_of_its_line_alone(end: bytes) -> N
     assert is_done(b"data: {}" + end + end + b"data:[DONE]" + end + end)
     assert not is_done(b'data: "data: [DONE]"' + end + end)
     assert not is_done(b": [DONE]" + end + end)
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_events_are_checked_where_they_are_not_written_as_usual(end: bytes) -> None:
+    for sound in (
+        b'data: {"a":1}', b'data:{"a":"\\ud83d"}', b'event: x.y\ndata: {"a":1}', b'id: 1\ndata: {"a":\ndata: 1}',
+        b"data: [DONE]", b": comment", b"data:", b"data: NaN", b"data: [1]", b"event: ping",
+    ):  # fmt: skip
+        whole = sound.replace(b"\n", end) + end + end
+        for block in (whole, b'data: {"b":2}\n\n' + whole, whole + b'data: {"b":2}\n\n'):
+            check(block)
+            for broken in (b'data: {"a":', b"data: {a}", b'event: x\ndata: {"a":1', b"data: x"):
+                odd = block + broken.replace(b"\n", end) + end + end
+                assert not is_usual(odd)
+                with pytest.raises(BadStream, match="an event is not valid JSON"):
+                    check(odd)
+
+
+def test_usual_are_objects_with_or_without_a_name_and_a_blank() -> None:
+    for end in (b"\n", b"\r\n"):
+        blocks = [
+            b'data: {"a":1}',
+            b'data:{"a":{}}',
+            b'event: x.y\ndata: {"a":1}',
+            b'event:x\ndata: {"a":"}{"}',
+        ]
+        told = [one.replace(b"\n", end) + end + end for one in blocks]
+        assert all(map(is_usual, [*told, b"".join(told)]))
 
 
 def test_comments_and_the_last_event_say_nothing() -> None:

@@ -10,6 +10,7 @@ from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
 from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
+from gateway.wire.sse import BadStream
 
 MESSAGES = Messages()
 ASKS = b'{"model": "m", "messages": [], "max_tokens" : 9}'
@@ -105,8 +106,15 @@ def test_a_stream_that_failed_behind_its_reason_gets_none() -> None:
 def test_a_text_that_talks_of_events_is_no_event() -> None:
     watched, _ = tap()
     watched.feed(told(type="content_block_delta", delta={"text": '"type": "error"'}))
-    watched.feed(told(type="content_block_delta", delta={"type": "error"}) + b'data: {"type":"error"\n\n')
-    assert not watched.failed
+    watched.feed(told(type="content_block_delta", delta={"type": "error"}))
+    watched.feed(told(type="content_block_delta", delta={"type": "message_stop"}))
+    assert (watched.failed, watched.finished) == (False, False)
+
+
+def test_an_event_that_is_not_valid_breaks_the_stream() -> None:
+    watched, _ = tap()
+    with pytest.raises(BadStream, match="an event is not valid JSON"):
+        watched.feed(b'data: {"type":"error"\n\n')
 
 
 def test_an_error_and_a_start_without_counts_are_noted() -> None:

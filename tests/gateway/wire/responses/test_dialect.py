@@ -12,6 +12,7 @@ from gateway.wire.base import Asked, Changes
 from gateway.wire.fields import IMAGE_TOKENS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import ResponsesTap, last_response, unkept
+from gateway.wire.sse import BadStream
 from tests.scripted import event
 
 CREATED = event(type="response.created", response={"id": "r"})
@@ -52,6 +53,11 @@ def test_why_a_model_stopped_is_said_in_chats_words(status: str, more: dict[str,
     tap.whole(orjson.dumps({"status": status, **more}))
     assert (tap.finish_reason, tap.failed, usage.reported) == (reason, False, False)
     assert usage.completion > 0
+
+
+def test_an_event_that_is_not_valid_breaks_the_stream() -> None:
+    with pytest.raises(BadStream, match="an event is not valid JSON"):
+        watched(CREATED, b'data: {"type":"response.output_text.delta"\n\n')
 
 
 def test_a_failure_is_told_as_it_is_once_something_else_was() -> None:
