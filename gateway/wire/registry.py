@@ -23,6 +23,7 @@ from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
 from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
+from gateway.wire.responses.again import Again
 from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
@@ -110,12 +111,11 @@ _CROSSINGS: dict[tuple[str, str], Way] = {
     for back in BACKS
     if front != back
 }
-# From a dialect to itself, for an answer of the other kind than was asked for: whole, or a stream. Of Responses there
-# is none: an answer that is told anew has an id of ours, by which its provider would not know it again.
+# From a dialect to itself, for an answer of the other kind than was asked for: whole, or a stream.
 _RETOLD: dict[str, Crossing] = {
     name: Crossing(name, FRONTS[name], BACKS[name])
     for name in ("openai.chat", "anthropic.messages", "gemini.generate")
-}
+} | {"openai.responses": Again()}
 STREAMED = frozenset(FRONTS) | {"openai.completions"}  # dialects whose answers may be asked for as streams
 _WAYS = _CROSSINGS | _COMPLETIONS | _EMBEDDINGS | _FRAMED | _RERANKS
 

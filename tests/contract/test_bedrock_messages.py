@@ -161,7 +161,7 @@ async def test_refusals_and_exceptions_are_told_in_anthropics_envelope(tmp_path:
         provider.script[:] = [replayed(stream, [threw])]
         came = await client.post("/v1/messages", json=asks)
         assert (came.status_code, came.json()["error"]["type"]) == (429, "rate_limit_error")
-        provider.script[:] = [replayed(stream, aws.pieces(stream)[:-1])]
+        provider.script[:] = [replayed(stream, aws.pieces(stream)[:-2])]
         assert "before its end" in error_of((await client.post("/v1/messages", json=asks)).text)["message"]
 
 

@@ -39,7 +39,7 @@ models: {{whisper: {{targets: [{{provider: o, model: whisper-1}}]}}, "gpt-*": {{
 async def made(running: Running, provider: Provider, path: str, ident: str, **more: Any) -> None:
     """Let the first team make an object."""
     body: dict[str, Any] = {"x": 1}
-    acts = [answer({"id": ident, "object": "x", **more})]
+    acts = [answer({"id": ident, "object": "x", "choices": [], **more})]
     if path == "/v1/batches":
         await made(running, provider, "/v1/files", "file-of-batch")
         body = {"input_file_id": "file-of-batch"}

@@ -295,7 +295,10 @@ async def test_a_model_under_a_glob_that_is_not_well_may_be_drained_by_itself(
 
 HI = [{"role": "user", "content": "hi"}]
 COMPLETION = {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": "hello"}]}
-RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+RESPONSE = {
+    "id": "resp_1", "object": "response", "status": "completed", "usage": {"input_tokens": 7, "output_tokens": 3},
+    "output": [{"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "hello"}]}],
+}  # fmt: skip
 MESSAGE = {
     "id": "m", "type": "message", "role": "assistant", "model": "c", "content": [{"type": "text", "text": "hello"}],
     "stop_reason": "end_turn", "usage": {"input_tokens": 7, "output_tokens": 3},
@@ -336,6 +339,7 @@ async def ask(running: Running, path: str, *, streamed: bool) -> httpx.Response:
         ("/v1/chat/completions", "openai", CHAT, "data: [DONE]"),
         ("/v1/messages", "anthropic", MESSAGE, "event: message_stop"),
         ("/v1beta/models/smart:streamGenerateContent?alt=sse", "gemini", GENERATED, '"finishReason":"STOP"'),
+        ("/v1/responses", "openai", RESPONSE, '{"type":"response.completed","response":{"id":"resp_1"'),
     ],
 )
 async def test_who_asks_for_a_stream_gets_one_of_a_provider_that_answers_whole(
@@ -357,6 +361,7 @@ async def test_who_asks_for_a_stream_gets_one_of_a_provider_that_answers_whole(
         ("/v1/chat/completions", "openai", [word("hel"), word("lo"), FINISH, USAGE, DONE], CHAT),
         ("/v1/messages", "anthropic", [TOLD], MESSAGE),
         ("/v1beta/models/smart:generateContent", "gemini", [event(**GENERATED)], GENERATED),
+        ("/v1/responses", "openai", [event(type="response.completed", response=RESPONSE)], RESPONSE),
     ],
 )
 async def test_who_asks_for_one_answer_gets_it_of_a_provider_that_streams(
@@ -366,8 +371,8 @@ async def test_who_asks_for_one_answer_gets_it_of_a_provider_that_streams(
     async with gateway(tmp_path, of_kind(kind, provider.url)) as running:
         told = await ask(running, path, streamed=False)
         assert (told.status_code, told.headers["content-type"]) == (200, "application/json")
-        assert [name for name in ("choices", "content", "candidates") if name in told.json()] == [
-            name for name in ("choices", "content", "candidates") if name in said
+        assert [name for name in ("choices", "content", "candidates", "output") if name in told.json()] == [
+            name for name in ("choices", "content", "candidates", "output") if name in said
         ]
         assert "hello" in told.text
         total = (await running.usage())["total"]
@@ -379,8 +384,6 @@ async def test_who_asks_for_one_answer_gets_it_of_a_provider_that_streams(
     [
         ("/v1/completions", answer(COMPLETION), True),
         ("/v1/completions", stream(event(**COMPLETION), DONE), False),
-        ("/v1/responses", answer(RESPONSE), True),
-        ("/v1/responses", stream(event(type="response.completed", response=RESPONSE)), False),
         ("/v1/embeddings", stream(event(object="list", data=[])), False),
         ("/v1/chat/completions", answer(b"<html>", content_type="text/html"), True),
     ],

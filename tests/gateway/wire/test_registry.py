@@ -62,8 +62,8 @@ def asked_again(name: str) -> CrossingTap:
     return tap
 
 
-def test_an_answer_that_its_provider_must_know_again_is_not_told_anew() -> None:
-    assert retold("openai.responses") is None
+def test_there_is_not_always_a_way_to_tell_an_answer_as_the_other_kind() -> None:
+    assert retold("openai.completions") is None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,54 @@
+"""A response of the other kind than was asked for, whole or a stream, told as was asked: in its provider's own words
+and under its own id, by which the provider knows it again."""
+
+from collections.abc import Iterator
+
+import orjson
+
+from gateway.wire.base import Asked, Tap
+from gateway.wire.crossing import Crossing, CrossingTap
+from gateway.wire.responses.back import ResponsesBack
+from gateway.wire.responses.dialect import last_response
+from gateway.wire.responses.front import ResponsesFront
+from gateway.wire.sides import Json
+from gateway.wire.written import read_exactly
+
+
+class Again(Crossing):
+    """From the dialect to itself."""
+
+    def __init__(self) -> None:
+        super().__init__("openai.responses", ResponsesFront(), ResponsesBack())
+
+    def tap(self, asked: Asked) -> Tap:
+        teller = self._front.teller(asked.payload, asked.moment, asked.ident)
+        return AgainTap(asked, self._front, teller, self._back)
+
+
+class AgainTap(CrossingTap):
+    """Keeps the account as a crossing does."""
+
+    __slots__ = ()
+
+    def streamed(self, body: bytes) -> bytes | None:
+        """Each item comes at once. Raises BadStream."""
+        if super().streamed(body) is None:
+            return None
+        events = enumerate(_events(read_exactly(body)))
+        return b"".join(_event({**event, "sequence_number": number}) for number, event in events)
+
+    def whole_of(self, stream: bytes) -> bytes:
+        """Raises BadStream."""
+        return orjson.dumps(last_response(stream)) if super().whole_of(stream) else b""
+
+
+def _events(response: Json) -> Iterator[Json]:
+    yield {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}}
+    for place, item in enumerate(response["output"]):
+        for kind in ("added", "done"):
+            yield {"type": f"response.output_item.{kind}", "output_index": place, "item": item}
+    yield {"type": f"response.{response.get('status') or 'completed'}", "response": response}
+
+
+def _event(event: Json) -> bytes:
+    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))

@@ -1,0 +1,44 @@
+"""A response that is told as the other kind keeps its provider's words and id."""
+
+import orjson
+
+from gateway.core.usage import Usage
+from gateway.wire import sse
+from gateway.wire.base import Asked
+from gateway.wire.crossing import CrossingTap
+from gateway.wire.registry import DIALECTS, retold
+from tests.contract.recorded import answer_of, recorded
+
+
+def tap(usage: Usage) -> CrossingTap:
+    way = retold("openai.responses")
+    assert way is not None
+    again = way.tap(Asked({}, usage))
+    assert isinstance(again, CrossingTap)
+    return again
+
+
+def test_recorded_answers_are_told_as_streams_and_streams_as_answers() -> None:
+    answers = [one for one in recorded("openai", "responses") if one["response"]["status"] == 200]
+    assert len(answers) > 150
+    for record in answers:
+        usage, watched = Usage(), DIALECTS["openai.responses"].tap(Asked({}, Usage()))
+        if record["streaming"]:
+            said = orjson.loads(tap(usage).whole_of(answer_of(record)))
+            assert said["id"].encode() in answer_of(record)
+            watched.whole(orjson.dumps(said))
+        else:
+            told = tap(usage).streamed(answer_of(record))
+            assert told is not None, record["id"]
+            watched.feed(told)
+            events = [orjson.loads(sse.data(one)) for one in sse.events(told)]
+            assert [one["sequence_number"] for one in events] == list(range(len(events)))
+            assert events[-1]["response"] == orjson.loads(answer_of(record))
+        assert (watched.finished, watched.failed) == (True, False), record["id"]
+        assert usage.reported
+
+
+def test_what_is_none_is_told_as_nothing() -> None:
+    assert tap(Usage()).streamed(b'{"status": "failed", "output": [], "error": {"message": "no"}}') is None
+    failed = b'event: error\ndata: {"type":"error","message":"no"}\n\n'
+    assert tap(Usage()).whole_of(failed) == b""
