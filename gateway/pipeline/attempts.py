@@ -361,7 +361,7 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answ
 async def _as_a_whole(exchange: Exchange, answered: Answered, answer: Answer, tap: Tap) -> Answered | Setback:
     """Of a stream that answers a call for none: its client waits for one body. Raises BadAnswer likewise."""
     if not isinstance(tap, CrossingTap):
-        raise BadAnswer(f"{answered.target.name} answered a call for no stream with one")
+        raise BadAnswer(answered.target.name, "it answered a call for no stream with one")
     answered.body = tap.whole_of(answer.at_hand() or await answer.body(WHOLE_BODY))
     exchange.finish_reason = tap.finish_reason
     return _began_with_an_error(answered, tap) if tap.failed else answered
