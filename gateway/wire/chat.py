@@ -19,7 +19,8 @@ from gateway.wire.written import read
 CAPS = ("max_completion_tokens", "max_tokens")
 _ONCE = (*WATCHED, *CAPS, "n", "best_of")
 
-_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
+# DashScope says in words that there is none yet.
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!null")(\w+)"')
 _STRING = rb'"\s*:\s*"([^"\\]*(?:\\.[^"\\]*)*)"'
 _TEXT = re.compile(rb'"(?:content|text|arguments|reasoning_content)' + _STRING)
 # Thoughts that Groq, Ollama and others tell here alone; OpenRouter in its `reasoning_details` too, by pieces of `text`.
@@ -133,6 +134,8 @@ class ChatTap:
             self.finish_reason = reasons[0].decode()
             # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
             self.failed = self.failed or self.finish_reason == "error"
+        elif self.settled and any(_TEXT.findall(block)):
+            self.settled = False  # it goes on, and a pause is not its end
         if sse.is_done(block):
             self.settled = self.finished = True
         if block.find(b"error") >= 0 and sse.tells_error(block):
@@ -146,7 +149,7 @@ class ChatTap:
         payload = sse.data(rest).strip()
         if payload == b"[DONE]" or _is_json(payload):
             told = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
-        self.finished = self.finished or self.settled
+        self.finished = self.finished or self._open <= 0
         return told
 
     def whole(self, body: bytes) -> None:

@@ -145,6 +145,12 @@ def test_a_stream_is_watched_and_passes_as_it_is() -> None:
     assert usage == Usage(7, 3, reported=True)
 
 
+def test_a_reason_that_is_none_yet_ends_nothing() -> None:
+    one, _ = tap()
+    one.feed(FINISH.replace(b'"stop"', b'"null"'))
+    assert (one.finish_reason, one.settled, one.rest(), one.finished) == ("", False, b"", False)
+
+
 def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     one, _ = tap(choices=2)
     one.feed(FINISH)
@@ -155,6 +161,12 @@ def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     both, _ = tap(choices=2)
     both.feed(FINISH + FINISH)
     assert (both.rest(), both.finished) == (b"", True)
+    goes_on, _ = tap()
+    goes_on.feed(FINISH)
+    goes_on.feed(word(""))
+    assert goes_on.settled, "nothing more was said"
+    goes_on.feed(word("more"))
+    assert (goes_on.settled, goes_on.rest(), goes_on.finished) == (False, b"", True)
     fewer, _ = tap(choices=2)
     fewer.feed(FINISH + DONE)
     assert fewer.finished, "the provider says that there are no more"
