@@ -218,7 +218,9 @@ class ChatReader:
 def _ended(choice: Json) -> Json:
     """A choice whose finish reason, if it has one, is a text, and one of OpenAI's where that has a word for it."""
     reason = choice.get("finish_reason")
-    if reason is not None:
+    if reason == "null":  # as DashScope writes that there is none yet
+        choice["finish_reason"] = None
+    elif reason is not None:
         choice.setdefault("native_finish_reason", str(reason))  # as OpenRouter calls it
         choice["finish_reason"] = _REASONS.get(str(reason), str(reason))
     return choice

@@ -290,6 +290,11 @@ def test_ends_have_openais_words_where_it_has_one(theirs: Any, ours: str | None)
     assert piece["choices"][0].get("native_finish_reason") == (theirs and str(theirs))
 
 
+def test_a_reason_that_is_none_yet_is_told_as_none() -> None:
+    [piece] = ChatReader().feed(event(choices=[{"index": 0, "finish_reason": "null", "delta": {}}]))
+    assert piece["choices"][0] == {"index": 0, "finish_reason": None, "delta": {}}
+
+
 def test_usage_is_found_where_its_provider_puts_it() -> None:
     counts = {"prompt_tokens": 1}
     pieces, _ = read(event(choices=[], usage=counts), event(x_groq={"usage": counts}), event(x_groq="?"))
