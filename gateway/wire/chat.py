@@ -122,18 +122,11 @@ class ChatTap:
             sse.check(block)
         self.begun = self.begun or sse.speaks(block)
         if block.find(b'"usage"') >= 0:
-            if _USAGE_OBJECT.search(block):
-                block = self._account(block)
-            elif self._withhold:  # asked for usage, most providers say in each event that there is none yet
-                block = _NULL_USAGE.sub(b"", block)
+            block = self._account(block)
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
         if reasons := _FINISH.findall(block):
-            self._open -= len(reasons)
-            self.settled = self._open <= 0
-            self.finish_reason = reasons[0].decode()
-            # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
-            self.failed = self.failed or self.finish_reason == "error"
+            self._note_reasons(reasons)
         elif self.settled and any(_TEXT.findall(block)):
             self.settled = False  # it goes on, and a pause is not its end
         if sse.is_done(block):
@@ -173,8 +166,19 @@ class ChatTap:
         if not self._usage.reported:
             self._usage.completion = _tokens(body)
 
+    def _note_reasons(self, reasons: list[bytes]) -> None:
+        self._open -= len(reasons)
+        self.settled = self._open <= 0
+        self.finish_reason = reasons[0].decode()
+        # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
+        self.failed = self.failed or self.finish_reason == "error"
+
     def _account(self, block: bytes) -> bytes:
         """Note the usage that came; leave out what only the gateway asked for."""
+        if not _USAGE_OBJECT.search(
+            block
+        ):  # asked for it, most providers say in each event that there is none yet
+            return _NULL_USAGE.sub(b"", block) if self._withhold else block
         kept = []
         for event in sse.events(block):
             if b'"usage"' in event and not self._usage_event(event):
