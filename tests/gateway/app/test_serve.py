@@ -334,7 +334,10 @@ async def test_a_sighup_tells_again_what_is_wrong_with_the_policies(
 
 
 async def test_a_terminal_that_hangs_up_ends_what_was_started_there(tmp_path: Path) -> None:
-    ours, theirs = os.openpty()
+    try:
+        ours, theirs = os.openpty()
+    except OSError:
+        pytest.skip("there are no terminals on this machine (/dev/pts)")
     async with Provider() as provider:
         (tmp_path / "policies").mkdir()
         (tmp_path / "policies" / "gateway.yaml").write_text(policies(provider.url))
