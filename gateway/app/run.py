@@ -84,8 +84,10 @@ def told_to_stop() -> asyncio.Event:
 
 
 def told_to_reload(stop: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Has SIGHUP reload. Only where a terminal is what hangs up, there is nobody left to serve for: that is a stop."""
-    loop, at_terminal = asyncio.get_running_loop(), os.isatty(0)
+    """Has SIGHUP reload. Only where a terminal is what hangs up, there is nobody left to serve for: that is a stop,
+    unless it was started to outlive it, as by nohup."""
+    loop, outlives = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    at_terminal = os.isatty(0) and not outlives
     tasks: set[asyncio.Task[Any]] = set()
 
     def hung_up() -> None:

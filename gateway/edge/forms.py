@@ -16,6 +16,7 @@ _WORDS = re.compile(r"[^\[\].]+")
 # Fields whose files are stored as they are. Elsewhere files are media, and what begins as JSON is a field that some
 # clients send as a file.
 _CONTENTS = (["data"], ["file"], ["files"])
+_MEMBER = re.compile(rb'"\w*"\s*:')  # text may begin with a bracket, and say "id"
 _SAID = "prompt"  # text, which may be JSON that a model is to read
 
 
@@ -43,7 +44,8 @@ def references_of(field: Field) -> list[Reference]:
     reader could take for JSON, and past all depth."""
     value = field.value.encode()
     if not (field.is_json and _is_sound(value)):
-        if field.is_json and (may_refer(value) or b"\0" in value):  # two bytes a letter: UTF-16
+        likely = may_refer(value) and _MEMBER.search(value)
+        if field.is_json and (likely or b"\0" in value):  # two bytes a letter: UTF-16
             raise BadRequest(f"the field {field.name!r} is not valid JSON", code="invalid_json")
         value = orjson.dumps(field.value)
     return references(_as_body(field.name, value))

@@ -143,6 +143,9 @@ class Scanner:
         if self._held is Held.JSON and not is_json:
             self._step = self._data
             return True
+        if size > MOST_JSON and self._is_file_at_heart():
+            self._step = self._data
+            return True
         if size > (MOST_JSON if is_json else MOST_VALUE):
             more = f"holds JSON of more than {MOST_JSON}" if is_json else f"is longer than {MOST_VALUE}"
             raise _bad(f"the field {self._part.name!r} {more} bytes")
@@ -152,11 +155,18 @@ class Scanner:
         try:
             value = self._buffer[2:end].decode()
         except UnicodeDecodeError:
+            if self._is_file_at_heart():
+                self._step = self._data
+                return True
             raise _bad(f"the field {self._part.name!r} is not UTF-8") from None
         place = self._base + 2, self._base + max(end, 2)
         found.append(Field(self._part.name, value, *place, self._held, is_json))
         self._step = self._data
         return True
+
+    def _is_file_at_heart(self) -> bool:
+        """Of what was held for its beginning alone: sound and pictures may begin with any byte."""
+        return self._part.is_file and self._held is Held.JSON and not self._part.is_json
 
     def _is_json(self, size: int) -> bool:
         beginning = self._buffer[2 : 2 + min(size, MOST_VALUE)]

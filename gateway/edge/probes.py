@@ -100,7 +100,7 @@ def _page(request: Request, names: list[str]) -> tuple[list[str], bool]:
     """The names of one page, and whether there are more that way. The names are sorted, so that a page also goes on
     from one that has left the policies meanwhile. Raises BadRequest."""
     asked = request.query_params
-    limit, after, before = asked.get("limit", "20"), asked.get("after_id", ""), asked.get("before_id", "")
+    limit, after, before = asked.get("limit") or "20", asked.get("after_id", ""), asked.get("before_id", "")
     if not _LIMIT.fullmatch(limit):
         raise BadRequest("'limit' must be from 1 to 1000", code="invalid_value", param="limit")
     if after and before:

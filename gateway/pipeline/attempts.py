@@ -60,6 +60,7 @@ from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.registry import retold
 from gateway.wire.sse import BadStream
 
+_AWAY = (503, 529)  # what a target says that is down or has too much to do
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
 WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
 
@@ -126,7 +127,7 @@ class Attempts:
         self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
-        tools, tries, setback = self._tools, 0, None
+        tools, tries, setback, throttled = self._tools, 0, None, None
         name = target.asked_name(exchange.call.model)  # by which its health is known
         keys = PROVIDERS[target.kind].keys(target.facts)
         key, *spare = tools.keyring.order(target.provider, name, keys)
@@ -140,10 +141,12 @@ class Attempts:
             if keys > 1 and is_of_key(lane.retry, came):
                 is_throttled = came.failure is Failure.THROTTLED
                 tools.keyring.rest(name, key, (came.retry_after or 0.0) if is_throttled else REFUSED)
+                throttled = came if is_throttled else throttled
                 if spare and not _is_spent(exchange.call):
                     tools.breaker.release(name)
                     key = spare.pop(0)
                     continue
+                setback = came = throttled or came  # a key that is good says more of the target
             tries += 1
             self._report(name, came, leads_on(lane.retry, came))
             if tries == 1 and came.status == 401 and await self._renewed(exchange):
@@ -326,8 +329,8 @@ class Attempts:
     def _report(self, name: str, setback: Setback, leads: bool) -> None:
         """Tell the breaker what a setback says about the health of what was asked for."""
         breaker, throttled = self._tools.breaker, setback.failure is Failure.THROTTLED
-        # A 401 is about the credential, of which there may be another at once.
-        if setback.retry_after and (throttled or leads) and setback.status != 401:
+        # Elsewhere the word is of one call (a 500), or of a credential of which there may be another at once (a 401).
+        if setback.retry_after and (throttled or (leads and setback.status in _AWAY)):
             breaker.cool(name, min(setback.retry_after, LONGEST_REST))
         if throttled or setback.failure is Failure.REJECTED:
             breaker.release(name)

@@ -15,8 +15,9 @@ from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
 
-# A stream that has said why it stops but stays open is ended by us: some servers forget to, or to say that it was all.
-SETTLE_SECONDS = 2.0
+# A stream that has said its last event but stays open is ended by us: some servers forget to. One that has only said
+# why it stops may have its usage to tell yet, and its server other things to do.
+SETTLE_SECONDS, REASON_SECONDS = 2.0, 6.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
 _FAILED = frozenset({"error", "failed"})  # how an answer ends whose end tells of an error
@@ -86,7 +87,7 @@ async def _events(
     try:
         while True:
             before = clock()
-            chunk = await answer.chunk(SETTLE_SECONDS if tap.settled else None)
+            chunk = await answer.chunk(_patience(tap) if tap.settled else None)
             exchange.waited += clock() - before
             if not chunk:
                 break
@@ -108,6 +109,10 @@ async def _events(
     else:
         answered.attempt.result = "ok"
     exchange.finish_reason = tap.finish_reason
+
+
+def _patience(tap: Tap) -> float:
+    return SETTLE_SECONDS if tap.finished else REASON_SECONDS
 
 
 def shown(target: Target, tap: Tap, told: bytes) -> bytes:

@@ -125,10 +125,12 @@ class ChatTap:
             block = self._account(block)
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
-        if reasons := _FINISH.findall(block):
+        said = block
+        if reasons := list(_FINISH.finditer(block)):
             self._note_reasons(reasons)
-        elif self.settled and any(_TEXT.findall(block)):
-            self.settled = False  # it goes on, and a pause is not its end
+            said = block[reasons[-1].end() :]
+        if self.settled and any(_TEXT.findall(said)):
+            self.settled = False  # it goes on: a pause is not its end
         if sse.is_done(block):
             self.settled = self.finished = True
         if block.find(b"error") >= 0 and sse.tells_error(block):
@@ -166,10 +168,10 @@ class ChatTap:
         if not self._usage.reported:
             self._usage.completion = _tokens(body)
 
-    def _note_reasons(self, reasons: list[bytes]) -> None:
+    def _note_reasons(self, reasons: list[re.Match[bytes]]) -> None:
+        self.settled = 0 < self._open <= len(reasons)  # who says one with each word has not ended
         self._open -= len(reasons)
-        self.settled = self._open <= 0
-        self.finish_reason = reasons[0].decode()
+        self.finish_reason = reasons[0][1].decode()
         # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
         self.failed = self.failed or self.finish_reason == "error"
 

@@ -239,17 +239,19 @@ class CrossingTap:
         elif "prompt" in piece:
             self._usage.prompt, self._usage.cached = piece["prompt"]
         for choice in piece["choices"]:
-            self._note_reason(choice)
             delta = choice.get("delta") or {}
             self._shown = self._shown or is_shown(delta)
-            if not self._usage.reported:
-                said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
-                self._usage.completion += -(-len(str(said)) // 4) if said else 0
+            said = delta.get("content") or delta.get("reasoning_content") or delta.get("tool_calls")
+            if said:
+                self.settled = False  # it goes on: a pause is not its end
+                if not self._usage.reported:
+                    self._usage.completion += -(-len(str(said)) // 4)
+            self._note_reason(choice)
 
     def _note_reason(self, choice: Json) -> None:
         if reason := choice.get("finish_reason"):
+            self.settled = self._open == 1  # who says one with each word has not ended
             self._open -= 1
-            self.settled = self._open <= 0
             self.finish_reason = str(reason)
             self._reason = str(choice.get("native_finish_reason") or reason)
 

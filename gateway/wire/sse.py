@@ -12,7 +12,7 @@ from gateway.wire.written import read, read_exactly
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
 _NAMED = re.compile(rb"(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]")
-_ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*[{"]|"(?:object|type)"\s*:\s*"error"')
+_ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*(?!null|false|\s)|"(?:object|type)"\s*:\s*"error"')
 _MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
 # A block whose events are written as nearly all are. One that was cut ends otherwise (but for one that was cut just
 # behind an inner bracket), and to see that costs a fifth of reading it.

@@ -57,7 +57,7 @@ class GeminiFront:
         refusals.fields |= _FIELDS
         asked = camel(payload)
         for name in _NOT_CARRIED:
-            if asked.get(name):
+            if asked.get(name) and asked[name] != 1:  # one answer is what there is
                 refusals.add(name)
         for place, setting in enumerate(asked.get("safetySettings") or []):
             if camel(setting).get("threshold") not in _ASKS_NOTHING:

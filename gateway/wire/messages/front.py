@@ -55,7 +55,7 @@ class MessagesFront:
     def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
         refusals.fields |= _FIELDS
         for name in _NOT_CARRIED:
-            if payload.get(name):
+            if payload.get(name) and payload[name] != 1:  # one answer is what there is
                 refusals.add(name)
         refusals.leave_out_of(payload, _LEFT_OUT)
         refusals.leave_out_within(payload, _HELD)

@@ -11,6 +11,7 @@ from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import last_response
 from gateway.wire.responses.front import ResponsesFront
 from gateway.wire.sides import Json
+from gateway.wire.sse import BadStream
 from gateway.wire.written import read_exactly
 
 
@@ -39,7 +40,11 @@ class AgainTap(CrossingTap):
 
     def whole_of(self, stream: bytes) -> bytes:
         """Raises BadStream."""
-        return orjson.dumps(last_response(stream)) if super().whole_of(stream) else b""
+        if not super().whole_of(stream):
+            return b""
+        if (response := last_response(stream)) is None:
+            raise BadStream("the last event holds no response")
+        return orjson.dumps(response)
 
 
 def _events(response: Json) -> Iterator[Json]:

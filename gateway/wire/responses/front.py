@@ -58,7 +58,7 @@ class ResponsesFront:
     def to_chat(self, payload: Mapping[str, Any], refusals: Refusals) -> Json:
         refusals.fields |= _FIELDS
         for name in _NOT_CARRIED:
-            if payload.get(name):
+            if payload.get(name) and payload[name] != 1:  # one answer is what there is
                 refusals.add(name)
         chat: Json = {
             name: value for name, value in payload.items() if name not in _TURNED and name not in _LEFT_OUT

@@ -95,6 +95,8 @@ def test_the_json_of_a_field_is_read_as_that_member_of_a_body(name: str, value: 
         ("tools[0][parameters]", '{"file_id": "a"}'),
         ("expires_after", '{"anchor": "created_at", "seconds": 3600}'),
         ("name", "[draft] mine"),
+        ("hotwords", """[Anna's "id" card]"""),
+        ("instructions", "{see files/readme}"),
         ("x", "1"),
     ],
 )

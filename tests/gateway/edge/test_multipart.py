@@ -120,6 +120,11 @@ def test_what_is_no_json_goes_by_whatever_its_size(value: bytes) -> None:
     assert scan(form(part("image", value))) == []
 
 
+@pytest.mark.parametrize("value", [b"[\x80sound", b"{\xff\xfe", b"[\0" + b"\x01" * (2 << 20)])
+def test_sound_that_begins_as_json_does_goes_by(value: bytes) -> None:
+    assert scan(form(part("audio_file", value, '; filename="a.pcm"'))) == []
+
+
 def test_files_go_by_whatever_is_in_them() -> None:
     body = form(part("file", JSON * (MOST_JSON // 10), '; filename="a.jsonl"'), part("file_id", b"file-1"))
     assert [one.value for one in scan(body)] == ["file-1"]

@@ -76,7 +76,7 @@ async def test_behind_the_last_model_there_is_none(tmp_path: Path, text: str) ->
         assert answered.json() == {"data": [], "has_more": False, "first_id": None, "last_id": None}
 
 
-LIMITS = [f"limit={limit}" for limit in ("0", "1001", "-1", "2.5", "x", "", "%C2%B2", "9" * 5000)]
+LIMITS = [f"limit={limit}" for limit in ("0", "1001", "-1", "2.5", "x", "%C2%B2", "9" * 5000)]
 
 
 @pytest.mark.parametrize("query", [*LIMITS, "after_id=mini&before_id=smart"])

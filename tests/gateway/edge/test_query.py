@@ -30,6 +30,11 @@ def test_a_parameter_that_holds_the_key_is_left_out(query: bytes, kept: bytes) -
     assert with_query("/files", scope) == "/files" + (f"?{kept.decode()}" if kept else "")
 
 
+def test_a_key_that_is_shorter_than_a_secret_is_only_what_is_all_of_a_value() -> None:
+    scope = {"query_string": b"api-version=2024&alt=x&key=a&b=%61", "gateway.head": {b"x-api-key": b"a"}}
+    assert query_of(scope) == b"api-version=2024&alt=x"
+
+
 CALLS: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "gpt-5", "messages": []},
     "/v1/responses": {"model": "gpt-5", "input": "hi"},

@@ -101,8 +101,8 @@ async def test_a_model_that_wants_rest_holds_up_no_other_of_its_provider(
         assert 6 < told["p0/gpt-a"]["cooling_s"] <= 7
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 529])
-async def test_whatever_failed_rests_for_as_long_as_it_says(
+@pytest.mark.parametrize("status", [429, 503, 529])
+async def test_who_is_down_or_has_too_much_to_do_rests_for_as_long_as_it_says(
     tmp_path: Path, provider: Provider, status: int
 ) -> None:
     provider.script = [answer({"error": {"message": "later"}}, status, retry_after="30")]
@@ -112,6 +112,17 @@ async def test_whatever_failed_rests_for_as_long_as_it_says(
         assert len(provider.asked) == 1
         told = (await targets(running))["p0/gpt-a"]
         assert 29 < told["cooling_s"] <= 30
+
+
+async def test_one_fault_that_names_a_time_closes_no_target_that_stands_alone(
+    tmp_path: Path, provider: Provider
+) -> None:
+    provider.script = [
+        answer({"error": {"message": "later"}}, 500, retry_after="30"),
+        answer({"choices": []}),
+    ]
+    async with gateway(tmp_path, passing(provider.url)) as running:
+        assert await statuses(running, "gpt-a", 2) == [500, 200]
 
 
 async def test_it_fails_besides_and_none_rests_for_more_than_a_minute(

@@ -111,6 +111,7 @@ async def test_a_stream_that_said_why_it_stops_and_stays_open_is_ended_as_a_succ
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, kind: str
 ) -> None:
     monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    monkeypatch.setattr(relay, "REASON_SECONDS", 0.001)
     async with Provider([stream(SAYS_WHY[kind], then=asyncio.Event().wait)]) as provider:  # type: ignore[arg-type]
         text = with_key(provider.url, "compatible" if kind == "openai" else kind)
         async with gateway(tmp_path, text) as running, running.client() as client:
@@ -126,6 +127,7 @@ async def test_what_was_told_passes_as_it_came_before_such_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    monkeypatch.setattr(relay, "REASON_SECONDS", 0.001)
     for last in (b"", USAGE, DONE, DONE[:-1]):
         told = stream(word("hello") + FINISH + last, then=asyncio.Event().wait)  # type: ignore[arg-type]
         async with Provider([told]) as provider:
@@ -139,6 +141,7 @@ async def test_while_one_of_several_answers_goes_on_a_stream_may_be_silent(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(relay, "SETTLE_SECONDS", 0.001)
+    monkeypatch.setattr(relay, "REASON_SECONDS", 0.001)
     go_on = asyncio.Event()
     told: list[bytes | asyncio.Event] = [word("one") + FINISH, go_on, word("two") + FINISH + DONE]
     for path in (CHAT, STREAM_OF_GEMINI):

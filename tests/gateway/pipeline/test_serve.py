@@ -172,6 +172,22 @@ async def test_a_key_that_rests_is_not_shown_first_while_another_does_not(tmp_pa
             assert sorted(keys_shown(first)[6:]) == ["one", "two"], "of another model nothing was said"
 
 
+async def test_a_key_that_is_refused_speaks_for_no_other_that_is_only_throttled(tmp_path: Path) -> None:
+    async def by_key(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        refused = asked.headers["authorization"] == "Bearer two"
+        await (REFUSED if refused else answer({"error": {"message": "slow down"}}, 429))(asked, writer)
+
+    async with Provider([by_key]) as provider:
+        text = policies(provider.url, model="retry: {attempts: 1}").replace(
+            f'base_url: "{provider.url}"', f'base_url: "{provider.url}", api_key: [one, two]', 1
+        )
+        async with gateway(tmp_path, text) as running:
+            for _ in range(6):
+                assert (await running.chat()).status_code == 429
+            report: Any = {row["target"]: row for row in running.house.breaker.report()}["p0/smart"]
+            assert report["circuit"] == "closed"
+
+
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
     async with Provider([answer({}, 500)]) as first, Provider() as second:
         async with gateway(tmp_path, policies(first.url, second.url)) as running:

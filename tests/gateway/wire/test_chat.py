@@ -167,6 +167,11 @@ def test_a_stream_of_several_choices_is_complete_when_each_of_them_is() -> None:
     assert goes_on.settled, "nothing more was said"
     goes_on.feed(word("more"))
     assert (goes_on.settled, goes_on.rest(), goes_on.finished) == (False, b"", True)
+    always, _ = tap()
+    always.feed(word("a").replace(b'"finish_reason":null', b'"finish_reason":"stop"') + word("b"))
+    assert not always.settled, "more was said behind the reason"
+    always.feed(FINISH)
+    assert (always.settled, always.rest(), always.finished) == (False, b"", True), "it says one all the time"
     fewer, _ = tap(choices=2)
     fewer.feed(FINISH + DONE)
     assert fewer.finished, "the provider says that there are no more"

@@ -233,3 +233,7 @@ def test_what_chat_has_no_word_for_is_told_once_for_all_of_its_kind() -> None:
         "labels", "serviceTier", "contents.mediaResolution", "contents.functionCall.willContinue",
         "generationConfig.thinkingConfig.includeThoughts",
     ]  # fmt: skip
+
+
+def test_one_answer_is_what_there_is() -> None:
+    assert {"n", "bestOf"}.isdisjoint(chat(n=1, best_of=1))

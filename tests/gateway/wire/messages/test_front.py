@@ -345,3 +345,7 @@ def test_what_blocks_say_beside_is_told_once_for_all_of_its_kind() -> None:
         "messages.citations",
         "messages.cache_control",
     ]
+
+
+def test_one_answer_is_what_there_is() -> None:
+    assert {"n", "best_of"}.isdisjoint(chat(n=1, best_of=1))

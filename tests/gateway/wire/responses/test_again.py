@@ -1,6 +1,9 @@
 """A response that is told as the other kind keeps its provider's words and id."""
 
+from typing import Any
+
 import orjson
+import pytest
 
 from gateway.core.usage import Usage
 from gateway.wire import sse
@@ -42,3 +45,17 @@ def test_what_is_none_is_told_as_nothing() -> None:
     assert tap(Usage()).streamed(b'{"status": "failed", "output": [], "error": {"message": "no"}}') is None
     failed = b'event: error\ndata: {"type":"error","message":"no"}\n\n'
     assert tap(Usage()).whole_of(failed) == b""
+
+
+def test_a_last_event_without_its_response_is_no_answer() -> None:
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "content": []}
+    events: list[dict[str, Any]] = [
+        {"type": "response.output_item.added", "output_index": 0, "item": item},
+        {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, "delta": "hi"},
+        {"type": "response.completed"},
+    ]
+    stream = b"".join(
+        b"event: %b\ndata: %b\n\n" % (str(one["type"]).encode(), orjson.dumps(one)) for one in events
+    )
+    with pytest.raises(sse.BadStream):
+        tap(Usage()).whole_of(stream)

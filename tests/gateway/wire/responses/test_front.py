@@ -332,3 +332,7 @@ def test_what_chat_has_no_word_for_is_told_once_for_all_of_its_kind() -> None:
         "reasoning.summary", "input.phase", "input.annotations", "tools.defer_loading",
         "tools.namespace.description", "tool_choice.tools.odd",
     ]  # fmt: skip
+
+
+def test_one_answer_is_what_there_is() -> None:
+    assert {"n", "best_of"}.isdisjoint(chat(n=1, best_of=1))
