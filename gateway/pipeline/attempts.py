@@ -102,7 +102,9 @@ class Attempts:
         for target, asked, last in course:
             if before is not None and setback is not None:
                 self._tools.meters.fallbacks.add((before.name, target.name, setback.failure.value))
-            came = await self._at(exchange, lane, target, asked, last=last)
+            # What has just recovered is spared for the sake of others, where there are some.
+            alone = last or not self._others(exchange, targets, target)
+            came = await self._at(exchange, lane, target, asked, last=alone)
             if isinstance(came, Answered):
                 return came
             course.failed = True
@@ -115,6 +117,11 @@ class Attempts:
         if refused := course.refused():
             raise refused
         raise self._nobody(exchange, lane, targets)
+
+    def _others(self, exchange: Exchange, targets: Sequence[Target], but: Target) -> bool:
+        """Whether another target takes calls now, a probe included."""
+        breaker, model = self._tools.breaker, exchange.call.model
+        return any(breaker.usable(one.asked_name(model), one.name) for one in targets if one is not but)
 
     def _nobody(self, exchange: Exchange, lane: Lane, targets: Sequence[Target]) -> NoTarget:
         breaker, model = self._tools.breaker, exchange.call.model

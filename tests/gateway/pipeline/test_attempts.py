@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.upstream.breaker import CONSECUTIVE
+from gateway.upstream.breaker import CONSECUTIVE, FIRST_REST
 from gateway.upstream.budgets import RetryBudgets
 from tests.running import ACCESS, Running, gateway, policies, until_idle
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Asked, Provider, answer, event, stream, word
@@ -112,6 +112,22 @@ async def test_who_is_down_or_has_too_much_to_do_rests_for_as_long_as_it_says(
         assert len(provider.asked) == 1
         told = (await targets(running))["p0/gpt-a"]
         assert 29 < told["cooling_s"] <= 30
+
+
+async def test_what_has_recovered_is_not_spared_while_no_other_takes_calls(
+    tmp_path: Path, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    provider.script = [*[BROKEN] * CONSECUTIVE, answer(CHAT)]
+    async with Provider([BROKEN]) as other:
+        text = passing(provider.url, other.url, model="retry: {attempts: 1}")
+        async with gateway(tmp_path, text) as running:
+            monkeypatch.setattr(running.house.breaker, "_clock", lambda: now)
+            monkeypatch.setattr(running.house.breaker, "_dice", lambda: 0.99)
+            assert await statuses(running, "gpt-a", CONSECUTIVE) == [500] * CONSECUTIVE
+            now += 2 * FIRST_REST
+            assert await statuses(running, "gpt-a", 10) == [200, 500, *[200] * 8]
+            assert len(other.asked) == CONSECUTIVE + 1, "which is still down: its probe told"
 
 
 async def test_one_fault_that_names_a_time_closes_no_target_that_stands_alone(
