@@ -30,6 +30,14 @@ _HELD_BY_CALLS = {
 }
 _HELD_BY_FORMATS = {"json_schema": frozenset({"name", "schema", "strict"})}
 
+# What changes the answer and neither Messages nor Converse has a word for, each with the values that ask for nothing.
+OF_CHAT_ALONE: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
+    "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
+    "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
+    "function_call": ("none", "auto"),
+}  # fmt: skip
+
 
 class Lacks:
     """`refused` are fields that change the answer, each with those of its values that ask for nothing; `left_out` are

@@ -20,7 +20,7 @@ from gateway.wire.converse.words import (
     usage_of,
 )
 from gateway.wire.fields import member, members, text
-from gateway.wire.lacks import Lacks, always
+from gateway.wire.lacks import OF_CHAT_ALONE, Lacks, always
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
@@ -30,12 +30,7 @@ from gateway.wire.thoughts import after_all, say
 
 # What changes nothing of an answer, only how it is kept, billed or shown, is left out.
 _LACKS = Lacks(
-    refused={
-        "n": (1,), "seed": (), "frequency_penalty": (0,), "presence_penalty": (0,), "logit_bias": ({},),
-        "logprobs": (False,), "top_logprobs": (0,), "modalities": (["text"],), "audio": (), "prediction": (),
-        "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
-        "function_call": ("none", "auto"),
-    },
+    refused=OF_CHAT_ALONE,
     left_out=frozenset(
         {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
          "user", "safety_identifier"}

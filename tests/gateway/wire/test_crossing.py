@@ -526,3 +526,13 @@ def test_a_value_of_a_kind_nobody_thought_of_is_the_callers_fault() -> None:
     with pytest.raises(BadRequest, match="not of the kind its API takes") as refused:
         TO_MESSAGES.write(odd, Changes("m", cap_name="max_tokens"))
     assert refused.value.code == "invalid_value"
+
+
+def test_a_stream_that_goes_on_behind_its_reason_has_not_settled() -> None:
+    one = between("anthropic.messages", "openai.chat").tap(Asked({}, Usage()))
+    one.feed(word("a") + FINISH)
+    assert one.settled
+    one.feed(word("b"))
+    assert not one.settled
+    one.feed(FINISH)
+    assert not one.settled, "it says one all the time"

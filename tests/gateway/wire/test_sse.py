@@ -163,3 +163,13 @@ def test_a_stream_that_never_ends_an_event_is_given_up(monkeypatch: pytest.Monke
     with pytest.raises(EventTooLarge):
         splitter.feed(b"x")
     assert Splitter().feed(b"data: " + b"x" * 200 + b"\n\n")  # one that is whole is nobody's burden
+
+
+@pytest.mark.parametrize("error", ["429", "true", '["x"]', '"x"', '{"message": "x"}'])
+def test_an_error_of_any_kind_is_one(error: str) -> None:
+    assert tells_error(b'data: {"error": %b, "message": "q"}\n\n' % error.encode())
+
+
+@pytest.mark.parametrize("nothing", ["null", "false", "{}", '""', "  null"])
+def test_an_error_that_says_nothing_is_none(nothing: str) -> None:
+    assert not tells_error(b'data: {"error": %b, "choices": []}\n\n' % nothing.encode())
