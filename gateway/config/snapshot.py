@@ -14,7 +14,7 @@ from gateway.policy.rate_limit import RateLimits
 from gateway.policy.routing import Priority
 
 MOST_ASKED = 1000  # asked names kept with their lanes: callers may invent any number under a glob
-MOST_LANES = 10_000  # lanes kept ready; more than that are made anew when asked for
+MOST_LANES = 10_000  # lanes kept ready
 
 
 @dataclass(slots=True, frozen=True)
@@ -125,7 +125,8 @@ class Snapshot:
         self.keys, self.teams = tables.keys, tables.teams
         # By key, team, model and, where the call names none, its provider.
         self._lanes: dict[tuple[str, str, str, str], Lane] = {}
-        self._asked: dict[tuple[str, str, str], Lane] = {}  # by the asked name, emptied when full
+        self._asked: dict[tuple[str, str, str], Lane] = {}  # by the asked name
+        # Both are emptied when full: those that are in use come back.
 
     def lane(self, caller: Caller, model: str) -> Lane:
         """Raises Forbidden (checked first: what a team may not use, it cannot find out about) or NotFound."""
@@ -176,9 +177,11 @@ class Snapshot:
             cap = team.max_output_tokens
             gates = [gate.within(caller.key, team.name, asked, cap) for gate in self.tables.limits]
             used = tuple(gate for gate in gates if gate.rules)
-            lane = Lane(model.name, team, model.targets, model.selector, used, model.retry, model.timeouts)
-            if len(self._lanes) < MOST_LANES:
-                self._lanes[at] = lane
+            if len(self._lanes) >= MOST_LANES:
+                self._lanes.clear()
+            lane = self._lanes[at] = Lane(
+                model.name, team, model.targets, model.selector, used, model.retry, model.timeouts
+            )
         return lane
 
 

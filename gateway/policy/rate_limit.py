@@ -3,13 +3,13 @@
 Decides which rules a call falls under and how much of each it needs; `state` does the counting.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from gateway.core.claim import Claim, Limit
 from gateway.core.exchange import Exchange
 from gateway.core.failure import NeverFits
-from gateway.policy.expression import Condition, ConditionFailed, OnError
+from gateway.policy.expression import Condition, ConditionFailed, Facts, OnError
 from gateway.policy.globs import Matcher
 
 SEPARATOR = "\x1f"
@@ -71,14 +71,15 @@ class Rule:
     bucket: str | None = None  # what `parts` give, where that is the same for every call
     ready: Claim | None = None  # the whole claim, where that is
 
-    def misses(self, exchange: Exchange) -> str:
+    def misses(self, exchange: Exchange, facts: Facts | None = None) -> str:
         """The first predicate that this call fails, "" if the rule applies. An error of the condition makes
-        the rule apply: a limit must not be dodged by a call that breaks its expression."""
+        the rule apply: a limit must not be dodged by a call that breaks its expression. `facts` are this call's, where
+        other rules have asked about it before."""
         missed = self.when.misses(exchange)
         if missed or self.condition is None:
             return missed
         try:
-            return "" if self.condition.holds(exchange) else "if"
+            return "" if self.condition.holds(facts or Facts(exchange)) else "if"
         except ConditionFailed:
             self.on_error(exchange)
             return ""
@@ -98,8 +99,29 @@ class Rule:
             bucket = SEPARATOR.join([get(exchange) for get in self.parts])
         return Claim(limit, bucket, amount)
 
-    def bound(self, names: Mapping[Part, str]) -> "Rule":
-        """This rule where these parts have these names for every call."""
+    def within(self, key: str, team: str, model: str | None) -> "Rule | None":
+        """This rule for one key, team and model: what these settle is asked no more. None where it never applies."""
+        when, condition = self.when, self.condition
+        settled = [(when.keys, key), (when.teams, team)]
+        names = {"key": key, "team": team}
+        if model is not None:
+            settled.append((when.models, model))
+            names["request.model"] = model
+        if not all(allowed is None or allowed(name) for allowed, name in settled):
+            return None
+        if condition is not None and (verdict := condition.settled(names)) is not None:
+            if not verdict:
+                return None
+            condition = None
+        left = When(models=when.models if model is None else None, metadata=when.metadata)
+        settles = left == When() and condition is None
+        return replace(self._bound(key, team, model), when=left, condition=condition, settled=settles)
+
+    def _bound(self, key: str, team: str, model: str | None) -> "Rule":
+        """With what `parts` give, where that is known."""
+        names = {_PARTS["key"]: key, _PARTS["team"]: team}
+        if model is not None:
+            names[_PARTS["model"]] = model
         if not all(part in names for part in self.parts):
             return self
         bucket = SEPARATOR.join(names[part] for part in self.parts)
@@ -121,10 +143,12 @@ class RateLimits:
 
     def claims(self, exchange: Exchange) -> Sequence[Claim]:
         """Raises NeverFits."""
-        found = []
+        found, facts = [], None
         for rule in self.rules:
-            if not rule.settled and rule.misses(exchange):
-                continue
+            if not rule.settled:
+                facts = facts or Facts(exchange)
+                if rule.misses(exchange, facts):
+                    continue
             found.append(rule.ready or rule.claim(exchange, self.cap))
             if self.first:
                 break
@@ -133,17 +157,5 @@ class RateLimits:
     def within(self, key: str, team: str, model: str | None, cap: int | None) -> "RateLimits":
         """This gate for one key, team and model: what is settled by these three is asked no more.
         `model` is None where the asked name is known only when the call comes."""
-        kept = []
-        names = {_PARTS["key"]: key, _PARTS["team"]: team}
-        if model is not None:
-            names[_PARTS["model"]] = model
-        for rule in self.rules:
-            when = rule.when
-            settled = [(when.keys, key), (when.teams, team)]
-            if model is not None:
-                settled.append((when.models, model))
-            if all(allowed is None or allowed(name) for allowed, name in settled):
-                left = When(models=when.models if model is None else None, metadata=when.metadata)
-                settles = left == When() and rule.condition is None
-                kept.append(replace(rule.bound(names), when=left, settled=settles))
-        return RateLimits(tuple(kept), self.first, cap)
+        kept = (rule.within(key, team, model) for rule in self.rules)
+        return RateLimits(tuple(rule for rule in kept if rule is not None), self.first, cap)

@@ -111,7 +111,8 @@ def test_lanes_are_bounded_however_many_keys_come(monkeypatch: pytest.MonkeyPatc
     found = snapshot(MODELS)
     for number in range(10):
         assert found.lane(Caller(f"k{number}", "all"), "gpt-5").model == "gpt-5"
-    assert len(found._lanes) == 3
+        assert len(found._lanes) <= 3
+    assert found.lane(Caller("k9", "all"), "gpt-5") is found.lane(Caller("k9", "all"), "gpt-5")
 
 
 def test_endpoints_without_a_model_go_to_the_default_or_the_named_provider() -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.core.exchange import Exchange, Shape
-from gateway.policy.expression import BadExpression, Condition, ConditionFailed
+from gateway.policy.expression import BadExpression, Condition, ConditionFailed, Facts
 from tests.gateway.policy.calls import NO_METADATA, exchange
 
 SHAPE = Shape(input_tokens=10, max_tokens=100, choices=2, messages=3, tools=4, images=5)
@@ -14,7 +14,7 @@ SHAPE = Shape(input_tokens=10, max_tokens=100, choices=2, messages=3, tools=4, i
 def verdict(text: str, metadata: Mapping[str, str] = NO_METADATA) -> bool | str:
     call = exchange(model="gpt-5", key="ci", team="free", user="ada", metadata=metadata, shape=SHAPE)
     try:
-        return Condition(text).holds(call)
+        return Condition(text).holds(Facts(call))
     except ConditionFailed:
         return "error"
 
@@ -77,11 +77,13 @@ def test_a_runaway_expression_is_stopped_and_is_an_error() -> None:
     numbers = "[" + ",".join("1" * 200) + "]"
     text = f"{numbers}.all(a, {numbers}.all(b, {numbers}.all(c, a + b + c > 0)))"
     with pytest.raises(ConditionFailed, match="budget"):
-        Condition(text).holds(exchange())
+        Condition(text).holds(Facts(exchange()))
 
 
 def test_a_hostile_regular_expression_is_harmless() -> None:
-    assert Condition("request.model.matches('(a+)+$')").holds(exchange(model="a" * 5000 + "!")) is False
+    assert (
+        Condition("request.model.matches('(a+)+$')").holds(Facts(exchange(model="a" * 5000 + "!"))) is False
+    )
 
 
 @pytest.mark.parametrize(
@@ -107,7 +109,7 @@ def test_what_is_wrong_is_told_at_load_with_its_place(text: str, place: tuple[in
 
 def test_a_value_that_is_no_truth_value_is_an_error() -> None:
     with pytest.raises(ConditionFailed):
-        Condition("metadata.flag == 'x'").holds(exchange())
+        Condition("metadata.flag == 'x'").holds(Facts(exchange()))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +124,7 @@ def test_a_value_that_is_no_truth_value_is_an_error() -> None:
 )
 def test_text_the_library_would_misread_is_an_error(call: Exchange) -> None:
     with pytest.raises(ConditionFailed):
-        Condition("user == 'admin'").holds(call)
+        Condition("user == 'admin'").holds(Facts(call))
 
 
 @given(
@@ -133,4 +135,33 @@ def test_text_the_library_would_misread_is_an_error(call: Exchange) -> None:
 def test_the_library_agrees_with_python(stream: bool, most: int, user: str) -> None:
     condition = Condition("request.stream && request.max_tokens <= 100 || size(user) > 3")
     call = exchange(stream=stream, shape=Shape(max_tokens=most), user=user)
-    assert condition.holds(call) is ((stream and most <= 100) or len(user) > 3)
+    assert condition.holds(Facts(call)) is ((stream and most <= 100) or len(user) > 3)
+
+
+NAMES = {"key": "ci", "team": "free"}
+
+
+@pytest.mark.parametrize(
+    ("text", "names", "known"),
+    [
+        ("team == 'free'", NAMES, True),
+        ("team == 'paid' || key.startsWith('x')", NAMES, False),
+        ("true", NAMES, True),
+        ("team == 'free' && request.stream", NAMES, None),
+        ("metadata.env == 'prod'", NAMES, None),
+        ("request.model == 'gpt-5'", NAMES, None),
+        ("request.model == 'gpt-5'", {**NAMES, "request.model": "gpt-5"}, True),
+        ("team == 'free' && 1 / 0 == 1", NAMES, None),  # each call counts the error
+    ],
+)
+def test_what_key_team_and_model_settle_is_known_before_a_call(
+    text: str, names: dict[str, str], known: bool | None
+) -> None:
+    assert Condition(text).settled(names) is known
+    assert Condition(text).settled(names) is known
+
+
+def test_conditions_that_share_the_facts_of_a_call_say_what_each_would_alone() -> None:
+    facts = Facts(exchange(user="ada", shape=SHAPE, metadata={"env": "prod"}))
+    for text in ("user == 'ada'", "metadata.env == 'prod'", "request.max_tokens == 100", "time < time"):
+        assert Condition(text).holds(facts) is (text != "time < time")

@@ -169,6 +169,18 @@ def test_a_rule_with_nothing_left_to_ask_is_settled_within_its_lane() -> None:
     assert [rule.settled for rule in lane(gate(limits.rules[0]), model=None).rules] == [False]
 
 
+def test_a_condition_on_key_and_team_alone_is_settled_within_a_lane() -> None:
+    limits = gate(
+        Rule(REQUESTS, condition=Condition("team == 'free' && key == 'ci'")),
+        Rule(TOKENS, condition=Condition("team == 'paid'")),
+        Rule(AT_ONCE, condition=Condition("request.model == 'gpt-5'")),
+    )
+    one, many = lane(limits, model="gpt-5"), lane(limits, model=None)
+    assert [(rule.limit.rule, rule.settled) for rule in one.rules] == [("per-key", True), ("at-once", True)]
+    assert [(rule.limit.rule, rule.settled) for rule in many.rules] == [("per-key", True), ("at-once", False)]
+    assert ids(many, model="gpt-6") == ["per-key"]
+
+
 def test_within_a_lane_of_one_model_the_model_is_settled_and_of_a_glob_it_is_not() -> None:
     limits = gate(Rule(REQUESTS, When(models=matcher(["gpt-5"]))))
     assert lane(limits, model="o1").rules == ()
@@ -176,6 +188,16 @@ def test_within_a_lane_of_one_model_the_model_is_settled_and_of_a_glob_it_is_not
     open_lane = lane(limits, model=None)
     assert ids(open_lane, model="gpt-5") == ["per-key"]
     assert ids(open_lane, model="gpt-6") == []
+
+
+CONDITIONS = [
+    None,
+    "team == 'free'",
+    "key in ['ci', 'cd']",
+    "request.model == 'o1'",
+    "team == 'free' || request.stream",
+    "1 / 0 == 1",
+]
 
 
 @given(
@@ -186,6 +208,7 @@ def test_within_a_lane_of_one_model_the_model_is_settled_and_of_a_glob_it_is_not
     who=st.tuples(st.sampled_from(["free", "paid"]), st.sampled_from(["ci", "cd", "x"])),
     model=st.sampled_from(["gpt-5", "o1"]),
     known=st.booleans(),
+    text=st.sampled_from(CONDITIONS),
 )
 def test_a_lane_claims_what_the_whole_gate_would(
     teams: list[str] | None,
@@ -195,12 +218,19 @@ def test_a_lane_claims_what_the_whole_gate_would(
     who: tuple[str, str],
     model: str,
     known: bool,
+    text: str | None,
 ) -> None:
     def optional(names: list[str] | None) -> Callable[[str], bool] | None:
         return None if names is None else matcher(names)
 
     limits = gate(
-        Rule(REQUESTS, When(optional(teams), optional(keys), optional(models))), Rule(TOKENS), first=first
+        Rule(
+            REQUESTS,
+            When(optional(teams), optional(keys), optional(models)),
+            Condition(text) if text else None,
+        ),
+        Rule(TOKENS),
+        first=first,
     )
     call = exchange(team=who[0], key=who[1], model=model)
     narrowed = limits.within(who[1], who[0], model if known else None, None)
