@@ -125,7 +125,8 @@ class Office:
         house: Any = self._house
         await self.ledger.look()
         metrics: list[Metric] = house.meters.all()
-        text = render(metrics, merge(metrics, await self._staff.counts()))
+        counts = await self._staff.counts()
+        text = await asyncio.to_thread(lambda: render(metrics, merge(metrics, counts)))
         engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]
         told = {engine.provider: await _engine_metrics(house.upstream, engine) for engine in engines}
         return text + of_engines(told)
