@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import logging
-import os
 import resource
 import signal
 import socket
@@ -15,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from gateway.app.books import Books
+from gateway.app.hang_up import left_by_terminal
 from gateway.app.house import House, settle
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
@@ -84,14 +84,12 @@ def told_to_stop() -> asyncio.Event:
 
 
 def told_to_reload(stop: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Has SIGHUP reload. Only where a terminal is what hangs up, there is nobody left to serve for: that is a stop,
-    unless it was started to outlive it, as by nohup."""
-    loop, outlives = asyncio.get_running_loop(), signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    at_terminal = os.isatty(0) and not outlives
+    """Has SIGHUP reload, or stop what its terminal has left."""
+    loop, is_left = asyncio.get_running_loop(), left_by_terminal()
     tasks: set[asyncio.Task[Any]] = set()
 
     def hung_up() -> None:
-        if at_terminal and not os.isatty(0):
+        if is_left():
             return stop.set()
         task = loop.create_task(reload())
         tasks.add(task)

@@ -42,6 +42,7 @@ TRIED_BY = {
     "gateway/app/worker.py": "tests/gateway/app/test_crew.py",
     "gateway/cli/client.py": "tests/gateway/cli/test_keys.py",
     "gateway/cli/output.py": "tests/gateway/cli/test_main.py",
+    "gateway/cli/start.py": "tests/gateway/cli/test_serve.py",
     "gateway/cli/usage.py": "tests/gateway/cli/test_keys.py",
     "gateway/config/bench.py": "tests/gateway/config/test_compile.py",
     "gateway/config/schema.py": "tests/contract/test_policy_fields.py",

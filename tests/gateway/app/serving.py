@@ -5,7 +5,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,18 +56,38 @@ class Serving:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
+    async def listening(self) -> None:
+        """Until it takes calls; what it said before its end is raised."""
+        while (match := LISTENS.search(line := await self.line())) is None:
+            assert line, self.log.read_text()
+        self.url, self.admin_url = match[1], match[2]
+        async with self.client() as client, asyncio.timeout(30):
+            while (await client.get("/health/ready")).status_code != 200:
+                await asyncio.sleep(0.02)  # workers come up one by one, and tell the parent alone
+
+    async def logged(self, words: str, times: int = 1) -> None:
+        """Until its log holds them so many times; it is written twice a second."""
+        async with asyncio.timeout(15):
+            while self.log.read_text().count(words) < times:
+                await asyncio.sleep(0.02)
+
     async def ended(self) -> int:
         async with asyncio.timeout(ENDS_WITHIN):
             return await self.process.wait()
 
 
 async def run(
-    folder: Path, *flags: str, stdin: Any = asyncio.subprocess.DEVNULL, **environ: str
+    folder: Path,
+    *flags: str,
+    stdin: Any = asyncio.subprocess.DEVNULL,
+    under: Sequence[str] = (),
+    **environ: str,
 ) -> asyncio.subprocess.Process:
-    """Start `gateway serve` over `folder`/policies, with its data in `folder`/data."""
+    """Start `gateway serve` over `folder`/policies, with its data in `folder`/data; `under` is a command that runs
+    the one it is given."""
     own = {name: value for name, value in os.environ.items() if not name.startswith(("GATEWAY_", "OTEL_"))}
     own |= {"GATEWAY_DATA_DIR": str(folder / "data"), "GATEWAY_ADMIN_TOKEN": TOKEN, **environ}
-    command = [sys.executable, "-m", "gateway", "serve", "--config", str(folder / "policies")]
+    command = [*under, sys.executable, "-m", "gateway", "serve", "--config", str(folder / "policies")]
     with (folder / "log").open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *command, "--port", "0", "--admin-port", "0", *flags,
@@ -84,12 +104,7 @@ async def serving(folder: Path, text: str, *flags: str, **environ: str) -> Async
     process = await run(folder, *flags, **environ)
     try:
         one = Serving(process, "", "", folder / "log", [])
-        while (match := LISTENS.search(line := await one.line())) is None:
-            assert line, (folder / "log").read_text()
-        one.url, one.admin_url = match[1], match[2]
-        async with one.client() as client, asyncio.timeout(30):
-            while (await client.get("/health/ready")).status_code != 200:
-                await asyncio.sleep(0.02)  # workers come up one by one, and tell the parent alone
+        await one.listening()
         yield one
     finally:
         if process.returncode is None:

@@ -333,24 +333,6 @@ async def test_a_sighup_tells_again_what_is_wrong_with_the_policies(
         assert (await one.chat()).status_code == 200
 
 
-async def test_a_terminal_that_hangs_up_ends_what_was_started_there(tmp_path: Path) -> None:
-    try:
-        ours, theirs = os.openpty()
-    except OSError:
-        pytest.skip("there are no terminals on this machine (/dev/pts)")
-    async with Provider() as provider:
-        (tmp_path / "policies").mkdir()
-        (tmp_path / "policies" / "gateway.yaml").write_text(policies(provider.url))
-        process = await run(tmp_path, stdin=theirs)
-        os.close(theirs)
-        one = Serving(process, "", "", tmp_path / "log", [])
-        while "listens on" not in await one.line():
-            pass
-        os.close(ours)
-        one.signal(signal.SIGHUP)
-        assert await one.ended() == 0
-
-
 async def test_a_gateway_without_descriptors_says_so_and_blames_no_provider(tmp_path: Path) -> None:
     body = {"model": "smart", "messages": [{"role": "user", "content": "hi"}]}
     async with (
