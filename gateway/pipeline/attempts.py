@@ -35,6 +35,7 @@ from gateway.pipeline.relay import Answered, shown
 from gateway.pipeline.setback import (
     Setback,
     in_our_words,
+    is_back_sooner,
     is_of_key,
     is_sensible,
     leads_on,
@@ -134,10 +135,11 @@ class Attempts:
         self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
-        tools, tries, setback, throttled = self._tools, 0, None, None
+        tools, tries, setback = self._tools, 0, None
         name = target.asked_name(exchange.call.model)  # by which its health is known
         keys = PROVIDERS[target.kind].keys(target.facts)
         key, *spare = tools.keyring.order(target.provider, name, keys)
+        throttled, first = None, key  # of the keys that are throttled, the one that is back first
         tools.budgets.call(name)
         while tools.breaker.begin(name, target.name, last=last):
             attempt = Attempt(target, tools.clock(), asked=name)
@@ -148,12 +150,15 @@ class Attempts:
             if keys > 1 and is_of_key(lane.retry, came):
                 is_throttled = came.failure is Failure.THROTTLED
                 tools.keyring.rest(name, key, (came.retry_after or 0.0) if is_throttled else REFUSED)
-                throttled = came if is_throttled else throttled
+                if is_throttled and is_back_sooner(came, throttled):
+                    throttled, first = came, key
                 if spare and not _is_spent(exchange.call):
                     tools.breaker.release(name)
                     key = spare.pop(0)
                     continue
-                setback = came = throttled or came  # a key that is good says more of the target
+                if throttled is not None:  # a key that is good says more of the target
+                    setback = came = throttled
+                    throttled, key = None, first
             tries += 1
             self._report(name, came, leads_on(lane.retry, came))
             if tries == 1 and came.status == 401 and await self._renewed(exchange):

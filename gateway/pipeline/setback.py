@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import parsedate_to_datetime
 from functools import partial
+from math import inf
 from typing import Any, NamedTuple
 
 import orjson
@@ -80,6 +81,11 @@ def leads_on(retry: Retry, setback: Setback) -> bool:
 def is_of_key(retry: Retry, setback: Setback) -> bool:
     """Whether another key of the same provider may fare better."""
     return setback.failure in (Failure.UNAUTHORIZED, Failure.THROTTLED) and leads_on(retry, setback)
+
+
+def is_back_sooner(one: Setback, other: Setback | None) -> bool:
+    """Whether one says that it will take calls again before the other, which may not say or not be."""
+    return other is None or (one.retry_after or inf) < (other.retry_after or inf)
 
 
 def pause(retry: Retry, setback: Setback, tries: int, dice: Dice, *, last: bool) -> float | None:

@@ -188,6 +188,34 @@ async def test_a_key_that_is_refused_speaks_for_no_other_that_is_only_throttled(
             assert report["circuit"] == "closed"
 
 
+@pytest.mark.parametrize("waits", [("20", "50"), ("50", "20"), ("20", "")])
+async def test_a_target_whose_keys_are_all_throttled_is_back_with_the_first_of_them(
+    tmp_path: Path, waits: tuple[str, str]
+) -> None:
+    busy = {"error": {"message": "slow down"}}
+    script = [answer(busy, 429, **({"retry_after": wait} if wait else {})) for wait in waits]
+    async with Provider(script) as first, Provider() as second:
+        async with gateway(tmp_path, with_keys(first.url, "one", "two", others=second.url)) as running:
+            running.house.breaker.drain("p1/smart", True)
+            told = await running.chat()
+            assert (told.status_code, told.headers["retry-after"]) == (429, "20")
+            assert len(first.asked) == 2
+            assert (await running.chat()).headers["retry-after"] == "20"
+            assert len(first.asked) == 2
+
+
+async def test_who_waits_for_a_throttled_target_shows_the_key_that_is_back_first(tmp_path: Path) -> None:
+    busy = {"error": {"message": "slow down"}}
+    script = [answer(busy, 429, retry_after_ms="50"), answer(busy, 429, retry_after="50"), answer(CHAT)]
+    async with Provider(script) as provider:
+        text = policies(provider.url).replace(
+            f'base_url: "{provider.url}"', f'base_url: "{provider.url}", api_key: [one, two]', 1
+        )
+        async with gateway(tmp_path, text) as running:
+            assert (await running.chat()).status_code == 200
+            assert keys_shown(provider) == ["two", "one", "two"]
+
+
 async def test_a_broken_target_is_tried_twice_before_the_next(tmp_path: Path) -> None:
     async with Provider([answer({}, 500)]) as first, Provider() as second:
         async with gateway(tmp_path, policies(first.url, second.url)) as running:
