@@ -91,6 +91,7 @@ class Compatible:
     credential: bytes = b"authorization: Bearer "
     renews: bool = False  # a credential of its own stands there where there is no key
     bad_key: bytes = b""  # what a 400 says that means a 401
+    bad_call: bytes = b""  # what a 403 says that means a 400
     version: tuple[bytes, bytes] | None = None  # a header for calls whose client sends none
     names: re.Pattern[str] | None = None  # of its models, where they stand in paths
     no_name: str = (
@@ -183,6 +184,8 @@ class Compatible:
     def classify(self, status: int, body: bytes) -> Failure:
         if status == 400 and self.bad_key and self.bad_key in body:
             return Failure.UNAUTHORIZED
+        if status == 403 and self.bad_call and self.bad_call in body:
+            return Failure.REJECTED
         if status == 429 and _SPENT.search(body):
             return Failure.UNAUTHORIZED
         return failure_from_status(status)

@@ -105,9 +105,14 @@ PROVIDERS: dict[str, Provider] = {
     "openai": Compatible(
         "https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens", responses=True
     ),
-    # Rerank is Jina's (openrouter-rerank-0176c30461).
+    # Rerank is Jina's (openrouter-rerank-0176c30461). A prompt that moderation flags is a 403, as is a key that may not
+    # do what was asked: the first tells of the prompt (docs, "Moderation Errors").
     "openrouter": Compatible(
-        "https://openrouter.ai/api/v1", needs_key=True, quirks=_SIGNS, dialects=RANKING_DIALECTS
+        "https://openrouter.ai/api/v1",
+        needs_key=True,
+        quirks=_SIGNS,
+        dialects=RANKING_DIALECTS,
+        bad_call=b'"flagged_input"',
     ),
     # Usage is in every chunk, unasked (perplexity-chat_completions-dfae2e1008); its address has no version.
     "perplexity": Compatible("https://api.perplexity.ai", needs_key=True, quirks=Quirks(gives_usage=True)),

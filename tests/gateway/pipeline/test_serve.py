@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway.upstream.breaker import FIRST_REST
+from gateway.upstream.breaker import CONSECUTIVE, FIRST_REST
 from gateway.wire import sse
 from tests.running import KEY, Running, gateway, policies, until_idle
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Asked, Provider, answer, event, hang, stream, word
@@ -251,6 +251,24 @@ async def test_a_rejected_call_gets_the_providers_own_words_and_nothing_is_retri
             response = await running.chat()
             assert (response.status_code, response.content) == (status, words)
             assert (len(first.asked), len(second.asked)) == (1, 0)
+
+
+async def test_a_prompt_that_the_provider_flags_is_the_callers_own_matter(tmp_path: Path) -> None:
+    flagged = {"reasons": ["violence"], "flagged_input": "hi", "provider_name": "OpenAI", "model_slug": "o/m"}
+    words = json.dumps({"error": {"message": "flagged", "code": 403, "metadata": flagged}}).encode()
+    async with Provider([answer(words, 403)]) as first, Provider() as second:
+        text = policies(first.url, second.url).replace(
+            f'compatible, base_url: "{first.url}"', f'openrouter, api_key: k, base_url: "{first.url}"'
+        )
+        async with gateway(tmp_path, text) as running:
+            for _ in range(CONSECUTIVE + 1):
+                response = await running.chat()
+                assert (response.status_code, response.content) == (403, words)
+            assert (len(first.asked), len(second.asked)) == (CONSECUTIVE + 1, 0)
+            message = {"model": "smart", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]}
+            async with running.client() as client:
+                told = await client.post("/v1/messages", json=message)
+            assert (told.status_code, told.json()["error"]["message"]) == (403, "flagged")
 
 
 async def test_a_provider_that_refuses_our_key_is_a_502(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import orjson
 import pytest
 
 from gateway.core.exchange import Call, Target
@@ -58,6 +59,23 @@ def test_a_400_that_means_a_401_is_about_our_own_key() -> None:
     assert PROVIDERS["xai"].classify(400, said) is Failure.UNAUTHORIZED
     assert PROVIDERS["xai"].classify(400, b"{}") is Failure.REJECTED
     assert PROVIDERS["openai"].classify(400, said) is Failure.REJECTED
+
+
+def test_a_403_about_the_prompt_is_not_about_our_own_key() -> None:
+    """docs of OpenRouter, "Moderation Errors"; a 403 of its keys has no such metadata."""
+    flagged = {
+        "reasons": ["violence"],
+        "flagged_input": "I will",
+        "provider_name": "OpenAI",
+        "model_slug": "o/m",
+    }
+    said = orjson.dumps({"error": {"code": 403, "message": "flagged", "metadata": flagged}})
+    quoted = orjson.dumps({"error": {"code": 403, "message": 'no rights for "flagged_input"'}})
+    openrouter = PROVIDERS["openrouter"]
+    assert openrouter.classify(403, said) is Failure.REJECTED
+    assert openrouter.classify(403, quoted) is Failure.UNAUTHORIZED
+    assert openrouter.classify(401, said) is Failure.UNAUTHORIZED
+    assert PROVIDERS["openai"].classify(403, said) is Failure.UNAUTHORIZED
 
 
 @pytest.mark.parametrize(
