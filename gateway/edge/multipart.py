@@ -147,8 +147,10 @@ class Scanner:
             self._step = self._data
             return True
         if size > (MOST_JSON if is_json else MOST_VALUE):
-            more = f"holds JSON of more than {MOST_JSON}" if is_json else f"is longer than {MOST_VALUE}"
-            raise _bad(f"the field {self._part.name!r} {more} bytes")
+            more = f"is longer than {MOST_VALUE} bytes"
+            if is_json:
+                more = f"holds JSON of more than {MOST_JSON} bytes; send a file in its place, or the call as JSON"
+            raise _bad(f"the field {self._part.name!r} {more}")
         if end < 0:
             self._searched = len(self._buffer) - len(self._mark) + 1
             return False
