@@ -30,6 +30,7 @@ from gateway.edge.unread import Unread
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 LEARNS = 4  # heads of a connection that are remembered until one comes again
 MOST_PIPELINED = 16  # requests that may wait for the answers before them
+READ_AHEAD = 4  # requests that are read before the first is answered: who is not read is not seen to leave
 LAST_CALL = 0.05  # seconds that an idle connection stays when the server ends: a request may be on its way
 
 _END = b"content-length: 0\r\nconnection: close\r\n\r\n"
@@ -156,7 +157,7 @@ class Connection(asyncio.Protocol):
             self._serve(cycle)
         elif len(self._cycles) > MOST_PIPELINED:
             raise ValueError("too many requests wait for the answer before them")
-        else:
+        elif len(self._cycles) > READ_AHEAD:
             self.read_no_more()
 
     def on_body(self, body: bytes) -> None:

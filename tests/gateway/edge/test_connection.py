@@ -10,7 +10,7 @@ import pytest
 from gateway.edge import connection as edge_connection
 from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
-from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED
+from gateway.edge.connection import MOST_HEAD, MOST_PIPELINED, READ_AHEAD
 from gateway.edge.cycle import MOST_UNREAD
 from gateway.edge.server import Server, server
 from tests.running import ended, stop
@@ -157,6 +157,36 @@ async def test_a_client_that_leaves_is_told_of_by_call_and_by_message() -> None:
         writer.close()
         await called.wait()
         await told.wait()
+
+
+async def test_a_client_that_asked_for_more_is_told_of_when_it_leaves() -> None:
+    begun, called = asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["gateway.hangup"] = called.set
+        begun.set()
+        await called.wait()
+
+    async with client(app) as (_, writer):
+        writer.write(GET * READ_AHEAD)
+        await begun.wait()
+        writer.close()
+        await called.wait()
+
+
+async def test_of_requests_that_wait_only_a_few_are_read() -> None:
+    held = asyncio.Event()
+    size = MOST_UNREAD // 2
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await held.wait()
+
+    async with client(app) as (_, writer):
+        writer.write((b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\n" % size + bytes(size)) * 512)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.2):
+                await writer.drain()
+        held.set()
 
 
 async def test_a_client_that_leaves_is_told_of_even_after_a_body_that_was_held_back() -> None:
