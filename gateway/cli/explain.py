@@ -77,12 +77,12 @@ def _issued(name: str, snapshot: Snapshot, plan: Plan, now: float) -> list[KeyFa
     url, is_set = plan.database_url, bool(plan.settings.database_url)
     scheme, _, file = url.partition("?")[0].partition(":///")
     facts = None
-    if scheme != "sqlite" or Path(file).is_file():  # who only looks makes no file
-        try:
-            with named_database(url, is_set=is_set), closing(Database(url)) as database:
+    try:
+        if scheme != "sqlite" or Path(file).is_file():  # who only looks makes no file
+            with named_database(url, is_set=is_set), closing(Database(url, to_read=True)) as database:
                 facts = KeyStore(database, lambda: now, lambda level, message: None).named(name)
-        except (OSError, ValueError) as error:
-            raise _Misused(str(error)) from None
+    except (OSError, ValueError) as error:
+        raise _Misused(str(error)) from None
     if facts is None:
         raise _Misused(
             f'no key "{name}" stands in the policy files or is in use among those that were made at run time, as '

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gateway.state.sqlite import open_file
+from gateway.state.sqlite import open_file, open_to_read
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -43,14 +43,15 @@ class Later(Generic[Rows]):
 class Database:
     """SQLite in the data folder by default, whatever SQLAlchemy speaks else. One per process."""
 
-    def __init__(self, url: str) -> None:
-        """Raises DatabaseFault, and ImportError for a driver that is not installed."""
+    def __init__(self, url: str, *, to_read: bool = False) -> None:
+        """`to_read` is for a look at what is there now: it takes rights to read a file and its folder, and no more.
+        Raises DatabaseFault, and ImportError for a driver that is not installed."""
         self._url = url
         self._engine = Later(self._open)
         self._turn = threading.Lock()
         self._file: sqlite3.Connection | None = None
         if url.startswith(_FILE) and url != _FILE and "?" not in url:
-            self._file = open_file(url.removeprefix(_FILE))
+            self._file = (open_to_read if to_read else open_file)(url.removeprefix(_FILE))
         else:
             self._engine()
 

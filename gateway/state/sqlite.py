@@ -1,7 +1,10 @@
 """SQLite files that several processes share."""
 
+import os
 import sqlite3
 import time
+from collections.abc import Callable
+from urllib.parse import quote
 
 from gateway.state.fault import DatabaseFault
 
@@ -10,8 +13,25 @@ BUSY = 5.0  # seconds that one process waits for another's lock
 
 def open_file(path: str) -> sqlite3.Connection:
     """One that threads may take turns at. Raises DatabaseFault."""
+    return _opened(path, begin)
+
+
+def open_to_read(path: str) -> sqlite3.Connection:
+    """One for a look: it takes no right to write and makes no file. Raises DatabaseFault.
+
+    What nobody has open has no `-wal`, which only those can make who may write there. It is read as a file that does
+    not change meanwhile (sqlite.org/wal.html, "Read-Only Databases").
+    """
+    unchanged = "" if os.path.exists(f"{path}-wal") else "&immutable=1"
+    return _opened(f"file:{quote(os.fsencode(path))}?mode=ro{unchanged}", _look, uri=True)
+
+
+def _opened(
+    address: str, begin: Callable[[sqlite3.Connection], None], *, uri: bool = False
+) -> sqlite3.Connection:
+    """Raises DatabaseFault."""
     try:
-        connection = sqlite3.connect(path, check_same_thread=False)
+        connection = sqlite3.connect(address, check_same_thread=False, uri=uri)
         try:
             begin(connection)
         except sqlite3.Error:
@@ -41,3 +61,8 @@ def _write_ahead(connection: sqlite3.Connection) -> None:
             if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > ends:
                 raise
             time.sleep(0.01)
+
+
+def _look(connection: sqlite3.Connection) -> None:
+    """A file is opened when something is asked of it. Raises sqlite3.Error."""
+    connection.execute("PRAGMA schema_version")

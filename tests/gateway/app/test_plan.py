@@ -2,24 +2,12 @@
 
 import os
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from gateway.app.plan import kept_secret, prepare
-
-NOBODY = 65534
-
-
-@pytest.fixture
-def ordinary() -> Iterator[None]:
-    """An ordinary user for a while: root may write anywhere."""
-    before = os.geteuid()
-    if before == 0:
-        os.seteuid(NOBODY)
-    yield
-    os.seteuid(before)
+from tests.users import NOBODY, ordinary
 
 
 def mode(path: Path) -> int:
@@ -48,11 +36,9 @@ def test_a_volume_that_is_not_ours_is_taken_as_it_is(tmp_path: Path) -> None:
     assert mode(tmp_path / "admin-token") == 0o600
 
 
-@pytest.mark.usefixtures("ordinary")
 def test_a_folder_that_cannot_be_written_is_named_with_what_to_do() -> None:
-    with pytest.raises(
-        OSError, match=r"the data folder / cannot be used: .*user \d+ may write.*GATEWAY_DATA_DIR"
-    ):
+    told = r"the data folder / cannot be used: .*user \d+ may write.*GATEWAY_DATA_DIR"
+    with ordinary(), pytest.raises(OSError, match=told):
         prepare(Path("/"))
 
 

@@ -1,10 +1,15 @@
 import json
+import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from gateway.cli.main import main
+from gateway.state.database import Database
+from gateway.state.keystore import KeyStore
 from tests.shared import ROOT
+from tests.users import folder_for_all, only_read, ordinary
 
 EXAMPLES = str(ROOT / "policies" / "examples")
 
@@ -157,6 +162,26 @@ tests: [{{name: files are tried without a clock, given: {{key: old, model: m}}, 
     )
     assert main(["explain", str(tmp_path), "--key", "old", "--model", "m"]) == 1
     assert capsys.readouterr().out.startswith('refused: invalid_api_key: the key "old" has expired')
+
+
+async def test_a_look_for_keys_made_at_run_time_takes_the_right_to_read_alone(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with folder_for_all() as papers, folder_for_all() as data_dir:
+        shutil.copytree(EXAMPLES, papers, dirs_exist_ok=True)
+        monkeypatch.setenv("GATEWAY_DATA_DIR", str(data_dir))
+        with closing(Database(f"sqlite:///{data_dir}/gatehouse.db")) as database:
+            await KeyStore(database, lambda: 0.0, lambda level, message: None).create("mine", "research")
+        arguments = ["explain", str(papers), "--key", "mine", "--model", "smart"]
+        assert main(arguments) == 0
+        told = capsys.readouterr().out
+        with only_read(data_dir):
+            assert main(arguments) == 0
+        assert capsys.readouterr().out == told
+        data_dir.chmod(0)
+        with ordinary():
+            assert main(arguments) == 2
+        assert "Permission denied" in capsys.readouterr().err
 
 
 def test_a_look_for_keys_made_at_run_time_makes_no_database_and_says_what_is_wrong_with_one(
