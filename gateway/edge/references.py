@@ -9,7 +9,7 @@ import orjson
 
 from gateway.core.failure import BadRequest
 from gateway.wire import sse
-from gateway.wire.splice import members
+from gateway.wire.splice import has_escapes, members
 
 # Where bodies name objects that must be the team's own, alone or in lists, or as {"id": ...}.
 REFERENCES = frozenset(
@@ -56,10 +56,9 @@ _CITED = ("annotations", "citations")
 _SUSPECT = re.compile(rb'_ids?"|"id"|"conversation"|"container"|"cached_?[cC]ontent"|_file"|\\u00')
 _NO_IDS = ("", "auto")
 _FILED = (b"files/", rb"files\/")  # in addresses of Google's: its host may be in capitals
-# And in calls of a model: what names of files hold, or the addresses of some. Letters are U+0055 to U+0078.
-_SIGNS = (
-    b"file_id", b"fileUri", b"file_uri", *_FILED, b"vector_store", b"StoreNames", b"store_names",
-)  # fmt: skip
+# And in calls of a model: what names of files hold, or the addresses of some, told by one pass, for prompts speak of
+# files. Letters are U+0055 to U+0078.
+_FILES = re.compile(rb"file(?:_id|Uri|_uri|s/|s\\/|SearchStore|_search_store)")
 _ESCAPED = re.compile(rb"\\u00(?:[567]|2[fF])")
 # Where Gemini keeps files, which all who share the account could use; whatever dialect names them to it.
 _ADDRESSES = frozenset({"fileUri", "file_uri", "uri", "url", "file_data", "file_id", "file_url", "image_url"})
@@ -118,11 +117,11 @@ def _is_suspect(body: bytes, payload: Mapping[str, Any]) -> bool:
         return True
     if _speaks(payload.get("messages")):
         return True
-    if body.find(b"file") >= 0 and any(body.find(sign) >= 0 for sign in _SIGNS):
+    if body.find(b"file") >= 0 and (_FILES.search(body) or body.find(b"vector_store") >= 0):
         return True
     if _hosts(payload.get("tools")) and body.find(b"container") >= 0:
         return True
-    return body.find(b"\\u00") >= 0 and _ESCAPED.search(body) is not None
+    return has_escapes(body) and _ESCAPED.search(body) is not None
 
 
 def _speaks(messages: Any) -> bool:

@@ -1,6 +1,7 @@
 """Change single members of a JSON object in its bytes, so that all other bytes stay the client's own."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -87,20 +88,24 @@ def duplicated(
 
 
 def _suspicious(body: bytes, said: Container[str], names: tuple[str, ...]) -> bool:
-    # (`in` would take this for a number first, and fail, at a fifth of the search.)
-    if body.find(b"\\u00") >= 0:
-        for escape in _escapes(names):
-            if escape in body:
-                return True
-    for name, quoted in _quoted(names):  # noqa: SIM110 - a generator costs more than the search
-        if name in said and body.find(quoted) != body.rfind(quoted):
-            return True
-    return False
+    if has_escapes(body) and any(escape in body for escape in _escapes(names)):
+        return True
+    found = _quoted(names).findall(body)
+    return len(found) > 1 and any(
+        count > 1 and name.decode() in said for name, count in Counter(found).items()
+    )
+
+
+def has_escapes(body: bytes, begun: bytes = b"\\u00") -> bool:
+    """Whether escapes that begin so occur, as those of letters do. (One byte is looked for twenty times as fast as
+    several, and in images there is no backslash.)"""
+    return body.find(b"\\") >= 0 and body.find(begun) >= 0
 
 
 @cache
-def _quoted(names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
-    return tuple((name, b'"%b"' % name.encode()) for name in names)
+def _quoted(names: tuple[str, ...]) -> re.Pattern[bytes]:
+    """All of them in one pass: going through a long prompt once takes half as long as to parse it."""
+    return re.compile(rb'"(%b)"' % b"|".join(name.encode() for name in names))
 
 
 @cache
@@ -147,11 +152,13 @@ def _wanted(body: bytes, replace: Mapping[str, Any]) -> list[Member]:
 
 
 _MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")')
+_NAMED = re.compile(rb'"model"')
 
 
 def _lone_model(body: bytes) -> Member | None:
     """The model's place without a scan: 0.5 us instead of 0.2 us per token of the body."""
-    if body.find(b"\\u006") >= 0 or body.find(b'"model"') != body.rfind(b'"model"'):
+    places = [found.start() for found in _NAMED.finditer(body)]
+    if len(places) != 1 or has_escapes(body, b"\\u006"):
         return None
-    match = _MODEL.search(body)
+    match = _MODEL.match(body, places[0])
     return Member("model", match.start(1), match.end(1)) if match else None
