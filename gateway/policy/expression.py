@@ -44,10 +44,7 @@ class Facts:
             if _holds_nul(facts):
                 # The library ends strings there: "admin\0x" would pass for "admin".
                 raise ConditionFailed("a NUL character came with the call")
-            try:
-                self._activation = _environment().Activation(facts)
-            except (RuntimeError, ValueError) as error:  # text that is no Unicode
-                raise ConditionFailed(str(error)) from None
+            self._activation = _environment().Activation(facts)
         return self._activation
 
 
@@ -128,7 +125,7 @@ def _truth(program: Any, activation: Any) -> bool:
     """Raises ConditionFailed."""
     try:
         value = program.eval(activation).value()
-    except (RuntimeError, ValueError) as error:  # a spent iteration budget
+    except (RuntimeError, ValueError) as error:  # a spent iteration budget; text that is no Unicode
         raise ConditionFailed(str(error)) from None
     if value is True or value is False:
         return bool(value)

@@ -157,8 +157,8 @@ NAMES = {"key": "ci", "team": "free"}
 def test_what_key_team_and_model_settle_is_known_before_a_call(
     text: str, names: dict[str, str], known: bool | None
 ) -> None:
-    assert Condition(text).settled(names) is known
-    assert Condition(text).settled(names) is known
+    condition = Condition(text)
+    assert [condition.settled(names), condition.settled(names)] == [known, known]
 
 
 def test_conditions_that_share_the_facts_of_a_call_say_what_each_would_alone() -> None:
