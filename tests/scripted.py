@@ -42,14 +42,16 @@ def answer(
 
 
 def stream(
-    *chunks: bytes | asyncio.Event, end: bool = True, then: Callable[[], Awaitable[None]] | None = None
+    *chunks: bytes | asyncio.Event,
+    end: bool = True,
+    then: Callable[[], Awaitable[None]] | None = None,
+    content_type: bytes = b"text/event-stream",
 ) -> Act:
     """Server-sent events, a chunk at a time; cut without an end where `end` is false. An event is waited for."""
 
     async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
-        writer.write(
-            b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
-        )
+        head = b"HTTP/1.1 200 OK\r\ncontent-type: %b\r\ntransfer-encoding: chunked\r\n\r\n"
+        writer.write(head % content_type)
         for chunk in chunks:
             if isinstance(chunk, asyncio.Event):
                 await chunk.wait()

@@ -5,7 +5,7 @@ The model stands in the path, and so does whether an answer is streamed and how:
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -29,12 +29,13 @@ from gateway.wire.fields import (
     refuse_twice,
 )
 from gateway.wire.gemini.back import CAP
+from gateway.wire.gemini.reader import framed
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
+from gateway.wire.written import read
 
 _SAID = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _FINISH = re.compile(rb'"finishReason"\s*:\s*"?\w')
-_ERROR = re.compile(rb'(?:^data:|^[\[,]?)\s*\{\s*"error"\s*:\s*\{', re.MULTILINE)
 _MOST_OUTPUT = 2**31
 _CONFIGS = ("generationConfig", "generation_config")
 _BOUNDS = (*_CONFIGS, CAP, "max_output_tokens", "candidateCount", "candidate_count")
@@ -118,7 +119,8 @@ class CountTokens(Generate):
 
 
 class GenerateTap:
-    """The last event tells the usage of all: only those that end a candidate are parsed, and the very last."""
+    """The last event tells the usage of all: only those that end a candidate are parsed, and the very last. The
+    elements of an array are looked at one and all: nothing else tells whether they are valid."""
 
     __slots__ = ("_is_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
                  "finished", "settled")  # fmt: skip
@@ -131,34 +133,30 @@ class GenerateTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
+        """Raises BadStream."""
         block = self._splitter.feed(chunk)
         if not block:
             return b""
-        self.begun = self.begun or b"{" in block
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
-        if b"error" in block and _ERROR.search(block):
-            self.failed = True
-        for event in self._events(block):
-            if _FINISH.search(event) or b'"blockReason"' in event:
-                self._note(event)
-            elif b'"usageMetadata"' in event:
-                if self._open <= 0:
-                    self._note(event)
-                else:
-                    self._last = event
+        if self._is_array:
+            self._note(_elements(block))
+        else:
+            block = self._watched(block)
+        self.begun = self.begun or b"{" in block
         return block
 
     def rest(self) -> bytes:
-        """The last event of a stream, should its blank line be missing; only if it is a whole one."""
+        """The last event of a stream, should its blank line be missing; only if it is a whole one. Of an array its
+        bracket. Raises BadStream."""
         rest, out = self._splitter.rest(), b""
         if self._is_array:
-            out = rest
-        elif loaded(sse.data(rest)):
+            out = rest if rest.strip() == b"]" else b""
+        elif loaded(sse.data(framed(rest))):
             out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         if self._last:
-            self._note(self._last)
-        self.finished = self._open <= 0 and (not self._is_array or rest.rstrip().endswith(b"]"))
+            self._note([sse.parsed(sse.data(self._last))])
+        self.finished = self._open <= 0 and (not self._is_array or bool(out))
         return out
 
     def whole(self, body: bytes) -> None:
@@ -169,14 +167,25 @@ class GenerateTap:
         if not self._usage.reported:
             self._usage.completion = _tokens(body)
 
-    def _events(self, block: bytes) -> "list[bytes]":
-        return [block] if self._is_array else list(sse.events(block))
+    def _watched(self, block: bytes) -> bytes:
+        if not sse.is_usual(block):
+            block = framed(block)
+            sse.check(block)
+        if b"error" in block and sse.tells_error(block):
+            self.failed = True
+        for event in sse.events(block):
+            counts = b'"usageMetadata"' in event
+            if _FINISH.search(event) or b'"blockReason"' in event or (counts and self._open <= 0):
+                self._note([sse.parsed(sse.data(event))])
+            elif counts:
+                self._last = event
+        return block
 
-    def _note(self, event: bytes) -> None:
+    def _note(self, answers: Sequence[Mapping[str, Any]]) -> None:
         self._last = b""
-        answers = _elements(event) if self._is_array else [loaded(sse.data(event))]
         for answer in answers:
             self._account(answer)
+            self.failed = self.failed or bool(answer.get("error"))
         self.settled = self._open <= 0 and not self._is_array  # its end is its bracket
         if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
@@ -256,9 +265,10 @@ def _tokens(block: bytes) -> int:
 
 
 def _elements(block: bytes) -> list[dict[str, Any]]:
-    """The elements that lie whole in a piece of an array, which may begin with its bracket or a comma."""
+    """The elements that lie whole in a piece of an array, which may begin with its bracket or a comma. Raises
+    BadStream."""
     try:
-        found = orjson.loads(b"[%b]" % block.strip(b" \t\r\n[,]"))
+        found = read(b"[%b]" % block.strip(b" \t\r\n[,]"))
     except orjson.JSONDecodeError:
-        return []
+        raise sse.BadStream("an element is not valid JSON") from None
     return [one for one in found if isinstance(one, dict)]

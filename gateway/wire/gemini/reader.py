@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from gateway.wire import sse
+from gateway.wire.fields import loaded
 from gateway.wire.gemini.words import FORMAT, KINDS, MADE, chat_usage, finish
 from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import bare, say
@@ -123,7 +124,7 @@ class GeminiReader:
         return pieces
 
     def _read(self, block: bytes) -> list[Piece]:
-        return [self._piece(data) for event in sse.events(block) if (data := sse.data(event).strip())]
+        return [self._piece(data) for event in sse.events(framed(block)) if (data := sse.data(event).strip())]
 
     def _piece(self, data: bytes) -> Piece:
         answer = sse.parsed(data)
@@ -154,6 +155,17 @@ class GeminiReader:
         if "tool_calls" in delta:  # their places are those in a whole message
             delta["tool_calls"] = list(map(bare, delta["tool_calls"]))
         return {"delta": {**role, **delta}, **growing.ending(candidate)}
+
+
+def framed(block: bytes) -> bytes:
+    """Events, with an error that stands bare among them as one of them: Google writes it line by line, without `data:`
+    (google-genai, _api_client.py, _iter_response_stream)."""
+    return b"".join(map(_framed, sse.events(block))) if b'"error"' in block else block
+
+
+def _framed(event: bytes) -> bytes:
+    bare = loaded(event)
+    return b"data: %b\r\n\r\n" % orjson.dumps(bare) if bare.get("error") else event
 
 
 def _blocked(answer: Mapping[str, Any]) -> str:

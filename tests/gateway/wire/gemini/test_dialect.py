@@ -6,11 +6,12 @@ import pytest
 from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
+from gateway.wire import sse
 from gateway.wire.base import Asked, Changes
 from gateway.wire.fields import IMAGE_TOKENS
-from gateway.wire.gemini import dialect
 from gateway.wire.gemini.dialect import CountTokens, Generate
 from gateway.wire.gemini.words import chat_usage
+from gateway.wire.sse import BadStream
 
 SSE, ARRAY, COUNT = Generate(), Generate("gemini.array"), CountTokens()
 COUNTS = {
@@ -149,10 +150,22 @@ def test_a_blocked_prompt_is_a_complete_answer() -> None:
     assert (tap.finished, tap.finish_reason) == (True, "content_filter")
 
 
-@pytest.mark.parametrize("told", [b'data: {"error": {"code": 503}}\r\n\r\n', b'data: {\n"error" : {}}\n\n'])
+TOLD = {"error": {"code": 503, "message": "overloaded"}}
+
+
+@pytest.mark.parametrize("told", [event(**TOLD), b'data: {\ndata: "error" : "no"}\n\n'])
 def test_an_error_inside_a_stream_is_seen(told: bytes) -> None:
     tap = SSE.tap(Asked({}, Usage()))
-    tap.feed(told)
+    assert tap.feed(told) == told
+    assert tap.failed
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n", b"\n\n", b"\r\n\r\n"])
+def test_an_error_that_stands_bare_in_a_stream_is_told_as_an_event(blank: bytes) -> None:
+    bare = orjson.dumps(TOLD, option=orjson.OPT_INDENT_2)
+    tap = SSE.tap(Asked({}, Usage()))
+    said = event(candidates=[{"content": {"parts": [{"text": "a"}]}}])
+    assert tap.feed(said + bare + blank) + tap.rest() == said + event(**TOLD)
     assert tap.failed
 
 
@@ -179,13 +192,44 @@ def test_an_array_that_is_not_closed_is_not_complete() -> None:
     assert (tap.rest(), tap.finished) == (b"", False)
 
 
-def test_what_cannot_be_read_is_passed_and_not_noted() -> None:
+def test_of_an_array_what_is_not_whole_does_not_pass() -> None:
+    for cut in (b",", b',\r\n{"candidates": [{', b',{"text": "]'):
+        tap = ARRAY.tap(Asked({}, Usage()))
+        passed = tap.feed(b"[%b%b" % (orjson.dumps({"candidates": done(0)}), cut))
+        assert (passed + tap.rest(), tap.finished) == (
+            b'[{"candidates":[{"index":0,"finishReason":"STOP"}]}',
+            False,
+        )
+
+
+@pytest.mark.parametrize(
+    ("way", "broken"),
+    [
+        (ARRAY, b'[{"finishReason": "STOP", oops}'),
+        (ARRAY, b'{"candidates": []'),
+        (SSE, b'data: {"text": "a\r\n\r\n'),
+        (SSE, b'data: ["finishReason": "STOP"]\n\n'),
+        (SSE, b'data: {"candidates": [{"finishReason": "STOP"}\r\n\r\n'),
+    ],
+)
+def test_what_is_not_valid_is_not_passed(way: Generate, broken: bytes) -> None:
+    with pytest.raises(BadStream, match="is not valid JSON"):
+        way.tap(Asked({}, Usage())).feed(broken)
+
+
+def test_the_last_event_is_looked_at_when_no_other_has_told_the_end() -> None:
+    tap = SSE.tap(Asked({}, Usage()))
+    cut = b'data: {"candidates": [{}], "usageMetadata": {"promptTokenCount": 7}\n\n'
+    assert tap.feed(cut) == cut, "its bracket is that of an inner object"
+    with pytest.raises(BadStream):
+        tap.rest()
+    assert not tap.finished
+
+
+def test_what_says_nothing_is_not_noted() -> None:
     usage = Usage()
-    tap = ARRAY.tap(Asked({}, usage))
-    tap.feed(b'[{"finishReason": "STOP", oops}')
-    assert (usage.reported, tap.finished) == (False, False)
     tap = SSE.tap(Asked({}, usage))
-    tap.feed(b'data: ["finishReason": "STOP"]\n\n' + event(candidates=["finishReason"], usageMetadata=3))
+    tap.feed(event(candidates=["finishReason"], usageMetadata=3))
     assert (usage.reported, tap.finished) == (False, False)
 
 
@@ -221,7 +265,7 @@ def test_of_a_long_stream_one_event_alone_is_parsed(monkeypatch: pytest.MonkeyPa
         parsed.append(data)
         return orjson.loads(data)
 
-    monkeypatch.setattr(dialect, "loaded", loads)
+    monkeypatch.setattr(sse, "parsed", loads)
     tap = SSE.tap(Asked({}, Usage()))
     for _ in range(50):
         tap.feed(
