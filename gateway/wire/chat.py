@@ -127,6 +127,7 @@ class ChatTap:
             self._usage.completion += _tokens(block)
         said = block
         if reasons := list(_FINISH.finditer(block)):
+            sse.check(block)
             self._note_reasons(reasons)
             said = block[reasons[-1].end() :]
         if self.settled and any(_TEXT.findall(said)):
@@ -141,8 +142,7 @@ class ChatTap:
         """An event without its blank line: some servers end so. Complete it, if it is a whole one. Nor does every
         server say [DONE]: a stream that has said why it stops is complete at its end."""
         rest, told = self._splitter.rest(), b""
-        payload = sse.data(rest).strip()
-        if payload == b"[DONE]" or _is_json(payload):
+        if sse.is_whole(rest):
             told = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         self.finished = self.finished or self._open <= 0
         return told
@@ -230,11 +230,3 @@ def _count(texts: re.Pattern[bytes], block: bytes) -> int:
         if text:
             tokens += len(text) // 4 or 1
     return tokens
-
-
-def _is_json(payload: bytes) -> bool:
-    try:
-        read(payload)
-    except orjson.JSONDecodeError:
-        return False
-    return True

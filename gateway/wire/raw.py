@@ -104,9 +104,12 @@ class RawTap:
         return block
 
     def rest(self) -> bytes:
-        """Of the kinds of streams only Responses are known to say always that they are complete."""
-        self.finished = self.finished or not self._promises
+        """Of the kinds of streams only Responses are known to say always that they are complete. None is that ends in
+        the middle of an event."""
         rest = self._splitter.rest()
+        if rest.strip() and not rest.startswith(b":") and not sse.is_whole(rest):
+            return b""
+        self.finished = self.finished or not self._promises
         self.failed = self.failed or sse.tells_error(rest)
         return rest
 

@@ -108,7 +108,7 @@ class MessagesTap:
             self._usage.completion = sum(-(-len(said) // 4) for said in _SAID.findall(body))
 
     def _note(self, event: bytes) -> None:
-        payload = loaded(sse.data(event))
+        payload = sse.parsed(sse.data(event))
         kind = payload.get("type")
         if kind == "message_start":
             # Input is known from the start; what is said so far is not worth believing.

@@ -82,10 +82,10 @@ class ResponsesTap:
         if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _LAST.search(block):
-            self.settled = self.finished = True
             for event in sse.events(block):
                 if _LAST.search(event):
-                    self._note(loaded(sse.data(event)).get("response"))
+                    self._note(sse.parsed(sse.data(event)).get("response"))
+            self.settled = self.finished = True
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
         if block.find(b"error") >= 0 and sse.tells_error(block):
             self.failed = True

@@ -95,6 +95,7 @@ STOPPED = event(type="message_delta", delta={"stop_reason": "end_turn"}, usage={
 GENERATED = event(
     candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP"}]
 )
+WORD_OF_GEMINI = event(candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}}])
 STREAM_OF_GEMINI = "/v1beta/models/smart:streamGenerateContent?alt=sse"
 SAYS_WHY = {"openai": word("hello") + FINISH, "anthropic": STARTED + SAID + STOPPED, "gemini": GENERATED}
 ENDS = {
@@ -186,6 +187,7 @@ CUT = b'data: {"id":"c","choices":[{"delta":{"content": \n\n'
         (CHAT, "openai", word("hello")),
         (MESSAGES, "anthropic", STARTED + SAID),
         (RESPONSES, "openai", DELTA),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI),
     ],
 )
 async def test_an_event_that_is_not_valid_ends_a_stream_in_an_error_that_sdks_can_read(
@@ -200,6 +202,59 @@ async def test_an_event_that_is_not_valid_ends_a_stream_in_an_error_that_sdks_ca
             assert "the provider's stream broke: an event is not valid JSON" in last["error"]["message"]
             (row,) = (await running.usage(by="outcome"))["rows"]
             assert row["outcome"] == "upstream_error"
+
+
+def cut_inside(*, end: bytes, **said: Any) -> bytes:
+    """An event that is cut just behind an inner bracket, and so looks like a whole one."""
+    return event(**said)[: -2 - len(end)] + b"\n\n"
+
+
+LAST_OF_RESPONSES = cut_inside(end=b"}", type="response.completed", response={"id": "r", "output": []})
+LAST_OF_CHAT = cut_inside(end=b"]}", choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+LAST_OF_MESSAGES = cut_inside(end=b"}", type="message_delta", usage={}, delta={"stop_reason": "end_turn"})
+LAST_OF_GEMINI = cut_inside(end=b"]}", candidates=[{"content": {}, "finishReason": "STOP"}])
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begun", "last"),
+    [
+        (CHAT, "openai", word("hello"), LAST_OF_CHAT),
+        (MESSAGES, "anthropic", STARTED + SAID, LAST_OF_MESSAGES),
+        (RESPONSES, "openai", DELTA, LAST_OF_RESPONSES),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI, LAST_OF_GEMINI),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI, LAST_OF_GEMINI[:-2]),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI, b""),
+        (IMAGES, "openai", PARTIAL, b'event: image_generation.completed\ndata: {"b64_json": "AA'),
+    ],
+)
+async def test_a_stream_whose_last_event_is_cut_ends_in_an_error(
+    tmp_path: Path, path: str, kind: str, begun: bytes, last: bytes
+) -> None:
+    go_on = asyncio.Event()
+    async with Provider([stream(begun, go_on, last)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            told = (await read(client, path, asked(path), go_on)).encode()
+            assert told.startswith(begun)
+            assert "the provider's stream" in error_of(told.removeprefix(begun))["message"]
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert row["outcome"] == "upstream_error"
+
+
+def error_of(block: bytes) -> Any:
+    """That of the only event that is left."""
+    (only,) = sse.events(block)
+    return json.loads(sse.data(only))["error"]
+
+
+@pytest.mark.parametrize("cut", [b",", b',\r\n{"candidates": [{', b",\r\n{oops}", b""])
+async def test_an_array_that_is_cut_ends_in_an_error_and_is_one(tmp_path: Path, cut: bytes) -> None:
+    path, said, go_on = STREAM_OF_GEMINI.partition("?")[0], sse.data(WORD_OF_GEMINI), asyncio.Event()
+    act = stream(b"[" + said, go_on, cut, content_type=b"application/json")
+    async with Provider([act]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "gemini")) as running, running.client() as client:
+            first, last = json.loads(await read(client, path, asked(path), go_on))
+            assert first == json.loads(said)
+            assert "the provider's stream" in last["error"]["message"]
 
 
 async def test_a_stream_that_begins_with_one_leads_on(tmp_path: Path) -> None:

@@ -115,9 +115,19 @@ def test_a_response_without_a_last_event_is_unfinished() -> None:
 
 def test_streams_of_other_kinds_end_where_they_end() -> None:
     one, _ = tap()
-    one.feed(data(type="thread.run.created") + b"data: half")
-    assert one.rest() == b"data: half"
-    assert one.finished
+    one.feed(data(type="thread.run.created"))
+    assert (one.rest(), one.finished) == (b"", True)
+    for last in (b'data: {"done": true}', b"event: done\ndata: [DONE]\n", b": a comment"):
+        one, _ = tap()
+        one.feed(data(type="thread.run.created") + last)
+        assert (one.rest(), one.finished) == (last, True)
+
+
+@pytest.mark.parametrize("cut", [b'data: {"done": ', b"event: do", b"event: done\nda"])
+def test_none_ends_in_the_middle_of_an_event(cut: bytes) -> None:
+    one, _ = tap()
+    one.feed(data(type="thread.run.created") + cut)
+    assert (one.rest(), one.finished) == (b"", False)
 
 
 @pytest.mark.parametrize(
