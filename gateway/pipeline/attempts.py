@@ -33,6 +33,7 @@ from gateway.core.usage import Usage
 from gateway.pipeline.head import KEPT, crossed, is_other, request_id, reset_seconds, streams
 from gateway.pipeline.relay import Answered, shown
 from gateway.pipeline.setback import (
+    JSON,
     Setback,
     in_our_words,
     is_back_sooner,
@@ -58,6 +59,7 @@ from gateway.upstream.failures import BadAnswer, TimedOut, UpstreamError
 from gateway.upstream.keyring import REFUSED, Keyring
 from gateway.wire.base import Asked, Tap, Way
 from gateway.wire.crossing import Crossing, CrossingTap
+from gateway.wire.reason import is_framed, unframed
 from gateway.wire.registry import retold
 from gateway.wire.sse import BadStream
 
@@ -270,21 +272,7 @@ class Attempts:
         target, held = attempt.target, exchange.call.dialect != "openai.raw"
         headers = crossed(exchange.call, answer, way) if way.crosses else answer.headers
         if answer.status >= 400:
-            provider = PROVIDERS[target.kind]
-            body = provider.mask(target.facts, await answer.body(ERROR_BODY))
-            status = provider.status(answer.status, body)
-            failure = provider.classify(status, body)
-            now = exchange.clock + self._tools.clock() - exchange.arrived
-            message, wait = in_our_words(answer, status, body), retry_after_seconds(answer, now)
-            told = b"" if message else way.refusal(status, body)
-            headers = [pair for pair in headers if is_sensible(pair)]
-            if wait is None:
-                wait = retry_delay(body)
-                if wait is None and failure is Failure.THROTTLED:
-                    wait = reset_seconds(answer.headers)
-                if wait is not None:  # clients look for it in the head
-                    headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
-            return Setback(failure, message, status, headers, told, wait)
+            return await self._refused(exchange, target, answer, way, headers)
         streamed = streams(exchange.call, answer, way)
         other = is_other(exchange.call, streamed)
         if other and not isinstance(way, Crossing) and (again := retold(exchange.call.dialect)):
@@ -306,6 +294,27 @@ class Attempts:
             return _is_an_error(answered, way) if tap.failed else answered
         answered.answer, answered.tap = answer, tap
         return answered
+
+    async def _refused(
+        self, exchange: Exchange, target: Target, answer: Answer, way: Way, headers: Headers
+    ) -> Setback:
+        provider = PROVIDERS[target.kind]
+        body = provider.mask(target.facts, await answer.body(ERROR_BODY))
+        if is_framed(body):
+            body, headers = unframed(body), [*(pair for pair in headers if pair[0] != JSON[0]), JSON]
+        status = provider.status(answer.status, body)
+        failure = provider.classify(status, body)
+        now = exchange.clock + self._tools.clock() - exchange.arrived
+        message, wait = in_our_words(answer, status, body), retry_after_seconds(answer, now)
+        told = b"" if message else way.refusal(status, body)
+        headers = [pair for pair in headers if is_sensible(pair)]
+        if wait is None:
+            wait = retry_delay(body)
+            if wait is None and failure is Failure.THROTTLED:
+                wait = reset_seconds(answer.headers)
+            if wait is not None:  # clients look for it in the head
+                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+        return Setback(failure, message, status, headers, told, wait)
 
     async def _first_event(self, answered: Answered, attempt: Attempt, seconds: float) -> Answered | Setback:
         """Nothing is owed to the client until a stream has spoken: wait for its first event."""
@@ -386,7 +395,7 @@ def _is_an_error(answered: Answered, way: Way) -> Setback:
     """Of a whole answer that is none. Raises BadAnswer where it does not say why."""
     target, status = answered.target, answered.status
     provider = PROVIDERS[target.kind]
-    body = provider.mask(target.facts, answered.body)
+    body = provider.mask(target.facts, unframed(answered.body))
     if came := of_body(body, provider.classify, lambda status: way.refusal(status, body)):
         return came
     raise BadAnswer(target.name, f"it answered {status} with a body that is no answer in its format")

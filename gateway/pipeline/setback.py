@@ -32,7 +32,7 @@ LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
 EARLY = 0.005  # seconds: uvloop's timers strike up to 2 ms early, when a target would still be at rest
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
-_JSON = (b"content-type", b"application/json")
+JSON = (b"content-type", b"application/json")
 
 # What OpenAI, Anthropic and Google call a kind of error, and its status.
 _STATUSES = {
@@ -151,7 +151,7 @@ def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int
     all others the provider is broken."""
     status = _status_of(error) or 502
     body = refusal(status)
-    return Setback(classify(status, body), "an error came in place of an answer", status, [_JSON], body)
+    return Setback(classify(status, body), "an error came in place of an answer", status, [JSON], body)
 
 
 def _as_it_came(said: Mapping[str, Any], error: Mapping[str, Any], _: int) -> bytes:

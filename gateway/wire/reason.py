@@ -4,7 +4,8 @@ import re
 
 import orjson
 
-from gateway.wire.written import read
+from gateway.wire import sse
+from gateway.wire.written import MARK, read
 
 LONGEST = 1000  # characters
 NO_REASON = "the provider gave no reason"
@@ -18,6 +19,17 @@ def is_json(body: bytes) -> bool:
         return isinstance(read(body), dict | list | str)
     except orjson.JSONDecodeError:
         return False
+
+
+def is_framed(body: bytes) -> bool:
+    """Whether there is something around it: a mark of its encoding, or the lines of an event."""
+    return body.startswith((MARK, b"data:", b"event:", b":"))
+
+
+def unframed(body: bytes) -> bytes:
+    """The JSON of a body that may be framed; where there is none in its events, what stands behind its mark."""
+    said = (sse.data(event) for event in sse.events(body))
+    return next(filter(is_json, said), body.removeprefix(MARK))
 
 
 def reason(body: bytes) -> str:

@@ -7,13 +7,12 @@ from typing import Any
 import orjson
 
 from gateway.wire.fields import loaded
-from gateway.wire.written import read, read_exactly
+from gateway.wire.written import MARK, read, read_exactly
 
 _DONE = re.compile(rb"(?:^|[\r\n])data:[ \t]*\[DONE\]")
 _BLANK = re.compile(rb"\n\r?\n|\r\r")  # behind the end of a line, which may differ from its own
 _NAMED = re.compile(rb"(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]")
 _ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*(?!null|false|\s)|"(?:object|type)"\s*:\s*"error"')
-_MARK = b"\xef\xbb\xbf"  # of UTF-8, that a stream may begin with
 # A block whose events are written as nearly all are. One that was cut ends otherwise, but for one that was cut just
 # behind an inner bracket: to see that takes reading it, at two to five times the cost. So taps read the few events that
 # tell how a stream ends; without one of those, whole, it ends in an error.
@@ -87,7 +86,7 @@ def events(block: bytes) -> Iterator[bytes]:
 
 def data(event: bytes) -> bytes:
     """The data lines of one event, joined as the standard says; b"" for a comment."""
-    lines = [line for line in event.removeprefix(_MARK).splitlines() if line.startswith(b"data:")]
+    lines = [line for line in event.removeprefix(MARK).splitlines() if line.startswith(b"data:")]
     return b"\n".join([line[6:] if line.startswith(b"data: ") else line[5:] for line in lines])
 
 

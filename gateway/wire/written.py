@@ -16,7 +16,7 @@ _HALF = re.compile(
     re.DOTALL,
 )
 _NO_NUMBER = re.compile(rb"(" + _STRING + rb")|-?Infinity|NaN", re.DOTALL)
-
+MARK = b"\xef\xbb\xbf"  # of UTF-8, which some write before all else
 
 # What turns every digit into one, and all else into none: so a long number is found at the speed of a search.
 _DIGITS = bytes(48 if 48 <= one < 58 else 32 for one in range(256))
@@ -24,7 +24,8 @@ _MANY, _MORE = b"0" * 16, b"0" * 19  # digits that a float may not hold, or 64 b
 
 
 def read(data: bytes) -> Any:
-    """Half a character is told as U+FFFD, a number that is none as null. Raises JSONDecodeError."""
+    """Half a character is told as U+FFFD, a number that is none as null, a mark of the encoding not at all. Raises
+    JSONDecodeError."""
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
@@ -61,7 +62,7 @@ def as_written(text: str, value: dict[str, Any]) -> dict[str, Any] | orjson.Frag
 
 
 def _mended(data: bytes) -> bytes:
-    whole = _HALF.sub(lambda found: found[1] or rb"\ufffd", data)
+    whole = _HALF.sub(lambda found: found[1] or rb"\ufffd", data.removeprefix(MARK))
     return _NO_NUMBER.sub(lambda found: found[1] or b"null", whole)
 
 

@@ -348,6 +348,19 @@ async def test_plain_text_is_told_without_our_credentials(tmp_path: Path, kind: 
     assert message_of(response, path) == "the provider answered 400: not with ***"
 
 
+@pytest.mark.parametrize("kind", ["compatible", "anthropic", "gemini"])
+@pytest.mark.parametrize("path", list(ASKED)[:4])
+@pytest.mark.parametrize("around", [b"\xef\xbb\xbf%b", b"event: error\ndata: %b\n\ndata: [DONE]\n\n"])
+async def test_an_error_that_comes_framed_keeps_its_words(
+    tmp_path: Path, around: bytes, path: str, kind: str
+) -> None:
+    error = {"message": "not with sk-of-ours", "type": "invalid_request_error", "code": 400, "param": None}
+    framed = around % json.dumps({"type": "error", "error": error | {"status": "INVALID_ARGUMENT"}}).encode()
+    response = await told(tmp_path, answer(framed, 400, "text/event-stream"), path, kind)
+    assert (response.status_code, response.json()["error"]["message"]) == (400, "not with ***")
+    assert response.headers["content-type"] == "application/json"
+
+
 async def test_an_error_that_comes_packed_is_the_providers_own(tmp_path: Path) -> None:
     path, packed = "/v1/chat/completions", gzip.compress(b'{"error": {"message": "no"}}')
     response = await told(tmp_path, answer(packed, 400, content_encoding="gzip"), path, "compatible")

@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from gateway.wire.reason import LONGEST, is_json, reason
+from gateway.wire.reason import LONGEST, is_framed, is_json, reason, unframed
 
 
 @pytest.mark.parametrize("body", [b'{"error": 1}', b'[{"error": {}}]', b'"no"', b'{"a": NaN}'])
@@ -43,3 +43,30 @@ def test_plain_text_is_a_reason(body: bytes, told: str) -> None:
 )
 def test_pages_and_what_is_no_text_are_none(body: bytes) -> None:
     assert reason(body) == ""
+
+
+@pytest.mark.parametrize(
+    "around",
+    [
+        b"\xef\xbb\xbf%b",
+        b"data: %b\n\n",
+        b"\xef\xbb\xbfdata:%b",
+        b"event: error\r\ndata: %b\r\n\r\ndata: [DONE]\r\n\r\n",
+        b": keep-alive\n\ndata:\n\ndata: %b",
+    ],
+)
+def test_what_stands_around_an_error_is_taken_off(around: bytes) -> None:
+    framed = around % b'{"error": {"message": "no"}}'
+    assert is_framed(framed)
+    assert unframed(framed) == b'{"error": {"message": "no"}}'
+
+
+@pytest.mark.parametrize("body", [b'{"error": "data: {}"}', b"<html>", b"", b"no\n\ndata: x"])
+def test_what_is_not_framed_stays_as_it_is(body: bytes) -> None:
+    assert not is_framed(body)
+    assert unframed(body) == body
+
+
+def test_a_frame_without_json_holds_a_text() -> None:
+    assert unframed(b"data: out of order\n\n") == b"data: out of order\n\n"
+    assert unframed(b"\xef\xbb\xbfout of order") == b"out of order"

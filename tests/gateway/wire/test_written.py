@@ -24,6 +24,7 @@ HALF = b'{"id":"c","choices":[{"index":0,"message":{"content":"a\\ud83d"},"finis
         (rb'"\ud83d\ud83d\ude00"', "\ufffd\U0001f600"), (rb'"\\ud83d \ud83d"', "\\ud83d \ufffd"),
         (rb'"\"\ud83d\"NaN"', '"\ufffd"NaN'), (b"[NaN, -Infinity, Infinity]", [None, None, None]),
         (rb'{"NaN": NaN, "a\"": "Infinity"}', {"NaN": None, 'a"': "Infinity"}), (b'{"a": 1}', {"a": 1}),
+        (b'\xef\xbb\xbf{"a": 1}', {"a": 1}),
     ],
 )  # fmt: skip
 def test_what_pythons_json_takes_is_read(said: bytes, read_as: object) -> None:

@@ -124,3 +124,11 @@ def test_of_two_fragments_the_words_and_calls_are_counted_on() -> None:
     call = {"content": {"parts": [{"functionCall": {"name": "f"}, "thoughtSignature": "s"}]}}
     pieces = [*reader.feed(event({"candidates": [call]})), *reader.feed(event({"candidates": [call]}))]
     assert [one["choices"][0]["delta"]["tool_calls"][0]["index"] for one in pieces] == [0, 1]
+
+
+@pytest.mark.parametrize("blank", [b"", b"\n\n", b"\r\n\r\n"])
+def test_an_error_that_stands_bare_in_a_stream_is_one(blank: bytes) -> None:
+    reader = BACK.reader()
+    bare = b'{\n  "error": {\n    "code": 503,\n    "message": "busy",\n    "status": "UNAVAILABLE"\n  }\n}'
+    (piece,) = [*reader.feed(bare + blank), *reader.rest()]
+    assert piece == {"error": {"message": "busy", "type": "overloaded_error", "code": "UNAVAILABLE"}}
