@@ -25,7 +25,7 @@ from gateway.state.answers import Answers, Kept, NotKept
 from gateway.wire.base import EVENTS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.compaction import is_ours
-from gateway.wire.responses.dialect import last_response, unkept
+from gateway.wire.responses.dialect import completed, items_told, last_response, unkept
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, PENDING, answer_of
@@ -190,8 +190,12 @@ def remembered(reply: Reply, recent: Recent, asked: Mapping[str, Any], ident: st
     """The reply, whose connection remembers its end before the client is told it."""
 
     async def events(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        items: list[dict[str, Any]] = []
         async for block in blocks:
-            if (response := last_response(block)) and response.get("status") != "failed":
+            items += items_told(block)
+            response = last_response(block) or {}
+            if isinstance(response.get("id"), str) and response.get("status") != "failed":
+                response = completed(response, items)
                 recent.keep(response, listed(asked.get("input"), ident), asked.get("previous_response_id"))
             yield block
 

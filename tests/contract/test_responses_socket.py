@@ -75,7 +75,7 @@ def event(kind: str, **more: Any) -> bytes:
     return b"event: %b\ndata: %b\n\n" % (kind.encode(), orjson.dumps({"type": kind, **more}))
 
 
-def native(text: str = "hi", ident: str = "resp_1", **more: Any) -> dict[str, Any]:
+def native(text: str = "hi", ident: str | None = "resp_1", **more: Any) -> dict[str, Any]:
     thought = {"type": "reasoning", "id": "rs_1", "summary": []}
     sealed = {"type": "reasoning", "id": "rs_2", "summary": [], "encrypted_content": "gAAA"}
     part = {"type": "output_text", "text": text, "annotations": []}
@@ -138,6 +138,21 @@ async def test_a_provider_of_responses_is_told_again_what_it_does_not_keep(tmp_p
         assert "id" not in body["input"][1]
         assert body["input"][2]["encrypted_content"] == "gAAA"
         assert len(provider.asked[2].json["input"]) == 7
+
+
+async def test_what_the_last_event_of_a_turn_leaves_out_is_remembered_all_the_same(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as (running, provider), socket(running) as one:
+        done = event("response.output_item.done", output_index=0, item=native()["output"][0])
+        provider.script[:] = [speaks(native(output=[]), done), speaks(native("more", "resp_2"))]
+        await turn(one, model="smart", input="Hi")
+        await turn(one, model="smart", input="More", previous_response_id="resp_1")
+        assert [said["role"] for said in provider.asked[1].json["input"]] == ["user", "assistant", "user"]
+
+
+async def test_a_response_without_an_id_ends_its_turn(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as (running, provider), socket(running) as one:
+        provider.script[:] = [speaks(native(ident=None))]
+        assert said((await turn(one, model="smart", input="Hi"))[-1]["response"]) == "hi"
 
 
 async def test_what_a_provider_keeps_is_gone_on_from_there(tmp_path: Path) -> None:

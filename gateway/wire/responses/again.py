@@ -8,7 +8,7 @@ import orjson
 from gateway.wire.base import Asked, Tap
 from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.responses.back import ResponsesBack
-from gateway.wire.responses.dialect import last_response
+from gateway.wire.responses.dialect import completed, items_told, last_response
 from gateway.wire.responses.front import ResponsesFront
 from gateway.wire.sides import Json
 from gateway.wire.sse import BadStream
@@ -40,11 +40,12 @@ class AgainTap(CrossingTap):
 
     def whole_of(self, stream: bytes) -> bytes:
         """Raises BadStream."""
-        if not super().whole_of(stream):
+        told = super().whole_of(stream)
+        if not told:
             return b""
         if (response := last_response(stream)) is None:
             raise BadStream("the last event holds no response")
-        return orjson.dumps(response)
+        return orjson.dumps(completed(response, items_told(stream) or orjson.loads(told)["output"]))
 
 
 def _events(response: Json) -> Iterator[Json]:

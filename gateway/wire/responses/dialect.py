@@ -15,6 +15,7 @@ from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, n
 from gateway.wire.responses.words import finish
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
+_DONE = re.compile(rb'"type"\s*:\s*"response\.output_item\.done"')
 # A fragment of text, thought or arguments, as it stands in an event's bytes.
 _SAID = re.compile(rb'"delta"\s*:\s*"((?:[^"\\]|\\.)+)"')
 
@@ -121,6 +122,18 @@ def last_response(block: bytes) -> dict[str, Any] | None:
             response = loaded(sse.data(event)).get("response")
             return response if isinstance(response, dict) else None
     return None
+
+
+def items_told(block: bytes) -> list[dict[str, Any]]:
+    """The items that have ended in a block of a stream."""
+    told = [loaded(sse.data(event)) for event in sse.events(block) if _DONE.search(event)]
+    return [one["item"] for one in told if isinstance(one.get("item"), dict)]
+
+
+def completed(response: dict[str, Any], told: list[dict[str, Any]]) -> dict[str, Any]:
+    """A response with its items: the last event of some servers holds none, though they `told` them before
+    (vllm-project/vllm#30223)."""
+    return response if response.get("output") else {**response, "output": told}
 
 
 def unkept(block: bytes) -> bytes:

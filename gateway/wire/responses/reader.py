@@ -55,7 +55,9 @@ class ResponsesReader(EventReader):
                 return [{**head, **_piece({"role": "assistant", "content": ""})}]
             case "response.completed" | "response.incomplete":
                 self.finished = True
-                return [*self._untold(response), _piece({}, finish(response)), *_usage(response)]
+                untold, reason = self._untold(response), finish(response)
+                reason = "tool_calls" if reason == "stop" and self._calls else reason  # whatever it holds
+                return [*untold, _piece({}, reason), *_usage(response)]
             case "response.failed" | "error":
                 error = response.get("error") or event.get("error") or event
                 named = {"message": str(error.get("message") or ""), "code": error.get("code")}

@@ -21,6 +21,12 @@ def tap(usage: Usage) -> CrossingTap:
     return again
 
 
+def stream(*events: dict[str, Any]) -> bytes:
+    return b"".join(
+        b"event: %b\ndata: %b\n\n" % (str(one["type"]).encode(), orjson.dumps(one)) for one in events
+    )
+
+
 def test_recorded_answers_are_told_as_streams_and_streams_as_answers() -> None:
     answers = [one for one in recorded("openai", "responses") if one["response"]["status"] == 200]
     assert len(answers) > 150
@@ -54,8 +60,18 @@ def test_a_last_event_without_its_response_is_no_answer() -> None:
         {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, "delta": "hi"},
         {"type": "response.completed"},
     ]
-    stream = b"".join(
-        b"event: %b\ndata: %b\n\n" % (str(one["type"]).encode(), orjson.dumps(one)) for one in events
-    )
     with pytest.raises(sse.BadStream):
-        tap(Usage()).whole_of(stream)
+        tap(Usage()).whole_of(stream(*events))
+
+
+@pytest.mark.parametrize("output", [{}, {"output": []}, {"output": None}])
+def test_items_that_the_last_event_leaves_out_are_those_that_were_told(output: dict[str, Any]) -> None:
+    part = {"type": "output_text", "text": "hi", "annotations": []}
+    item = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [part]}
+    delta = {"type": "response.output_text.delta", "item_id": "msg_1", "output_index": 0, "delta": "hi"}
+    done = {"type": "response.output_item.done", "output_index": 0, "item": item}
+    last = {"type": "response.completed", "response": {"id": "resp_1", "status": "completed", **output}}
+    said = orjson.loads(tap(Usage()).whole_of(stream(delta, done, last)))
+    assert (said["id"], said["output"]) == ("resp_1", [item])
+    (made,) = orjson.loads(tap(Usage()).whole_of(stream(delta, last)))["output"]
+    assert made["content"][0]["text"] == "hi", "of a message that was never said to be done"

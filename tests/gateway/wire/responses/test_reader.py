@@ -48,6 +48,14 @@ def test_a_stream_begins_with_its_head_and_ends_with_its_reason_and_usage() -> N
     assert (reader.finished, list(reader.feed(b"data: [DONE]\n\n"))) == (True, [])
 
 
+def test_who_has_told_a_call_waits_for_its_result_though_the_last_event_holds_no_items() -> None:
+    call = item("function_call", call_id="c", name="f", arguments="{}")
+    pieces, _ = read(
+        event("output_item.done", **call), event("completed", response={"status": "completed", "output": []})
+    )
+    assert pieces[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
 def test_an_end_without_usage_or_blank_line_is_an_end() -> None:
     last = event("incomplete", response={"incomplete_details": {"reason": "content_filter"}})
     reader = ResponsesReader()
