@@ -328,6 +328,7 @@ class Attempts:
                 why = f"no first event within {seconds:g} s"
                 raise TimedOut(answered.target.name, why, phase="first event")
             chunk = await answer.chunk(left)
+            answered.over = not chunk
             block = tap.feed(chunk) if chunk else tap.rest()
             if block:
                 answered.first.append(block)
@@ -378,7 +379,16 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answ
     if told is None:
         return _is_an_error(answered, way)
     return Answered(
-        answered.target, answered.attempt, answered.status, answered.headers, b"", answer, tap, [told], True
+        answered.target,
+        answered.attempt,
+        answered.status,
+        answered.headers,
+        b"",
+        answer,
+        tap,
+        [told],
+        True,
+        True,
     )
 
 

@@ -48,6 +48,7 @@ class Answered:
     tap: Tap | None = None
     first: list[bytes] = field(default_factory=list)
     events: bool = False  # the stream is one that a tap watches
+    over: bool = False  # all of it is in `first`
     cut: bool = False  # it broke after its first event
     leave: Callable[[bool], None] | None = None  # while a place at the target is taken: gives it back
 
@@ -81,11 +82,11 @@ async def _events(
     assert tap is not None
     assert answer is not None
     exchange.first_token = clock()
-    left_open = False
+    over, left_open = answered.over, False
     for block in answered.first:
         yield shown(answered.target, tap, block)
     try:
-        while True:
+        while not over:
             before = clock()
             chunk = await answer.chunk(_patience(tap) if tap.settled else None)
             exchange.waited += clock() - before
@@ -100,7 +101,7 @@ async def _events(
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
         left_open = True
-    if rest := _rest(tap, dialect, left_open=left_open):
+    if not over and (rest := _rest(tap, dialect, left_open=left_open)):
         yield shown(answered.target, tap, rest)
     if not tap.finished and not tap.failed:
         yield broken(exchange, answered, dialect, "the provider's stream ended before its end")

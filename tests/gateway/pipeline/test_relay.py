@@ -166,6 +166,25 @@ async def test_anthropics_stream_that_ends_without_its_last_event_is_complete_on
             assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
 
 
+@pytest.mark.parametrize(
+    ("kind", "only"),
+    [
+        ("compatible", word("hello").replace(b'"finish_reason":null', b'"finish_reason":"stop"')),
+        ("gemini", GENERATED),
+    ],
+)
+@pytest.mark.parametrize("path", ENDS)
+async def test_what_the_only_event_says_is_told_once_though_its_blank_line_is_missing(
+    tmp_path: Path, path: str, kind: str, only: bytes
+) -> None:
+    async with Provider([stream(only.rstrip(b"\n"))]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            told = await read(client, path, asked(path))
+            assert told.count('"delta":"hello"' if path == RESPONSES else '"hello"') == 1
+            assert ENDS[path] in told or told.startswith(only.decode().strip())
+            assert "error" not in told.replace('"error":null', "")
+
+
 async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path) -> None:
     for path in (MESSAGES, CHAT):
         async with Provider([stream(STARTED + SAID)]) as provider:
