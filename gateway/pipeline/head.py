@@ -54,7 +54,7 @@ def seconds(duration: bytes) -> float:
 def streams(call: Call, answer: Answer, way: Way) -> bool:
     """Whether an answer is a stream that a tap watches."""
     media = answer.header(b"content-type")
-    return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
+    return media.startswith(EVENTS) or (call.stream and media.lower().startswith(way.media))
 
 
 def is_other(call: Call, streamed: bool) -> bool:

@@ -127,7 +127,8 @@ class ChatTap:
             self._usage.completion += _tokens(block)
         said = block
         if reasons := list(_FINISH.finditer(block)):
-            sse.check(block)
+            for event in filter(_FINISH.search, sse.events(block)):
+                sse.check(event)
             self._note_reasons(reasons)
             said = block[reasons[-1].end() :]
         if self.settled and any(_TEXT.findall(said)):

@@ -102,9 +102,12 @@ def parsed(data: bytes) -> dict[str, Any]:
 
 
 def check(block: bytes) -> None:
-    """For blocks that are not usual: an SDK fails at an event that is no JSON. Raises BadStream."""
+    """For blocks that are not usual: an SDK fails at an event that is no JSON, and sees nothing of what is no event (a
+    page, a bare error), which may name the provider's address or key. Raises BadStream."""
     for event in events(block):
         payload = data(event).strip()
+        if not payload and event.lstrip().startswith((b"<", b"{")):
+            raise BadStream("what is no event stands among its events")
         if payload and payload != b"[DONE]":
             try:
                 read(payload)
@@ -113,13 +116,12 @@ def check(block: bytes) -> None:
 
 
 def is_whole(rest: bytes) -> bool:
-    """Whether an event that lacks only its blank line is all there: what was cut is no JSON."""
+    """Whether an event that lacks only its blank line is all there: one that was cut is no JSON, but for a number."""
     payload = data(rest).strip()
     try:
-        read(b"null" if payload == b"[DONE]" else payload)
+        return payload == b"[DONE]" or isinstance(read(payload), dict | list | str)
     except orjson.JSONDecodeError:
         return False
-    return True
 
 
 def speaks(block: bytes) -> bool:

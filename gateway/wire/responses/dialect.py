@@ -97,9 +97,9 @@ class ResponsesTap:
     def rest(self) -> bytes:
         """The last event of a stream, should its blank line be missing; only if it is a whole one."""
         rest = self._splitter.rest()
-        if loaded(sse.data(rest)):
-            return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
-        return b"" if sse.data(rest) not in (b"", b"[DONE]") else rest
+        if not sse.is_whole(rest):
+            return b""
+        return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True

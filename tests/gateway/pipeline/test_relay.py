@@ -166,6 +166,35 @@ async def test_anthropics_stream_that_ends_without_its_last_event_is_complete_on
             assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
 
 
+async def test_a_stream_is_one_in_whichever_letters_its_type_is_written(tmp_path: Path) -> None:
+    told = stream(word("hello") + FINISH + DONE, content_type=b"Text/Event-Stream; Charset=UTF-8")
+    for path in (CHAT, MESSAGES):
+        async with Provider([told]) as provider:
+            async with gateway(tmp_path, with_key(provider.url)) as running, running.client() as client:
+                assert (await read(client, path, asked(path))).endswith(ENDS[path])
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begun"),
+    [
+        (CHAT, "openai", word("hello")),
+        (MESSAGES, "anthropic", STARTED + SAID),
+        (RESPONSES, "openai", DELTA),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI),
+    ],
+)
+async def test_a_page_in_the_middle_of_a_stream_is_shown_to_nobody(
+    tmp_path: Path, path: str, kind: str, begun: bytes
+) -> None:
+    for page in (b"<html>10.0.0.7</html>\n\n", b"<html>10.0.0.7</html>"):
+        go_on = asyncio.Event()
+        async with Provider([stream(begun, go_on, page)]) as provider:
+            async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+                told = (await read(client, path, asked(path), go_on)).encode()
+                assert b"10.0.0.7" not in told
+                assert "the provider's stream" in error_of(told.removeprefix(begun))["message"]
+
+
 @pytest.mark.parametrize(
     ("kind", "only"),
     [

@@ -14,6 +14,7 @@ from gateway.wire.sse import (
     events,
     is_done,
     is_usual,
+    is_whole,
     speaks,
     tells_error,
 )
@@ -106,6 +107,28 @@ def test_events_are_checked_where_they_are_not_written_as_usual(end: bytes) -> N
                 assert not is_usual(odd)
                 with pytest.raises(BadStream, match="an event is not valid JSON"):
                     check(odd)
+
+
+@pytest.mark.parametrize("end", ENDS)
+@pytest.mark.parametrize("strange", [b"<html>10.0.0.7</html>", b'{"error": "bad key sk-1"}'])
+def test_what_is_no_event_does_not_pass_among_them(strange: bytes, end: bytes) -> None:
+    for before in (b"", b'data: {"a":1}' + end + end):
+        block = before + strange + end + end
+        assert not is_usual(block)
+        with pytest.raises(BadStream, match="no event"):
+            check(block)
+
+
+@pytest.mark.parametrize(
+    "rest", [b'data: {"a": 1}', b"data: [DONE]", b"event: x\r\ndata: [1]\r\n", b'data: "a"']
+)
+def test_an_event_may_lack_its_blank_line_alone(rest: bytes) -> None:
+    assert is_whole(rest)
+
+
+@pytest.mark.parametrize("rest", [b"", b": x", b"event: x", b"data:", b'data: {"a": 1', b"data: 12", b"da"])
+def test_one_that_lacks_more_is_cut(rest: bytes) -> None:
+    assert not is_whole(rest)
 
 
 def test_usual_are_objects_with_or_without_a_name_and_a_blank() -> None:

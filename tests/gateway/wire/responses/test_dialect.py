@@ -72,10 +72,12 @@ def test_a_last_event_without_its_blank_line_is_completed() -> None:
         tap, _, passed = watched(rest)
         assert (tap.finished, passed) == (True, cut + b"\n\n")
     for rest, kept in (
-        (b"data: [DONE]", b"data: [DONE]"),
+        (b"data: [DONE]", b"data: [DONE]\n\n"),
         (b"data: {", b""),
         (b"data: 1", b""),
-        (b": x", b": x"),
+        (b": x", b""),
+        (b"event: response.comp", b""),
+        (b"event: response.completed\ndata:", b""),
     ):
         assert watched(rest)[2] == kept
     assert watched(event(type="response.completed", response=1))[0].finish_reason == ""
