@@ -97,7 +97,8 @@ async def _events(
                 yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
-        if not (tap.settled and isinstance(error, TimedOut)):
+        ended = tap.settled and (tap.finished or isinstance(error, TimedOut))
+        if not (ended or tap.failed):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
         left_open = True

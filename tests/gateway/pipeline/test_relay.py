@@ -166,6 +166,43 @@ async def test_anthropics_stream_that_ends_without_its_last_event_is_complete_on
             assert (total["prompt_tokens"], total["completion_tokens"], total["estimated"]) == (7, 3, 0)
 
 
+WHOLE = {
+    "openai": word("hello") + FINISH + DONE,
+    "anthropic": STARTED + SAID + STOPPED + event(type="message_stop"),
+    "gemini": event(candidates=[{"content": {"parts": [{"text": "hello"}]}, "finishReason": "STOP"}],
+                    usageMetadata={"promptTokenCount": 7, "candidatesTokenCount": 3}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [(CHAT, "openai"), (MESSAGES, "openai"), (RESPONSES, "openai"), (STREAM_OF_GEMINI, "openai"),
+     (MESSAGES, "anthropic"), (CHAT, "anthropic"), (STREAM_OF_GEMINI, "gemini")],
+)  # fmt: skip
+async def test_what_breaks_behind_its_last_event_is_whole(tmp_path: Path, path: str, kind: str) -> None:
+    for behind in (b"", b"<html></html>\n\n"):
+        go_on = asyncio.Event()
+        async with Provider([stream(WHOLE[kind], go_on, behind, end=False)]) as provider:
+            text = with_key(provider.url, "compatible" if kind == "openai" else kind)
+            async with gateway(tmp_path, text) as running, running.client() as client:
+                told = await read(client, path, asked(path), go_on)
+                assert "hello" in told
+                assert "error" not in told.replace('"error":null', "")
+                (row,) = (await running.usage(by="outcome"))["rows"]
+                assert row["outcome"] == "ok"
+
+
+async def test_an_error_is_told_once_though_the_connection_breaks_behind_it(tmp_path: Path) -> None:
+    error = event(error={"message": "boom", "type": "api_error"})
+    for path in (CHAT, MESSAGES, RESPONSES, STREAM_OF_GEMINI):
+        go_on = asyncio.Event()
+        async with Provider([stream(word("hello"), go_on, error, end=False)]) as provider:
+            text = with_key(provider.url, "compatible")
+            async with gateway(tmp_path, text) as running, running.client() as client:
+                told = await read(client, path, asked(path), go_on)
+                assert ("boom" in told, "the provider's stream" in told) == (True, False)
+
+
 async def test_a_stream_is_one_in_whichever_letters_its_type_is_written(tmp_path: Path) -> None:
     told = stream(word("hello") + FINISH + DONE, content_type=b"Text/Event-Stream; Charset=UTF-8")
     for path in (CHAT, MESSAGES):
