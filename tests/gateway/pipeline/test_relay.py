@@ -342,6 +342,16 @@ async def test_an_array_that_is_cut_ends_in_an_error_and_is_one(tmp_path: Path, 
             assert "the provider's stream" in last["error"]["message"]
 
 
+async def test_an_array_that_begins_with_an_error_is_that_error(tmp_path: Path) -> None:
+    error = {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}
+    told = stream(json.dumps([{"error": error}], indent=1).encode(), content_type=b"application/json")
+    async with Provider([told]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "gemini")) as running, running.client() as client:
+            path = STREAM_OF_GEMINI.partition("?")[0]
+            came = await client.post(path, json=asked(path))
+            assert (came.status_code, came.json()) == (429, {"error": error})
+
+
 async def test_a_stream_that_begins_with_one_leads_on(tmp_path: Path) -> None:
     async with (
         Provider([stream(CUT, DONE)]) as first,
