@@ -5,7 +5,7 @@ The model stands in the path, and so does whether an answer is streamed and how:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import orjson
@@ -119,8 +119,8 @@ class CountTokens(Generate):
 
 
 class GenerateTap:
-    """The last event tells the usage of all: only those that end a candidate are parsed, and the very last. The
-    elements of an array are looked at one and all: nothing else tells whether they are valid."""
+    """The last event tells the usage of all: only those that end a candidate are read, and the very last. The elements
+    of an array are parsed one and all: nothing else tells whether they are valid."""
 
     __slots__ = ("_is_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
                  "finished", "settled")  # fmt: skip
@@ -139,10 +139,13 @@ class GenerateTap:
             return b""
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
-        if self._is_array:
-            self._note(_elements(block))
-        else:
-            block = self._watched(block)
+        block = self._checked(block)
+        for event in self._events(block):
+            counts = b'"usageMetadata"' in event
+            if _FINISH.search(event) or b'"blockReason"' in event or (counts and self._open <= 0):
+                self._note(event)
+            elif counts:
+                self._last = event
         self.begun = self.begun or b"{" in block
         return block
 
@@ -155,7 +158,7 @@ class GenerateTap:
         elif loaded(sse.data(framed(rest))):
             out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         if self._last:
-            self._note([sse.parsed(sse.data(self._last))])
+            self._note(self._last)
         self.finished = self._open <= 0 and (not self._is_array or bool(out))
         return out
 
@@ -167,25 +170,25 @@ class GenerateTap:
         if not self._usage.reported:
             self._usage.completion = _tokens(body)
 
-    def _watched(self, block: bytes) -> bytes:
+    def _checked(self, block: bytes) -> bytes:
+        """Events that are whole; notes whether one is an error. Raises BadStream."""
+        if self._is_array:
+            self.failed = any(one.get("error") for one in _elements(block)) or self.failed
+            return block
         if not sse.is_usual(block):
             block = framed(block)
             sse.check(block)
         if b"error" in block and sse.tells_error(block):
             self.failed = True
-        for event in sse.events(block):
-            counts = b'"usageMetadata"' in event
-            if _FINISH.search(event) or b'"blockReason"' in event or (counts and self._open <= 0):
-                self._note([sse.parsed(sse.data(event))])
-            elif counts:
-                self._last = event
         return block
 
-    def _note(self, answers: Sequence[Mapping[str, Any]]) -> None:
+    def _events(self, block: bytes) -> Iterable[bytes]:
+        return [block] if self._is_array else sse.events(block)
+
+    def _note(self, event: bytes) -> None:
         self._last = b""
-        for answer in answers:
+        for answer in _elements(event) if self._is_array else [sse.parsed(sse.data(event))]:
             self._account(answer)
-            self.failed = self.failed or bool(answer.get("error"))
         self.settled = self._open <= 0 and not self._is_array  # its end is its bracket
         if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
