@@ -378,18 +378,9 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answ
     told = tap.streamed(answered.body) if isinstance(tap, CrossingTap) else None
     if told is None:
         return _is_an_error(answered, way)
-    return Answered(
-        answered.target,
-        answered.attempt,
-        answered.status,
-        answered.headers,
-        b"",
-        answer,
-        tap,
-        [told],
-        True,
-        True,
-    )
+    answered.answer, answered.tap, answered.body = answer, tap, b""
+    answered.first, answered.events, answered.over = [told], True, True
+    return answered
 
 
 async def _as_a_whole(exchange: Exchange, answered: Answered, answer: Answer, tap: Tap) -> Answered | Setback:

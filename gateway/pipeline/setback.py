@@ -129,9 +129,8 @@ def of_events(events: bytes, classify: Classify) -> Setback:
     """The setback that a stream in the client's own dialect amounts to which began with an error, credentials masked:
     nothing has gone to the client yet, so that it may still be a status."""
     for event in sse.events(events):
-        said = loaded(
-            sse.data(event) or event.strip(b"[, \t\r\n")
-        )  # Gemini's may be the elements of an array
+        # Gemini's may be the elements of an array.
+        said = loaded(sse.data(event) or event.strip(b"[, \t\r\n"))
         named = said if isinstance(said.get("message"), str) and sse.tells_error(event) else {}
         if error := _error_in(said) or named:
             status = {"status": said["status"]} if isinstance(said.get("status"), int) else {}
