@@ -31,7 +31,7 @@ from gateway.edge.responses import Responses
 from gateway.edge.sanity import Sanity
 from gateway.edge.turns import WebSockets
 from gateway.pipeline.attempts import Attempts
-from gateway.pipeline.attempts import Tools as AttemptTools
+from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
 from gateway.pipeline.watch import Clockwork
@@ -157,20 +157,19 @@ class House:
         return sorted(away)
 
     def _reception(self, body: int, file: int, in_flight: int) -> Reception:
-        tools = AttemptTools(
-            self.upstream,
+        attempts = Attempts(
+            Dispatch(self.upstream, self.credentials, carry_on, time.perf_counter),
+            self.spool,
             self.breaker,
             RetryBudgets(time.perf_counter),
             Keyring(time.perf_counter),
             self.meters,
             time.perf_counter,
             random.random,
-            carry_on,
-            self.credentials,
         )
         pipeline = Pipeline(
             self.allowance,
-            Attempts(tools, self.spool),
+            attempts,
             self.spool,
             self.telemetry,
             time.perf_counter,

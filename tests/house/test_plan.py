@@ -10,10 +10,7 @@ from tests.shared import ROOT
 
 MOST_LINES = 300
 # What is longer, because its parts are one story; a second noun in it would be a file of its own.
-LONG = {
-    "gateway/pipeline/attempts.py",
-    "loadtests/samples.py",
-}  # the walk of a call; one call in every dialect
+LONG = {"loadtests/samples.py"}  # one call in every dialect
 
 # Tests of what no single file does: they go through a whole room, or the whole program.
 ACROSS = {

@@ -1,0 +1,223 @@
+"""One request to one target, and what its answer is taken for: one that goes to the client, or a setback.
+
+status >= 400                  -> a setback, in the provider's own words where it has some that can be shown
+a stream                       -> answered once its first event is here; a setback where that is an error
+whole, with an answer in it    -> answered
+whole, with an error in it     -> a setback, whatever its status
+of the other kind than asked   -> told as the client waits for it, where its format can be; else no answer
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import ceil
+
+from gateway.config.course import Put
+from gateway.config.snapshot import Timeouts
+from gateway.core.exchange import Attempt, Exchange, Headers
+from gateway.core.failure import Failure
+from gateway.pipeline.head import crossed, is_other, request_id, reset_seconds, streams
+from gateway.pipeline.relay import Answered, shown
+from gateway.pipeline.setback import (
+    JSON,
+    Setback,
+    in_our_words,
+    is_sensible,
+    of_body,
+    of_events,
+    of_said,
+    retry_after_seconds,
+    retry_delay,
+)
+from gateway.providers.registry import PROVIDERS
+from gateway.upstream.client import Answer, Timing, Upstream
+from gateway.upstream.credentials import Credentials
+from gateway.upstream.failures import BadAnswer, TimedOut
+from gateway.wire.base import Asked, Tap, Way
+from gateway.wire.crossing import Crossing, CrossingTap
+from gateway.wire.raw import Raw
+from gateway.wire.reason import is_framed, unframed
+from gateway.wire.registry import retold
+
+ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
+WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
+
+Tracing = Callable[[Exchange, Attempt], Headers]  # the headers that carry a trace on
+
+
+@dataclass(slots=True, frozen=True)
+class Dispatch:
+    """The rooms that a request passes, joined by the builder."""
+
+    upstream: Upstream
+    credentials: Credentials
+    tracing: Tracing
+    clock: Callable[[], float]
+
+    async def ask(
+        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, asked: Put, key: int
+    ) -> Answered | Setback:
+        """`key` is the place of the provider's key that is shown. Raises UpstreamError, BadStream, and Overloaded where
+        we can open no connection ourselves."""
+        call, target, way = exchange.call, attempt.target, asked.way
+        provider = PROVIDERS[target.kind]
+        tracing = self.tracing(exchange, attempt)
+        wire = provider.request(target, call, way.name, asked.body, tracing, key)
+        if (source := provider.source(target.facts)) is not None:
+            credentials = self.credentials
+            wire = credentials.current(source, wire) or await credentials.wait(source, wire)
+            attempt.shown = credentials.number(source)
+        known = Asked(
+            call.payload,
+            exchange.usage,
+            asked.asks_usage,
+            exchange.shape.choices,
+            int(exchange.clock),
+            exchange.id,
+            exchange.request_id,
+        )
+        held = call.dialect != Raw.name
+        # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.
+        first_byte = timeouts.first_token if call.stream else None
+        timing = Timing(timeouts.connect, first_byte, timeouts.idle if call.stream or not held else None)
+        answer = await self.upstream.send(
+            wire.origin,
+            wire.head,
+            wire.body,
+            timing,
+            whole=held and not call.stream,
+            length=wire.length,
+            mark=attempt,
+        )
+        attempt.first_byte = self.clock()
+        attempt.status = answer.status
+        attempt.request_id = request_id(answer.headers)
+        try:
+            return await self._take(exchange, timeouts, attempt, answer, way, known)
+        except BaseException:
+            answer.close()
+            raise
+
+    async def renew(self, exchange: Exchange, attempt: Attempt) -> bool:
+        """Whether the provider that has just refused a credential that can be renewed can be shown another one."""
+        source = PROVIDERS[attempt.target.kind].source(attempt.target.facts)
+        if source is None:
+            return False
+        before = self.clock()
+        renewed = await self.credentials.renew(source, attempt.shown)
+        exchange.waited += self.clock() - before
+        return renewed
+
+    async def _take(
+        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, answer: Answer, way: Way, known: Asked
+    ) -> Answered | Setback:
+        """What the answer's head says is to be done with its body."""
+        call, target = exchange.call, attempt.target
+        headers = crossed(call, answer, way) if way.crosses else answer.headers
+        if answer.status >= 400:
+            return await self._refused(exchange, attempt, answer, way, headers)
+        streamed = streams(call, answer, way)
+        other = is_other(call, streamed)
+        if other and not isinstance(way, Crossing) and (again := retold(call.dialect)):
+            tap, headers = again.tap(known), crossed(call, answer, again)
+        else:
+            tap = way.tap(known)
+        answered = Answered(target, attempt, answer.status, headers)
+        if streamed:
+            if other:
+                return await _as_a_whole(exchange, answered, answer, tap)
+            answered.answer, answered.tap, answered.events = answer, tap, True
+            return await self._first_event(answered, timeouts.first_token)
+        if call.dialect != Raw.name:
+            answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
+            if other:
+                return _as_a_stream(answered, answer, tap, way)
+            answered.body = shown(target, tap, tap.whole(answered.body) or answered.body)
+            exchange.finish_reason = tap.finish_reason
+            return _error_of_body(answered, way) if tap.failed else answered
+        answered.answer, answered.tap = answer, tap
+        return answered
+
+    async def _refused(
+        self, exchange: Exchange, attempt: Attempt, answer: Answer, way: Way, headers: Headers
+    ) -> Setback:
+        """The provider's own error without our credentials, with when to come back wherever it says so."""
+        provider, facts = PROVIDERS[attempt.target.kind], attempt.target.facts
+        body = provider.mask(facts, await answer.body(ERROR_BODY))
+        if is_framed(body):
+            body, headers = unframed(body), [*(pair for pair in headers if pair[0] != JSON[0]), JSON]
+        status = provider.status(answer.status, body)
+        failure = provider.classify(status, body)
+        message = in_our_words(answer, status, body)
+        told = b"" if message else way.refusal(status, body)
+        headers = [pair for pair in headers if is_sensible(pair)]
+        wait = retry_after_seconds(answer, exchange.clock + self.clock() - exchange.arrived)
+        if wait is None:
+            wait = retry_delay(body)
+            if wait is None and failure is Failure.THROTTLED:
+                wait = reset_seconds(answer.headers)
+            if wait is not None:  # clients look for it in the head
+                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+        return Setback(failure, message, status, headers, told, wait)
+
+    async def _first_event(self, answered: Answered, seconds: float) -> Answered | Setback:
+        """Nothing is owed to the client until a stream has spoken: wait for its first event, `seconds` from when the
+        attempt began."""
+        answer, tap, clock = answered.answer, answered.tap, self.clock
+        assert answer is not None
+        assert tap is not None
+        deadline = answered.attempt.started + seconds
+        while not tap.begun:
+            left = deadline - clock()
+            if left <= 0:
+                why = f"no first event within {seconds:g} s"
+                raise TimedOut(answered.target.name, why, phase="first event")
+            chunk = await answer.chunk(left)
+            answered.over = not chunk
+            block = tap.feed(chunk) if chunk else tap.rest()
+            if block:
+                answered.first.append(block)
+            if tap.failed:
+                answer.close()
+                return _error_of_stream(answered, tap)
+            if (tap.finished or not chunk) and not tap.begun:
+                raise BadAnswer(answered.target.name, "the stream ended before its first event")
+        return answered
+
+
+async def _as_a_whole(exchange: Exchange, answered: Answered, answer: Answer, tap: Tap) -> Answered | Setback:
+    """Of a stream that answers a call for none: its client waits for one body. Raises BadAnswer where there is no
+    telling it so."""
+    if not isinstance(tap, CrossingTap):
+        raise BadAnswer(answered.target.name, "it answered a call for no stream with one")
+    answered.body = tap.whole_of(answer.at_hand() or await answer.body(WHOLE_BODY))
+    exchange.finish_reason = tap.finish_reason
+    return _error_of_stream(answered, tap) if tap.failed else answered
+
+
+def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answered | Setback:
+    """Of a whole answer to a call for a stream: its client waits for events, and would read nothing else. Raises
+    BadAnswer likewise."""
+    told = tap.streamed(answered.body) if isinstance(tap, CrossingTap) else None
+    if told is None:
+        return _error_of_body(answered, way)
+    answered.answer, answered.tap, answered.body = answer, tap, b""
+    answered.first, answered.events, answered.over = [told], True, True
+    return answered
+
+
+def _error_of_stream(answered: Answered, tap: Tap) -> Setback:
+    """Of a stream that begins with one: nothing has gone to the client yet."""
+    provider, facts = PROVIDERS[answered.target.kind], answered.target.facts
+    if isinstance(tap, CrossingTap):
+        return of_said(tap.error, provider.classify, lambda status: provider.mask(facts, tap.refusal(status)))
+    return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
+
+
+def _error_of_body(answered: Answered, way: Way) -> Setback:
+    """Of a whole answer that is none. Raises BadAnswer where it does not say why."""
+    target, status = answered.target, answered.status
+    provider = PROVIDERS[target.kind]
+    body = provider.mask(target.facts, unframed(answered.body))
+    if came := of_body(body, provider.classify, lambda status: way.refusal(status, body)):
+        return came
+    raise BadAnswer(target.name, f"it answered {status} with a body that is no answer in its format")
