@@ -20,7 +20,8 @@ from gateway.core.usage import Usage
 from gateway.providers.registry import PROVIDERS
 from gateway.wire.base import Asked, Changes, Way
 from gateway.wire.registry import BACKS, DIALECTS, FRONTS, between
-from loadtests.samples import ANSWERS, CALLS, MODEL, stream
+from loadtests.answers import ANSWERS, stream
+from loadtests.calls import CALLS, MODEL
 
 MOST_PER_CALL, MOST_PER_CHUNK = 100.0, 10.0  # microseconds over identity
 PIECES = 400  # events of a stream

@@ -8,7 +8,8 @@ from gateway.core.exchange import Call
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
 from gateway.wire.registry import BACKS, FRONTS, between
-from loadtests.samples import ANSWERS, CALLS, MODEL, SAID, stream
+from loadtests.answers import ANSWERS, SAID, stream
+from loadtests.calls import CALLS, MODEL
 
 WAYS = [(front, back) for front in FRONTS for back in BACKS if front != back]
 

@@ -9,8 +9,6 @@ import pytest
 from tests.shared import ROOT
 
 MOST_LINES = 300
-# What is longer, because its parts are one story; a second noun in it would be a file of its own.
-LONG = {"loadtests/samples.py"}  # one call in every dialect
 
 # Tests of what no single file does: they go through a whole room, or the whole program.
 ACROSS = {
@@ -123,11 +121,7 @@ def test_every_mirrored_test_has_a_file_to_try() -> None:
 @pytest.mark.parametrize("path", code("gateway", "local_backend", "loadtests"))
 def test_a_file_is_read_in_one_sitting(path: str) -> None:
     lines = len((ROOT / path).read_text().splitlines())
-    assert lines <= MOST_LINES or path in LONG, f"{lines} lines; look for the second noun in it"
-
-
-def test_no_long_file_is_excused_that_is_short() -> None:
-    assert {path for path in LONG if len((ROOT / path).read_text().splitlines()) <= MOST_LINES} == set()
+    assert lines <= MOST_LINES, f"{lines} lines; look for the second noun in it"
 
 
 def trees() -> Iterator[tuple[str, ast.Module]]:
