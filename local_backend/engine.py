@@ -1,33 +1,27 @@
 """The loop: plan, launch, settle. `step()` can be called alone, in tests and benchmarks."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable
 from dataclasses import replace
-from itertools import count, groupby
+from itertools import count
 from typing import TYPE_CHECKING
-
-import numpy as np
-import numpy.typing as npt
 
 from local_backend.blocks import BlockPool
 from local_backend.cache import cache_dtype, token_bytes
+from local_backend.compiling import Compiling, masks
 from local_backend.embedder import Embedder, Embeddings
 from local_backend.flight import Flight
 from local_backend.metrics import Laps, Metrics
 from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 from local_backend.runner import Runner
-from local_backend.sampler import Masks
 from local_backend.scheduler import Scheduler
 from local_backend.types import (
     BadJob,
     Compile,
     Deliver,
     Delta,
-    Draw,
     Finish,
-    Grammar,
     Job,
     Logprob,
     Plan,
@@ -63,8 +57,7 @@ class Engine:
         self._vocabulary = shape.vocab_size
         self._runner = Runner(model, config, blocks, self.max_len, team)
         self._flight: Flight | None = None
-        self._compile, self._compiling = compile, list[tuple[Future[list[Grammar]], list[Sequence]]]()
-        self._compiler = ThreadPoolExecutor(1, "grammars") if compile else None
+        self._compiling = Compiling(compile) if compile else None
         dealt_out = "a model that is dealt out to several ranks makes none; leave --tensor-parallel out"
         self._no_embeddings = dealt_out if team else "this model makes no embeddings"
         self._embeddings = Embeddings(embedder, config.step_tokens, self.metrics) if embedder else None
@@ -90,9 +83,9 @@ class Engine:
         if job.embed:
             self._embed(sequences[0])
             return sequences
-        self.scheduler.check_room(now, len(self._compiling))
-        if job.sampling.grammar:
-            self._compiling.append((self._grammars(job), sequences))
+        self.scheduler.check_room(now, len(self._compiling or ()))
+        if self._compiling is not None and job.sampling.grammar:
+            self._compiling.add(job.sampling.grammar, sequences)
         else:
             self._schedule(sequences)
         return sequences
@@ -114,7 +107,7 @@ class Engine:
             self._embeddings.step(self._end)
             lap("embed")
         if self._compiling:
-            self._take_grammars()
+            self._take_grammars(self._compiling)
         if self._config.speculate:
             self._settle_flight()  # how many drafts were drawn decides what comes next
             lap("settle")
@@ -125,7 +118,7 @@ class Engine:
         self._settle_flight()
         lap("settle")
         if flight and plan.late:
-            self._runner.draw(flight, _masks(plan))
+            self._runner.draw(flight, masks(plan))
             lap("draw")
         self._flight = flight
         if not self._config.overlap:
@@ -141,7 +134,7 @@ class Engine:
         largest = max(*sampling.stop_ids, *(token for token, _ in sampling.logit_bias), 0, 0)
         if largest >= self._vocabulary:
             raise BadJob(f"there is no token {largest}: this model's vocabulary has {self._vocabulary}")
-        if sampling.grammar and self._compile is None:
+        if sampling.grammar and self._compiling is None:
             raise BadJob("this engine has been given nothing to compile grammars with")
 
     def _embed(self, sequence: Sequence) -> None:
@@ -154,14 +147,26 @@ class Engine:
         first, *first.forks = sequences
         self.scheduler.add(first)
 
+    def _take_grammars(self, compiling: Compiling) -> None:
+        """Who has its grammar may be scheduled."""
+        is_idle = not (self.scheduler.running or self.scheduler.waiting or self._flight)
+        for sequences, is_made in compiling.take(_PATIENCE if is_idle else 0.0):
+            alive = [one for one in sequences if one.finish is None]
+            if is_made and alive:
+                self._schedule(alive)
+            elif not is_made:
+                for sequence in alive:
+                    self._end(sequence, Finish.ERROR)
+                    sequence.deliver(sequence.sampling.choice, Delta((), Finish.ERROR, 0))
+
     def warm(self, tell: Callable[[str], None]) -> None:
         """Prepare what would make the first callers wait; `tell` hears how far it has come."""
         self._runner.warm(tell)
 
     def close(self) -> None:
         self._runner.close()
-        if self._compiler is not None:
-            self._compiler.shutdown(cancel_futures=True)
+        if self._compiling is not None:
+            self._compiling.close()
 
     # settling
 
@@ -209,33 +214,6 @@ class Engine:
         self.scheduler.finish(sequence)
         self.metrics.finished[finish.value] = self.metrics.finished.get(finish.value, 0) + 1
 
-    # grammars
-
-    def _grammars(self, job: Job) -> "Future[list[Grammar]]":
-        """The states of all choices, made off the loop."""
-        assert self._compiler is not None
-        assert self._compile is not None
-        make, text = self._compile, job.sampling.grammar
-        return self._compiler.submit(lambda: [make(text) for _ in range(job.choices)])
-
-    def _take_grammars(self) -> None:
-        """Who has its grammar may be scheduled."""
-        if not (self.scheduler.running or self.scheduler.waiting or self._flight):
-            wait([future for future, _ in self._compiling], _PATIENCE, FIRST_COMPLETED)
-        # Each is asked once: one that is done a moment later must not be in neither.
-        ready = [one for one in self._compiling if one[0].done()]
-        self._compiling = [one for one in self._compiling if one not in ready]
-        for future, sequences in ready:
-            alive = [one for one in sequences if one.finish is None]
-            if future.exception() is not None:
-                for sequence in alive:
-                    self._end(sequence, Finish.ERROR)
-                    sequence.deliver(sequence.sampling.choice, Delta((), Finish.ERROR, 0))
-            elif alive:
-                for sequence, grammar in zip(sequences, future.result(), strict=True):
-                    sequence.grammar = grammar
-                self._schedule(alive)
-
     # account
 
     def _time(self, sequence: Sequence) -> None:
@@ -272,29 +250,3 @@ def _sizes(model: Decoder, config: EngineConfig) -> tuple[int, int]:
     wanted = config.max_seqs * -(-longest // config.block_size) + 1
     blocks = max(2, min(config.kv_memory // (token * config.block_size), wanted))
     return blocks, min(longest, (blocks - 1) * config.block_size)
-
-
-def _masks(plan: Plan) -> Masks:
-    """What the grammars of a step's draws allow."""
-    masks: dict[int, npt.NDArray[np.int32]] = {}
-    for sequence, draws in groupby(enumerate(plan.draws), lambda one: one[1].sequence):
-        if sequence.grammar is not None and sequence.finish is None:
-            masks.update(_in_turn(sequence.grammar, draws))
-    return masks
-
-
-def _in_turn(
-    grammar: Grammar, draws: Iterable[tuple[int, Draw]]
-) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
-    """At each draw, as if the drafts before it had been drawn; up to the first that must not be."""
-    accepted = 0
-    for index, draw in draws:
-        mask = grammar.mask()
-        yield index, mask
-        if draw.draft is None or not mask[draw.draft // 32] >> draw.draft % 32 & 1:
-            break
-        accepted += grammar.accept(draw.draft)
-        if grammar.over:
-            break
-    if accepted:
-        grammar.rollback(accepted)

@@ -46,7 +46,7 @@ def generate(engine: Engine, prompts: list[list[int]], joins: int = 0, **asked: 
     out: list[list[int]] = [[] for _ in prompts]
     for index, prompt in enumerate(prompts):
         engine.add(Job(prompt, sampling), lambda _, delta, out=out[index]: out.extend(delta.ids))  # type: ignore[misc]
-        wait([future for future, _ in engine._compiling])  # or who comes when is left to chance
+        wait(engine._compiling.futures if engine._compiling else ())  # or who comes when is left to chance
         for _ in range(joins):
             engine.step()
     while engine.has_work:

@@ -439,8 +439,9 @@ def test_a_grammar_that_is_done_while_the_engine_looks_is_not_lost(
     ends: list[Finish | None] = []
     asked = Sampling(max_tokens=9, grammar=alone(of_choice(["ok"])))
     engine.add(Job([1], asked), lambda _, delta: ends.append(delta.finish))
-    ((compiling, sequences),) = engine._compiling
-    engine._compiling = [(DoneAMomentLater(compiling), sequences)]
+    assert engine._compiling is not None
+    ((future, sequences),) = engine._compiling._jobs
+    engine._compiling._jobs = [(DoneAMomentLater(future), sequences)]
     while engine.has_work:
         engine.step()
     assert ends[-1] is Finish.STOP

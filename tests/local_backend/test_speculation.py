@@ -47,7 +47,7 @@ def answers(engine: Engine, prompts: list[list[int]], joins: int = 1, choices: i
             Job(prompt, sampling, choices),
             lambda choice, delta, first=first: told[first + choice].append(delta),  # type: ignore[misc]
         )
-        wait([future for future, _ in engine._compiling])  # or who comes when is left to chance
+        wait(engine._compiling.futures if engine._compiling else ())  # or who comes when is left to chance
         for _ in range(joins):
             engine.step()
     while engine.has_work:
