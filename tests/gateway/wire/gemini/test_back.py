@@ -1,6 +1,5 @@
 from typing import Any
 
-import orjson
 import pytest
 
 from gateway.core.failure import BadRequest
@@ -9,7 +8,6 @@ from gateway.wire.gemini.back import GeminiBack
 
 BACK = GeminiBack()
 HI = [{"role": "user", "content": "hi"}]
-SIGNED = {"format": "google-gemini-v1"}
 
 
 def turned(
@@ -17,11 +15,6 @@ def turned(
 ) -> dict[str, Any]:
     asked = {"model": "gemini-2.5-pro", "stream": True, "messages": HI} | chat
     return BACK.from_chat(asked, Changes("m", params=params or {}, dropped=dropped))
-
-
-def said(*messages: dict[str, Any]) -> list[dict[str, Any]]:
-    contents: list[dict[str, Any]] = turned(messages=[*messages])["contents"]
-    return contents
 
 
 def test_what_both_call_otherwise_is_called_as_gemini_does() -> None:
@@ -142,45 +135,6 @@ def test_nonsense_is_refused_by_its_place(message: Any, field: str) -> None:
     assert refused.value.param == field
 
 
-def test_a_system_prompt_stands_apart_and_turns_are_joined() -> None:
-    body = turned(
-        messages=[
-            {"role": "system", "content": "a"},
-            {"role": "developer", "content": [{"type": "text", "text": "b"}]},
-            {"role": "user", "content": "one"},
-            {"role": "user", "content": [{"type": "text", "text": "two"}, {"type": "text", "text": ""}]},
-            {"role": "assistant", "content": ""},
-            {"role": "assistant", "content": None, "refusal": "no"},
-            {"role": "user", "content": None},
-        ]
-    )
-    assert body["systemInstruction"] == {"parts": [{"text": "a"}, {"text": "b"}]}
-    assert body["contents"] == [
-        {"role": "user", "parts": [{"text": "one"}, {"text": "two"}]},
-        {"role": "model", "parts": [{"text": "no"}]},
-    ]
-
-
-@pytest.mark.parametrize(
-    ("part", "made"),
-    [
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}},
-         {"inlineData": {"mimeType": "image/png", "data": "AA=="}}),
-        ({"type": "image_url", "image_url": "https://x/y.jpg?z"},
-         {"fileData": {"mimeType": "image/jpeg", "fileUri": "https://x/y.jpg?z"}}),
-        ({"type": "video_url", "video_url": {"url": "gs://b/v"}}, {"fileData": {"fileUri": "gs://b/v"}}),
-        ({"type": "image_url", "image_url": {"url": "http://[bad"}}, {"fileData": {"fileUri": "http://[bad"}}),
-        ({"type": "input_audio", "input_audio": {"data": "AA==", "format": "mp3"}},
-         {"inlineData": {"mimeType": "audio/mp3", "data": "AA=="}}),
-        ({"type": "file", "file": {"filename": "a", "file_data": "data:application/pdf;base64,AA=="}},
-         {"inlineData": {"mimeType": "application/pdf", "data": "AA=="}}),
-        ({"type": "refusal", "refusal": "no"}, {"text": "no"}),
-    ],
-)  # fmt: skip
-def test_parts_are_told_as_gemini_tells_them(part: dict[str, Any], made: dict[str, Any]) -> None:
-    assert said({"role": "user", "content": [part]}) == [{"role": "user", "parts": [made]}]
-
-
 def test_calls_of_another_model_have_a_stand_in_for_the_signature_that_new_ones_want() -> None:
     def signatures(model: str, **more: Any) -> list[Any]:
         calls = [{"id": one, "function": {"name": "f"}} for one in ("a", "b")]
@@ -198,94 +152,8 @@ def test_calls_of_another_model_have_a_stand_in_for_the_signature_that_new_ones_
     assert signatures("gemini-3-pro-preview") == [stand_in, None] * 2
     assert signatures("models/gemini-flash-latest") == [stand_in, None] * 2
     assert signatures("gemini-2.5-pro") == signatures("gemma-3-27b-it") == [None] * 4
-    known = {"type": "reasoning.encrypted", "id": "a", "data": "s", **SIGNED}
+    known = {"type": "reasoning.encrypted", "id": "a", "data": "s", "format": "google-gemini-v1"}
     assert signatures("gemini-3-pro-preview", reasoning_details=[known]) == ["s", None] * 2
-
-
-def test_words_behind_a_call_stand_behind_it_and_a_signature_at_the_end_of_the_last() -> None:
-    function = {"name": "f", "arguments": "{}"}
-    [content] = said({
-        "role": "assistant", "content": "abcd",
-        "reasoning_details": [{**SIGNED, "type": "reasoning.encrypted", "data": "S"}],
-        "tool_calls": [{"id": "c0", "function": function, "after": 2}, {"id": "c1", "function": function}],
-    })  # fmt: skip
-    calls: list[Any] = [{"functionCall": {"name": "f", "args": {}, "id": one}} for one in ("c0", "c1")]
-    assert content["parts"] == [{"text": "ab"}, calls[0], {"text": "cd", "thoughtSignature": "S"}, calls[1]]
-
-
-def test_results_name_their_function_and_bring_their_pictures() -> None:
-    calls = [
-        {"id": "c1", "function": {"name": "f", "arguments": '{"a":1}'}},
-        {"id": "call_gem_r_1", "function": {"name": "g", "arguments": ""}},
-        {"id": "c3", "function": {"name": "h"}},
-    ]
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
-    contents = said(
-        {"role": "assistant", "tool_calls": calls},
-        {"role": "tool", "tool_call_id": "c1", "content": '{"b": 2}'},
-        {"role": "tool", "tool_call_id": "call_gem_r_1", "content": "text"},
-        {
-            "role": "tool",
-            "tool_call_id": "c3",
-            "content": [{"type": "text", "text": "x"}, picture],
-            "is_error": True,
-        },
-        {"role": "function", "name": "old", "content": "[1]"},
-    )
-    shown = {"inlineData": {"mimeType": "image/png", "data": "AA=="}}
-    error = {"id": "c3", "name": "h", "response": {"error": "x"}, "parts": [shown]}
-    assert contents == [
-        {
-            "role": "model",
-            "parts": [
-                {"functionCall": {"id": "c1", "name": "f", "args": {"a": 1}}},
-                {"functionCall": {"name": "g", "args": {}}},
-                {"functionCall": {"id": "c3", "name": "h", "args": {}}},
-            ],
-        },
-        {
-            "role": "user",
-            "parts": [
-                {"functionResponse": {"id": "c1", "name": "f", "response": {"b": 2}}},
-                {"functionResponse": {"name": "g", "response": {"output": "text"}}},
-                {"functionResponse": error},
-                {"functionResponse": {"name": "old", "response": {"output": "[1]"}}},
-            ],
-        },
-    ]
-
-
-def test_signatures_go_back_to_where_they_stood_and_others_stay_here() -> None:
-    details = [
-        {"type": "reasoning.text", "text": "hm", "signature": "s0", **SIGNED},
-        {"type": "reasoning.text", "text": "h", **SIGNED},
-        {"type": "reasoning.encrypted", "data": "s1", "id": "c1", **SIGNED},
-        {"type": "reasoning.encrypted", "data": "s2", **SIGNED},
-        {"type": "reasoning.text", "text": "of another", "signature": "x", "format": "anthropic-claude-v1"},
-        "nonsense",
-    ]
-    call = {"id": "c1", "function": {"name": "f"}}
-    own = {"id": "c2", "function": {"name": "g"}, "extra_content": {"google": {"thought_signature": "s3"}}}
-    other_blocks = [{"executableCode": {"code": "1"}}, {"type": "server_tool_use"}, 3]
-    message = {
-        "role": "assistant",
-        "content": "yes",
-        "reasoning_details": details,
-        "other_blocks": other_blocks,
-    }
-    [content] = said(message | {"tool_calls": [call, own]})
-    assert content["parts"] == [
-        {"text": "hm", "thought": True, "thoughtSignature": "s0"},
-        {"text": "h", "thought": True},
-        {"text": "yes", "thoughtSignature": "s2"},
-        {"executableCode": {"code": "1"}},
-        {"functionCall": {"id": "c1", "name": "f", "args": {}}, "thoughtSignature": "s1"},
-        {"functionCall": {"id": "c2", "name": "g", "args": {}}, "thoughtSignature": "s3"},
-    ]
-    [content] = said({"role": "assistant", "content": None, "reasoning_details": details[3:4]})
-    assert content["parts"] == [{"text": "", "thoughtSignature": "s2"}]
-    [content] = said({"role": "assistant", "function_call": {"name": "old", "arguments": "{}"}})
-    assert content["parts"] == [{"functionCall": {"id": "old", "name": "old", "args": {}}}]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +169,3 @@ def test_signatures_go_back_to_where_they_stood_and_others_stay_here() -> None:
 def test_an_error_is_googles_alone_or_in_a_list(body: bytes, error: tuple[str, str | None]) -> None:
     told = BACK.error(body)
     assert (told["message"], told.get("code")) == error
-
-
-def test_a_body_is_json() -> None:
-    assert orjson.dumps(turned())
