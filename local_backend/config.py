@@ -11,6 +11,7 @@ from typing import Any, Literal
 from local_backend.families import ENCODERS, LLAMA, SUPPORTED, Family, family_of
 from local_backend.rope import UNSCALED, Scaling, check_rotation, scaling_of
 from local_backend.stored import Stored, stored_of
+from local_backend.windows import unrotated_of, windows_of
 
 BUNDLED = Path(__file__).parent / "bundled"
 _ACTIVATIONS: dict[str, Literal["silu", "gelu_tanh"]] = {
@@ -171,7 +172,7 @@ def _read(raw: Mapping[str, Any], *, ends: bool) -> ModelConfig:
     check_rotation(scaling, theta, rotated)
     if window_theta:
         check_rotation(UNSCALED, window_theta, rotated)
-    unrotated = _unrotated(raw, layers)
+    unrotated = unrotated_of(raw, layers)
     scalar = raw.get("query_pre_attn_scalar")
     return ModelConfig(
         vocab_size=vocabulary,
@@ -193,7 +194,7 @@ def _read(raw: Mapping[str, Any], *, ends: bool) -> ModelConfig:
         out_bias=_flag(family.out_bias, raw),
         mlp_bias=_flag(family.mlp_bias, raw),
         activation=_activation(raw),
-        windows=_windows(family, raw, layers, unrotated),
+        windows=windows_of(family, raw, layers, unrotated),
         unrotated=unrotated,
         rotary_dim=rotated,
         rope=scaling,
@@ -247,43 +248,3 @@ def _activation(raw: Mapping[str, Any]) -> Literal["silu", "gelu_tanh"]:
     if name not in _ACTIVATIONS:
         raise UnusableModel(f"the activation {name} is not supported; {', '.join(_ACTIVATIONS)} are")
     return _ACTIVATIONS[name]
-
-
-def _unrotated(raw: Mapping[str, Any], layers: int) -> frozenset[int]:
-    """`no_rope_layers` holds a 1 for each layer that does rotate."""
-    marks, every = raw.get("no_rope_layers"), raw.get("no_rope_layer_interval")
-    if marks is None and every:
-        marks = [int((layer + 1) % every != 0) for layer in range(layers)]
-    return frozenset(layer for layer, mark in enumerate(marks or []) if not mark)
-
-
-def _windows(
-    family: Family, raw: Mapping[str, Any], layers: int, unrotated: frozenset[int]
-) -> tuple[int, ...]:
-    """Tokens each layer sees, its own included; 0 for all."""
-    size = raw.get("sliding_window") or 0
-    if type(size) is not int or size < 0:
-        raise ValueError(f"sliding_window must be a whole number from 0 on, not {size!r:.40}")
-    optional = family.window in ("upper", "unrotated")
-    if not family.window or (optional and not raw.get("use_sliding_window")):
-        size = 0
-    kinds = raw.get("layer_types")
-    if kinds and family.window != "all":
-        if len(kinds) < layers:
-            raise ValueError(f"layer_types must name the kind of all {layers} layers")
-        return tuple(size if kind == "sliding_attention" else 0 for kind in kinds[:layers])
-    return tuple(size if _narrow(family, raw, layer, unrotated) else 0 for layer in range(layers))
-
-
-def _narrow(family: Family, raw: Mapping[str, Any], layer: int, unrotated: frozenset[int]) -> bool:
-    match family.window:
-        case "all":
-            return True
-        case "upper":
-            return layer >= int(raw.get("max_window_layers", 28))
-        case "pattern":
-            return (layer + 1) % int(raw["sliding_window_pattern"]) != 0
-        case "unrotated":
-            return layer in unrotated
-        case _:
-            return False
