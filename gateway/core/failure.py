@@ -13,15 +13,17 @@ GatewayError
 ├── UnsupportedEncoding 415
 ├── LimitReached 429          rate_limit_exceeded, with retry-after
 ├── UpstreamFailed 502        every target that was tried failed
-│   └── UpstreamRefused       the last one's own status, of which it gave no reason that can be shown as it is
+│   ├── UpstreamRefused       the last one's own status, of which it gave no reason that can be shown as it is
+│   └── UpstreamTimeout 504
 ├── Overloaded 503            too many calls in flight, no descriptor left, or draining
+│   └── DatabaseAway          database_unavailable
 ├── NoTarget 503              no target of the model can be tried now
-├── StoreGone 503             a rule says refuse while its store is away
-└── UpstreamTimeout 504
+└── StoreGone 503             a rule says refuse while its store is away
 """
 
 from collections.abc import Sequence
 from enum import Enum
+from math import ceil
 
 from gateway.core.claim import Standing
 
@@ -254,4 +256,4 @@ class StoreGone(GatewayError):
 
 def _retry_after(seconds: float) -> tuple[bytes, bytes]:
     """In whole seconds, rounded up."""
-    return (b"retry-after", b"%d" % max(1, -int(-seconds // 1)))
+    return (b"retry-after", b"%d" % max(1, ceil(seconds)))

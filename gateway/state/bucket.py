@@ -6,6 +6,7 @@ keeps what was used under the old one. `used` is exact: whole units less a carry
 """
 
 from collections.abc import Sequence
+from math import ceil
 from typing import NamedTuple
 
 from gateway.core.claim import Claim, Limit, Standing
@@ -81,7 +82,7 @@ def _limit_reached(shortage: Shortage, seconds: float) -> LimitReached:
         why = f"{_allowed(limit)} {_are(limit)} used up"
     else:
         why = f"{_count(claim.amount, limit)} do not fit into the {left} left of {_allowed(limit)}"
-    message = f'rule "{limit.rule}": {why}; try again in {max(1, -int(-seconds // 1))} s'
+    message = f'rule "{limit.rule}": {why}; try again in {max(1, ceil(seconds))} s'
     stands = standing(limit, shortage.used, shortage.carry)
     return LimitReached(message, rule=limit.rule, retry_after=seconds, standing=stands)
 
