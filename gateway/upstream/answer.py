@@ -28,7 +28,7 @@ class Answer:
 
     __slots__ = (
         "_chunks", "_deadline", "_error", "_idle", "_line", "_loop", "_size", "_timer", "_waiter",
-        "bytes_received", "done", "ended_by_eof", "headers", "last_data", "paused", "status", "whole",
+        "bytes_received", "done", "headers", "last_data", "paused", "status", "whole",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, line: Line, idle: float | None, whole: bool) -> None:
@@ -37,7 +37,6 @@ class Answer:
         self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
         self.bytes_received = 0
         self.done = False  # complete, failed or closed
-        self.ended_by_eof = False  # the end was the connection's, not the framing's: it may be cut short
         self.whole = whole
         self.paused = False
         self.last_data = 0.0

@@ -99,8 +99,7 @@ class Connection(asyncio.Protocol):
         if answer is None:
             return
         if exc is None and answer.status and not self._chunked and not self._sized:
-            answer.ended_by_eof = True
-            answer.complete()
+            answer.complete()  # without a length: it ends with its connection
             return
         started = answer.bytes_received > 0
         answer.fail(ConnectionCut(self.name, "connection closed in mid-call", response_started=started))
