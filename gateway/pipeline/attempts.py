@@ -70,12 +70,12 @@ class Attempts:
         before: Target | None = None
         targets = usable(exchange, lane, self.breaker, self.dice)
         course = Course(exchange, lane, targets)
-        for target, asked, last in course:
+        for target, put, last in course:
             if before is not None and setback is not None:
                 self.meters.fallbacks.add((before.name, target.name, setback.failure.value))
             # What has just recovered is spared for the sake of others, where there are some.
             alone = last or not self._others(exchange, targets, target)
-            came = await self._at(exchange, lane, target, asked, last=alone)
+            came = await self._at(exchange, lane, target, put, last=alone)
             if isinstance(came, Answered):
                 return came
             course.failed = True
@@ -102,7 +102,7 @@ class Attempts:
         return NoTarget(message, retry_after=wait)
 
     async def _at(
-        self, exchange: Exchange, lane: Lane, target: Target, asked: Put, *, last: bool
+        self, exchange: Exchange, lane: Lane, target: Target, put: Put, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
         tries, setback = 0, None
@@ -113,7 +113,7 @@ class Attempts:
         self.budgets.call(name)
         while self.breaker.begin(name, target.name, last=last):
             attempt = Attempt(target, self.clock(), asked=name)
-            came = await self._try(exchange, lane, attempt, asked, key)
+            came = await self._try(exchange, lane, attempt, put, key)
             if isinstance(came, Answered):
                 return came
             setback = came
@@ -144,7 +144,7 @@ class Attempts:
         return setback
 
     async def _try(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, asked: Put, key: int
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, put: Put, key: int
     ) -> Answered | Setback:
         """One request to one target, timed and counted. The breaker is told what is no setback."""
         if exchange.attempts:
@@ -152,11 +152,11 @@ class Attempts:
         else:
             self.spool.begin(exchange)
         exchange.attempts.append(attempt)
-        exchange.dropped = asked.dropped
+        exchange.dropped = put.dropped
         came: Answered | Setback | None = None
         unanswered = self.breaker.release
         try:
-            came = await self.dispatch.ask(exchange, lane.timeouts, attempt, asked, key)
+            came = await self.dispatch.ask(exchange, lane.timeouts, attempt, put, key)
         except UpstreamError as error:
             came, attempt.why = of_error(error), error.told
         except BadStream as error:

@@ -54,22 +54,22 @@ class Dispatch:
     clock: Callable[[], float]
 
     async def ask(
-        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, asked: Put, key: int
+        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, put: Put, key: int
     ) -> Answered | Setback:
         """`key` is the place of the provider's key that is shown. Raises UpstreamError, BadStream, and Overloaded where
         we can open no connection ourselves."""
-        call, target, way = exchange.call, attempt.target, asked.way
+        call, target, way = exchange.call, attempt.target, put.way
         provider = PROVIDERS[target.kind]
         tracing = self.tracing(exchange, attempt)
-        wire = provider.request(target, call, way.name, asked.body, tracing, key)
+        wire = provider.request(target, call, way.name, put.body, tracing, key)
         if (source := provider.source(target.facts)) is not None:
             credentials = self.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
             attempt.shown = credentials.number(source)
-        known = Asked(
+        asked = Asked(
             call.payload,
             exchange.usage,
-            asked.asks_usage,
+            put.asks_usage,
             exchange.shape.choices,
             int(exchange.clock),
             exchange.id,
@@ -92,7 +92,7 @@ class Dispatch:
         attempt.status = answer.status
         attempt.request_id = request_id(answer.headers)
         try:
-            return await self._take(exchange, timeouts, attempt, answer, way, known)
+            return await self._take(exchange, timeouts, attempt, answer, way, asked)
         except BaseException:
             answer.close()
             raise
@@ -108,7 +108,7 @@ class Dispatch:
         return renewed
 
     async def _take(
-        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, answer: Answer, way: Way, known: Asked
+        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, answer: Answer, way: Way, asked: Asked
     ) -> Answered | Setback:
         """What the answer's head says is to be done with its body."""
         call, target = exchange.call, attempt.target
@@ -118,9 +118,9 @@ class Dispatch:
         streamed = streams(call, answer, way)
         other = is_other(call, streamed)
         if other and not isinstance(way, Crossing) and (again := retold(call.dialect)):
-            tap, headers = again.tap(known), crossed(call, answer, again)
+            tap, headers = again.tap(asked), crossed(call, answer, again)
         else:
-            tap = way.tap(known)
+            tap = way.tap(asked)
         answered = Answered(target, attempt, answer.status, headers)
         if streamed:
             if other:
