@@ -29,8 +29,6 @@ class Recorder(Protocol):
 
 
 class Spool(Protocol):
-    def begin(self, exchange: Exchange) -> None: ...
-
     def end(self, exchange: Exchange) -> bytes: ...
 
 

@@ -14,7 +14,6 @@ from gateway.core.failure import Failure
 from gateway.policy.base import Dice
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import (
-    BadAnswer,
     ConnectFailed,
     ConnectionCut,
     ConnectTimedOut,
@@ -29,6 +28,7 @@ from gateway.wire.reason import is_json, reason
 Classify = Callable[[int, bytes], Failure]
 
 LONGEST_WAIT = 5.0  # seconds a call waits on the word of a Retry-After
+DAY = 86400  # seconds: a longer wait is not believed
 EARLY = 0.005  # seconds: uvloop's timers strike up to 2 ms early, when a target would still be at rest
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
@@ -106,12 +106,8 @@ def of_error(error: UpstreamError) -> Setback:
         return Setback(Failure.UNAUTHORIZED, str(error))
     if isinstance(error, TimedOut | ConnectTimedOut):
         return Setback(Failure.TIMED_OUT, str(error))
-    if isinstance(error, ConnectFailed):
+    if isinstance(error, ConnectFailed) or (isinstance(error, ConnectionCut) and not error.response_started):
         return Setback(Failure.UNREACHABLE, str(error))
-    if isinstance(error, ConnectionCut) and not error.response_started:
-        return Setback(Failure.UNREACHABLE, str(error))
-    if isinstance(error, ConnectionCut | BadAnswer):
-        return Setback(Failure.BROKEN, str(error))
     return Setback(Failure.BROKEN, str(error))
 
 
@@ -199,21 +195,21 @@ def retry_after_seconds(answer: Answer, now: float) -> float | None:
         else:
             then = _moment(value)
             seconds = then - (_moment(answer.header(b"date")) or now) if then else 0
-        if 0 < seconds < 86400:
+        if 0 < seconds < DAY:
             return seconds
     return None
+
+
+def retry_delay(body: bytes) -> float | None:
+    """The same where Google says it."""
+    found = _RETRY_DELAY.search(body)
+    return float(found[1]) if found and 0 < float(found[1]) < DAY else None
 
 
 def is_sensible(header: tuple[bytes, bytes]) -> bool:
     """False of one that should tell when to come back and holds neither a number nor a date."""
     name, value = header
     return name not in _WHEN or _SECONDS.fullmatch(value.strip()) is not None or _moment(value) is not None
-
-
-def retry_delay(body: bytes) -> float | None:
-    """The same where Google says it."""
-    found = _RETRY_DELAY.search(body)
-    return float(found[1]) if found and 0 < float(found[1]) < 86400 else None
 
 
 def _moment(value: bytes) -> float | None:
