@@ -45,9 +45,8 @@ class Counter:
 
     @property
     def values(self) -> dict[Labels, float]:
-        return {
-            labels: count.n for labels, count in list(self._counts.items())
-        }  # another thread may add to it
+        counts = list(self._counts.items())  # another thread may add to it
+        return {labels: count.n for labels, count in counts}
 
 
 class Gauge:

@@ -39,9 +39,8 @@ def _wishes(exchange: Exchange, model: Capabilities) -> Iterator[tuple[str, bool
             yield "parallel tools", model.parallel_tools
     if shape.images:
         yield "images", model.images
-    if not (
-        model.documents and model.audio
-    ):  # looked for only where it matters: it takes a walk over all parts
+    if not (model.documents and model.audio):
+        # Looked for only where it matters: it takes a walk over all parts.
         kinds = set(_kinds(payload))
         yield "documents", model.documents or kinds.isdisjoint(_DOCUMENTS)
         yield "audio", model.audio or kinds.isdisjoint(_SOUNDS)

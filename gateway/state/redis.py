@@ -153,11 +153,11 @@ class RedisAllowance:
         """Queue that of these claims only `tokens` were used."""
         if not claims:
             return
-        held = [claim for claim in claims if claim.limit.unit != "requests"]
         whole = self._settling(grant_id, claims, tokens)
-        again = (
-            whole if len(held) == len(claims) else self._settling(grant_id, held, tokens) if held else None
-        )
+        again: tuple[Argument, ...] | None = whole
+        held = [claim for claim in claims if claim.limit.unit != "requests"]
+        if len(held) < len(claims):
+            again = self._settling(grant_id, held, tokens) if held else None
         self._settlements.add(Settlement(whole, again))
 
     def _settling(self, grant_id: str, claims: Sequence[Claim], tokens: int) -> tuple[Argument, ...]:

@@ -18,9 +18,8 @@ WINDOW, ENOUGH, RATE = 10.0, 20, 0.5
 FIRST_REST, LONGEST_REST = 5.0, 60.0
 RAMP, FIRST_SHARE = 10.0, 0.1
 SMOOTHING = 0.2  # weight of the newest latency
-MOST_PASSED = (
-    1000  # names passed through of which something is known; beyond, those with calls in flight alone
-)
+# Names passed through of which something is known; beyond, those with calls in flight alone.
+MOST_PASSED = 1000
 MADE_ROOM = MOST_PASSED // 4  # so many are forgotten at once, lest each new one look through all
 
 CLOSED, HALF_OPEN, OPEN = 0, 1, 2

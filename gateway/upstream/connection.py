@@ -55,9 +55,9 @@ class Connection(asyncio.Protocol):
         self._bodiless = False  # it answers a HEAD
         self._head_bytes = 0
         self._chunked = self._sized = False  # how its head says that it is framed
-        self._over = self._keep = self._surplus = (
-            False  # it has ended; the connection may stay; bytes too many
-        )
+        self._over = False  # it has ended
+        self._keep = False  # the connection may stay
+        self._surplus = False  # more bytes came than it has
 
     # asyncio's side
 

@@ -16,12 +16,12 @@ class Pool:
     def __init__(self, name: str, dial: Dial, most: int) -> None:
         self.name = name
         self.idle: list[Connection] = []  # the warmest last; some may have closed meanwhile
-        self.waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self.dialing: set[asyncio.Future[Connection]] = set()
         self._dial, self._most = dial, most
         self._open: set[Connection] = set()
-        self._shut = False
-        self.dialing: set[asyncio.Future[Connection]] = set()
         self._opening = 0  # places taken by connections that are being made
+        self._waiting: deque[asyncio.Future[Connection | None]] = deque()
+        self._shut = False
 
     @property
     def open(self) -> int:
@@ -121,7 +121,7 @@ class Pool:
     async def _turn(self) -> Connection | None:
         """A used connection, or None for a place to make one in (already counted)."""
         waiter: asyncio.Future[Connection | None] = asyncio.get_running_loop().create_future()
-        self.waiting.append(waiter)
+        self._waiting.append(waiter)
         try:
             return await waiter
         except BaseException:
@@ -143,8 +143,8 @@ class Pool:
             waiter.set_result(None)
 
     def _next_waiter(self) -> "asyncio.Future[Connection | None] | None":
-        while self.waiting:
-            waiter = self.waiting.popleft()
+        while self._waiting:
+            waiter = self._waiting.popleft()
             if not waiter.done():
                 return waiter
         return None

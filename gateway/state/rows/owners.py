@@ -67,10 +67,8 @@ class OwnerRows:
         these = _BEGUN.c.id.in_(ids)
         with writing(self._engine) as connection:
             charged = connection.execute(select(_BEGUN.c.charged).where(these)).scalar()
-            is_first = (
-                connection.execute(delete(_BEGUN).where(these)).rowcount > 0
-            )  # of those who come at once
-        return charged if is_first else None
+            removed = connection.execute(delete(_BEGUN).where(these)).rowcount
+        return charged if removed > 0 else None  # of those who come at once only the first removes it
 
     def delete(self, id: str) -> None:
         with writing(self._engine) as connection:
