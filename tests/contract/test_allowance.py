@@ -185,6 +185,14 @@ async def test_tokens_are_settled_to_what_was_used(house: House) -> None:
     assert grant.standings[0].remaining == 18_799
 
 
+async def test_a_request_that_was_served_stays_counted(house: House) -> None:
+    grant = await house.reserve(one(REQUESTS), one(AT_ONCE))
+    house.allowance.settle(grant, 0)
+    await house.heard()
+    grant = await house.reserve(one(REQUESTS), one(AT_ONCE))
+    assert [standing.remaining for standing in grant.standings] == [598, 1]
+
+
 async def test_a_bucket_may_go_negative_and_pays_its_debt_first(house: House) -> None:
     grant = await house.reserve(one(TOKENS, amount=1000))
     house.allowance.settle(grant, 50_000)

@@ -204,6 +204,9 @@ CONDITIONS = [
     teams=st.none() | st.lists(st.sampled_from(["free", "pa*"]), max_size=2),
     keys=st.none() | st.lists(st.sampled_from(["ci", "c?"]), max_size=2),
     models=st.none() | st.lists(st.sampled_from(["gpt-*", "o1"]), max_size=2),
+    parts=st.lists(
+        st.sampled_from(["key", "team", "model", "user", "metadata.app"]), max_size=3, unique=True
+    ),
     first=st.booleans(),
     who=st.tuples(st.sampled_from(["free", "paid"]), st.sampled_from(["ci", "cd", "x"])),
     model=st.sampled_from(["gpt-5", "o1"]),
@@ -214,6 +217,7 @@ def test_a_lane_claims_what_the_whole_gate_would(
     teams: list[str] | None,
     keys: list[str] | None,
     models: list[str] | None,
+    parts: list[str],
     first: bool,
     who: tuple[str, str],
     model: str,
@@ -223,15 +227,17 @@ def test_a_lane_claims_what_the_whole_gate_would(
     def optional(names: list[str] | None) -> Callable[[str], bool] | None:
         return None if names is None else matcher(names)
 
-    limits = gate(
-        Rule(
-            REQUESTS,
-            When(optional(teams), optional(keys), optional(models)),
-            Condition(text) if text else None,
-        ),
-        Rule(TOKENS),
-        first=first,
+    when = When(optional(teams), optional(keys), optional(models))
+    for_each = tuple(part(name) for name in parts)
+    condition = Condition(text) if text else None
+    limits = gate(Rule(REQUESTS, when, condition, parts=for_each), Rule(TOKENS, parts=for_each), first=first)
+    call = exchange(
+        team=who[0],
+        key=who[1],
+        model=model,
+        configured=model if known else "*",
+        user="ada",
+        metadata={"app": "chat"},
     )
-    call = exchange(team=who[0], key=who[1], model=model)
     narrowed = limits.within(who[1], who[0], model if known else None, None)
     assert list(narrowed.claims(call)) == list(limits.claims(call))

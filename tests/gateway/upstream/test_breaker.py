@@ -114,6 +114,27 @@ def test_a_high_share_of_failures_opens_the_circuit(breaker: Breaker) -> None:
     assert not breaker.usable(TARGET, TARGET)
 
 
+@pytest.mark.parametrize("how", ["fails", "is_cut"])
+def test_what_fails_less_than_half_the_time_is_well(breaker: Breaker, how: str) -> None:
+    succeeds(breaker, 2)
+    for _ in range(ENOUGH // 2 - 1):
+        succeeds(breaker)
+        {"fails": fails, "is_cut": is_cut}[how](breaker)
+    assert breaker.usable(TARGET, TARGET)
+
+
+def test_failures_from_before_a_recovery_do_not_count_after_it(breaker: Breaker, clock: Clock) -> None:
+    for _ in range(ENOUGH // 2):
+        succeeds(breaker)
+        fails(breaker)
+    clock.now += FIRST_REST + 1
+    clock.roll = 0.0  # spared it is not
+    assert clock.now - 1000.0 < WINDOW
+    succeeds(breaker)
+    fails(breaker)
+    assert breaker.usable(TARGET, TARGET)
+
+
 def test_old_failures_are_forgotten(breaker: Breaker, clock: Clock) -> None:
     for _ in range(10 * ENOUGH):
         succeeds(breaker)
@@ -233,13 +254,18 @@ def test_a_late_end_of_before_lets_no_second_probe_through(breaker: Breaker, clo
     assert breaker.usable(TARGET, TARGET)
 
 
-def test_a_late_success_of_before_does_not_cut_the_rest_short(breaker: Breaker) -> None:
+def test_a_late_success_of_before_does_not_cut_the_rest_short(breaker: Breaker, clock: Clock) -> None:
     for _ in range(CONSECUTIVE + 1):
         assert breaker.begin(TARGET, TARGET)
     for _ in range(CONSECUTIVE):
         breaker.fail(TARGET)
     breaker.succeed(TARGET, 9.0)
     assert not breaker.usable(TARGET, TARGET)
+    clock.now += FIRST_REST + 1
+    fails(breaker)
+    assert not breaker.usable(TARGET, TARGET), "it was the probe's own, and no late one's"
+    clock.now += 2 * FIRST_REST + 1
+    assert breaker.usable(TARGET, TARGET)
 
 
 def test_a_target_that_said_retry_after_is_left_alone(breaker: Breaker, clock: Clock) -> None:
@@ -462,9 +488,28 @@ def test_they_are_told_as_the_worst_of_them_under_the_name_of_their_target(
 def test_what_has_a_name_of_its_own_is_told_under_that(breaker: Breaker) -> None:
     passes(breaker, TARGET)
     assert breaker.states() == [((GLOB,), 0.0)]
+    succeeds(breaker)
+    passes(breaker, TARGET)
+    assert breaker.states() == [((GLOB,), 0.0), ((TARGET,), 0.0)], "also when a glob leads to it again"
     fails(breaker, CONSECUTIVE)
     assert breaker.states() == [((GLOB,), 0.0), ((TARGET,), 2.0)]
     assert not breaker.begin(TARGET, GLOB), "it is one and the same model"
+
+
+def test_a_target_is_told_once_and_also_if_its_only_call_said_nothing(breaker: Breaker) -> None:
+    assert breaker.begin(TARGET, TARGET)
+    breaker.release(TARGET)
+    assert [row["target"] for row in breaker.report()] == [TARGET]
+    assert breaker.begin(TARGET, TARGET)
+    breaker.drain(TARGET, True)
+    assert seen(breaker)["in_flight"] == 1
+
+
+def test_under_a_glob_the_slowest_model_is_told(breaker: Breaker) -> None:
+    for name, seconds in zip(many(2), (0.1, 0.3), strict=True):
+        assert breaker.begin(name, GLOB)
+        breaker.succeed(name, seconds)
+    assert seen(breaker, GLOB)["latency_s"] == 0.3
 
 
 def test_a_broken_name_that_nobody_asks_for_any_more_is_no_outage(breaker: Breaker, clock: Clock) -> None:
