@@ -117,7 +117,7 @@ def in_our_words(answer: Answer, status: int, body: bytes) -> str:
     packed = answer.header(b"content-encoding") not in (b"", b"identity")
     if b"json" in answer.header(b"content-type") if packed else is_json(body):
         return ""
-    said = reason(body)
+    said = "" if packed else reason(body)
     return f"the provider answered {status}" + (f": {said}" if said else " and gave no reason")
 
 
