@@ -8,15 +8,29 @@ import pytest
 from gateway.config.snapshot import Retry
 from gateway.core.failure import Failure
 from gateway.pipeline.setback import (
+    LONGEST_WAIT,
     Setback,
+    in_our_words,
+    is_of_key,
     is_sensible,
+    leads_on,
     of_body,
+    of_error,
     of_events,
     pause,
     retry_after_seconds,
     retry_delay,
 )
 from gateway.providers.base import failure_from_status
+from gateway.upstream.failures import (
+    BodyTooLarge,
+    ConnectFailed,
+    ConnectionCut,
+    ConnectTimedOut,
+    NoCredential,
+    TimedOut,
+    UpstreamError,
+)
 from tests.scripted import event, word
 
 
@@ -48,6 +62,8 @@ def test_an_error_that_says_its_status_is_that_answer(error: object, status: int
         ({"error": {"type": "rate_limit_error", "message": "slower"}}, 429, Failure.THROTTLED),
         ({"error": {"status": "INVALID_ARGUMENT", "message": "what?"}}, 400, Failure.REJECTED),
         ({"error": {"code": "server_error", "message": "sorry"}}, 500, Failure.BROKEN),
+        ({"error": {"type": "billing_error", "message": "pay"}}, 402, Failure.UNAUTHORIZED),
+        ({"error": {"type": "request_too_large", "message": "less"}}, 413, Failure.REJECTED),
         ({"error": {"message": "down", "code": "x"}}, 502, Failure.BROKEN),
         ({"error": "a text"}, 502, Failure.BROKEN),
         ({"status": 429, "error": {"message": "slower"}}, 429, Failure.THROTTLED),
@@ -89,7 +105,15 @@ def test_an_event_that_is_an_error_by_its_name_alone_becomes_one_too() -> None:
     assert (came.status, orjson.loads(came.body)) == (502, {"error": {"message": "boom"}})
 
 
-@pytest.mark.parametrize("said", [b'data: {"error": {\n\n', b"data: [1]\n\n", b'data: {"error": 1}\n\n'])
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'data: {"error": {\n\n',
+        b"data: [1]\n\n",
+        b'data: {"error": 1}\n\n',
+        b'data: {"response": {"error": "x"}}\n\n',
+    ],
+)
 def test_what_cannot_be_read_is_a_broken_provider(said: bytes) -> None:
     came = of_events(SAID + said, classify)
     assert (came.failure, came.status, came.body) == (Failure.BROKEN, 502, b"")
@@ -149,6 +173,88 @@ def test_when_to_come_back_is_read_from_whatever_says_it(
     head: dict[bytes, bytes], seconds: float | None
 ) -> None:
     assert retry_after_seconds(cast(Any, Head(head)), 1_800_000_000.0) == seconds
+
+
+@pytest.mark.parametrize(
+    ("head", "body", "told"),
+    [
+        ({}, b'{"error": {"message": "no"}}', ""),
+        ({}, b"upstream connect error", "the provider answered 503: upstream connect error"),
+        ({}, b"", "the provider answered 503 and gave no reason"),
+        ({b"content-encoding": b"identity"}, b"", "the provider answered 503 and gave no reason"),
+        ({b"content-encoding": b"gzip", b"content-type": b"application/json"}, b"\x1f\x8b", ""),
+        ({b"content-encoding": b"gzip", b"content-type": b"text/html"}, b"\x1f\x8b",
+         "the provider answered 503 and gave no reason"),
+    ],
+)  # fmt: skip
+def test_an_error_in_the_words_of_no_api_is_told_in_ours(
+    head: dict[bytes, bytes], body: bytes, told: str
+) -> None:
+    assert in_our_words(cast(Any, Head(head)), 503, body) == told
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (NoCredential("", "why"), Failure.UNAUTHORIZED),
+        (ConnectTimedOut("", "why"), Failure.TIMED_OUT),
+        (TimedOut("", "why", phase="idle"), Failure.TIMED_OUT),
+        (ConnectFailed("", "why"), Failure.UNREACHABLE),
+        (ConnectionCut("", "why", response_started=False), Failure.UNREACHABLE),
+        (ConnectionCut("", "why", response_started=True), Failure.BROKEN),
+        (BodyTooLarge("", "why"), Failure.BROKEN),
+    ],
+)
+def test_no_answer_is_a_failure_by_what_kept_it_away(error: UpstreamError, failure: Failure) -> None:
+    assert of_error(error) == Setback(failure, "why")
+
+
+def came(failure: Failure, status: int = 0) -> Setback:
+    return Setback(failure, "", status)
+
+
+NARROW = Retry(statuses=frozenset({503}), failures=frozenset())
+
+
+@pytest.mark.parametrize(
+    ("setback", "by_default", "narrowly"),
+    [
+        (came(Failure.THROTTLED, 429), True, False),
+        (came(Failure.OVERLOADED, 503), True, True),
+        (came(Failure.REJECTED, 400), False, False),
+        (came(Failure.REJECTED), False, False),
+        (came(Failure.BROKEN, 501), False, False),
+        (came(Failure.UNAUTHORIZED, 403), True, True),
+        (came(Failure.UNAUTHORIZED), True, True),
+        (came(Failure.UNREACHABLE), True, False),
+        (came(Failure.TIMED_OUT), True, False),
+        (came(Failure.BROKEN), True, True),
+    ],
+)
+def test_what_leads_on_is_the_policys_word_but_for_our_own_faults_and_broken_answers(
+    setback: Setback, by_default: bool, narrowly: bool
+) -> None:
+    assert (leads_on(Retry(), setback), leads_on(NARROW, setback)) == (by_default, narrowly)
+
+
+def test_another_key_may_help_where_this_one_is_refused_or_throttled_and_that_leads_on() -> None:
+    throttled, refused, broken = (
+        came(Failure.THROTTLED, 429),
+        came(Failure.UNAUTHORIZED, 401),
+        came(Failure.BROKEN, 500),
+    )
+    assert [is_of_key(Retry(), one) for one in (throttled, refused, broken)] == [True, True, False]
+    assert not is_of_key(NARROW, throttled)
+
+
+def test_the_same_target_is_tried_again_after_a_pause_that_doubles_with_jitter() -> None:
+    often, broken = Retry(attempts=9), came(Failure.BROKEN, 500)
+    waits = [pause(often, broken, tries, lambda: 0.5, last=False) for tries in (1, 2, 3, 8, 9)]
+    assert waits == [0.1, 0.2, 0.4, 1.0, None]
+    for useless in (came(Failure.TIMED_OUT), came(Failure.UNAUTHORIZED, 401), came(Failure.REJECTED, 400)):
+        assert pause(often, useless, 1, lambda: 0.5, last=True) is None
+    long = Setback(Failure.THROTTLED, "", 429, retry_after=LONGEST_WAIT + 1)
+    assert pause(often, long, 1, lambda: 0.5, last=True) is None, "nobody waits that long"
 
 
 @pytest.mark.parametrize("name", [b"retry-after", b"retry-after-ms"])

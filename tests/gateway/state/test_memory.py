@@ -88,7 +88,7 @@ def test_under_a_changed_rule_its_new_number_is_told() -> None:
     allowance = MemoryAllowance(Meters(), Clock())
     allowance.take([Claim(NAMED, "", 30)])
     more = replace(NAMED, limit=100)
-    assert allowance.take([Claim(more, "", 1)]).standings[0] == (more, 69, pytest.approx(18.6))
+    assert allowance.take([Claim(more, "", 1)]).standings == [Standing(more, 69, 18.6)]
 
 
 def test_calls_in_flight_have_no_time_at_which_all_are_back() -> None:
