@@ -48,11 +48,13 @@ def named(dialect: str, payload: dict[str, Any], path: str = "/x") -> str | None
         ("openai.chat", {"max_tokens": 9}, "max_tokens"),
         ("openai.chat", {"max_completion_tokens": 9, "max_tokens": 1}, "max_completion_tokens"),
         ("openai.chat", {"max_completion_tokens": 1, "max_tokens": 9}, "max_tokens"),
+        ("openai.chat", {"max_completion_tokens": 5, "max_tokens": 9}, "max_tokens"),
         ("openai.completions", {"max_tokens": 9, "max_completion_tokens": 9}, "max_tokens"),
         ("openai.responses", {"max_output_tokens": 9, "max_tokens": 9}, "max_output_tokens"),
         ("openai.raw", {"max_output_tokens": 9}, "max_output_tokens"),
         ("anthropic.messages", {"max_tokens": 9}, "max_tokens"),
         ("gemini.generate", {"generationConfig": {"maxOutputTokens": 9}}, "generationConfig.maxOutputTokens"),
+        ("gemini.array", {"generationConfig": {"maxOutputTokens": 9}}, "generationConfig.maxOutputTokens"),
     ],
 )
 def test_a_refusal_names_the_field_as_the_calls_dialect_does(

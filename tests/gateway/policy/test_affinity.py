@@ -51,6 +51,8 @@ def test_later_turns_go_where_the_first_one_went(question: str, answer: str, mor
         ({"messages": [user("a")]}, {"messages": [user("a")], "tools": [{"name": "t"}]}),
         ({"system": "x", "messages": [user("a")]}, {"system": "y", "messages": [user("a")]}),
         ({"contents": [{"parts": [{"text": "a"}]}]}, {"contents": [{"parts": [{"text": "b"}]}]}),
+        ({"systemInstruction": "x", "contents": []}, {"systemInstruction": "y", "contents": []}),
+        ({"system_instruction": "x", "contents": []}, {"system_instruction": "y", "contents": []}),
         ({"instructions": "x", "input": "a"}, {"instructions": "y", "input": "a"}),
         ({"input": "a"}, {"input": "b"}),
         ({"prompt": "a"}, {"prompt": "b"}),
@@ -60,6 +62,13 @@ def test_later_turns_go_where_the_first_one_went(question: str, answer: str, mor
 )
 def test_what_conversations_begin_with_tells_them_apart(one: dict[str, Any], other: dict[str, Any]) -> None:
     assert beginning(one) != beginning(other)
+
+
+def test_a_turn_that_names_no_role_is_the_users() -> None:
+    opening = {"parts": [{"text": "a"}]}
+    assert beginning({"contents": [opening]}) == beginning(
+        {"contents": [opening, {"role": "model"}, opening]}
+    )
 
 
 def test_the_order_of_an_objects_members_and_what_follows_a_long_beginning_tell_nothing() -> None:

@@ -74,9 +74,10 @@ def test_fastest_shares_the_load_among_equals() -> None:
 
 def test_fastest_measures_a_slow_target_again_now_and_then() -> None:
     dice = random.Random(5).random
-    health = Known({"a/m": 5.0, "b/m": 0.1})
-    first = Counter(Fastest().order(exchange(), [A, B], health, dice)[0].name for _ in range(5000))
+    health = Known({"a/m": 5.0, "b/m": 0.1, "c/m": 9.0})
+    first = Counter(Fastest().order(exchange(), [A, B, C], health, dice)[0].name for _ in range(5000))
     assert 10 < first["a/m"] < 150
+    assert 10 < first["c/m"] < 150
 
 
 def test_least_busy_goes_by_calls_in_flight_and_the_order_decides_between_equals() -> None:
