@@ -1,6 +1,12 @@
 """A target has one name for metrics and another for the model it is asked for."""
 
+import subprocess
+import sys
+
+import pytest
+
 from gateway.core.exchange import Shape, Target, new_id
+from tests.gateway.policy.calls import exchange
 
 
 def target(model: str) -> Target:
@@ -35,3 +41,24 @@ def test_ids_of_later_calls_sort_after_those_of_earlier_ones() -> None:
 
 def test_ids_of_one_moment_differ() -> None:
     assert len({new_id(1_800_000_000.0) for _ in range(1000)}) == 1000
+
+
+def test_a_process_that_is_forked_draws_ids_of_its_own() -> None:
+    script = (
+        "import os; from gateway.core.exchange import new_id; new_id(0)\n"
+        "child = os.fork(); print(new_id(0), flush=True); child and os.wait()"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout.split()
+    assert len(set(told)) == 2
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_reported", "is_estimated"),
+    [(Shape(3), False, True), (Shape(3), True, False), (Shape(choices=0), False, False)],
+)
+def test_what_a_call_took_is_a_guess_unless_the_provider_told_it_or_nothing_is_counted(
+    shape: Shape, is_reported: bool, is_estimated: bool
+) -> None:
+    made = exchange(shape=shape)
+    made.usage.reported = is_reported
+    assert made.estimated is is_estimated

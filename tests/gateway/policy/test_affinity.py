@@ -117,6 +117,13 @@ def test_a_few_calls_at_once_stay_together() -> None:
     assert first(chat(user("a")), busy={home: SPARE}) != home
 
 
+def test_where_all_are_about_as_busy_conversations_stay_where_they_are() -> None:
+    busy = {target.name: 20 + 2 * place for place, target in enumerate(TARGETS)}
+    for question in range(20):
+        call = chat(user(f"question {question}"))
+        assert first(call, busy=busy) == first(call)
+
+
 def test_those_that_are_full_come_last_and_the_least_loaded_of_them_first() -> None:
     busy = {"engine0/m": 90, "engine1/m": 80}
     ordered = PrefixAware().order(chat(user("a")), TARGETS, Known(busy=busy), lambda: 0.5)
