@@ -1,4 +1,4 @@
-"""How far each layer of a decoder sees, by what its folder says: in some families only some layers see all."""
+"""How far each layer of a decoder sees, by what its folder says: in some families only some see all. Torch-free."""
 
 from collections.abc import Mapping
 from typing import Any
