@@ -42,6 +42,30 @@ def test_every_refusal_has_a_status_a_code_and_an_outcome_of_the_closed_set(
     assert (error.type == "api_error") is (error.status >= 500)
 
 
+def test_what_clients_decide_by_stays_as_it_is_documented() -> None:
+    assert {error.__name__: (error.status, error.code) for error in EVERY} == {
+        "GatewayError": (500, "internal_error"),
+        "BadRequest": (400, "invalid_request"),
+        "ConflictingKeys": (400, "conflicting_keys"),
+        "NeverFits": (400, "request_exceeds_limit"),
+        "Unauthorized": (401, "invalid_api_key"),
+        "Forbidden": (403, "model_not_allowed"),
+        "NotFound": (404, "model_not_found"),
+        "WrongMethod": (405, "method_not_allowed"),
+        "Conflict": (409, "conflict"),
+        "BodyTooLarge": (413, "request_too_large"),
+        "UnsupportedEncoding": (415, "unsupported_encoding"),
+        "LimitReached": (429, "rate_limit_exceeded"),
+        "UpstreamFailed": (502, "upstream_error"),
+        "UpstreamRefused": (502, "upstream_error"),
+        "UpstreamTimeout": (504, "upstream_timeout"),
+        "Overloaded": (503, "overloaded"),
+        "DatabaseAway": (503, "database_unavailable"),
+        "NoTarget": (503, "no_target"),
+        "StoreGone": (503, "limit_store_unavailable"),
+    }
+
+
 def test_a_refusal_has_its_classs_code_unless_it_is_given_another() -> None:
     assert BadRequest("no").code == "invalid_request"
     told = BadRequest("no", code="invalid_value", param="n")
@@ -100,6 +124,7 @@ def test_a_database_that_is_away_is_told_with_what_to_see_to() -> None:
     [
         (400, "invalid_request_error", "client_error"),
         (429, "rate_limit_error", "upstream_error"),
+        (500, "api_error", "upstream_error"),
         (503, "api_error", "upstream_error"),
     ],
 )
