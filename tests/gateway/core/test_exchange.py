@@ -46,7 +46,7 @@ def test_ids_of_one_moment_differ() -> None:
 def test_a_process_that_is_forked_draws_ids_of_its_own() -> None:
     script = (
         "import os; from gateway.core.exchange import new_id; new_id(0)\n"
-        "child = os.fork(); print(new_id(0), flush=True); child and os.wait()"
+        "child = os.fork(); child and os.wait(); print(new_id(0))"
     )
     told = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True).stdout.split()
     assert len(set(told)) == 2
