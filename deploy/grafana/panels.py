@@ -98,7 +98,7 @@ GLANCE = Section(
         ),
         Panel(
             "Added time, p99",
-            "Time of a call that was not spent waiting for a provider: what the gateway itself costs.",
+            "Time of a call that was spent waiting neither for a provider nor for its client: what the gateway itself costs.",
             "s",
             (Query(quantile(0.99, "gateway_overhead_seconds", 'phase="total"')),),
             kind="stat",
@@ -259,7 +259,7 @@ LATENCY = Section(
     (
         Panel(
             "Added time",
-            "Time of a call that was not spent waiting for a provider: parsing, auth, policies, limits, relaying.",
+            "Time of a call that was spent waiting neither for a provider nor for its client: parsing, auth, policies, limits, relaying.",
             "s",
             quantiles("gateway_overhead_seconds", 'phase="total"'),
         ),

@@ -118,7 +118,7 @@ class Attempt:
     ended: float = 0.0
     first_byte: float = 0.0
     status: int = 0
-    result: str = "pending"  # ok | a Failure's value | cancelled | cut
+    result: str = "pending"  # ok | a Failure's value | cancelled | cut | overran (the call's time was over)
     request_id: str = ""  # the provider's
     span_id: str = ""  # 16 hex, where the call is traced
     asked: str = ""  # provider/model as it was asked
@@ -170,7 +170,10 @@ class Exchange:
     first_token: float = 0.0  # perf_counter of the first event of a stream
     ended: float = 0.0  # perf_counter
     chunks: int = 0
-    waited: float = 0.0  # seconds spent waiting for providers: the rest is the gateway's own
+    waited: float = 0.0  # seconds spent waiting for providers
+    idled: float = (
+        0.0  # and for the client: to send its body, to take a stream; the rest is the gateway's own
+    )
     dropped: list[str] = field(default_factory=list)  # fields that the last target's format could not carry
     error: str = ""  # code of the refusal or failure, empty when all went well
 

@@ -51,7 +51,7 @@ class Meters:
         )
         self.overhead = Histogram(
             "gateway_overhead_seconds",
-            "Time of a call that was not spent waiting for a provider.",
+            "Time of a call that was spent waiting neither for a provider nor for its client.",
             OVERHEAD,
             ("phase",),
         )

@@ -1,14 +1,16 @@
 """One request of a connection and its answer, as ASGI has them: `receive` and `send`.
 
 Two keys beyond ASGI: a start that brings its `body` is a whole answer, one message and one write; its `lines`
-are header lines that are rendered already. Header names and values are trusted:
-they come from the parser or from `edge.reply`, which let no control character through.
+are header lines that are rendered already. How long a client kept us waiting stands in the scope once it has: seconds
+until its body was here (`gateway.awaited`), and in which it did not take its answer (`gateway.unread`). Header names
+and values are trusted: they come from the parser or from `edge.reply`, which let no control character through.
 """
 
 import asyncio
 import http
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Iterable
+from time import perf_counter
 from typing import Any, Protocol
 
 from gateway.edge.asgi import App, Message, Scope
@@ -116,9 +118,16 @@ class Cycle:
             if not self._invited:
                 self._invite()
             self._line.read_on()
-            waiter = self._waiter = self._loop.create_future()
-            await waiter
+            self._waiter = self._loop.create_future()
+            await self._timed("gateway.awaited", self._waiter)
         return {"type": "http.disconnect"}
+
+    async def _timed(self, name: str, client: Awaitable[None]) -> None:
+        before = perf_counter()
+        try:
+            await client
+        finally:
+            self.scope[name] = self.scope.get(name, 0.0) + perf_counter() - before
 
     def _invite(self) -> None:
         self._invited = True
@@ -128,7 +137,7 @@ class Cycle:
 
     async def send(self, message: Message) -> None:
         while (writable := self._line.writable) is not None and not self.gone:
-            await asyncio.shield(writable)
+            await self._timed("gateway.unread", asyncio.shield(writable))
         if self.gone:
             return
         if not self.started:

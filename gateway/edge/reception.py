@@ -88,7 +88,7 @@ class Reception:
             head: Head = scope["gateway.head"]
             ours = new_id(self.now())
             request_id = request_id_of(head, ours) if b"x-request-id" in head else ours
-            writer = Writer(send, scope["path"], request_id, self._clock)
+            writer = Writer(send, scope, request_id, self._clock)
             self.in_flight += 1
             visit = None  # while it is not known who asks
             try:
@@ -135,6 +135,7 @@ class Reception:
             visit.id, call, visit.caller, visit.writer.request_id, visit.arrived, self.now(), trace=trace
         )
         exchange.policies = visit.snapshot.version
+        exchange.idled = visit.scope.get("gateway.awaited", 0.0)
         visit.writer.exchange = exchange
         visit.writer.dialect = DIALECTS[call.dialect]
         return exchange

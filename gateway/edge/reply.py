@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError, LimitReached
-from gateway.edge.asgi import Message, Send
+from gateway.edge.asgi import Message, Scope, Send
 from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
 
@@ -31,7 +31,7 @@ class Writer:
     __slots__ = (
         "_clock",
         "_events",
-        "_path",
+        "_scope",
         "_send",
         "dialect",
         "exchange",
@@ -40,9 +40,9 @@ class Writer:
         "started",
     )
 
-    def __init__(self, send: Send, path: str, request_id: str, clock: Callable[[], float]) -> None:
+    def __init__(self, send: Send, scope: Scope, request_id: str, clock: Callable[[], float]) -> None:
         self._send = send
-        self._path = path  # decides how an error looks
+        self._scope = scope  # its path decides how an error looks
         self._clock = clock
         self._events = False
         self.request_id = request_id
@@ -65,17 +65,20 @@ class Writer:
             start["body"] = reply.body
             return self._send(start)
         self._events = bool(reply.keep_alive)
-        return self._stream(start, reply.body)
+        return self._stream(start, reply.body, self.exchange)
 
-    async def _stream(self, start: Message, body: AsyncIterator[bytes]) -> None:
+    async def _stream(self, start: Message, body: AsyncIterator[bytes], exchange: Exchange) -> None:
         await self._send(start)
         send, clock = self._send, self._clock
-        async for chunk in body:
+        try:
+            async for chunk in body:
+                self.last = 0.0
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+                self.last = clock()
             self.last = 0.0
-            await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            self.last = clock()
-        self.last = 0.0
-        await send({"type": "http.response.body", "body": b""})
+            await send({"type": "http.response.body", "body": b""})
+        finally:
+            exchange.idled += self._scope.get("gateway.unread", 0.0)
 
     async def fail(self, error: GatewayError, policies: str) -> bool:
         """Say what went wrong; False where nothing can be said any more and the connection must be cut. `policies` is
@@ -97,7 +100,7 @@ class Writer:
         await self._send({"type": "http.response.body", "body": comment, "more_body": True})
 
     async def _refuse(self, error: GatewayError, policies: str) -> None:
-        body = render(error, envelope_of(self._path), self.request_id)
+        body = render(error, envelope_of(self._scope["path"]), self.request_id)
         headers = [_JSON, *error.headers, (b"content-length", b"%d" % len(body))]
         if error.status in (408, 413):  # the rest of the body is not worth reading
             headers.append((b"connection", b"close"))
@@ -128,7 +131,7 @@ def house_lines(exchange: Exchange, now: float) -> bytes:
     if exchange.grant.standings:
         told += limit_lines(exchange.grant.standings)
     waited = exchange.waited
-    ours = max(now - exchange.arrived - waited, 0.0)
+    ours = max(now - exchange.arrived - waited - exchange.idled, 0.0)
     return (
         f"{_ALWAYS}x-request-id: {exchange.request_id}\r\nx-gateway-policies: {exchange.policies}\r\n"
         f"x-gateway-attempts: {sent}\r\n{told}"

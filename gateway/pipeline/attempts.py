@@ -139,8 +139,11 @@ class Attempts:
             if wait is None or not self.budgets.spend(name, lane.retry.budget):
                 break
             self.meters.retries.add((came.failure.value,))
-            await asyncio.sleep(wait)
-            exchange.waited += wait  # for the provider, too: it is no cost of ours
+            before = self.clock()
+            try:
+                await asyncio.sleep(wait)
+            finally:  # for the provider, too: it is no cost of ours
+                exchange.waited += self.clock() - before
         return setback
 
     async def _try(
@@ -154,7 +157,7 @@ class Attempts:
         exchange.attempts.append(attempt)
         exchange.dropped = put.dropped
         came: Answered | Setback | None = None
-        unanswered = self.breaker.release
+        unanswered, result = self.breaker.release, "cancelled"
         try:
             came = await self.dispatch.ask(exchange, lane.timeouts, attempt, put, key)
         except UpstreamError as error:
@@ -165,13 +168,13 @@ class Attempts:
             # Who was asked late, or is still being told the question, is not the one that took all the time.
             had = self.clock() - attempt.started
             if overran(ended) and not attempt.uploading and had * 2 >= lane.timeouts.total:
-                unanswered = self.breaker.fail
+                unanswered, result = self.breaker.fail, "overran"
             raise
         finally:
             attempt.ended = self.clock()
             exchange.waited += attempt.ended - attempt.started
             if came is None:
-                attempt.result = "cancelled"
+                attempt.result = result
                 unanswered(attempt.asked)
         if isinstance(came, Answered):
             attempt.result = "ok"

@@ -88,8 +88,10 @@ async def _events(
     try:
         while not over:
             before = clock()
-            chunk = await answer.chunk(_patience(tap) if tap.settled else None)
-            exchange.waited += clock() - before
+            try:
+                chunk = await answer.chunk(_patience(tap) if tap.settled else None)
+            finally:  # who leaves meanwhile, or is cut off, had waited for the provider, too
+                exchange.waited += clock() - before
             if not chunk:
                 break
             exchange.chunks += 1
@@ -104,13 +106,20 @@ async def _events(
         left_open = True
     if not over and (rest := _rest(tap, dialect, left_open=left_open)):
         yield shown(answered.target, tap, rest)
-    if not tap.finished and not tap.failed:
-        yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
-    elif tap.failed:
+    if last := _judged(exchange, answered, tap, dialect):
+        yield last
+
+
+def _judged(exchange: Exchange, answered: Answered, tap: Tap, dialect: Dialect) -> bytes:
+    """Account for a stream that is over; what its client is told besides."""
+    exchange.finish_reason = tap.finish_reason
+    if tap.failed:
         _note_failure(exchange, answered.attempt, "upstream_error")
+    elif not tap.finished:
+        return broken(exchange, answered, dialect, "the provider's stream ended before its end")
     else:
         answered.attempt.result = "ok"
-    exchange.finish_reason = tap.finish_reason
+    return b""
 
 
 def _patience(tap: Tap) -> float:
@@ -174,9 +183,10 @@ async def _bytes(exchange: Exchange, answered: Answered, clock: Clock) -> AsyncI
 
 async def _timed(exchange: Exchange, answer: Answer, clock: Clock) -> bytes:
     before = clock()
-    chunk = await answer.chunk()
-    exchange.waited += clock() - before
-    return chunk
+    try:
+        return await answer.chunk()
+    finally:
+        exchange.waited += clock() - before
 
 
 class AnswerBroken(GatewayError):

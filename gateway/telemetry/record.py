@@ -50,7 +50,7 @@ class Recorder:
         seconds = exchange.ended - exchange.arrived
         kind.calls.n += 1
         meters.request_duration.note(seconds, kind.durations)
-        meters.overhead.note(max(0.0, seconds - exchange.waited), self._overhead)
+        meters.overhead.note(max(0.0, seconds - exchange.waited - exchange.idled), self._overhead)
         if kind.finish is not None:
             kind.finish.n += 1
         if kind.last is not None:

@@ -42,7 +42,7 @@ class Neighbour(Writer):
     """Another stream that is silent; `sends` counts what it was told to write."""
 
     def __init__(self) -> None:
-        super().__init__(self.write, "/v1/chat/completions", "r", lambda: 0.0)
+        super().__init__(self.write, {"path": "/v1/chat/completions"}, "r", lambda: 0.0)
         self.sends, self.last = 0, -1.0
 
     async def write(self, message: Message) -> None:

@@ -20,6 +20,7 @@ from tests.running import KEY, Running, gateway, policies
 from tests.scripted import CHAT, DONE, FINISH, USAGE, Provider, answer, hang, stream, word
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+SLOW = 0.4  # seconds that somebody else takes
 ONE_ROW = {
     "gateway_usage_events_total{result=written,sink=spool}": 2,
     "gateway_usage_events_total{result=written,sink=ledger}": 1,
@@ -228,7 +229,70 @@ async def test_a_call_that_takes_too_long_is_a_timeout(tmp_path: Path) -> None:
         async with gateway(tmp_path, policies(provider.url, model="timeouts: {total: 100ms}")) as running:
             async with moved(running) as what:
                 await running.chat()
-            assert ended("timeout").items() <= what.series.items()
+            assert (ended("timeout") | attempts("overran")).items() <= what.series.items()
+            assert (await running.usage())["total"]["estimated"] == 1
+
+
+# Whose time it is
+
+
+async def own_seconds(running: Running) -> float:
+    return (await scrape(running)).value("gateway_overhead_seconds_sum", phase="total")
+
+
+async def test_the_time_in_which_a_body_arrives_is_not_the_gateways(tmp_path: Path) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        raw = raw_request()
+        writer.write(raw[:-5])
+        await asyncio.sleep(SLOW)
+        writer.write(raw[-5:])
+        head = await reader.readuntil(b"\r\n\r\n")
+        told = re.search(rb"server-timing: gateway;dur=([0-9.]+)", head)
+        assert told is not None
+        assert float(told[1]) < SLOW * 500
+        assert await own_seconds(running) < SLOW / 2
+        writer.close()
+
+
+async def test_nor_is_that_in_which_nobody_takes_a_stream(tmp_path: Path) -> None:
+    much = word("x" * (1 << 20))
+    script = [stream(word("one"), *[much] * 5, FINISH, DONE)]
+    async with Provider(script) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port, limit=1 << 16)
+        writer.write(raw_request(stream=True))
+        await reader.readuntil(b"one")
+        await asyncio.sleep(SLOW)
+        assert running.house.reception.in_flight, "all of it lies in the buffers between: send more"
+        while b"[DONE]" not in await reader.read(1 << 20):
+            pass
+        assert await own_seconds(running) < SLOW / 2
+        writer.close()
+
+
+@pytest.mark.parametrize("end", ["leaves", "breaks"])
+async def test_the_last_wait_for_a_provider_is_no_time_of_ours(tmp_path: Path, end: str) -> None:
+    go_on = asyncio.Event()
+    script = [stream(word("one"), go_on, end=False)]
+    async with Provider(script) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        reader, writer = await asyncio.open_connection("127.0.0.1", running.port)
+        writer.write(raw_request(stream=True))
+        await reader.readuntil(b"one")
+        await asyncio.sleep(SLOW)
+        if end == "breaks":
+            go_on.set()
+            await reader.readuntil(b"upstream_stream_broken")
+        writer.close()
+        assert await own_seconds(running) < SLOW / 2
+
+
+async def test_the_rest_that_a_provider_asked_for_is_no_time_of_ours_either(tmp_path: Path) -> None:
+    busy = answer({"error": {"message": "slow down"}}, 429, retry_after="2")
+    model = f"timeouts: {{total: {SLOW}s}}"
+    async with Provider([busy]) as provider:
+        async with gateway(tmp_path, policies(provider.url, model=model)) as running:
+            assert (await running.chat()).status_code == 504
+            assert await own_seconds(running) < SLOW / 2
 
 
 @pytest.mark.parametrize("streamed", [False, True])
