@@ -1,7 +1,7 @@
 """What the dashboard shows. tests/deploy holds every query against a real gateway and a real Prometheus.
 
 Idle is not failure: a ratio divides by `> 0`, so that it shows nothing where there is no traffic, and counts of
-what may never happen end in `or vector(0)`.
+what may never happen end in `or on() vector(0)`: a zero until there is something with a name.
 """
 
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ def rate(metric: str, labels: str = "", by: str = "") -> str:
 
 def often(metric: str, labels: str = "", by: str = "") -> str:
     """A rate of what may never have happened: a flat zero then, and not an empty panel."""
-    return f"{rate(metric, labels, by)} or vector(0)"
+    return f"{rate(metric, labels, by)} or on() vector(0)"
 
 
 def quantile(q: float, metric: str, labels: str = "", by: str = "") -> str:
@@ -98,7 +98,8 @@ GLANCE = Section(
         ),
         Panel(
             "Added time, p99",
-            "Time of a call that was spent waiting neither for a provider nor for its client: what the gateway itself costs.",
+            "Time of a call that was spent waiting neither for a provider nor for its client: what the gateway "
+            "itself costs.",
             "s",
             (Query(quantile(0.99, "gateway_overhead_seconds", 'phase="total"')),),
             kind="stat",
@@ -259,7 +260,8 @@ LATENCY = Section(
     (
         Panel(
             "Added time",
-            "Time of a call that was spent waiting neither for a provider nor for its client: parsing, auth, policies, limits, relaying.",
+            "Time of a call that was spent waiting neither for a provider nor for its client: parsing, auth, "
+            "policies, limits, relaying.",
             "s",
             quantiles("gateway_overhead_seconds", 'phase="total"'),
         ),
@@ -336,12 +338,14 @@ TOKENS = Section(
         ),
         Panel(
             "Usage ledger",
-            "Events per second by where they went, and how old the oldest is that is not in the ledger yet. Dropped "
-            "ones are lost: the disk was full.",
+            "Events per second by where they went (a call is two in the spool, its begin and its end, and one in the "
+            "ledger), and how old the oldest of the spool is that is not in the ledger yet. Events wait in memory "
+            "while the disk is full; dropped ones are lost.",
             "none",
             (
                 Query(rate("gateway_usage_events_total", "", "sink, result"), "{{sink}}: {{result}}"),
                 Query("max(gateway_usage_oldest_event_age_seconds)", "age of the oldest, s"),
+                Query("sum(gateway_usage_waiting_events)", "wait in memory, events"),
                 Query(often("gateway_usage_estimated_total", MODEL), "estimated, not reported"),
             ),
         ),
@@ -460,6 +464,13 @@ TARGETS = Section(
             (Query("time() - max(gateway_policy_last_success_timestamp_seconds)"),),
             kind="stat",
             width=4,
+        ),
+        Panel(
+            "Renewals of credentials",
+            "Tokens of providers that were renewed, per second, and how often that failed: the old one serves until it "
+            "expires.",
+            "reqps",
+            (Query(rate("gateway_credential_renewals_total", by="result"), "{{result}}"),),
         ),
     ),
 )

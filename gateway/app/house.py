@@ -150,6 +150,7 @@ class House:
     def degraded(self) -> list[str]:
         """What is away: it changes no status, for what is left serves on."""
         away = [*self.allowance.degraded, *(["sql"] if self.keys.failing else [])]
+        away += ["spool"] if self.spool.is_full else []
         # Of targets that left the policies with an open circuit nothing is heard any more.
         if broken := self.breaker.broken():
             known = broken & self.desk.snapshot.tables.targets()

@@ -101,6 +101,7 @@ class Desk:
             raise BadPolicies(reading.problems)
         self._files, self._seen = reading.files, reading.seen
         self._take(reading.snapshot, reading.originals)
+        meters.policy_refused.source = lambda: [((), float(bool(self.status.problems)))]
 
     @property
     def originals(self) -> Originals:

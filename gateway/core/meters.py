@@ -118,6 +118,11 @@ class Meters:
             ("result",),
             known=(("ok",), ("refused",)),
         )
+        self.policy_refused = Gauge(
+            "gateway_policy_refused",
+            "1 while the policy files cannot be used, and others than they hold are in force.",
+            largest=True,
+        )
         self.policy_loaded = Gauge(
             "gateway_policy_last_success_timestamp_seconds",
             "When the policy set in force was loaded.",
@@ -139,13 +144,17 @@ class Meters:
             ("sink", "result"),
             known=(("spool", "written"), ("spool", "dropped"), ("ledger", "written"), ("ledger", "dropped")),
         )
+        self.usage_waiting = Gauge(
+            "gateway_usage_waiting_events",
+            "Usage events that wait in memory, as the disk has no room for them.",
+        )
         self.usage_backlog = Gauge(
             "gateway_usage_backlog_events",
-            "Calls that have left for a provider and are not in the ledger yet.",
+            "Calls in the spool that are not in the ledger yet.",
         )
         self.usage_oldest = Gauge(
             "gateway_usage_oldest_event_age_seconds",
-            "No event that is not yet in the ledger is older than this.",
+            "No event of the spool that is not yet in the ledger is older than this.",
         )
         self.finish_reasons = Counter(
             "gateway_finish_reason_total", "Why models stopped.", ("model", "reason")

@@ -40,8 +40,14 @@ class Spool:
         self._waiting: deque[bytes] = deque()
         self._waiting_size = 0
         self._losing = False  # since the disk was full, more came than can wait
+        meters.usage_waiting.source = lambda: [((), float(len(self._waiting)))]
         folder.mkdir(parents=True, exist_ok=True)
         self._tape = self._new_tape()
+
+    @property
+    def is_full(self) -> bool:
+        """Whether events wait in memory for room on the disk."""
+        return bool(self._waiting)
 
     def begin(self, exchange: Exchange) -> None:
         """Write down that this call is about to leave."""

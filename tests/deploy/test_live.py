@@ -18,8 +18,14 @@ from tests.deploy.traffic import Traffic, traffic
 WITHIN = 80.0  # seconds until everything must have shown; about 20 do on two cores
 # What Grafana puts in the place of its variables, with a scrape a second and "All" chosen.
 VARIABLES = {"$__rate_interval": "10s", "$__range": "1m", "$model": ".*", "$team": ".*"}
-# Nothing waits in an engine that takes 64 requests at once, and nothing is away while all is well.
-MAY_BE_ZERO = {"sum(backend_waiting)", 'sum(up{job=~"gateway|local-backend"} == bool 0)'}
+# Nothing waits in an engine that takes 64 requests at once, nor for a disk that has room; nothing is away while all is
+# well, and no provider of the tests is opened by a token.
+MAY_BE_ZERO = {
+    "sum(backend_waiting)",
+    'sum(up{job=~"gateway|local-backend"} == bool 0)',
+    "sum(gateway_usage_waiting_events)",
+    "sum by (result) (rate(gateway_credential_renewals_total{}[10s]))",
+}
 
 
 def queries() -> set[str]:

@@ -60,7 +60,9 @@ def test_rules_and_alerts_do_what_their_tests_say(copy: Path) -> None:
     [
         ("> 14.4", "> 99"),
         ("ratio_rate6h > 6", "ratio_rate6h > 99"),
-        ("== 2", "== 1"),
+        ("circuit_state) > 0", "circuit_state) == 2"),
+        ("store_errors_total[2m]", "store_errors_total[5m]"),
+        ("policy_refused) > 0", "policy_refused) > 1"),
         ("absent(gateway_policy_info)", "absent(vector(1))"),
         ('result="dropped"', 'result="droped"'),
         ("> 300", "> 30000"),

@@ -99,6 +99,7 @@ async def test_a_bad_edit_keeps_the_last_good_and_says_where_it_is_bad_once(tmp_
             f'{tmp_path}/gateway.yaml:10:7: kind: kind "budgets" is not built yet; remove this document'
         ]
     assert office.counted() == {"ok": 1, "refused": 1}
+    assert office.meters.policy_refused.read() == {(): 1}
     [(level, message)] = office.logged
     assert level == "error"
     assert f"{tmp_path}/gateway.yaml:10:7: kind" in message
@@ -113,6 +114,7 @@ async def test_mending_a_bad_edit_clears_it_even_when_nothing_changed_in_the_end
     assert (await office.desk.reload()).problems
     write(tmp_path, "one")
     assert not (await office.desk.reload()).problems
+    assert office.meters.policy_refused.read() == {(): 0}
     assert office.desk.snapshot is kept
 
 

@@ -12,6 +12,8 @@ from gateway.usage import spool as module
 from gateway.usage.spool import Spool
 from gateway.usage.tape import WINDOW
 from tests.gateway.usage.books import call
+from tests.running import gateway, policies
+from tests.scripted import Provider
 
 
 def lines(folder: Path) -> list[list[dict[str, object]]]:
@@ -80,6 +82,8 @@ async def test_what_finds_no_room_is_written_in_its_order_when_there_is_some(
             spool.begin(one)
             spool.end(one)
         assert said == [WAITING]
+    assert meters.usage_waiting.read() == {(): 600}
+    assert spool.is_full
     written = meters.usage_events.values["spool", "written"]
     assert written == 0
     job = asyncio.ensure_future(spool.sync())
@@ -89,12 +93,29 @@ async def test_what_finds_no_room_is_written_in_its_order_when_there_is_some(
     job.cancel()
     spool.begin(call(300))
     assert said == [WAITING, "usage events are written again"]
+    assert meters.usage_waiting.read() == {(): 0}
+    assert not spool.is_full
     assert meters.usage_events.values["spool", "written"] == 601
     assert "dropped" not in {result for (_, result), count in meters.usage_events.values.items() if count}
     [page] = lines(tmp_path)
     assert [one["id"] for one in page[::2]] == [one.id for one in [*calls, call(300)]]
     assert [one["e"] for one in page] == ["begin", "end"] * 300 + ["begin"]
     spool.close()
+
+
+async def test_a_full_disk_degrades_a_gateway_that_serves_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
+        with monkeypatch.context() as disk:
+            disk.setattr(os, "posix_fallocate", full)
+            assert (await running.chat()).status_code == 200
+            assert running.house.ready()["degraded"] == ["spool"]
+            assert "\ngateway_usage_waiting_events 2\n" in await running.metrics()
+        async with asyncio.timeout(5):
+            while running.house.ready()["degraded"]:
+                await asyncio.sleep(0.01)
+        assert (await running.usage())["total"]["calls"] == 1
 
 
 def test_what_is_more_than_can_wait_is_lost_counted_and_told_once(
