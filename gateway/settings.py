@@ -9,10 +9,11 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 _SIZE = re.compile(r"(\d{1,18}) *([a-z]*)", re.ASCII)
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@*A-Z]+")
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _PREFIX = "GATEWAY_"
 _OF_COMMANDS = ("GATEWAY_ADMIN_URL",)  # read by the commands that ask a running gateway
@@ -43,8 +44,17 @@ def _seconds(value: object) -> float:
     raise ValueError("takes a time; write it as 500ms, 30s, 5m, 1h or a number of seconds")
 
 
+def _origins(text: str) -> str:
+    """What a browser would never send would never match. Raises ValueError."""
+    for one in text.split(","):
+        if one.strip() and not _ORIGIN.fullmatch(one.strip()):
+            raise ValueError("takes origins, or *; write each as https://app.example.com, no / at its end")
+    return text
+
+
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Origins = Annotated[str, AfterValidator(_origins)]
 
 
 class Settings(BaseModel):
@@ -69,7 +79,7 @@ class Settings(BaseModel):
     usage_retention_days: int = Field(default=400, ge=1)
     responses_retention_days: int = Field(default=30, ge=0)  # answers kept for Responses clients; 0: none
     responses_max_size: Size = 1 << 30  # of all of them; the oldest go first
-    cors_origins: str = ""  # comma-separated origins, or *
+    cors_origins: Origins = ""  # comma-separated origins, or *
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
 

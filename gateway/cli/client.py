@@ -8,6 +8,8 @@ from typing import Any
 
 from gateway.upstream.side import SideError, ask
 
+_WHENCE = "it is taken from GATEWAY_ADMIN_TOKEN, else from the file admin-token in GATEWAY_DATA_DIR"
+
 
 class Unreachable(Exception):
     """No gateway answers (`status` 0), or it says no; the message is for the person at the terminal."""
@@ -41,11 +43,13 @@ def request(args: argparse.Namespace, method: str, path: str, body: Any = None) 
         status, answer = ask(args.admin_url, method, f"/admin/v1{path}", admin_token(), body)
     except SideError as error:
         raise Unreachable(
-            f"no gateway answers at {args.admin_url} ({error}); is `gateway serve` running?"
+            f"no gateway answers at {args.admin_url} ({error}); is `gateway serve` running? --admin-url or "
+            "GATEWAY_ADMIN_URL tells where"
         ) from None
     if status >= 400:
         message = answer.get("error", {}).get("message") if isinstance(answer, dict) else None
-        raise Unreachable(str(message or f"the gateway answered {status}"), status)
+        remedy = f"; {_WHENCE}" if status == 401 else ""
+        raise Unreachable(f"{message or f'the gateway answered {status}'}{remedy}", status)
     return answer
 
 

@@ -41,7 +41,7 @@ class Later(Generic[Rows]):
 
 
 class Database:
-    """SQLite in the data folder by default, whatever SQLAlchemy speaks else. One per process."""
+    """SQLite in the data folder by default, else another file or PostgreSQL. One per process."""
 
     def __init__(self, url: str, *, to_read: bool = False) -> None:
         """`to_read` is for a look at what is there now: it takes rights to read a file and its folder, and no more.

@@ -12,6 +12,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from gateway.state.fault import BadAddress, DatabaseFault
 from gateway.state.sqlite import begin
 
+_KINDS = ("sqlite", "postgresql")  # in whose words rows are written: ON CONFLICT is none of the standard's
+
 
 @contextmanager
 def faults() -> Iterator[None]:
@@ -44,7 +46,10 @@ def writing(engine: Engine) -> Iterator[Connection]:
 def open_engine(url: str) -> Engine:
     """Raises DatabaseFault, and ImportError for a driver that is not installed."""
     with faults():
-        engine = create_engine(_address(url), pool_pre_ping=not url.startswith("sqlite"))
+        address = _address(url)
+        if address.get_backend_name() not in _KINDS:
+            raise NoSuchModuleError
+        engine = create_engine(address, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")

@@ -68,6 +68,32 @@ def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_told(name: st
     assert f"'{value}'" not in told.replace("'debug', 'info', 'warning' or 'error'", "")
 
 
+@pytest.mark.parametrize(
+    "value", ["", "*", "https://a.example, http://localhost:3000,", "chrome-extension://abc", "null"]
+)
+def test_origins_are_taken_as_browsers_send_them(value: str) -> None:
+    assert from_environment({"GATEWAY_CORS_ORIGINS": value}).cors_origins == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "a.example",
+        "https://a.example/",
+        "https://a.example/app",
+        "https://a.example https://b.example",
+        "https://A.example",
+        "https://*.example",
+    ],
+)
+def test_an_origin_that_no_browser_sends_says_how_one_is_written(value: str) -> None:
+    told = complaint(GATEWAY_CORS_ORIGINS=f"https://good.example, {value}")
+    assert (
+        told
+        == "GATEWAY_CORS_ORIGINS: takes origins, or *; write each as https://app.example.com, no / at its end"
+    )
+
+
 @pytest.mark.parametrize("value", ["12 parsec", "5xb", "much", " ", "-1", "1.5MiB", "²", "9" * 5000])
 def test_a_size_that_is_none_says_how_one_is_written(value: str) -> None:
     assert complaint(GATEWAY_MAX_BODY=value) == (

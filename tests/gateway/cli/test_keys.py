@@ -167,7 +167,8 @@ async def test_a_wrong_token_is_told(
 ) -> None:
     monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "wrong")
     assert await run("usage") == 1
-    assert "this admin token is not valid" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "this admin token is not valid; it is taken from GATEWAY_ADMIN_TOKEN, else from" in told
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://127.0.0.1:99999", ""])
@@ -177,7 +178,7 @@ def test_where_no_gateway_answers_it_is_told(
 ) -> None:
     assert main([*words, "--admin-url", url]) == 1
     told = capsys.readouterr().err
-    assert "is `gateway serve` running?" in told
+    assert "is `gateway serve` running? --admin-url or GATEWAY_ADMIN_URL tells where" in told
     assert told.count("\n") == 1
 
 

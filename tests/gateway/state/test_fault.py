@@ -32,7 +32,12 @@ def test_a_file_that_is_no_database_is_named_with_its_setting(tmp_path: Path) ->
         ("foo://me:s3cret@host/x", "it is of no known kind); write it as sqlite:////path"),
         ("nonsense s3cret", "it is no address); write it as"),
         ("postgresql://me:s3cret@host:port/x", "it is no address); write it as"),
-        ("mysql://me:s3cret@host/x", "its driver is not installed: No module named 'MySQLdb'); install"),
+        ("mysql://me:s3cret@host/x", "it is of no known kind); write it as sqlite:////path"),
+        ("postgresql+none://me:s3cret@host/x", "it is of no known kind); write it as"),
+        (
+            "postgresql+pg8000://me:s3cret@host/x",
+            "its driver is not installed: No module named 'pg8000'); install",
+        ),
     ],
 )
 def test_an_address_that_cannot_be_used_names_the_setting_and_never_itself(
