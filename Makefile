@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMPS := .make
 # Programs that tests and benchmarks run for real.
-TEST_PROGRAMS := redis-server pg_createcluster prometheus promtool openssl curl wget node npm
+TEST_PROGRAMS := nginx redis-server pg_createcluster prometheus promtool openssl curl wget node npm
 BENCH_PROGRAMS := nginx redis-server wrk
 # Rooms without a socket or a clock; tests/house/pure.ini tells which files of theirs are meant.
 PURE := core wire providers policy config

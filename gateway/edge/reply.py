@@ -14,6 +14,7 @@ Header = tuple[bytes, bytes]
 
 _ALWAYS = "cache-control: private, no-store\r\nvary: authorization\r\nx-content-type-options: nosniff\r\n"
 _JSON = (b"content-type", b"application/json")
+_UNBUFFERED = (b"x-accel-buffering", b"no")  # nginx would keep events until 4 KiB are there; its own header
 _REQUEST_ID = re.compile(rb"[\w.-]{1,128}", re.ASCII)
 _UNSAFE = re.compile(r"[^\x20-\x7e]")
 
@@ -64,7 +65,9 @@ class Writer:
         if isinstance(reply.body, bytes):
             start["body"] = reply.body
             return self._send(start)
-        self._events = bool(reply.keep_alive)
+        if reply.keep_alive:
+            self._events = True
+            start["headers"] = [*reply.headers, _UNBUFFERED]
         return self._stream(start, reply.body, self.exchange)
 
     async def _stream(self, start: Message, body: AsyncIterator[bytes], exchange: Exchange) -> None:
