@@ -3,11 +3,15 @@
 import re
 from pathlib import Path
 
+import orjson
 import pytest
 
 from gateway.admin.routes import TABLE
+from gateway.core.failure import Failure
 from gateway.core.meters import Meters
 from gateway.settings import Settings
+from gateway.usage.event import begun, ended
+from tests.gateway.usage.books import call
 from tests.shared import ROOT
 
 TEXT = (ROOT / "docs/operations.md").read_text()
@@ -21,6 +25,14 @@ def test_every_setting_is_told_and_none_that_is_not_there() -> None:
 
 def test_every_metric_is_told_and_none_that_is_not_there() -> None:
     assert set(re.findall(r"`(gateway_\w+)`", TEXT)) == {metric.name for metric in Meters().all()}
+
+
+def test_every_field_of_a_call_and_every_result_of_an_attempt_is_told() -> None:
+    told = set(re.findall(r"`(\w+)`", "\n".join(re.findall(r"^\| (`.*?) \|", TEXT, re.MULTILINE))))
+    one = call()
+    fields = set(orjson.loads(ended(one, begun(one)))) - {"e", "v"}  # which are for those who read the spool
+    assert fields <= told
+    assert {failure.value for failure in Failure} | {"ok", "cut", "cancelled", "overran"} <= told
 
 
 def test_every_family_of_admin_routes_is_told() -> None:
