@@ -44,6 +44,15 @@ def _seconds(value: object) -> float:
     raise ValueError("takes a time; write it as 500ms, 30s, 5m, 1h or a number of seconds")
 
 
+def _token(text: str) -> str:
+    """What no header can carry would open nothing. Raises ValueError."""
+    if not (text.isascii() and text.isprintable() and text == text.strip()):
+        raise ValueError(
+            "takes printable ASCII without blanks around it; make one with: openssl rand -hex 32"
+        )
+    return text
+
+
 def _origins(text: str) -> str:
     """What a browser would never send would never match. Raises ValueError."""
     for one in text.split(","):
@@ -54,6 +63,7 @@ def _origins(text: str) -> str:
 
 Size = Annotated[int, BeforeValidator(_size), Field(ge=1)]
 Seconds = Annotated[float, BeforeValidator(_seconds), Field(gt=0)]
+Token = Annotated[str, AfterValidator(_token)]
 Origins = Annotated[str, AfterValidator(_origins)]
 
 
@@ -65,8 +75,8 @@ class Settings(BaseModel):
     data_dir: Path = Path(".gateway")  # keys, spool, ledger, sockets; made 0700
     database_url: str = Field(default="", repr=False)  # default: SQLite in the data folder
     redis_url: str = Field(default="", repr=False)  # redis://, rediss://, unix://; for more than one worker
-    admin_token: str = Field(default="", repr=False)  # made and stored 0600 when absent
-    metrics_token: str = Field(default="", repr=False)  # a token that may read /metrics and nothing else
+    admin_token: Token = Field(default="", repr=False)  # made and stored 0600 when absent
+    metrics_token: Token = Field(default="", repr=False)  # a token that may read /metrics and nothing else
     max_body: Size = 32 << 20
     max_file: Size = 512 << 20  # bodies of files, uploads and audio
     max_in_flight: int = Field(default=4096, ge=1)  # calls served at once; past it a 503

@@ -357,7 +357,7 @@ LIMITS = Section(
     (
         Panel(
             "Decisions",
-            "What each rate limit decided, per second. shadow_refused: it would have, were it in force.",
+            "What the rate limits decided, per second. shadow_refused: it would have, were it in force.",
             "reqps",
             (Query(rate("gateway_ratelimit_decisions_total", "", "decision"), "{{decision}}"),),
             stacked=True,
@@ -451,7 +451,8 @@ TARGETS = Section(
         ),
         Panel(
             "Policy reloads",
-            "Loads of policy files in the time shown; a refused one changed nothing, the log says why.",
+            "Loads of policy files in the time shown, each process's own; a refused one changed nothing, the log says "
+            "why.",
             "none",
             (Query("sum by (result) (increase(gateway_policy_reload_total[$__range]))", "{{result}}"),),
             kind="bargauge",
@@ -459,7 +460,7 @@ TARGETS = Section(
         ),
         Panel(
             "Policies loaded",
-            "How long ago the policy set in force was loaded.",
+            "How long ago the policy set in force was loaded, by the process that did so last.",
             "s",
             (Query("time() - max(gateway_policy_last_success_timestamp_seconds)"),),
             kind="stat",

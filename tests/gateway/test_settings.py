@@ -94,6 +94,14 @@ def test_an_origin_that_no_browser_sends_says_how_one_is_written(value: str) -> 
     )
 
 
+@pytest.mark.parametrize("name", ["GATEWAY_ADMIN_TOKEN", "GATEWAY_METRICS_TOKEN"])
+@pytest.mark.parametrize("value", ["s3crét", " s3cret", "s3cret ", "s3\ncret", "s3\x7fcret"])
+def test_a_token_that_no_header_can_carry_is_refused_and_not_told(name: str, value: str) -> None:
+    assert complaint(**{name: value}) == (
+        f"{name}: takes printable ASCII without blanks around it; make one with: openssl rand -hex 32"
+    )
+
+
 @pytest.mark.parametrize("value", ["12 parsec", "5xb", "much", " ", "-1", "1.5MiB", "²", "9" * 5000])
 def test_a_size_that_is_none_says_how_one_is_written(value: str) -> None:
     assert complaint(GATEWAY_MAX_BODY=value) == (
