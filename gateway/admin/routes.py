@@ -20,7 +20,7 @@ from gateway.wire.envelope import render
 Role = Literal["open", "metrics", "admin"]
 Handler = Callable[[Backoffice, Request], Awaitable[Response]]
 
-_LOOPBACK = ("127.0.0.1", "::1")
+_LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")  # the last by a socket that takes IPv4 and IPv6
 _HEADERS = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
 

@@ -76,6 +76,8 @@ async def test_metrics_take_a_token_from_everywhere_but_this_machine(running: Ru
     for host, statuses in (
         ("127.0.0.1", [200, 200, 200, 200]),
         ("::1", [200, 200, 200, 200]),
+        ("::ffff:127.0.0.1", [200, 200, 200, 200]),
+        ("::ffff:10.0.0.7", [401, 401, 401, 200]),
         ("10.0.0.7", [401, 401, 401, 200]),
     ):
         transport = httpx.ASGITransport(running.office.app, client=(host, 5000))
