@@ -6,6 +6,8 @@ from typing import Any
 
 from gateway.app.hang_up import bear_hang_ups
 
+_DEFAULT = "(default: %(default)s)"
+
 
 def add(verbs: Any) -> None:
     parser = verbs.add_parser(
@@ -14,14 +16,24 @@ def add(verbs: Any) -> None:
         epilog="example: gateway serve --config policies --port 8080",
     )
     parser.add_argument(
-        "--config", type=Path, default=Path("policies"), metavar="DIR|FILE", help="the policy files"
+        "--config",
+        type=Path,
+        default=Path("policies"),
+        metavar="DIR|FILE",
+        help=f"the policy files {_DEFAULT}",
     )
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=_port, default=8080)
-    parser.add_argument("--admin-host", default="127.0.0.1")
-    parser.add_argument("--admin-port", type=_port, default=8081)
+    hosts = f"name or address to listen on, :: for IPv6 and IPv4 {_DEFAULT}"
+    ports = f"0: any that is free {_DEFAULT}"
+    parser.add_argument("--host", default="127.0.0.1", help=f"of the data side: {hosts}")
+    parser.add_argument("--port", type=_port, default=8080, help=f"of the data side; {ports}")
+    parser.add_argument("--admin-host", default="127.0.0.1", help=f"of the admin side: {hosts}")
+    parser.add_argument("--admin-port", type=_port, default=8081, help=f"of the admin side; {ports}")
     parser.add_argument(
-        "--workers", type=_workers, default=1, help="processes; more than one needs GATEWAY_REDIS_URL"
+        "--workers",
+        type=_workers,
+        default=1,
+        metavar="N",
+        help=f"processes; more than one needs GATEWAY_REDIS_URL {_DEFAULT}",
     )
     parser.add_argument(
         "--starter-key",
