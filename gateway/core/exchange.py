@@ -170,10 +170,10 @@ class Exchange:
     first_token: float = 0.0  # perf_counter of the first event of a stream
     ended: float = 0.0  # perf_counter
     chunks: int = 0
-    waited: float = 0.0  # seconds spent waiting for providers
-    idled: float = (
-        0.0  # and for the client: to send its body, to take a stream; the rest is the gateway's own
-    )
+    # Seconds spent waiting for providers, and for the client to send its body and to take its answer: the rest is the
+    # gateway's own.
+    waited: float = 0.0
+    idled: float = 0.0
     dropped: list[str] = field(default_factory=list)  # fields that the last target's format could not carry
     error: str = ""  # code of the refusal or failure, empty when all went well
 
