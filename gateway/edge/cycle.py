@@ -102,7 +102,8 @@ class Cycle:
             _LOG.error("the application failed", exc_info=error)
             self._fail()
         else:
-            if not self.complete and not self.gone:
+            # What the application itself has cut off is finished: there is no more to be said.
+            if not (self.complete or self.gone or self._line.transport.is_closing()):
                 _LOG.error("the application left its answer unfinished")
                 self._fail()
 

@@ -385,6 +385,20 @@ async def test_an_answer_that_is_not_what_it_announced_is_cut(behave: Behave) ->
             await answer(reader)
 
 
+async def test_an_application_may_cut_its_answer_off_and_is_not_blamed_for_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await send(start(b"9"))
+        scope["gateway.abort"]()
+
+    async with client(app) as (reader, writer):
+        writer.write(GET)
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await answer(reader)
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 async def test_an_answer_in_pieces_is_chunked_and_one_to_head_has_no_body(method: bytes) -> None:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
