@@ -99,8 +99,9 @@ async def _events(
                 yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
-        ended = tap.settled and (tap.finished or isinstance(error, TimedOut))
-        if not (ended or tap.failed):
+        # A break takes nothing away from a client that has been told the end, or why there is none.
+        told = tap.finished or tap.failed or isinstance(error, TimedOut)
+        if not (tap.settled and told):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
         left_open = True

@@ -70,9 +70,9 @@ class Asked:
 class Tap(Protocol):
     """Watches an answer go by, keeps its account, and says what may pass.
 
-    `begun` is true once an event came (comments are none), `settled` once the answer has said why it stops, so that
-    nothing but its account and its last event may follow, `finished` once the dialect's last event came, or, of an
-    answer without one, once it is at its end and complete, `failed` once it carries an error.
+    `begun` is true once an event came (comments are none), `settled` once the answer has said why it stops (an error
+    is a reason, too), so that nothing but its account and its last event may follow, `finished` once the dialect's last
+    event came, or, of an answer without one, once it is at its end and complete, `failed` once it carries an error.
     """
 
     begun: bool

@@ -136,7 +136,7 @@ class ChatTap:
         if sse.is_done(block):
             self.settled = self.finished = True
         if block.find(b"error") >= 0 and sse.tells_error(block):
-            self.failed = True
+            self.settled = self.failed = True
         return block
 
     def rest(self) -> bytes:
@@ -174,7 +174,8 @@ class ChatTap:
         self._open -= len(reasons)
         self.finish_reason = reasons[0][1].decode()
         # OpenRouter tells of an error in a chunk like others ("openrouter.ai/docs, Errors, Streaming").
-        self.failed = self.failed or self.finish_reason == "error"
+        if self.finish_reason == "error":
+            self.settled = self.failed = True
 
     def _account(self, block: bytes) -> bytes:
         """Note the usage that came; leave out what only the gateway asked for."""

@@ -198,7 +198,9 @@ class CrossingTap:
         out = []
         for piece in pieces:
             self.begun = True
-            if "error" in piece:
+            if self.failed:  # its client has been told the end; what it took may still be said
+                note_usage(self._usage, piece.get("usage"))
+            elif "error" in piece:
                 out.append(self._fail(piece))
             else:
                 self._note(piece)
@@ -212,7 +214,7 @@ class CrossingTap:
         return b"".join(out)
 
     def _fail(self, piece: Piece) -> bytes:
-        self.failed, self.error = True, piece["error"]
+        self.settled, self.failed, self.error = True, True, piece["error"]
         return self._teller.write({**piece, "request_id": self._request_id})
 
     def _refuse_untold(self) -> None:

@@ -66,7 +66,7 @@ class EmbeddingsTap:
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
-        self.begun = self.settled = self.finished = True
+        self.begun = self.finished = True
         return chunk
 
     def rest(self) -> bytes:

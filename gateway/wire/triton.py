@@ -160,7 +160,7 @@ class TritonTap:
             answer = sse.parsed(data)
             self.begun = True
             if "error" in answer:
-                self.failed = True
+                self.settled = self.failed = True
                 error = {"message": str(answer["error"]), "type": "api_error", "param": None, "code": None}
                 yield b"data: " + orjson.dumps({"error": error}) + b"\n\n"
             elif text := self._text(answer):

@@ -179,7 +179,7 @@ class GenerateTap:
             block = framed(block)
             sse.check(block)
         if b"error" in block and sse.tells_error(block):
-            self.failed = True
+            self.settled = self.failed = True
         return block
 
     def _events(self, block: bytes) -> Iterable[bytes]:
@@ -189,7 +189,7 @@ class GenerateTap:
         self._last = b""
         for answer in _elements(event) if self._is_array else [sse.parsed(sse.data(event))]:
             self._account(answer)
-        self.settled = self._open <= 0 and not self._is_array  # its end is its bracket
+        self.settled = (self._open <= 0 or self.failed) and not self._is_array
         if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
 

@@ -84,7 +84,7 @@ class MessagesTap:
                 if _TELLING.search(event):
                     self._note(event)
         if block.find(b"error") >= 0 and sse.tells_error(block):
-            self.failed = True
+            self.settled = self.failed = True
         return block
 
     def rest(self) -> bytes:

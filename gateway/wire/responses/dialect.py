@@ -89,7 +89,7 @@ class ResponsesTap:
             self.settled = self.finished = True
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
         if block.find(b"error") >= 0 and sse.tells_error(block):
-            self.failed = True
+            self.settled = self.failed = True
         elif self.finish_reason == "failed":
             self.failed = before
         return block

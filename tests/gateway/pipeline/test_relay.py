@@ -96,7 +96,8 @@ GENERATED = event(
     candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}, "finishReason": "STOP"}]
 )
 WORD_OF_GEMINI = event(candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}}])
-STREAM_OF_GEMINI = "/v1beta/models/smart:streamGenerateContent?alt=sse"
+ARRAY_OF_GEMINI = "/v1beta/models/smart:streamGenerateContent"
+STREAM_OF_GEMINI = ARRAY_OF_GEMINI + "?alt=sse"
 SAYS_WHY = {"openai": word("hello") + FINISH, "anthropic": STARTED + SAID + STOPPED, "gemini": GENERATED}
 ENDS = {
     CHAT: "data: [DONE]\n\n",
@@ -122,6 +123,55 @@ async def test_a_stream_that_said_why_it_stops_and_stays_open_is_ended_as_a_succ
             assert "error" not in told.replace('"error":null', "")
             (row,) = (await running.usage(by="outcome"))["rows"]
             assert (row["outcome"], row["completion_tokens"] > 0) == ("ok", True)
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "told"),
+    [
+        (CHAT, "openai", word("hello") + FINISH + DONE),
+        (MESSAGES, "openai", word("hello") + FINISH + DONE),
+        (RESPONSES, "openai", DELTA + event(type="response.completed", response={"status": "completed"})),
+        (CHAT, "anthropic", STARTED + SAID + STOPPED + event(type="message_stop")),
+        (MESSAGES, "anthropic", STARTED + SAID + STOPPED + event(type="message_stop")),
+        (ARRAY_OF_GEMINI, "openai", word("hello") + FINISH + DONE),
+    ],
+)
+async def test_a_stream_that_is_cut_after_its_end_is_whole(
+    tmp_path: Path, path: str, kind: str, told: bytes
+) -> None:
+    async with Provider([stream(told, end=False)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            came = await read(client, path, asked(path))
+            assert "hello" in came
+            assert "stream broke" not in came
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert row["outcome"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "begun", "failed"),
+    [
+        (CHAT, "openai", word("hello"), event(error=LEAK)),
+        (RESPONSES, "anthropic", STARTED + SAID, event(type="error", error=LEAK)),
+        (MESSAGES, "openai", word("hello"), event(error=LEAK)),
+        (MESSAGES, "openai", word("hello"), event(error=LEAK) + word("more") + event(error=LEAK)),
+        (MESSAGES, "anthropic", STARTED + SAID, b"event: error\n" + event(type="error", error=LEAK)),
+        (RESPONSES, "openai", DELTA, FAILED),
+        (STREAM_OF_GEMINI, "gemini", GENERATED, event(error=LEAK)),
+        (ARRAY_OF_GEMINI, "openai", word("hello"), event(error=LEAK)),
+    ],
+)
+async def test_a_stream_that_is_cut_after_its_error_tells_no_second_one(
+    tmp_path: Path, path: str, kind: str, begun: bytes, failed: bytes
+) -> None:
+    go_on = asyncio.Event()
+    async with Provider([stream(begun, go_on, failed, end=False)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            came = await read(client, path, asked(path), go_on)
+            assert came.count("bad key") == 1
+            assert "stream broke" not in came
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert row["outcome"] == "upstream_error"
 
 
 async def test_what_was_told_passes_as_it_came_before_such_an_end(
