@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Protocol
 from gateway.core.capabilities import Capabilities
 from gateway.core.claim import NOTHING, Grant
 from gateway.core.fact import fact
+from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -197,9 +198,11 @@ class Trace(NamedTuple):
 
 @dataclass(slots=True)
 class Reply:
-    """What goes back to the client: `body` is whole bytes or a stream of chunks."""
+    """What goes back to the client: `body` is whole bytes or a stream of chunks. `ending` says what ends the stream
+    before its time, for which reason; without it, such a stream is cut."""
 
     status: int
     headers: list[tuple[bytes, bytes]]
     body: bytes | AsyncIterator[bytes]
     keep_alive: bytes = b""  # what may be written while a stream is silent; empty: nothing
+    ending: Callable[[GatewayError], bytes] | None = None

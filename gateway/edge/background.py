@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -22,6 +23,7 @@ from gateway.state.answers import Answers, Kept, NotKept
 from gateway.state.runs import Runs
 from gateway.wire import sse
 from gateway.wire.base import EVENTS
+from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.resource import failed
 from gateway.wire.responses.words import PENDING
@@ -110,7 +112,8 @@ class Background:
             raise Overloaded(f"the response could not be kept ({error}); try again") from None
         run.decided.set()
         if run.streams:
-            told = Reply(200, _STREAM, run.told(0), KEEP_ALIVE)
+            ending = partial(DIALECTS["openai.responses"].error_event, request_id=run.exchange.request_id)
+            told = Reply(200, _STREAM, run.told(0), KEEP_ALIVE, ending)
         else:
             told = Reply(200, _JSON, orjson.dumps(run.response))
         await visit.writer.deliver(told)

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -150,7 +151,9 @@ class Recall:
         """Whoever follows may leave: what is followed goes on."""
         call = Call("responses", RESPONSES.name, "GET", "/responses", b"", {}, "", stream=True)
         visit.scope["gateway.hangup"] = visit.scope["gateway.task"].cancel
-        await self._reception.answer(visit, call, Reply(200, [(b"content-type", EVENTS)], told, KEEP_ALIVE))
+        ending = partial(RESPONSES.error_event, request_id=visit.writer.request_id)
+        reply = Reply(200, [(b"content-type", EVENTS)], told, KEEP_ALIVE, ending)
+        await self._reception.answer(visit, call, reply)
 
 
 def summary_in(body: Any) -> str:

@@ -18,7 +18,6 @@ from gateway.pipeline.identify import Identify
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.pipeline.serve import Deliver, Pipeline
 from gateway.pipeline.watch import Watch
-from gateway.wire.registry import DIALECTS
 
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
 LAST_WORD = 2.0  # seconds that a client has to take it
@@ -137,7 +136,6 @@ class Reception:
         exchange.policies = visit.snapshot.version
         exchange.idled = visit.scope.get("gateway.awaited", 0.0)
         visit.writer.exchange = exchange
-        visit.writer.dialect = DIALECTS[call.dialect]
         return exchange
 
     def serve(

@@ -7,7 +7,6 @@ from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import GatewayError, LimitReached
 from gateway.edge.asgi import Message, Scope, Send
-from gateway.wire.base import Dialect
 from gateway.wire.envelope import envelope_of, render
 
 Header = tuple[bytes, bytes]
@@ -31,10 +30,9 @@ class Writer:
 
     __slots__ = (
         "_clock",
-        "_events",
+        "_ending",
         "_scope",
         "_send",
-        "dialect",
         "exchange",
         "last",
         "request_id",
@@ -45,10 +43,9 @@ class Writer:
         self._send = send
         self._scope = scope  # its path decides how an error looks
         self._clock = clock
-        self._events = False
+        self._ending: Callable[[GatewayError], bytes] | None = None
         self.request_id = request_id
         self.exchange: Exchange | None = None
-        self.dialect: Dialect | None = None
         self.started = False
         self.last = 0.0  # when something last went out; 0 while nothing may be written in between
 
@@ -66,13 +63,16 @@ class Writer:
             start["body"] = reply.body
             return self._send(start)
         if reply.keep_alive:
-            self._events = True
             start["headers"] = [*reply.headers, _UNBUFFERED]
-        return self._stream(start, reply.body, self.exchange)
+        self._ending = reply.ending
+        clock = self._clock if reply.keep_alive else _never
+        return self._stream(start, reply.body, self.exchange, clock)
 
-    async def _stream(self, start: Message, body: AsyncIterator[bytes], exchange: Exchange) -> None:
+    async def _stream(
+        self, start: Message, body: AsyncIterator[bytes], exchange: Exchange, clock: Callable[[], float]
+    ) -> None:
         await self._send(start)
-        send, clock = self._send, self._clock
+        send = self._send
         try:
             async for chunk in body:
                 self.last = 0.0
@@ -91,10 +91,10 @@ class Writer:
             self.started = True
             await self._refuse(error, policies)
             return True
-        if not self._events or self.dialect is None:
+        if self._ending is None:
             return False
-        last = self.dialect.error_event(error, self.request_id)
-        await self._send({"type": "http.response.body", "body": last, "more_body": True})
+        if last := self._ending(error):
+            await self._send({"type": "http.response.body", "body": last, "more_body": True})
         await self._send({"type": "http.response.body", "body": b""})
         return True
 
@@ -117,6 +117,11 @@ class Writer:
         start = {"type": "http.response.start", "status": error.status, "headers": headers, "lines": lines}
         await self._send(start)
         await self._send({"type": "http.response.body", "body": body})
+
+
+def _never() -> float:
+    """When something last went out, of what nothing may be written into."""
+    return 0.0
 
 
 def house_lines(exchange: Exchange, now: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from gateway.core.exchange import Attempt, Exchange, Reply, Target
 from gateway.core.failure import Failure, GatewayError, UpstreamFailed
@@ -50,6 +51,7 @@ class Answered:
     events: bool = False  # the stream is one that a tap watches
     over: bool = False  # all of it is in `first`
     cut: bool = False  # it broke after its first event
+    told: bool = False  # its client has had the end, or why there is none: nothing after that is missed
     leave: Callable[[bool], None] | None = None  # while a place at the target is taken: gives it back
 
     def close(self) -> None:
@@ -70,7 +72,9 @@ def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock
     if answered.events:
         body = _events(exchange, answered, dialect, clock)
         # A comment may stand between events, and nowhere in a JSON array.
-        return Reply(answered.status, headers, body, KEEP_ALIVE if dialect.media == EVENTS else b"")
+        keep_alive = KEEP_ALIVE if dialect.media == EVENTS else b""
+        ending = partial(_early_end, exchange, answered, dialect)
+        return Reply(answered.status, headers, body, keep_alive, ending)
     headers += [pair for pair in answered.headers if pair[0] == b"content-length"]
     return Reply(answered.status, headers, _bytes(exchange, answered, clock))
 
@@ -87,9 +91,10 @@ async def _events(
         yield shown(answered.target, tap, block)
     try:
         while not over:
+            patience = _patience(answered, tap) if tap.settled else None
             before = clock()
             try:
-                chunk = await answer.chunk(_patience(tap) if tap.settled else None)
+                chunk = await answer.chunk(patience)
             finally:  # who leaves meanwhile, or is cut off, had waited for the provider, too
                 exchange.waited += clock() - before
             if not chunk:
@@ -99,9 +104,7 @@ async def _events(
                 yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
-        # A break takes nothing away from a client that has been told the end, or why there is none.
-        told = tap.finished or tap.failed or isinstance(error, TimedOut)
-        if not (tap.settled and told):
+        if not (answered.told or (tap.settled and isinstance(error, TimedOut))):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
         left_open = True
@@ -123,7 +126,9 @@ def _judged(exchange: Exchange, answered: Answered, tap: Tap, dialect: Dialect) 
     return b""
 
 
-def _patience(tap: Tap) -> float:
+def _patience(answered: Answered, tap: Tap) -> float:
+    """Seconds that more is waited for, now that the client has had what says why the stream stops."""
+    answered.told = tap.finished or tap.failed
     return SETTLE_SECONDS if tap.finished else REASON_SECONDS
 
 
@@ -153,6 +158,11 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
     if isinstance(answered.tap, CrossingTap):
         return answered.tap.broken(error)
     return dialect.error_event(error, exchange.request_id)
+
+
+def _early_end(exchange: Exchange, answered: Answered, dialect: Dialect, error: GatewayError) -> bytes:
+    """What ends a stream that we break off ourselves."""
+    return b"" if answered.told else dialect.error_event(error, exchange.request_id)
 
 
 def _note_failure(exchange: Exchange, attempt: Attempt, code: str) -> None:

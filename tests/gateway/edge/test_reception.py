@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -13,7 +14,7 @@ from gateway.edge import reception
 from gateway.edge.asgi import Message
 from gateway.edge.reply import Writer
 from tests.running import Running, gateway, policies
-from tests.scripted import DONE, FINISH, Provider, stream, word
+from tests.scripted import DONE, FINISH, Asked, Provider, stream, word
 
 ASKS = {"model": "smart", "messages": [{"role": "user", "content": "hi"}], "stream": True}
 
@@ -90,6 +91,68 @@ async def test_a_stream_that_ends_while_others_are_told_is_told_nothing(tmp_path
         assert await anext(told) == ": keep-alive\n\n"
         running.house.reception._streams -= set(both)
         assert sorted(bool(one.sends) for one in both) == [False, True]
+
+
+SPEAKS = {"model": "smart", "input": "hi", "voice": "v", "stream": True}
+LISTED = {"contents": [{"role": "user", "parts": [{"text": "hi"}]}]}
+SOON = "timeouts: {total: 200ms}"
+ARRAY = "/v1beta/models/smart:streamGenerateContent"
+
+
+@pytest.mark.parametrize(
+    ("path", "asks", "media", "told"),
+    [
+        (ARRAY, LISTED, "text/event-stream", [word("hel"), FINISH + DONE]),
+        ("/v1/audio/speech", SPEAKS, "audio/mpeg", [b"ID3 and ", b"so on"]),
+    ],
+)
+async def test_what_is_no_stream_of_events_gets_no_comment_however_silent_it_is(
+    tmp_path: Path, path: str, asks: dict[str, Any], media: str, told: list[bytes]
+) -> None:
+    silence = asyncio.Event()
+
+    class Told(Neighbour):
+        async def write(self, message: Message) -> None:
+            await super().write(message)
+            if self.sends == 2:  # by now whoever is silent has been told so, too
+                silence.set()
+
+    async def act(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        length = sum(map(len, told))
+        writer.write(f"HTTP/1.1 200 OK\r\ncontent-type: {media}\r\ncontent-length: {length}\r\n\r\n".encode())
+        writer.write(told[0])
+        await silence.wait()
+        writer.write(told[1])
+
+    async with Provider(script=[act]) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        async with running.client() as client, client.stream("POST", path, json=asks) as reply:
+            running.house.reception._streams.add(Told())
+            came = await reply.aread()
+    assert b"keep-alive" not in came
+    assert came == b"".join(told) if media == "audio/mpeg" else reply.json()
+
+
+async def test_an_array_that_takes_too_long_ends_in_an_error_of_its_own(tmp_path: Path) -> None:
+    async with Provider(script=[stream(word("hel"), asyncio.Event())]) as provider:
+        async with (
+            gateway(tmp_path, policies(provider.url, model=SOON)) as running,
+            running.client() as client,
+        ):
+            *_, last = (await client.post(ARRAY, json=LISTED)).json()
+    assert last["error"]["code"] == 504
+
+
+async def test_a_stream_that_takes_too_long_after_its_end_has_ended_well(tmp_path: Path) -> None:
+    async with Provider(script=[stream(word("hello") + FINISH + DONE, asyncio.Event())]) as provider:
+        async with (
+            gateway(tmp_path, policies(provider.url, model=SOON)) as running,
+            running.client() as client,
+        ):
+            told = (await client.post(ARRAY, json=LISTED)).json()
+            assert "error" not in told[-1]
+            told = (await client.post("/v1/chat/completions", json=ASKS)).text
+            assert "[DONE]" in told
+            assert "error" not in told
 
 
 @pytest.mark.parametrize(("said", "seconds"), [(b"0.5", 0.5), (b"100000", 86400.0), (b"inf", 86400.0)])
