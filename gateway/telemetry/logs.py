@@ -85,26 +85,32 @@ class Log:
         lines, self._lines, self._size = self._lines, [], 0
         if not lines:
             return
-        data = memoryview(b"".join(lines))
-        due = len(data)
+        data, at, due = b"".join(lines), 0, 0
         try:
-            while data and self._takes():
-                data = data[os.write(self._fd, data[: select.PIPE_BUF]) :]
-                if len(data) < due:
-                    due -= AT_ONCE
+            while at < len(data) and self._takes():
+                at += os.write(self._fd, data[at : _piece_end(data, at)])
+                if at > due:
+                    due += AT_ONCE
                     os.sched_yield()  # to calls that wait for the core
         except OSError:
             self.dropped += len(lines)
             return
-        if data:
-            self._lines.insert(0, bytes(data))
-            self._size += len(data)
+        if rest := data[at:]:
+            self._lines.insert(0, rest)
+            self._size += len(rest)
 
     def _takes(self) -> bool:
         """Whether a piece of PIPE_BUF bytes can be written without waiting, now or in a moment."""
         sink = select.poll()
         sink.register(self._fd, select.POLLOUT)
         return bool(sink.poll(SLOW * 1000))
+
+
+def _piece_end(data: bytes, at: int) -> int:
+    """Where a piece ends that begins there. Other processes write to the same sink: a pipe takes so many bytes in one
+    step (POSIX, write), and between two steps there may stand what others say, so that a piece is of whole lines."""
+    most = at + select.PIPE_BUF
+    return data.rfind(b"\n", at, most) + 1 or most
 
 
 class Bridge(logging.Handler):

@@ -280,3 +280,19 @@ def test_a_pipe_that_nobody_reads_is_left_alone_and_what_it_did_not_take_comes_l
         seen += [json.loads(line)["number"] for line in read.splitlines()]
     assert seen == list(range(2001))
     assert log.dropped == 0
+
+
+def test_lines_are_written_whole_so_that_other_processes_come_between_none() -> None:
+    out, fd = os.pipe2(os.O_DIRECT)  # what was written in one step is read in one
+    log = Log("info", lambda: NOW, fd)
+    for number in range(100):
+        log.event(b"call", b'{"number":%d,"more":"%b"}\n' % (number, b"x" * 300))
+    log.event(b"call", b'{"number":100,"more":"%b"}\n' % (b"x" * 10_000))  # what no pipe takes in one step
+    log.event(b"call", b'{"number":101}\n')
+    log.flush()
+    os.close(fd)
+    with os.fdopen(out, "rb", buffering=0) as file:
+        *pieces, last = iter(lambda: file.read(1 << 16), b"")
+    of_lines = [piece for piece in pieces if piece.endswith(b"\n")]
+    assert sum(piece.count(b"\n") for piece in of_lines) == 100
+    assert [json.loads(line)["number"] for line in b"".join([*pieces, last]).splitlines()] == list(range(102))
