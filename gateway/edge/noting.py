@@ -4,6 +4,7 @@ at once, and leave as soon as it has read all."""
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 from gateway.core.exchange import Call, Exchange, Reply
+from gateway.core.failure import DatabaseAway
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import minted, minted_in
 from gateway.wire.raw import LOOK, RUN_BOUND, bound_of
@@ -20,7 +21,12 @@ async def noted(reply: Reply, ownership: Ownership, exchange: Exchange, *, neste
     known: list[str] = []
 
     async def note(ids: list[str]) -> None:
-        await ownership.remember(ids, team, provider, call.route, charged)
+        try:
+            await ownership.remember(ids, team, provider, call.route, charged)
+        except DatabaseAway:
+            if charged is not None or call.dialect == "openai.raw":
+                raise  # an object that nobody could come back to
+            return  # the answer is what was asked for; by its id nobody will find it
         known.extend(ids)
 
     async def settle() -> None:
@@ -34,7 +40,7 @@ async def noted(reply: Reply, ownership: Ownership, exchange: Exchange, *, neste
     elif reply.keep_alive:
         reply.body = _events(reply.body, note)
     elif is_json(reply):
-        reply.body = _json(reply.body, note, nested=nested)
+        reply.body = await _begun(_json(reply.body, note, nested=nested))
     return await settled(reply, exchange, settle) if only_begins(call) else reply
 
 
@@ -77,6 +83,19 @@ async def _events(blocks: AsyncIterator[bytes], note: Note) -> AsyncIterator[byt
             await note(new)
             seen.update(new)
         yield block
+
+
+async def _begun(blocks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same, its first block made: what goes wrong until then can still be told in a head of its own."""
+    first = await anext(blocks, b"")
+
+    async def all_of_them() -> AsyncIterator[bytes]:
+        if first:
+            yield first
+        async for block in blocks:
+            yield block
+
+    return all_of_them()
 
 
 async def _json(blocks: AsyncIterator[bytes], note: Note, *, nested: bool) -> AsyncIterator[bytes]:

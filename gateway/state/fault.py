@@ -3,13 +3,19 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from gateway.core.failure import DatabaseAway
 
-class DatabaseFault(Exception):
-    """Whatever goes wrong with a database: in a line, without the statement. `kind` names it without an address."""
+
+class DatabaseFault(DatabaseAway):
+    """Whatever goes wrong with a database: in a line, without the statement. `kind` names it without an address, and is
+    all that callers are told."""
 
     def __init__(self, why: str, kind: str) -> None:
-        super().__init__(" ".join(why.split()))
-        self.kind = kind
+        super().__init__(kind)
+        self.kind, self._why = kind, " ".join(why.split())
+
+    def __str__(self) -> str:
+        return self._why
 
 
 class BadAddress(DatabaseFault):

@@ -1,6 +1,9 @@
 """No byte of a minted id goes out before the id is remembered."""
 
+import sqlite3
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -11,6 +14,8 @@ from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership
 from gateway.state.owners import Owner
 from gateway.wire.raw import LOOK
+from tests.running import gateway, policies
+from tests.scripted import Provider, answer, event, stream
 
 JSON = [(b"content-type", b"application/json; charset=utf-8")]
 
@@ -91,3 +96,44 @@ async def test_other_answers_pass_unread(status: int, headers: Any) -> None:
 
 async def test_an_empty_answer_is_none() -> None:
     assert (await go(Reply(204, JSON, pieces())))[0] == []
+
+
+# While the database is away
+
+RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "output": []}
+ASKED = {"model": "smart", "input": "hi"}
+
+
+async def away(
+    folder: Path, provider: Provider, path: str, body: dict[str, Any]
+) -> tuple[int, str, dict[str, int]]:
+    """Status and body of a call whose ids can be noted nowhere, after one that was well, and the outcomes of both."""
+    text = policies(provider.url).replace("type: compatible", "type: openai, api_key: k")
+    async with gateway(folder, text) as running, running.client() as client:
+        await client.post("/v1/responses", json=ASKED)
+        with closing(sqlite3.connect(folder / "data" / "gatehouse.db")) as database:
+            database.execute("DROP TABLE owners")
+        came = await client.post(path, json=body)
+        rows = (await running.usage(by="outcome"))["rows"]
+        return came.status_code, came.text, {row["outcome"]: row["calls"] for row in rows}
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_an_answer_whose_ids_cannot_be_noted_is_an_answer_all_the_same(
+    tmp_path: Path, streams: bool
+) -> None:
+    told = stream(event(type="response.completed", response={**RESPONSE, "id": "resp_2"}))
+    second = told if streams else answer({**RESPONSE, "id": "resp_2"})
+    async with Provider([answer(RESPONSE), second]) as provider:
+        status, text, ends = await away(tmp_path, provider, "/v1/responses", ASKED | {"stream": streams})
+    assert (status, ends) == (200, {"ok": 2})
+    assert "resp_2" in text
+    assert "error" not in text
+
+
+async def test_an_object_that_cannot_be_noted_is_a_503_that_tells_no_address(tmp_path: Path) -> None:
+    async with Provider([answer(RESPONSE), answer({"id": "conv_1", "object": "conversation"})]) as provider:
+        status, text, ends = await away(tmp_path, provider, "/v1/conversations", {})
+    assert (status, ends) == (503, {"ok": 1, "overloaded": 1})
+    assert '"database_unavailable"' in text
+    assert "owners" not in text
