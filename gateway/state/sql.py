@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, TextClause, create_engine, event
+from sqlalchemy import Connection, Engine, MetaData, TextClause, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
 from sqlalchemy.schema import CreateIndex, CreateTable
@@ -13,6 +13,7 @@ from gateway.state.fault import BadAddress, DatabaseFault
 from gateway.state.sqlite import begin
 
 _KINDS = ("sqlite", "postgresql")  # in whose words rows are written: ON CONFLICT is none of the standard's
+MAKING = 0x6761746568  # of all the locks that users of one database may agree on, that of making our tables
 
 
 @contextmanager
@@ -70,6 +71,9 @@ def ensure(engine: Engine, tables: MetaData, *more: TextClause) -> None:
     """Make what is missing. Processes that start at the same moment may all ask for it; `more` must allow that.
     Raises DatabaseFault."""
     with writing(engine) as connection:
+        if engine.dialect.name == "postgresql":
+            # Its IF NOT EXISTS does not look at what others are making: of two at once one fails.
+            connection.execute(text("SELECT pg_advisory_xact_lock(:making)"), {"making": MAKING})
         for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
