@@ -56,18 +56,20 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; tc
 
 
 class Process:
-    """One child. `core` pins it."""
+    """One child. `core` pins it, `log` takes what it says of its errors."""
 
     def __init__(
-        self, command: Sequence[str], core: int | None = None, environ: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        core: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> None:
         self.born = time.perf_counter()
-        self._process = subprocess.Popen(
-            command,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, **(environ or {})},
-        )
+        with (log or Path(os.devnull)).open("ab") as errors:
+            self._process = subprocess.Popen(
+                command, stdout=subprocess.DEVNULL, stderr=errors, env={**os.environ, **(environ or {})}
+            )
         if core is not None and (os.cpu_count() or 1) > 1:
             os.sched_setaffinity(self._process.pid, {core})
 
@@ -144,8 +146,9 @@ def wait_for(url: str, seconds: float = 20.0, process: Process | None = None) ->
 class Stage:
     """What a scene needs, started as asked and ended together: upstream, nginx, Redis, gateway."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.folder, self._stack = folder, stack
+    def __init__(self, folder: Path, stack: ExitStack, seed: int = 1) -> None:
+        """`seed` is for scenes that leave something to chance."""
+        self.folder, self.seed, self._stack = folder, seed, stack
         self.upstream_port = free_port()
 
     def upstream(self, core: int | None = None) -> Process:
@@ -193,21 +196,32 @@ class Stage:
         *,
         core: int | None = None,
         workers: int = 1,
+        log: Path | None = None,
     ) -> "Gateway":
-        return Gateway(self, policies, core, workers, environ or {})
+        return Gateway(self, policies, core, workers, environ or {}, log)
 
     def run(
-        self, command: Sequence[str], core: int | None = None, environ: Mapping[str, str] | None = None
+        self,
+        command: Sequence[str],
+        core: int | None = None,
+        environ: Mapping[str, str] | None = None,
+        log: Path | None = None,
     ) -> Process:
         """Ended with the stage, whatever becomes of it."""
-        return self._stack.enter_context(Process(command, core, environ))
+        return self._stack.enter_context(Process(command, core, environ, log))
 
 
 class Gateway:
     """A gateway process and its two ports."""
 
     def __init__(
-        self, stage: Stage, policies: Path, core: int | None, workers: int, environ: Mapping[str, str]
+        self,
+        stage: Stage,
+        policies: Path,
+        core: int | None,
+        workers: int,
+        environ: Mapping[str, str],
+        log: Path | None,
     ) -> None:
         self.port, self.admin_port = free_port(), free_port()
         self.data_dir = Path(environ.get("GATEWAY_DATA_DIR", str(stage.folder / f"data-{self.port}")))
@@ -216,7 +230,7 @@ class Gateway:
             "--admin-port", str(self.admin_port), "--workers", str(workers),
         ]  # fmt: skip
         own = {"GATEWAY_DATA_DIR": str(self.data_dir), "GATEWAY_ADMIN_TOKEN": ADMIN}
-        self.process = stage.run(command, core, {**own, **environ})
+        self.process = stage.run(command, core, {**own, **environ}, log)
         self.cold_start = wait_for(f"http://127.0.0.1:{self.port}/health/ready", process=self.process)
 
     def admin(self, path: str) -> Any:

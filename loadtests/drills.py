@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from loadtests import generator, nonsense
+from loadtests import chaos, generator, nonsense
 from loadtests.bench import body
 from loadtests.children import KEY, Gateway, Stage, until
 
@@ -21,12 +21,12 @@ PATH = "/v1/chat/completions"
 Verdict = tuple[bool, str]
 
 
-def run(name: str, seconds: float) -> int:
+def run(name: str, seconds: float, seed: int = 1) -> int:
     names = sorted(DRILLS) if name == "all" else [name]
     good = True
     for one in names:
         with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
-            stage = Stage(Path(folder), stack)
+            stage = Stage(Path(folder), stack, seed)
             stage.upstream()
             held, told = DRILLS[one](stage, seconds)
         good = good and held
@@ -214,6 +214,7 @@ def _idle(gateway: Gateway) -> int:
 
 DRILLS: dict[str, Callable[[Stage, float], Any]] = {
     "bad-input": bad_input,
+    "chaos": chaos.drill,
     "exact": exact,
     "hangups": hang_ups,
     "kill9": kill9,

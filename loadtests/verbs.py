@@ -37,6 +37,7 @@ def main() -> int:
     drill = verbs.add_parser("drill", help="one fault, and what must hold")
     drill.add_argument("name", choices=[*sorted(drills.DRILLS), "all"])
     drill.add_argument("--seconds", type=float, default=0.0, help="how long, where a drill has a duration")
+    drill.add_argument("--seed", type=int, default=1, help="of what chaos draws")
     return _run(parser.parse_args())
 
 
@@ -56,4 +57,4 @@ def _run(args: argparse.Namespace) -> int:
             result = uvloop.run(generator.saturate(args.port, request, 64, args.seconds))
         print(json.dumps(asdict(result)))
         return 0
-    return drills.run(args.name, args.seconds)
+    return drills.run(args.name, args.seconds, args.seed)
