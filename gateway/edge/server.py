@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import uvicorn
@@ -22,6 +23,20 @@ class Server(uvicorn.Server):
     def capture_signals(self) -> Iterator[None]:
         yield
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Connections that the kernel has taken while we were busy are served, once: closing would reset them."""
+        loop = asyncio.get_running_loop()
+        late = [loop.create_task(self._take(client)) for sock in sockets or () for client in _waiting(sock)]
+        await super().shutdown(sockets)
+        await asyncio.gather(*late, return_exceptions=True)
+
+    async def _take(self, client: socket.socket) -> None:
+        def make() -> Connection:
+            return Connection(self.config, self.server_state, self.lifespan.state)
+
+        _, connection = await asyncio.get_running_loop().connect_accepted_socket(make, client)
+        connection.shutdown()
+
     async def sweep(self, header_timeout: float, body_timeout: float) -> None:
         """Drop clients that stall; runs until cancelled. One look at all of them a second costs less than
         a timer for each."""
@@ -38,6 +53,15 @@ class Server(uvicorn.Server):
                     stalls = True
                 if stalls:
                     connection.drop()
+
+
+def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
+    """Those that nobody has taken from a socket that listens."""
+    with suppress(OSError):  # there is none, or no descriptor for one
+        while True:
+            client, _ = listener.accept()
+            client.setblocking(False)
+            yield client
 
 
 def server(app: Any, keep_alive: float, drain: float) -> Server:

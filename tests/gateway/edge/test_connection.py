@@ -431,6 +431,24 @@ async def test_an_answer_says_once_that_it_is_the_last() -> None:
             assert (await reader.read()).count(b"connection: close\r\n") == 1
 
 
+async def test_who_was_let_in_by_the_kernel_alone_when_the_server_ends_is_answered() -> None:
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.setblocking(False)
+    one = server(echo, 75, 1)
+    one.config.load()
+    one.lifespan = one.config.lifespan_class(
+        one.config
+    )  # as `serve` does, which would take the clients at once
+    await one.startup([listener])
+    clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+    for client in clients:
+        client.sendall(GET)
+    await one.shutdown([listener])  # the loop has seen none of them
+    for client in clients:
+        with client:
+            assert client.recv(1 << 16).startswith(b"HTTP/1.1 200 OK")
+
+
 async def test_what_a_client_sends_while_the_server_ends_is_answered_and_the_last() -> None:
     async with serving(telling(lambda scope, body: b"well")) as (one, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
