@@ -37,8 +37,8 @@ _AT_TOP = frozenset(
 # Free text, facts and JSON schemas of the client's: what is called file_id there is none, and nobody reads one.
 _OPAQUE = frozenset(
     {
-        "arguments", "attributes", "env", "input_schema", "item", "item_schema", "json_schema", "metadata",
-        "output_schema", "parameters", "sample", "schema",
+        "arguments", "attributes", "client_metadata", "env", "input_schema", "item", "item_schema", "json_schema",
+        "metadata", "output_schema", "parameters", "sample", "schema",
     }
 )  # fmt: skip
 # And what is such in one dialect alone: `input` is what Responses are asked, in Messages what a tool was.
