@@ -29,6 +29,8 @@ from gateway.wire.rerank import RERANK_DIALECTS
 # Signed thoughts go back as they came: "openrouter.ai/docs, Preserving reasoning blocks"; Snowflake passes Claude's
 # on likewise (snowflake-chat_completions-e1300c9850).
 _SIGNS = Quirks(signed=True)
+# "Unrecognized request argument supplied: top_k" (xlinx/sd-webui-decadetw-auto-prompt-llm#29).
+_OWN = Quirks(refuses=frozenset({"top_k"}))
 
 PROVIDERS: dict[str, Provider] = {
     "anthropic": Compatible(
@@ -40,7 +42,7 @@ PROVIDERS: dict[str, Provider] = {
         credential=b"x-api-key: ",
         version=(b"anthropic-version", b"2023-06-01"),
     ),
-    "azure": Azure(cap_name="max_completion_tokens"),
+    "azure": Azure(cap_name="max_completion_tokens", quirks=_OWN),
     "azure-ml": Compatible(needs_key=True),  # an endpoint's own address, down to /v1
     "bedrock": Bedrock(),
     # docs: these four are a 400, "Currently unsupported OpenAI features".
@@ -103,7 +105,11 @@ PROVIDERS: dict[str, Provider] = {
     "nvidia": Compatible("https://integrate.api.nvidia.com/v1", needs_key=True),
     "ollama": Compatible("http://127.0.0.1:11434/v1"),
     "openai": Compatible(
-        "https://api.openai.com/v1", needs_key=True, cap_name="max_completion_tokens", responses=True
+        "https://api.openai.com/v1",
+        needs_key=True,
+        cap_name="max_completion_tokens",
+        responses=True,
+        quirks=_OWN,
     ),
     # Rerank is Jina's (openrouter-rerank-0176c30461). A prompt that moderation flags is a 403, as is a key that may not
     # do what was asked: the first tells of the prompt (docs, "Moderation Errors").

@@ -26,7 +26,9 @@ _OWN = frozenset(
         "tool_choice",
     }
 )
-HINTS = frozenset({"user", "stream_options"})  # say nothing of the answer: no reason to refuse a call
+# No reason to refuse a call: what says nothing of the answer, and a bound on how tokens are drawn that Gemini's command
+# line sets in every call.
+HINTS = frozenset({"user", "stream_options", "top_k"})
 
 
 @cache

@@ -8,10 +8,11 @@ import orjson
 from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.chat import CAPS, usage_of
-from gateway.wire.fields import cached_tokens
+from gateway.wire.fields import cached_tokens, text
 from gateway.wire.fit import HINTS, fit, lacks
 from gateway.wire.gathered import Held
 from gateway.wire.reason import NO_REASON, reason
+from gateway.wire.reasoners import calm
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json, Piece
 
@@ -111,6 +112,7 @@ class ChatBack:
             if name not in HINTS:
                 refusals.add(name)
             del body[name]
+        calm(body, text(chat, "model"), text(chat, "reasoning_effort"), refusals)
         body["messages"] = [fit(message, quirks) for message in chat["messages"]]
         return body
 

@@ -95,12 +95,13 @@ class Feature(NamedTuple):
 
 OWN = "runs at its own provider alone; no reason to refuse, as coding agents offer it with every call"
 HINT = "says nothing of the answer, only how it is kept, billed or cached"
+NARROWS = "only narrows what is drawn from; Gemini's command line sets it in every call"
 LONG = "changes an answer only where a context is too long, which the provider then says"
 FEATURES: Mapping[str, list[Feature]] = {
     "anthropic.messages": [
         Feature("system", {"system": "be brief"}),
         Feature("temperature, top_p", {"temperature": 0.5, "top_p": 0.9}),
-        Feature("top_k", {"top_k": 3}),
+        Feature("top_k", {"top_k": 3}, NARROWS),
         Feature("stop_sequences", {"stop_sequences": ["x"]}),
         Feature("metadata.user_id", {"metadata": {"user_id": "u"}}, HINT),
         Feature("tools", {"tools": TOOL}),

@@ -30,6 +30,8 @@ _OFF = {
 _LEVELS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 # Those that draw tokens in no other way than their own: from 4.7 on.
 _SET = re.compile(r"claude-(?:[a-z]+-)?(?:4[-.](?:[7-9]|\d\d)|[5-9]|\d\d)\b")
+# Those that take a temperature or a top_p, and answer both with a 400 (aws-samples/bedrock-chat#979).
+_EITHER = re.compile(r"claude-(?:[a-z]+-)?4[-.][156]\b")
 # What may be set of a model that thinks ("Extended thinking, Feature compatibility").
 _FITS: dict[str, Callable[[Any], bool]] = {
     "temperature": lambda value: value == 1,
@@ -101,7 +103,7 @@ def is_unthought(
 
 def calm(fields: Json, model: str, refusals: Refusals, *, thinks: bool) -> None:
     """Leaves out how to draw tokens, where a model does not let itself be told: one that thinks, and each from
-    4.7 on."""
+    4.7 on. Of those before, some take a temperature or a top_p, not both."""
     told = [name for name in _FITS if fields.get(name) is not None]
     if not told:
         return
@@ -112,3 +114,15 @@ def calm(fields: Json, model: str, refusals: Refusals, *, thinks: bool) -> None:
         elif is_set or (thinks and not _FITS[name](fields[name])):
             del fields[name]
             refusals.leave_out(name)
+    if fields.get("temperature") is not None and fields.get("top_p") is not None and _EITHER.search(model):
+        _choose(fields, refusals)
+
+
+def _choose(fields: Json, refusals: Refusals) -> None:
+    """Of both the one that says something; the temperature where both do."""
+    for name in ("temperature", "top_p"):
+        if fields[name] == 1:
+            del fields[name]
+            return
+    del fields["top_p"]
+    refusals.leave_out("top_p")

@@ -9,6 +9,7 @@ from gateway.wire.base import Changes
 from gateway.wire.fields import member, members, text
 from gateway.wire.hub import ChatBack
 from gateway.wire.lacks import Lacks
+from gateway.wire.reasoners import calm
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.reader import ResponsesReader, annotated, thought_of
 from gateway.wire.responses.words import FOREIGN, chat_usage, finish
@@ -37,7 +38,9 @@ class ResponsesBack:
             body["max_output_tokens"] = cap
         _set_text(body, chat, refusals)
         included = []
-        if effort := chat.get("reasoning_effort"):
+        effort = text(chat, "reasoning_effort")
+        calm(body, text(chat, "model"), effort, refusals)
+        if effort:
             body["reasoning"] = {"effort": effort, "summary": "auto"}
             included.append("reasoning.encrypted_content")
         if chat.get("logprobs"):
@@ -229,9 +232,9 @@ _LACKS = Lacks(
     refused={
         "n": (1,), "seed": (), "stop": ([], ""), "frequency_penalty": (0,), "presence_penalty": (0,),
         "logit_bias": ({},), "modalities": (["text"],), "audio": (), "prediction": (), "functions": ([],),
-        "function_call": ("none", "auto"), "web_search_options": (), "top_k": (),
+        "function_call": ("none", "auto"), "web_search_options": (),
     },
-    left_out=frozenset({"store"}),
+    left_out=frozenset({"store", "top_k"}),
     takes={"reasoning_details": _is_ours},
     words=frozenset({"detail", "file", "input_audio", "function", "json_schema", "tool_choice"}),
 )  # fmt: skip

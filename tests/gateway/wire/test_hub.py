@@ -178,14 +178,21 @@ def test_whoever_gives_usage_unasked_is_not_asked() -> None:
 
 
 def test_a_field_that_the_provider_refuses_is_refused_by_name_or_left_out() -> None:
-    quirks = Quirks(refuses=frozenset({"top_k", "user", "seed"}))
-    chat = {"messages": [], "top_k": 3, "user": "u"}
+    quirks = Quirks(refuses=frozenset({"logit_bias", "user", "seed"}))
+    chat = {"messages": [], "logit_bias": {"1": 2}, "user": "u"}
     with pytest.raises(BadRequest) as caught:
         BACK.from_chat(chat, Changes("m", quirks=quirks))
-    assert caught.value.param == "top_k"
+    assert caught.value.param == "logit_bias"
     dropped: list[str] = []
     assert BACK.from_chat(chat, Changes("m", dropped=dropped, quirks=quirks)) == {"messages": []}
-    assert dropped == ["top_k"]
+    assert dropped == ["logit_bias"]
+
+
+def test_a_bound_on_drawing_that_the_provider_does_not_know_is_left_out_and_named() -> None:
+    left: list[str] = []
+    changes = Changes("m", quirks=Quirks(refuses=frozenset({"top_k"})), left_out=left)
+    assert BACK.from_chat({"messages": [], "top_k": 64}, changes) == {"messages": []}
+    assert left == ["top_k"]
 
 
 def test_texts_become_one_where_lists_are_refused() -> None:

@@ -167,7 +167,27 @@ def test_a_model_that_thinks_is_not_told_how_to_draw() -> None:
     assert (fields, left) == ({"seed": 1}, ["temperature", "top_p", "top_k"])
     fields = {"temperature": 1, "top_p": 0.95, "top_k": None}
     calm(fields, FIRST, Refusals("Claude", None, left), thinks=True)
-    assert fields == {"temperature": 1, "top_p": 0.95, "top_k": None}
+    assert fields == {"top_p": 0.95, "top_k": None}
+
+
+@pytest.mark.parametrize("model", [OLD, FIRST, "anthropic.claude-opus-4-1-20250805-v1:0", "claude-haiku-4-5"])
+def test_a_claude_of_4_1_to_4_6_takes_a_temperature_or_a_top_p(model: str) -> None:
+    def drawn(**fields: Any) -> tuple[dict[str, Any], list[str]]:
+        left: list[str] = []
+        calm(fields, model, Refusals("Claude", None, left), thinks=False)
+        return fields, left
+
+    assert drawn(temperature=1, top_p=0.95) == ({"top_p": 0.95}, [])
+    assert drawn(temperature=0.2, top_p=1) == ({"temperature": 0.2}, [])
+    assert drawn(temperature=0.2, top_p=0.95) == ({"temperature": 0.2}, ["top_p"])
+    assert drawn(top_p=0.5) == ({"top_p": 0.5}, [])
+
+
+@pytest.mark.parametrize("model", ["claude-3-5-haiku-latest", "claude-sonnet-4-20250514", "glm-4.7"])
+def test_those_before_take_both(model: str) -> None:
+    fields = {"temperature": 1, "top_p": 0.95}
+    calm(fields, model, Refusals("Claude", None, []), thinks=False)
+    assert fields == {"temperature": 1, "top_p": 0.95}
 
 
 @pytest.mark.parametrize(
