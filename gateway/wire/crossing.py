@@ -17,6 +17,7 @@ from gateway.wire.base import EVENTS, Asked, Changes, Tap
 from gateway.wire.fields import loaded, note_usage
 from gateway.wire.gathered import gathered
 from gateway.wire.media import is_shown
+from gateway.wire.overflow import CODE, is_overflow
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import UNLIKE, Back, Front, Json, Piece, Teller
 from gateway.wire.sse import BadStream
@@ -28,8 +29,13 @@ _ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
 
 def refusal_across(front: Front, back: Back, status: int, body: bytes) -> bytes:
     """A provider's error as the client is to see it."""
-    error = back.error(body)
-    return front.refusal(status, str(error["message"]), error)
+    return _refusal(front, status, back.error(body))
+
+
+def _refusal(front: Front, status: int, error: Json) -> bytes:
+    if is_overflow(status, error):
+        error = {**error, "code": CODE}
+    return front.refusal(status, str(error.get("message") or ""), error)
 
 
 class Crossing:
@@ -192,7 +198,7 @@ class CrossingTap:
 
     def refusal(self, status: int) -> bytes:
         """The error of a stream that began with one, as an answer with this status."""
-        return self._front.refusal(status, str(self.error.get("message") or ""), self.error)
+        return _refusal(self._front, status, self.error)
 
     def _turn(self, pieces: Iterable[Piece]) -> bytes:
         out = []

@@ -10,7 +10,9 @@ import orjson
 from gateway.core.failure import BadRequest
 from gateway.wire.fields import member, members, text
 from gateway.wire.messages.teller import MessagesTeller
+from gateway.wire.messages.tools import take_tools
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
+from gateway.wire.overflow import CODE, OPENING
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import is_strict
 from gateway.wire.sides import Json
@@ -31,7 +33,6 @@ _OF_BLOCKS = frozenset(
      "thinking", "signature", "data"}
 )  # fmt: skip
 _OF_DOCUMENTS = _OF_BLOCKS | {"citations"}
-_OF_TOOLS = frozenset({"type", "name", "description", "strict", "input_schema"})
 _HELD = {
     "metadata": frozenset({"user_id"}),
     "output_config": frozenset({"effort", "format"}),
@@ -80,7 +81,7 @@ class MessagesFront:
                 "schema": schema.get("schema"),
             }
             chat["response_format"] = {"type": "json_schema", "json_schema": named}
-        _set_tools(chat, payload, refusals)
+        take_tools(chat, payload, refusals)
         return chat
 
     def place(self, where: str) -> str:
@@ -91,6 +92,8 @@ class MessagesFront:
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = ERRORS.get(status) or ("invalid_request_error" if status < 500 else "api_error")
+        if error.get("code") == CODE and OPENING not in message:
+            message = f"{OPENING}: {message}"
         return orjson.dumps({"type": "error", "error": {"type": kind, "message": message}})
 
 
@@ -110,41 +113,6 @@ def _effort(payload: Mapping[str, Any], refusals: Refusals) -> str | None:
     if thinking.get("type") not in (None, "disabled"):
         refusals.leave_out("thinking")  # as much as the model likes: chat has no word for it
     return None
-
-
-def _set_tools(chat: Json, payload: Mapping[str, Any], refusals: Refusals) -> None:
-    """Tools that Anthropic has defined itself (web_search_20250305, bash_20250124 ...) are known by their models
-    alone: they are left out, which coding agents that always offer them live with."""
-    tools, missing = [], []
-    for place, tool in enumerate(members(payload.get("tools"), "tools")):
-        where = f"tools[{place}]"
-        if tool.get("type", "custom") != "custom":
-            refusals.leave_out(where)
-            missing.append(tool.get("name"))
-            continue
-        if "name" not in tool:
-            raise BadRequest(f"'{where}' has no name", code="invalid_value", param=where)
-        made = {name: tool[name] for name in ("name", "description", "strict") if tool.get(name) is not None}
-        refusals.leave_out_rest(tool, _OF_TOOLS, "tools.")
-        made["parameters"] = tool.get("input_schema") or {"type": "object", "properties": {}}
-        tools.append(refusals.stands_for({"type": "function", "function": made}, where))
-    choice = member(payload, "tool_choice")
-    is_any = choice.get("type") == "any" and missing and not tools
-    if is_any or (choice.get("type") == "tool" and choice.get("name") in missing):
-        refusals.add("tool_choice")  # demands a call of what was left out
-        choice = {}
-    if tools:
-        chat["tools"] = tools
-        _choose(chat, choice)
-
-
-def _choose(chat: Json, choice: Mapping[str, Any]) -> None:
-    if choice.get("type") == "tool":
-        chat["tool_choice"] = {"type": "function", "function": {"name": choice.get("name")}}
-    elif choice:
-        chat["tool_choice"] = "required" if choice.get("type") == "any" else choice.get("type")
-    if choice.get("disable_parallel_tool_use"):
-        chat["parallel_tool_calls"] = False
 
 
 class _Conversation:

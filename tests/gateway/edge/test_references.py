@@ -64,6 +64,7 @@ def test_items_sent_back_need_not_be_known() -> None:
     "body",
     [
         {"metadata": {"file_id": "a"}},
+        {"client_metadata": {"thread_id": "01a2", "session_id": "01a2"}},  # Codex
         {"tools": [{"parameters": {"properties": {"file_id": {"type": "string", "default": "a"}}}}]},
         {"text": {"format": {"schema": {"file_ids": ["a"]}}}},
         {"container": "auto", "file_id": "", "previous_response_id": None},
