@@ -17,6 +17,7 @@ from gateway.wire.base import Changes, Way
 from gateway.wire.chat import CAPS
 from gateway.wire.raw import Raw, bound_of
 from gateway.wire.registry import DIALECTS, between
+from gateway.wire.thoughts import holds_foreign
 
 # Routes where a model writes: its output may be bounded, and it has the defaults of its provider.
 WRITES = ("chat", "completions", "responses", "messages", "generate")
@@ -106,14 +107,13 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
         else:
             params = _bounded(params, exchange, cap, cap_name)
             plain = _plain(call, dropped) if way.crosses and cap is not None else call
-    if not (way.crosses or asks or params) and model == call.model:
+    rewritten = way.crosses or asks or params or model != call.model
+    if not rewritten and not holds_foreign(way.name, call.body):
         return Put(way, call.body, asks, dropped)  # the very same bytes
-    changes = Changes(model, asks, params)
+    changes = Changes(model, asks, params, left_out=dropped)
     if way.crosses:
         lost = dropped if leniently else None
-        changes = changes._replace(
-            cap_name=provider.cap_name, dropped=lost, quirks=provider.quirks, left_out=dropped
-        )
+        changes = changes._replace(cap_name=provider.cap_name, dropped=lost, quirks=provider.quirks)
     return Put(way, way.write(plain, changes), asks, dropped)
 
 

@@ -74,6 +74,7 @@ class Dispatch:
             int(exchange.clock),
             exchange.id,
             exchange.request_id,
+            call.model if target.model not in ("", call.model) else "",
         )
         held = call.dialect != Raw.name
         # What is not streamed has the clock of the whole call alone, which `Watch` keeps already.

@@ -56,7 +56,8 @@ class Changes(NamedTuple):
 class Asked:
     """What is known of a call when its answer comes. Of so many `choices`: a stream of several is complete when each
     of them is. `moment` (seconds since the epoch) and `ident` (the call's own id) are for formats that name one,
-    `request_id` is for their errors."""
+    `request_id` is for their errors. `named` is what the client calls the model, where its provider was asked for it by
+    another name."""
 
     payload: Mapping[str, Any]
     usage: Usage  # the account to be kept
@@ -65,6 +66,7 @@ class Asked:
     moment: int = 0
     ident: str = ""
     request_id: str = ""
+    named: str = ""
 
 
 class Tap(Protocol):

@@ -21,10 +21,11 @@ from gateway.wire.crossing import refusal_across
 from gateway.wire.eventstream import CONTENT_TYPE, Message
 from gateway.wire.eventstream import Splitter as FrameSplitter
 from gateway.wire.fields import is_count
-from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
+from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap, native
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.messages.thinking import takes_effort
 from gateway.wire.splice import reframed
+from gateway.wire.thoughts import holds_foreign
 
 VERSION = "bedrock-2023-05-31"  # the only one there is
 _IN_PATH = frozenset({"model", "stream"})
@@ -54,7 +55,7 @@ class Invoke(Messages):
         return _framed(call, _body(call, changes))
 
     def tap(self, asked: Asked) -> MessagesTap:
-        return MessagesTap(asked.usage, Events())
+        return MessagesTap(asked.usage, Events(), asked.named)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return refusal_across(
@@ -88,7 +89,7 @@ class InvokeCount(CountTokens):
 class CountTap(MessagesTap):
     __slots__ = ()
 
-    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
+    def whole(self, body: bytes) -> bytes | None:
         self.begun = self.finished = True
         try:
             counted = orjson.loads(body)["inputTokens"]
@@ -117,6 +118,8 @@ def _body(call: Call, changes: Changes) -> dict[str, Any]:
     told as left out."""
     asked = {**changes.params, **call.payload}
     kept = {name: value for name, value in asked.items() if name not in _IN_PATH}
+    if isinstance(call.body, bytes) and holds_foreign(Invoke.name, call.body):
+        kept["messages"] = native(call, changes)
     header = b",".join(value for name, value in call.forward if name == b"anthropic-beta").decode("latin-1")
     own = kept.get("anthropic_beta", [])
     if not header or not isinstance(own, list):

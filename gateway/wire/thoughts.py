@@ -14,6 +14,10 @@ import orjson
 from gateway.wire.fields import is_count
 
 _MARK = b"gatehouse:"
+_PACKED = base64.b64encode(_MARK)[:13]  # how all that was packed here begins, whatever follows
+_REFUSED_BY = frozenset(
+    {"anthropic.messages", "anthropic.count_tokens", "bedrock.messages", "bedrock.count_tokens"}
+)
 Json = dict[str, Any]
 Call = TypeVar("Call")
 
@@ -104,6 +108,11 @@ def merge(details: list[Json], new: Json) -> None:
             known |= said | texts
             return
     details.append(dict(new))
+
+
+def holds_foreign(dialect: str, body: bytes) -> bool:
+    """Whether a call holds thoughts that another format's provider signed, which one of this dialect would refuse."""
+    return dialect in _REFUSED_BY and body.find(_PACKED) >= 0
 
 
 def packed(detail: Json) -> str:

@@ -4,18 +4,25 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.core.exchange import Shape
+import orjson
+
+from gateway.core.exchange import Call, Shape
 from gateway.core.failure import BadRequest, GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Asked, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import WATCHED, bound, estimate, is_count, json_tokens, loaded, part, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
+from gateway.wire.splice import set_members
+from gateway.wire.thoughts import holds_foreign, unpacked
+from gateway.wire.written import exactly
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
 _SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"')
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop)"')
+_START = re.compile(rb'"type"\s*:\s*"message_start"')
+_MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
@@ -41,8 +48,16 @@ class Messages(Untouched):
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)
 
+    def write(self, call: Call, changes: Changes) -> bytes:
+        body = super().write(call, changes)
+        return (
+            set_members(body, {"messages": native(call, changes)}, {})
+            if holds_foreign(self.name, body)
+            else body
+        )
+
     def tap(self, asked: Asked) -> "MessagesTap":
-        return MessagesTap(asked.usage)
+        return MessagesTap(asked.usage, named=asked.named)
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
         return b"event: error\ndata: " + render(error, "anthropic", request_id) + b"\n\n"
@@ -58,13 +73,14 @@ class CountTokens(Messages):
 
 
 class MessagesTap:
-    """Usage stands in the first and the last event; only those few that tell something are parsed."""
+    """Usage stands in the first and the last event; only those few that tell something are parsed. An answer goes by
+    the name that its model was asked for: Claude Code sends signed thoughts back only to whom the answer names."""
 
-    __slots__ = ("_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled")
+    __slots__ = ("_named", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled")
 
-    def __init__(self, usage: Usage, splitter: sse.Splitter | None = None) -> None:
+    def __init__(self, usage: Usage, splitter: sse.Splitter | None = None, named: str = "") -> None:
         """`splitter` is for streams that come in a framing of their own."""
-        self._usage = usage
+        self._usage, self._named = usage, named
         self._splitter = splitter or sse.Splitter()
         self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
@@ -83,6 +99,7 @@ class MessagesTap:
             for event in sse.events(block):
                 if _TELLING.search(event):
                     self._note(event)
+            block = self._under_its_name(block) if self._named else block
         if block.find(b"error") >= 0 and sse.tells_error(block):
             self.settled = self.failed = True
         return block
@@ -98,7 +115,7 @@ class MessagesTap:
             told += _STOP
         return told
 
-    def whole(self, body: bytes) -> None:
+    def whole(self, body: bytes) -> bytes | None:
         self.begun = self.finished = True
         answer = loaded(body)
         self.failed = not answer or answer.get("type") == "error"
@@ -106,6 +123,16 @@ class MessagesTap:
         note_usage(self._usage, answer)
         if not self._usage.reported:
             self._usage.completion = sum(-(-len(said) // 4) for said in _SAID.findall(body))
+        renamed = self._named and isinstance(answer.get("model"), str)
+        return set_members(body, {"model": self._named}, {}) if renamed else None
+
+    def _under_its_name(self, block: bytes) -> bytes:
+        told = []
+        for event in sse.events(block):
+            if _START.search(event):
+                event = _MODEL.sub(lambda _: b'"model":' + orjson.dumps(self._named), event, count=1)
+            told.append(event)
+        return b"".join(told)
 
     def _note(self, event: bytes) -> None:
         payload = sse.parsed(sse.data(event))
@@ -120,6 +147,28 @@ class MessagesTap:
             self.settled = bool(self.finish_reason)
         elif kind == "message_stop":
             self.settled = self.finished = True
+
+
+def native(call: Call, changes: Changes) -> list[Any]:
+    """The messages without the thoughts that another provider signed, as in a conversation that had to change to it:
+    Anthropic refuses what it cannot read."""
+    assert isinstance(call.body, bytes)
+    if changes.left_out is not None:
+        changes.left_out.append("messages.thinking")
+    kept = []
+    for message in exactly(call.payload, call.body)["messages"]:
+        content = message.get("content") if isinstance(message, dict) else None
+        if isinstance(content, list) and any(map(_is_foreign, content)):
+            message = {**message, "content": [block for block in content if not _is_foreign(block)]}
+            if not message["content"]:
+                continue
+        kept.append(message)
+    return kept
+
+
+def _is_foreign(block: Any) -> bool:
+    packed = isinstance(block, dict) and block.get("type") == "redacted_thinking"
+    return packed and unpacked(str(block.get("data"))) is not None
 
 
 def note_usage(usage: Usage, answer: Mapping[str, Any]) -> None:

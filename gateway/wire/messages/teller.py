@@ -20,7 +20,9 @@ class MessagesTeller:
     tells_failure = tells_media = False
 
     def __init__(self, ident: str = "msg", model: str = "") -> None:
-        self._ident, self._model = ident, model  # for providers that name none
+        # The id is for providers that give none. The name is the one that was asked for: by another, Claude Code
+        # would not send back what is signed.
+        self._ident, self._model = ident, model
         self._begun = False
         self._index = -1
         self._open = ""  # text | thinking | tool_use
@@ -47,7 +49,7 @@ class MessagesTeller:
             "id": completion.get("id") or self._ident,
             "type": "message",
             "role": "assistant",
-            "model": completion.get("model") or self._model,
+            "model": self._model or completion.get("model", ""),
             "content": list(_blocks(message)) + ([{"type": "text", "text": refused}] if refused else []),
             "stop_reason": "refusal" if refused else stop,
             "stop_sequence": ended_by if isinstance(ended_by, str) else None,
@@ -88,7 +90,7 @@ class MessagesTeller:
             "id": piece.get("id") or self._ident,
             "type": "message",
             "role": "assistant",
-            "model": piece.get("model") or self._model,
+            "model": self._model or piece.get("model", ""),
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,

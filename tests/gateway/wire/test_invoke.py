@@ -13,6 +13,7 @@ from gateway.wire.base import Asked, Changes
 from gateway.wire.eventstream import CONTENT_TYPE
 from gateway.wire.invoke import Invoke, InvokeCount
 from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import packed
 from tests.gateway.wire import frames
 
 WAY, COUNT = Invoke(), InvokeCount()
@@ -59,6 +60,16 @@ def test_what_the_client_wrote_stays_as_it_was_written() -> None:
         b'{"anthropic_version":"bedrock-2023-05-31","top_k":3,'
         b'"messages":[{"wei": 123456789012345678901234, "x": 1.0e0}],"max_tokens":9}'
     )
+
+
+def test_what_another_provider_signed_is_left_out_and_the_answer_goes_by_the_asked_name() -> None:
+    foreign = {"type": "redacted_thinking", "data": packed({"type": "reasoning.encrypted", "data": "s"})}
+    text = {"type": "text", "text": "a"}
+    body = written(messages=[*HI, {"role": "assistant", "content": [foreign, text]}])
+    assert body["messages"] == [*HI, {"role": "assistant", "content": [text]}]
+    start = orjson.dumps({"type": "message_start", "message": {"model": "theirs"}})
+    told = WAY.tap(Asked({}, Usage(), named="ours")).feed(chunk(start))
+    assert told == b"event: message_start\ndata: %b\n\n" % start.replace(b"theirs", b"ours")
 
 
 def betas(model: str, *headers: bytes, **body: Any) -> tuple[Any, list[str]]:

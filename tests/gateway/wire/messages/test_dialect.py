@@ -11,6 +11,7 @@ from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
 from gateway.wire.messages.dialect import CountTokens, Messages, MessagesTap
 from gateway.wire.sse import BadStream
+from gateway.wire.thoughts import packed
 
 MESSAGES = Messages()
 ASKS = b'{"model": "m", "messages": [], "max_tokens" : 9}'
@@ -55,6 +56,53 @@ def test_nothing_changes_but_the_model_and_what_the_provider_adds() -> None:
     assert changed == b'{"top_k":5,"model": "n", "messages": [], "max_tokens" : 9}'
     assert MESSAGES.gives_usage({})
     assert MESSAGES.refusal(400, b"{ }") == b"{ }"
+
+
+FOREIGN: dict[str, Any] = {
+    "type": "redacted_thinking",
+    "data": packed({"type": "reasoning.encrypted", "data": "sig", "format": "other"}),
+}
+OWN: dict[str, Any] = {"type": "redacted_thinking", "data": "EmwKAhgB"}
+
+
+@pytest.mark.parametrize("dialect", [MESSAGES, CountTokens()])
+def test_thoughts_that_another_provider_signed_are_left_out_and_named(dialect: Messages) -> None:
+    def said(*blocks: dict[str, Any]) -> list[dict[str, Any]]:
+        turns: list[dict[str, Any]] = [
+            {"role": "user", "content": "hi"},
+            {"role": "assistant", "content": list(blocks)},
+        ]
+        return [*turns, {"role": "user", "content": [{"type": "text", "text": f"like {FOREIGN['data']}"}]}]
+
+    def sent(*blocks: dict[str, Any]) -> tuple[Any, list[str]]:
+        left: list[str] = []
+        body = orjson.dumps({"model": "m", "messages": said(*blocks)})
+        return orjson.loads(dialect.write(call(body), Changes("m", left_out=left)))["messages"], left
+
+    text = {"type": "text", "text": "a"}
+    assert sent(FOREIGN, OWN, text) == (said(OWN, text), ["messages.thinking"])
+    assert sent(FOREIGN)[0] == [one for one in said() if one["content"]]
+    assert sent(OWN, text)[0] == said(OWN, text)
+
+
+def test_an_answer_goes_by_the_name_that_its_model_was_asked_for() -> None:
+    watched = MESSAGES.tap(Asked({}, Usage(), named='the "smart" one'))
+    start = (
+        b'event: x\ndata: {"type": "message_start", "message": {"id": "a", "model": "m", "content": []}}\n\n'
+    )
+    asks = told(type="content_block_start", content_block={"type": "tool_use", "input": {"model": "m"}})
+    passed = watched.feed(start + asks)
+    assert passed == start.replace(b'"model": "m"', b'"model":"the \\"smart\\" one"') + asks
+    whole = b'{"model" : "m", "content": [{"input": {"model": "m"}}], "usage": {"output_tokens": 1}}'
+    assert watched.whole(whole) == whole.replace(b'"m"', b'"the \\"smart\\" one"', 1)
+    assert watched.whole(b'{"input_tokens": 1}') is None
+
+
+def test_an_answer_under_the_providers_own_name_is_not_touched() -> None:
+    watched, _ = tap()
+    start = told(type="message_start", message={"model": "m"})
+    assert watched.feed(start) is start
+    assert watched.whole(b'{"model": "m", "usage": {"output_tokens": 1}}') is None
 
 
 def test_an_error_in_a_stream_is_an_event_of_anthropics() -> None:
