@@ -80,10 +80,16 @@ class NeverFits(BadRequest):
 
 
 class Unauthorized(GatewayError):
+    """A key that is wrong stays wrong: Claude Code, unless told so, tries it for minutes and says nothing."""
+
     status = 401
     code = "invalid_api_key"
     type = "invalid_request_error"
     outcome = "auth_denied"
+
+    @property
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        return ((b"x-should-retry", b"false"),)
 
 
 class Forbidden(GatewayError):

@@ -13,6 +13,7 @@ from gateway.core.failure import (
     NoTarget,
     Overloaded,
     StoreGone,
+    Unauthorized,
     UpstreamFailed,
     UpstreamRefused,
     UpstreamTimeout,
@@ -99,6 +100,7 @@ def test_a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes() -
 @pytest.mark.parametrize(
     ("error", "headers"),
     [
+        (Unauthorized("no"), {b"x-should-retry": b"false"}),
         (UpstreamFailed("no", Failure.BROKEN), {b"x-should-retry": b"false"}),
         (UpstreamTimeout("no", Failure.TIMED_OUT), {b"x-should-retry": b"false"}),
         (NoTarget("no"), {b"x-should-retry": b"false", b"retry-after": b"1"}),
@@ -107,7 +109,7 @@ def test_a_method_that_a_path_does_not_take_is_told_with_those_that_it_takes() -
         (StoreGone("no", rule="r"), {b"retry-after": b"1"}),
     ],
 )
-def test_what_the_gateway_has_tried_already_no_sdk_tries_again(
+def test_what_cannot_change_or_was_tried_already_no_sdk_tries_again(
     error: GatewayError, headers: dict[bytes, bytes]
 ) -> None:
     assert dict(error.headers) == headers
