@@ -147,7 +147,8 @@ class Course:
         if self.failed or not self.refusals:
             return None
         target, error = self.refusals[0]
-        return BadRequest(f"{error.message} (target {target.name})", code=error.code, param=error.param)
+        named = target.asked_name(self._exchange.call.model)
+        return BadRequest(f"{error.message} (target {named})", code=error.code, param=error.param)
 
 
 def _cap_name(call: Call, way: Way, provider: Provider) -> str:

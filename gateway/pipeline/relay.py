@@ -153,7 +153,7 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
     """Account for a stream that broke after its first event, and say so to the client."""
     answered.cut = True
     _note_failure(exchange, answered.attempt, "upstream_stream_broken")
-    error = UpstreamFailed(f"{message} (target {answered.target.name})", Failure.BROKEN)
+    error = UpstreamFailed(f"{message} (target {answered.attempt.asked})", Failure.BROKEN)
     error.code = "upstream_stream_broken"
     if isinstance(answered.tap, CrossingTap):
         return answered.tap.broken(error)

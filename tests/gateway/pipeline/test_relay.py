@@ -402,6 +402,17 @@ async def test_an_array_that_begins_with_an_error_is_that_error(tmp_path: Path) 
             assert (came.status_code, came.json()) == (429, {"error": error})
 
 
+async def test_what_breaks_or_refuses_behind_a_glob_is_told_by_the_name_that_was_asked_for(
+    tmp_path: Path,
+) -> None:
+    async with Provider([stream(word("a"), end=False)]) as upstream:
+        text = policies(upstream.url).replace("smart:", '"sm*":')
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            assert "(target p0/smart)" in await read(client, CHAT, ASKED)
+            refused = await client.post(MESSAGES, json={**ASKED, "mcp_servers": [{"url": "u"}]})
+            assert "(target p0/smart)" in refused.json()["error"]["message"]
+
+
 async def test_a_stream_that_begins_with_one_leads_on(tmp_path: Path) -> None:
     async with (
         Provider([stream(CUT, DONE)]) as first,
