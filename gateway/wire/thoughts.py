@@ -6,6 +6,7 @@ where some came behind calls, `after` of those calls holds how many characters c
 
 import base64
 import binascii
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -14,10 +15,14 @@ import orjson
 from gateway.wire.fields import is_count
 
 _MARK = b"gatehouse:"
-_PACKED = base64.b64encode(_MARK)[:13]  # how all that was packed here begins, whatever follows
-_REFUSED_BY = frozenset(
-    {"anthropic.messages", "anthropic.count_tokens", "bedrock.messages", "bedrock.count_tokens"}
-)
+_PACKED = re.compile(base64.b64encode(_MARK)[:13])  # how all that was packed here begins, whatever follows
+# How thoughts of other formats look where one would refuse them: what was packed or sealed here, and ids of ours.
+_FOREIGN = {
+    "anthropic.messages": _PACKED,
+    "anthropic.count_tokens": _PACKED,
+    "bedrock.messages": _PACKED,
+    "openai.responses": re.compile(rb'"gh1\.|"rs_[0-9a-f]{32}_'),
+}
 Json = dict[str, Any]
 Call = TypeVar("Call")
 
@@ -111,8 +116,9 @@ def merge(details: list[Json], new: Json) -> None:
 
 
 def holds_foreign(dialect: str, body: bytes) -> bool:
-    """Whether a call holds thoughts that another format's provider signed, which one of this dialect would refuse."""
-    return dialect in _REFUSED_BY and body.find(_PACKED) >= 0
+    """Whether a call may hold thoughts that a provider of another format told, which one of this dialect refuses."""
+    mark = _FOREIGN.get(dialect)
+    return mark is not None and mark.search(body) is not None
 
 
 def packed(detail: Json) -> str:

@@ -193,6 +193,29 @@ async def test_codex_before_its_own_api_is_untouched(tmp_path: Path) -> None:
     assert openai.asked[0].body == body
 
 
+async def test_codex_may_change_to_openai_in_the_middle_of_a_conversation(tmp_path: Path) -> None:
+    signed = {"text": "a", "thoughtSignature": SIGNATURE}
+    content = {"role": "model", "parts": [{"text": "Let me see.", "thought": True}, signed]}
+    first = event(candidates=[{"content": content, "finishReason": "STOP"}], modelVersion="gemini-3-pro")
+    async with (
+        Provider([stream(first)]) as gemini,
+        Provider([answer({"id": "r", "object": "response", "output": []})]) as openai,
+    ):
+        text = policies("gemini", gemini, "coder", "gemini-3-pro")
+        text = text.replace(
+            "api_key: k}", f'api_key: k}}, o: {{type: openai, api_key: k, base_url: "{openai.url}"}}'
+        )
+        text = text.replace("models: {", "models: {gpt-5: {targets: [{provider: o}]}, ", 1)
+        async with gateway(tmp_path, text) as running, asking(running.url) as client:
+            told = events((await client.post("/v1/responses", json={**CODEX, "model": "coder"})).text)
+            output = told[-1]["response"]["output"]
+            assert [one["type"] for one in output] == ["reasoning", "message"]
+            again = {**CODEX, "input": [*CODEX["input"], *output]}
+            changed = await client.post("/v1/responses", json=again)
+            assert (changed.status_code, changed.headers["x-gateway-dropped"]) == (200, "input.reasoning")
+    assert openai.asked[0].json["input"] == [*CODEX["input"], output[1]]
+
+
 async def test_geminis_command_line_asks_for_sampling_that_reasoners_refuse(tmp_path: Path) -> None:
     done = {"id": "r", "object": "response", "status": "completed", "output": [], "model": "gpt-5"}
     async with (

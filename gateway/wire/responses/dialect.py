@@ -6,13 +6,16 @@ from typing import Any
 
 import orjson
 
-from gateway.core.exchange import Shape
+from gateway.core.exchange import Call, Shape
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
-from gateway.wire.base import Asked, Reading, Untouched
+from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
-from gateway.wire.responses.words import finish
+from gateway.wire.responses.words import SEALED, answer_of, finish
+from gateway.wire.splice import set_members
+from gateway.wire.thoughts import holds_foreign
+from gateway.wire.written import exactly
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _DONE = re.compile(rb'"type"\s*:\s*"response\.output_item\.done"')
@@ -45,6 +48,21 @@ class Responses(Untouched):
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(items) or 1, counted, images)
 
+    def write(self, call: Call, changes: Changes) -> bytes:
+        """Without the thoughts that a model of another API had, as in a conversation that changed to this one: OpenAI
+        could not read them."""
+        body = super().write(call, changes)
+        if not holds_foreign(self.name, body) or not isinstance(call.payload.get("input"), list):
+            return body
+        assert isinstance(call.body, bytes)
+        items = exactly(call.payload, call.body)["input"]
+        kept = [item for item in items if not _is_foreign(item)]
+        if len(kept) == len(items):
+            return body
+        if changes.left_out is not None:
+            changes.left_out.append("input.reasoning")
+        return set_members(body, {"input": kept}, {})
+
     def tap(self, asked: Asked) -> "ResponsesTap":
         return ResponsesTap(asked.usage, goes_on=asked.payload.get("background") is True)
 
@@ -53,6 +71,12 @@ class Responses(Untouched):
         is not known here."""
         told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
         return b"event: error\ndata: " + orjson.dumps({**told, "type": "error", "error": told}) + b"\n\n"
+
+
+def _is_foreign(item: Any) -> bool:
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    return str(item.get("encrypted_content")).startswith(SEALED) or answer_of(str(item.get("id"))) != ""
 
 
 def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:

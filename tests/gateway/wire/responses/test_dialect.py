@@ -12,9 +12,11 @@ from gateway.wire.base import Asked, Changes
 from gateway.wire.fields import IMAGE_TOKENS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import ResponsesTap, last_response, unkept
+from gateway.wire.responses.words import item_id, seal
 from gateway.wire.sse import BadStream
 from tests.scripted import event
 
+RESPONSES = DIALECTS["openai.responses"]
 CREATED = event(type="response.created", response={"id": "r"})
 DELTA = event(type="response.output_text.delta", delta='hello "x')
 
@@ -93,6 +95,41 @@ def test_a_call_passes_as_it_is_but_for_its_model_and_what_is_added() -> None:
     )
     assert dialect.gives_usage({})
     assert isinstance(dialect.tap(Asked({}, Usage())), ResponsesTap)
+
+
+OF_OPENAI = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAAABo"}
+SAID_BEFORE = {
+    "type": "message",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": 'it is "gh1.'}],
+}
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {
+            "type": "reasoning",
+            "id": "rs_2",
+            "encrypted_content": seal([{"type": "reasoning.text", "signature": "s"}]),
+        },
+        {"type": "reasoning", "id": item_id("reasoning", "0" * 32, 0), "encrypted_content": None},
+    ],
+)
+def test_thoughts_of_another_api_are_left_out_and_named(thought: dict[str, Any]) -> None:
+    def sent(*items: dict[str, Any]) -> tuple[bytes, list[str]]:
+        left: list[str] = []
+        body = b'{"seed": 1e0, "input": ' + orjson.dumps(items) + b', "model": "m"}'
+        payload, model, stream = RESPONSES.read(body)
+        call = Call("responses", "openai.responses", "POST", "/responses", body, payload, model, stream)
+        return RESPONSES.write(call, Changes("m", left_out=left)), left
+
+    without = sent(OF_OPENAI, SAID_BEFORE)
+    assert sent(OF_OPENAI, thought, SAID_BEFORE) == (without[0], ["input.reasoning"])
+    assert without == (
+        b'{"seed": 1e0, "input": ' + orjson.dumps([OF_OPENAI, SAID_BEFORE]) + b', "model": "m"}',
+        [],
+    )
 
 
 def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:
