@@ -122,7 +122,9 @@ def test_thoughts_of_another_api_are_left_out_and_named(thought: dict[str, Any])
         body = b'{"seed": 1e0, "input": ' + orjson.dumps(items) + b', "model": "m"}'
         payload, model, stream = RESPONSES.read(body)
         call = Call("responses", "openai.responses", "POST", "/responses", body, payload, model, stream)
-        return RESPONSES.write(call, Changes("m", left_out=left)), left
+        sent = RESPONSES.write(call, Changes("m", left_out=left))
+        assert RESPONSES.write(call, Changes("m")) == sent
+        return sent, left
 
     without = sent(OF_OPENAI, SAID_BEFORE)
     assert sent(OF_OPENAI, thought, SAID_BEFORE) == (without[0], ["input.reasoning"])
