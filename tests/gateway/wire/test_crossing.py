@@ -168,6 +168,13 @@ def test_an_error_within_a_stream_is_told_and_nothing_ends_well_after_it() -> No
     assert (watched.failed, watched.finished) == (True, False)
 
 
+def test_behind_an_error_only_what_was_used_counts() -> None:
+    watched, usage = tap()
+    watched.feed(word("hello") + event(error={"message": "no"}))
+    assert watched.feed(word("still there") + USAGE + DONE) == b""
+    assert (watched.failed, watched.finished, usage.completion, usage.reported) == (True, False, 3, True)
+
+
 def test_an_event_of_another_shape_breaks_the_stream() -> None:
     watched, _ = tap()
     with pytest.raises(BadStream, match="not what its format says"):
