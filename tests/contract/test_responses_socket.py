@@ -320,7 +320,7 @@ async def test_a_client_that_leaves_ends_its_turns_at_once(tmp_path: Path, polit
         await one.send(orjson.dumps({"type": "response.create", "model": "m", "input": "hi"}).decode())
         await one.recv()
         left = asyncio.ensure_future(one.close() if polite else aborted(one))
-        async with asyncio.timeout(0.5):  # measured: 2 ms
+        async with asyncio.timeout(10):
             await provider.left.get()
         await left
         while running.house.reception.in_flight:
