@@ -75,7 +75,7 @@ def compute(
 
 
 def main() -> None:
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the leader decides when its followers end
     inbox: queue.SimpleQueue[frames.Message] = queue.SimpleQueue()
 

@@ -38,11 +38,12 @@ class Front(uvicorn.Server):
 
     def end_when_told(self, *, with_stdin: bool) -> None:
         """By SIGTERM or SIGINT, of which a second one ends the calls in flight; perhaps by the end of standard
-        input."""
+        input, and then not by SIGHUP."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._on_signal)
         if with_stdin:
+            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who started this one reloads then, and goes on
             loop.add_reader(sys.stdin.fileno(), self._on_stdin)
 
     def end(self) -> None:

@@ -173,8 +173,8 @@ def build(setup: Setup, tell: Tell) -> "Engine | EncoderEngine":
 
 def main() -> int:
     # Terminals and service managers signal the whole group; the server decides when its engine ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
     worker = Worker(socket.socket(fileno=sys.stdin.fileno()), build, lambda: os._exit(0))
     try:
         worker.run()

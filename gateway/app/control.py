@@ -27,6 +27,7 @@ async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process,
         reader, writer = await _ends(ours)  # ahead, so that nobody who is cancelled leaves a process alone
         try:
             command = [sys.executable, "-m", module, str(theirs.fileno())]
+            # Of our session: who is nice is so to those of its own alone (sched(7), autogroups).
             process = await asyncio.create_subprocess_exec(*command, pass_fds=[*fds, theirs.fileno()])
         except BaseException:
             writer.close()

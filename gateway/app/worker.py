@@ -37,7 +37,7 @@ async def _run() -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     for number in (signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, lambda: None)  # the terminal tells all; the parent tells us
+        loop.add_signal_handler(number, lambda: None)  # who tells all of us tells the parent, too
     try:
         facts, ends = await told()
     except ConnectionError:

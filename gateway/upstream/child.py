@@ -69,6 +69,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
+                start_new_session=True,  # what tells a group or a terminal is for us: SIGHUP reloads, and would end it
             )
         except OSError as error:
             return f"could not be started ({error.filename or self._command[0]}: {error.strerror})"

@@ -22,9 +22,9 @@ BODY = {"model": "bundled", "prompt": "x", "max_tokens": 900, "ignore_eos": True
 
 
 class Program:
-    def __init__(self, socket: Path) -> None:
+    def __init__(self, socket: Path, *flags: str) -> None:
         self.socket = str(socket)
-        command = [*COMMAND, "--listen", f"unix:{socket}", "--exit-with-stdin"]
+        command = [*COMMAND, "--listen", f"unix:{socket}", *flags]
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE)
         wait_ready(socket)
 
@@ -47,7 +47,7 @@ class Program:
 @pytest.fixture
 def program(tmp_path: Path) -> Iterator[Program]:
     """Over a second: torch is loaded."""
-    started = Program(tmp_path / "engine.sock")
+    started = Program(tmp_path / "engine.sock", "--exit-with-stdin")
     yield started
     started.close()
 
@@ -113,6 +113,27 @@ def test_an_engine_ends_with_its_server_however_that_ends(program: Program) -> N
     os.kill(engine, signal.SIGTERM)  # as a service manager does, to all processes at once: not its to obey
     program.process.kill()
     wait_gone(engine)
+
+
+def test_a_sighup_means_who_started_it(program: Program) -> None:
+    engine = program.engine
+    for pid in (program.process.pid, engine):
+        os.kill(pid, signal.SIGHUP)
+    with program.client() as client:
+        assert client.post("/v1/completions", json=BODY | {"max_tokens": 1}).status_code == 200
+    assert program.engine == engine
+
+
+def test_what_nobody_else_started_ends_when_its_terminal_hangs_up(tmp_path: Path) -> None:
+    program = Program(tmp_path / "engine.sock")
+    engine = program.engine
+    try:
+        for pid in (program.process.pid, engine):
+            os.kill(pid, signal.SIGHUP)
+        assert program.process.wait(10) == -signal.SIGHUP
+        wait_gone(engine)
+    finally:
+        program.close()
 
 
 def test_sigterm_drains_and_ends_in_order(program: Program) -> None:

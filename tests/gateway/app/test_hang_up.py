@@ -1,4 +1,4 @@
-"""SIGHUP to a gateway as it starts, and from the terminal it was started at."""
+"""SIGHUP to a gateway as it starts, to all its processes, and from the terminal it was started at."""
 
 import asyncio
 import os
@@ -10,14 +10,22 @@ from typing import Any
 
 import pytest
 
-from tests.gateway.app.serving import Serving, run
+from tests.gateway.app.serving import Serving, processes_of, run, workers_of
 from tests.redis_server import RedisServer
 from tests.running import policies
 from tests.scripted import Provider
 
 # As nohup starts what it is given; that itself would give a terminal's place to /dev/null.
 IGNORING = ("sh", "-c", 'trap "" HUP; exec "$@"', "sh")
+IN_A_GROUP = ("setsid",)  # of its own: the tests' is theirs
 TELLS_IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}  # to its log, a line for each that has ended
+ENGINE = """
+kind: providers
+providers: {local: {type: local, model: bundled}}
+---
+kind: models
+models: {demo: {targets: [{provider: local}]}}
+"""
 
 
 @pytest.fixture
@@ -35,7 +43,7 @@ async def starting(
 ) -> AsyncIterator[Serving]:
     """One that has just been started, before a provider; killed at the end if it still runs."""
     async with Provider() as provider:
-        (folder / "policies").mkdir()
+        (folder / "policies").mkdir(exist_ok=True)
         (folder / "policies" / "gateway.yaml").write_text(policies(provider.url))
         stdin = asyncio.subprocess.DEVNULL if stdin is None else stdin
         process = await run(folder, *flags, stdin=stdin, under=under, **environ)
@@ -59,6 +67,29 @@ async def test_a_sighup_while_it_starts_ends_nothing(
         assert (await one.chat()).status_code == 200
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_sighup_to_its_group_ends_no_engine_and_nothing_that_serves(
+    workers: str, tmp_path: Path, session_redis: RedisServer
+) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: make .make/local")
+    (tmp_path / "policies").mkdir()
+    (tmp_path / "policies" / "engine.yaml").write_text(ENGINE)
+    environ = {"GATEWAY_REDIS_URL": session_redis.url}
+    async with starting(tmp_path, None, IN_A_GROUP, "--workers", workers, **environ) as one:
+        async with asyncio.timeout(15):
+            while not (engine := processes_of(one, "local_backend")):
+                await asyncio.sleep(0.002)
+        os.killpg(one.process.pid, signal.SIGHUP)
+        await one.listening()
+        await one.logged("the local engine is ready")
+        assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
+        others = [*workers_of(one), *processes_of(one, "gateway.app.clerk")]
+        os.killpg(one.process.pid, signal.SIGHUP)
+        assert (await one.chat("demo")).status_code == 200
+        assert processes_of(one, "local_backend") == engine
+        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == others
+
+
 async def test_a_terminal_that_hangs_up_while_it_starts_ends_it(
     tmp_path: Path, terminal: tuple[int, int]
 ) -> None:
@@ -69,7 +100,7 @@ async def test_a_terminal_that_hangs_up_while_it_starts_ends_it(
         os.close(ours)
         one.signal(signal.SIGHUP)
         assert await one.ended() == 0
-        assert one.told == [], "it never listened"
+        assert await one.line() == "", "it never listened"
 
 
 async def test_a_terminal_that_hangs_up_ends_what_was_started_there(
