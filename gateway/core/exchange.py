@@ -108,6 +108,7 @@ class Shape:
 
 
 NO_SHAPE = Shape()
+_AT_WORK = ("ok", "cut", "cancelled", "overran", "pending")
 
 
 @dataclass(slots=True)
@@ -127,6 +128,11 @@ class Attempt:
     shown: int = 0  # which renewal of the provider's credential the request showed
     sent: bool = False  # the request is on its way: from here on it may cost money
     uploading: bool = False  # its body still comes from the client
+
+    @property
+    def at_work(self) -> bool:
+        """Whether the provider may have worked on the prompt to the end, whatever came of it."""
+        return self.sent and self.result in _AT_WORK
 
 
 def new_id(clock: float) -> str:
@@ -180,8 +186,10 @@ class Exchange:
 
     @property
     def estimated(self) -> bool:
-        """Whether what it took is our own guess."""
-        return self.shape.metered and not self.usage.reported
+        """Whether what it is charged is our own guess: nobody told, and one may have worked on it to the end."""
+        if self.usage.reported or not self.shape.metered:
+            return False
+        return bool(self.attempts) and self.attempts[-1].at_work
 
 
 class Trace(NamedTuple):

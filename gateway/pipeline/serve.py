@@ -21,9 +21,6 @@ from gateway.wire.registry import DIALECTS
 
 SWEEP_AFTER = 30.0  # seconds past a call's total timeout at which its reservation is given back regardless
 
-# Results of an attempt whose provider may have worked on the prompt to the end.
-_AT_WORK = ("ok", "cut", "cancelled", "overran", "pending")
-
 Deliver = Callable[[Reply], Awaitable[None]]
 
 
@@ -118,7 +115,6 @@ def _note_end(exchange: Exchange, watch: Watch) -> None:
 
 def _estimate(exchange: Exchange) -> None:
     """What a call is charged that no provider accounted for: the prompt where one was working on it."""
-    usage = exchange.usage
-    last = exchange.attempts[-1]
-    if not usage.reported and last.sent and last.result in _AT_WORK:
+    if exchange.estimated:
+        usage = exchange.usage
         usage.prompt = usage.prompt or exchange.shape.input_tokens  # Anthropic tells it when a stream begins

@@ -97,7 +97,7 @@ class Recorder:
         self._tokens(exchange.usage, kind)
         if exchange.first_token:
             self._pace(exchange, kind.labels[1:])
-        if exchange.estimated and exchange.outcome in ("ok", "client_cancelled"):
+        if exchange.estimated:
             meters.estimated.add((exchange.model,))
 
     def refused(self, route: str, error: GatewayError, request_id: str, caller: Caller | None) -> None:

@@ -64,9 +64,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
         "completion": usage.completion,
         "cached": usage.cached,
         "reasoning": usage.reasoning,
-        "estimated": exchange.estimated
-        and last.sent
-        and last.result in ("ok", "cut", "cancelled", "overran"),
+        "estimated": exchange.estimated,
         "ms": _ms(exchange.ended - exchange.arrived),
         "upstream_ms": _ms(exchange.waited),
         "ttft_ms": _ms(first - exchange.arrived) if first else None,

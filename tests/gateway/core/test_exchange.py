@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from gateway.core.exchange import Shape, Target, new_id
+from gateway.core.exchange import Attempt, Shape, Target, new_id
 from tests.gateway.policy.calls import exchange
 
 
@@ -60,5 +60,25 @@ def test_what_a_call_took_is_a_guess_unless_the_provider_told_it_or_nothing_is_c
     shape: Shape, is_reported: bool, is_estimated: bool
 ) -> None:
     made = exchange(shape=shape)
+    made.attempts.append(Attempt(target(""), 0.0, sent=True))
     made.usage.reported = is_reported
+    assert made.estimated is is_estimated
+
+
+@pytest.mark.parametrize(
+    ("attempts", "is_estimated"),
+    [
+        ([], False),
+        ([("ok", False)], False),
+        ([("broken", True)], False),
+        ([("overran", True)], True),
+        ([("broken", True), ("cut", True)], True),
+        ([("cut", True), ("throttled", True)], False),
+    ],
+)
+def test_nothing_is_guessed_of_a_call_that_nobody_worked_on_to_the_end(
+    attempts: list[tuple[str, bool]], is_estimated: bool
+) -> None:
+    made = exchange(shape=Shape(3))
+    made.attempts += [Attempt(target(""), 0.0, result=result, sent=sent) for result, sent in attempts]
     assert made.estimated is is_estimated

@@ -230,6 +230,7 @@ async def test_a_call_that_takes_too_long_is_a_timeout(tmp_path: Path) -> None:
             async with moved(running) as what:
                 await running.chat()
             assert (ended("timeout") | attempts("overran")).items() <= what.series.items()
+            assert what.series["gateway_usage_estimated_total{model=smart}"] == 1
             assert (await running.usage())["total"]["estimated"] == 1
 
 
