@@ -59,7 +59,7 @@ def admin_token() -> str:
         return token
     path = Path(_variable("GATEWAY_DATA_DIR") or ".gateway") / "admin-token"
     try:
-        return path.read_text().strip()
+        return path.read_text(errors="surrogateescape").strip()
     except OSError:
         return ""
 

@@ -14,7 +14,8 @@ def ask(
 ) -> tuple[int, Any]:
     """(status, JSON answer; None for none) of one request. Raises SideError. Proxies of the environment are
     not used: the admin API is near."""
-    headers = {"authorization": f"Bearer {token}"} if token else {}
+    # Whatever stands there is sent: the gateway tells what is no token of its.
+    headers = {b"authorization": f"Bearer {token}".encode(errors="surrogateescape")} if token else {}
     try:
         with httpx.Client(base_url=base_url, headers=headers, timeout=seconds, trust_env=False) as client:
             answer = (

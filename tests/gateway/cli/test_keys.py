@@ -162,10 +162,11 @@ async def test_a_database_that_cannot_be_written_is_told(
     assert capsys.readouterr().err.startswith("gateway keys create: the database cannot be read or written (")
 
 
+@pytest.mark.parametrize("token", ["wrong", "s3crét", "s3cr\udce9t"])
 async def test_a_wrong_token_is_told(
-    running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    token: str, running: Running, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", "wrong")
+    monkeypatch.setenv("GATEWAY_ADMIN_TOKEN", token)
     assert await run("usage") == 1
     told = capsys.readouterr().err
     assert "this admin token is not valid; it is taken from GATEWAY_ADMIN_TOKEN, else from" in told
