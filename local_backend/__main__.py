@@ -132,7 +132,9 @@ def _parser() -> argparse.ArgumentParser:
         metavar="SECONDS",
         help="for calls in flight, at the end",
     )
-    parser.add_argument("--exit-with-stdin", action="store_true", help="end when standard input is closed")
+    parser.add_argument(
+        "--exit-with-stdin", action="store_true", help="end when standard input does, and at no signal"
+    )
     return parser
 
 

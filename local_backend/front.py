@@ -37,14 +37,17 @@ class Front(uvicorn.Server):
         self._app, self._engine, self._drain = app, engine, drain
 
     def end_when_told(self, *, with_stdin: bool) -> None:
-        """By SIGTERM or SIGINT, of which a second one ends the calls in flight; perhaps by the end of standard
-        input, and then not by SIGHUP."""
+        """By SIGTERM or SIGINT, of which a second one ends the calls in flight; or by the end of standard input alone:
+        who signals all processes of a service means the one that holds its other end, and which may have calls in
+        flight, or read its policies again."""
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._on_signal)
         if with_stdin:
-            signal.signal(signal.SIGHUP, signal.SIG_IGN)  # who started this one reloads then, and goes on
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                signal.signal(number, signal.SIG_IGN)
             loop.add_reader(sys.stdin.fileno(), self._on_stdin)
+        else:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, self._on_signal)
 
     def end(self) -> None:
         self.should_exit = True

@@ -121,8 +121,10 @@ class Child:
         process = self._process
         if process is None or process.returncode is not None:
             return
+        assert process.stdin is not None
+        process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
-            process.terminate()
+            process.terminate()  # while it starts it does not look at its standard input
         try:
             async with asyncio.timeout(GRACE):
                 await process.wait()

@@ -52,6 +52,14 @@ def program(tmp_path: Path) -> Iterator[Program]:
     started.close()
 
 
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[Program]:
+    """One that nobody holds."""
+    started = Program(tmp_path / "engine.sock")
+    yield started
+    started.close()
+
+
 def holds_torch(pid: int) -> bool:
     return "libtorch" in Path(f"/proc/{pid}/maps").read_text()
 
@@ -115,38 +123,37 @@ def test_an_engine_ends_with_its_server_however_that_ends(program: Program) -> N
     wait_gone(engine)
 
 
-def test_a_sighup_means_who_started_it(program: Program) -> None:
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM])
+def test_who_signals_all_processes_means_the_one_that_started_them(
+    number: signal.Signals, program: Program
+) -> None:
     engine = program.engine
     for pid in (program.process.pid, engine):
-        os.kill(pid, signal.SIGHUP)
+        os.kill(pid, number)
     with program.client() as client:
         assert client.post("/v1/completions", json=BODY | {"max_tokens": 1}).status_code == 200
     assert program.engine == engine
 
 
-def test_what_nobody_else_started_ends_when_its_terminal_hangs_up(tmp_path: Path) -> None:
-    program = Program(tmp_path / "engine.sock")
-    engine = program.engine
-    try:
-        for pid in (program.process.pid, engine):
-            os.kill(pid, signal.SIGHUP)
-        assert program.process.wait(10) == -signal.SIGHUP
-        wait_gone(engine)
-    finally:
-        program.close()
+def test_what_nobody_else_started_ends_when_its_terminal_hangs_up(alone: Program) -> None:
+    engine = alone.engine
+    for pid in (alone.process.pid, engine):
+        os.kill(pid, signal.SIGHUP)
+    assert alone.process.wait(10) == -signal.SIGHUP
+    wait_gone(engine)
 
 
-def test_sigterm_drains_and_ends_in_order(program: Program) -> None:
-    engine = program.engine
-    with program.client() as client:
+def test_sigterm_drains_and_ends_in_order(alone: Program) -> None:
+    engine = alone.engine
+    with alone.client() as client:
         asked = BODY | {"stream": True, "max_tokens": 200}
         with client.stream("POST", "/v1/completions", json=asked) as response:
             lines = (line for line in response.iter_lines() if line)
             text = next(lines)
-            os.kill(program.process.pid, signal.SIGTERM)
+            os.kill(alone.process.pid, signal.SIGTERM)
             found = events("\n".join([text, *lines]))
     assert found[-1]["choices"][0]["finish_reason"] == "length"
-    assert program.process.wait(10) == 0
+    assert alone.process.wait(10) == 0
     wait_gone(engine)
 
 
