@@ -25,7 +25,7 @@ ONCE = (*WATCHED, *(name for _, name in _WRITES))  # what may stand only once in
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TERMINAL = re.compile(
     rb'"type"\s*:\s*"(?:response\.(?:completed|incomplete|failed)|speech\.audio\.done|transcript\.text\.done'
-    rb'|image_(?:generation|edit)\.completed)"'
+    rb'|(?P<image>image_(?:generation|edit)\.completed))"'
 )
 _OF_RESPONSES = re.compile(rb'"type"\s*:\s*"response\.')
 
@@ -84,8 +84,7 @@ class RawTap:
         self._held: bytearray | None = bytearray()
         self._tail = b""
         self._promises = False  # a last event
-        self.begun = self.finished = self.failed = False
-        self.settled = False  # of several images, each ends like the last
+        self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
     def feed(self, chunk: bytes) -> bytes:
@@ -95,12 +94,15 @@ class RawTap:
             return b""
         self.begun = self.begun or b"data:" in block
         self._promises = self._promises or bool(_OF_RESPONSES.search(block))
-        if _TERMINAL.search(block) or sse.is_done(block):
+        done, last = sse.is_done(block), _TERMINAL.search(block)
+        if done or last:
             self.finished = True
+            # Of several images, each ends like the last.
+            self.settled = self.settled or done or (last is not None and not last["image"])
             for event in sse.events(block):
                 self._note_event_usage(event)
         if b"error" in block and sse.tells_error(block):
-            self.failed = True
+            self.settled = self.failed = True
         return block
 
     def rest(self) -> bytes:

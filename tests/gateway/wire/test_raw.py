@@ -156,6 +156,24 @@ def test_an_error_event_is_a_failure(event: bytes) -> None:
 
 
 @pytest.mark.parametrize(
+    ("event", "settled"),
+    [
+        (b"data: [DONE]\n\n", True),
+        (data(type="response.completed"), True),
+        (data(type="speech.audio.done"), True),
+        (data(type="error", message="x"), True),
+        (data(type="image_edit.completed"), False),
+        (data(type="image_edit.completed") + b"data: [DONE]\n\n", True),
+        (data(type="response.output_item.done"), False),
+    ],
+)
+def test_more_is_waited_for_only_where_an_event_like_the_last_may_follow(event: bytes, settled: bool) -> None:
+    one, _ = tap()
+    one.feed(event)
+    assert one.settled is settled
+
+
+@pytest.mark.parametrize(
     "text", ["event: error", "\nevent: error\n", '"type":"error"', "data: [DONE]", "\n[DONE]"]
 )
 def test_talk_of_errors_and_ends_is_neither(text: str) -> None:
