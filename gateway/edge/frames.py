@@ -31,7 +31,7 @@ class Frames:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._events = (b"content-type", EVENTS) in [
-                (name, value[: len(EVENTS)]) for name, value in message["headers"]
+                (name, value[: len(EVENTS)].lower()) for name, value in message["headers"]
             ]
             if dropped := _DROPPED.search(message.get("lines", b"")):
                 fields = dropped[1].decode().split(", ")

@@ -53,8 +53,8 @@ def seconds(duration: bytes) -> float:
 
 def streams(call: Call, answer: Answer, way: Way) -> bool:
     """Whether an answer is a stream that a tap watches."""
-    media = answer.header(b"content-type")
-    return media.startswith(EVENTS) or (call.stream and media.lower().startswith(way.media))
+    media = answer.header(b"content-type").lower()
+    return media.startswith(EVENTS) or (call.stream and media.startswith(way.media))
 
 
 def is_other(call: Call, streamed: bool) -> bool:

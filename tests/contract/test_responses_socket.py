@@ -149,6 +149,13 @@ async def test_what_the_last_event_of_a_turn_leaves_out_is_remembered_all_the_sa
         assert [said["role"] for said in provider.asked[1].json["input"]] == ["user", "assistant", "user"]
 
 
+async def test_a_turn_is_told_in_whichever_letters_the_type_of_its_stream_is_written(tmp_path: Path) -> None:
+    async with speaking(tmp_path) as (running, provider), socket(running) as one:
+        last = event("response.completed", sequence_number=0, response=native("well"))
+        provider.script[:] = [stream(last, content_type=b"Text/Event-Stream")]
+        assert said((await turn(one, model="smart", input="hi"))[-1]["response"]) == "well"
+
+
 async def test_a_response_without_an_id_ends_its_turn(tmp_path: Path) -> None:
     async with speaking(tmp_path) as (running, provider), socket(running) as one:
         provider.script[:] = [speaks(native(ident=None))]

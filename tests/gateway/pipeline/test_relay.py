@@ -159,6 +159,7 @@ async def test_a_stream_that_is_cut_after_its_end_is_whole(
         (RESPONSES, "openai", DELTA, FAILED),
         (STREAM_OF_GEMINI, "gemini", GENERATED, event(error=LEAK)),
         (ARRAY_OF_GEMINI, "openai", word("hello"), event(error=LEAK)),
+        (IMAGES, "openai", PARTIAL, event(type="error", error=LEAK)),
     ],
 )
 async def test_a_stream_that_is_cut_after_its_error_tells_no_second_one(
@@ -259,6 +260,8 @@ async def test_a_stream_is_one_in_whichever_letters_its_type_is_written(tmp_path
         async with Provider([told]) as provider:
             async with gateway(tmp_path, with_key(provider.url)) as running, running.client() as client:
                 assert (await read(client, path, asked(path))).endswith(ENDS[path])
+                whole = await client.post(path, json=asked(path, stream=False))
+                assert (whole.status_code, "hello" in whole.text) == (200, True)
 
 
 @pytest.mark.parametrize(
