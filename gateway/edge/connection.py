@@ -226,6 +226,8 @@ class Connection(asyncio.Protocol):
             return
         self.read_on()
         if self._cycles:
+            self._last_data = self._idle_since
+            self._inflow.begin(self._idle_since)
             self._serve(self._cycles[0])
 
     def hand_over(self, head: bytes, make: Callable[[ServerState], Successor]) -> Successor | None:
@@ -273,7 +275,8 @@ class Connection(asyncio.Protocol):
             return now - max(self._last_data, self._idle_since) > self._keep_alive
         if self._unread.lasts(self.transport.get_write_buffer_size(), now, body_timeout):
             return True
-        if not (self._cycles[-1].more_body and self._reads):
+        # A body is not missed before it is its turn: its client may wait to be invited.
+        if len(self._cycles) > 1 or not (self._cycles[0].more_body and self._reads):
             return False
         return now - self._last_data > body_timeout or self._inflow.drips(now, body_timeout)
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
@@ -697,6 +698,37 @@ async def test_who_takes_nothing_of_an_answer_is_dropped() -> None:
         assert not connection.is_stalled(now + 29, 10, 30)  # type: ignore[union-attr]
         assert connection.is_stalled(now + 31, 10, 30)  # type: ignore[union-attr]
         sock.close()
+
+
+async def test_the_body_of_a_request_is_not_missed_while_the_one_before_it_is_answered() -> None:
+    asked, held, invited = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] == "GET":
+            asked.set()
+            await held.wait()
+        else:
+            invited.set()
+        await echo(scope, receive, send)
+
+    async with serving(app) as (one, port):
+        loop = asyncio.get_running_loop()
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            writer.write(GET + b"POST / HTTP/1.1\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n")
+            await asked.wait()
+            connection: Any = next(iter(one.server_state.connections))
+            assert not connection.is_stalled(loop.time() + 31, 10, 30)
+            held.set()
+            await invited.wait()
+            begun = loop.time()
+            assert not connection.is_stalled(begun + 29, 10, 30)
+            assert connection.is_stalled(begun + 31, 10, 30)
+            await answer(reader)
+            assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+            writer.write(b"body")
+            assert (await answer(reader))[1] == b"body"
+        writer.close()
 
 
 async def test_answers_of_one_round_all_arrive_whole_and_in_order_also_those_that_are_the_last() -> None:
