@@ -126,7 +126,7 @@ def of_events(events: bytes, classify: Classify) -> Setback:
     nothing has gone to the client yet, so that it may still be a status."""
     for event in sse.events(events):
         # Gemini's may be the elements of an array.
-        said = loaded(sse.data(event) or event.strip(b"[, \t\r\n"))
+        said = loaded(sse.data(event) or event.strip(b"[], \t\r\n"))
         named = said if isinstance(said.get("message"), str) and sse.tells_error(event) else {}
         if error := _error_in(said) or named:
             status = {"status": said["status"]} if isinstance(said.get("status"), int) else {}

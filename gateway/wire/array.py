@@ -1,4 +1,4 @@
-"""A JSON array that comes in pieces: cut behind its whole elements."""
+"""A JSON array that comes in pieces: cut behind its whole elements, and behind its end."""
 
 import re
 
@@ -9,11 +9,13 @@ _TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*("|\\?\Z)|[{}\[\]]', re.DOTALL)
 
 
 class ArraySplitter:
-    """Feed it chunks of any size; it returns what came up to the end of the last whole element."""
+    """Feed it chunks of any size; it returns what came up to the end of the last whole element, or of the array, which
+    has `ended` then."""
 
-    __slots__ = ("_depth", "_rest", "_searched")
+    __slots__ = ("_depth", "_rest", "_searched", "ended")
 
     def __init__(self) -> None:
+        self.ended = False
         self._rest = bytearray()
         self._searched = 0  # up to here the tokens are known
         self._depth = 0
@@ -31,8 +33,9 @@ class ArraySplitter:
                 self._depth += 1
             elif first in b"}]":
                 self._depth -= 1
-                if self._depth == 1:
+                if self._depth <= 1 and not self.ended:
                     cut = token.end()
+                    self.ended = self._depth == 0
             self._searched = token.end()
         else:
             self._searched = len(rest)
@@ -46,5 +49,5 @@ class ArraySplitter:
         return block
 
     def rest(self) -> bytes:
-        """What stands behind the last whole element: the closing bracket, in a whole array."""
+        """What stands behind the last whole element, or the end."""
         return bytes(self._rest)

@@ -120,14 +120,16 @@ class CountTokens(Generate):
 
 class GenerateTap:
     """The last event tells the usage of all: only those that end a candidate are read, and the very last. The elements
-    of an array are parsed one and all: nothing else tells whether they are valid."""
+    of an array are parsed one and all: nothing else tells whether they are valid. It ends behind an error, else with
+    its bracket; one that comes too early is left to the error that says so."""
 
-    __slots__ = ("_is_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
+    __slots__ = ("_array", "_last", "_open", "_splitter", "_usage", "begun", "failed", "finish_reason",
                  "finished", "settled")  # fmt: skip
 
     def __init__(self, usage: Usage, choices: int, is_array: bool) -> None:
-        self._usage, self._open, self._is_array = usage, choices, is_array
-        self._splitter: sse.Splitter | ArraySplitter = ArraySplitter() if is_array else sse.Splitter()
+        self._usage, self._open = usage, choices
+        self._array = ArraySplitter() if is_array else None
+        self._splitter = self._array or sse.Splitter()
         self._last = b""  # an event whose usage nobody has looked at
         self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
@@ -135,7 +137,7 @@ class GenerateTap:
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadStream."""
         block = self._splitter.feed(chunk)
-        if not block:
+        if not block or (self._array and self.settled):
             return b""
         if not self._usage.reported:
             self._usage.completion += _tokens(block)
@@ -147,19 +149,29 @@ class GenerateTap:
             elif counts:
                 self._last = event
         self.begun = self.begun or b"{" in block
+        return self._closed(block, ended=self._array.ended) if self._array else block
+
+    def _closed(self, block: bytes, *, ended: bool) -> bytes:
+        """Of an array: what has come, with the bracket where that is the end."""
+        if self.failed:
+            self.settled = True
+            return block if ended else block + b"]"
+        if ended and self._open > 0:
+            return block[:-1]
+        if ended:
+            self.settled = self.finished = True
         return block
 
     def rest(self) -> bytes:
-        """The last event of a stream, should its blank line be missing; only if it is a whole one. Of an array its
-        bracket. Raises BadStream."""
+        """The last event of a stream, should its blank line be missing; only if it is a whole one. Raises BadStream."""
         rest, out = self._splitter.rest(), b""
-        if self._is_array:
-            out = rest if rest.strip() == b"]" else b""
+        if self._array:
+            out = rest if self.settled and not rest.strip() else b""
         elif loaded(sse.data(framed(rest))):
             out = self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
         if self._last:
             self._note(self._last)
-        self.finished = self._open <= 0 and (not self._is_array or bool(out))
+        self.finished = self._open <= 0 and (not self._array or self.settled)
         return out
 
     def whole(self, body: bytes) -> None:
@@ -172,7 +184,7 @@ class GenerateTap:
 
     def _checked(self, block: bytes) -> bytes:
         """Events that are whole; notes whether one is an error. Raises BadStream."""
-        if self._is_array:
+        if self._array:
             self.failed = any(one.get("error") for one in _elements(block)) or self.failed
             return block
         if not sse.is_usual(block):
@@ -183,13 +195,14 @@ class GenerateTap:
         return block
 
     def _events(self, block: bytes) -> Iterable[bytes]:
-        return [block] if self._is_array else sse.events(block)
+        return [block] if self._array else sse.events(block)
 
     def _note(self, event: bytes) -> None:
         self._last = b""
-        for answer in _elements(event) if self._is_array else [sse.parsed(sse.data(event))]:
+        for answer in _elements(event) if self._array else [sse.parsed(sse.data(event))]:
             self._account(answer)
-        self.settled = (self._open <= 0 or self.failed) and not self._is_array
+        if not self._array:
+            self.settled = self._open <= 0 or self.failed
         if self._open <= 0 and self._usage.reported:  # no event says that it is the last
             self.finished = True
 

@@ -395,6 +395,42 @@ async def test_an_array_that_is_cut_ends_in_an_error_and_is_one(tmp_path: Path, 
             assert "the provider's stream" in last["error"]["message"]
 
 
+ELEMENT, ENDED = sse.data(WORD_OF_GEMINI), sse.data(GENERATED)
+ERROR_OF_GEMINI = json.dumps({"error": {"code": 500, "message": "boom", "status": "INTERNAL"}}).encode()
+
+
+@pytest.mark.parametrize("end", [True, False])
+@pytest.mark.parametrize(
+    ("last", "told"),
+    [
+        (ENDED + b"]\n", []),
+        (ELEMENT + b"]\n", ["the provider's stream"]),
+        (ERROR_OF_GEMINI, ["boom"]),
+        (ERROR_OF_GEMINI + b"]", ["boom"]),
+        (ERROR_OF_GEMINI + b"," + ELEMENT, ["boom"]),
+    ],
+)
+async def test_an_array_is_valid_and_tells_its_end_once_however_its_provider_leaves_it(
+    tmp_path: Path, last: bytes, told: list[str], end: bool
+) -> None:
+    go_on = asyncio.Event()
+    act = stream(b"[" + ELEMENT, go_on, b",\r\n" + last, content_type=b"application/json", end=end)
+    async with Provider([act]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "gemini")) as running, running.client() as client:
+            came = json.loads(await read(client, ARRAY_OF_GEMINI, asked(ARRAY_OF_GEMINI), go_on))
+            errors = [one["error"]["message"] for one in came if "error" in one]
+            assert [error[: len(start)] for error, start in zip(errors, told, strict=True)] == told
+
+
+async def test_an_array_passes_as_it_came_to_the_last_byte(tmp_path: Path) -> None:
+    whole = b"[" + ELEMENT + b"\n,\r\n" + ENDED + b"\n]\n"
+    for pieces in ([whole], [whole[at : at + 1] for at in range(len(whole))]):
+        async with Provider([stream(*pieces, content_type=b"application/json")]) as provider:
+            text = with_key(provider.url, "gemini")
+            async with gateway(tmp_path, text) as running, running.client() as client:
+                assert (await read(client, ARRAY_OF_GEMINI, asked(ARRAY_OF_GEMINI))).encode() == whole
+
+
 async def test_an_array_that_begins_with_an_error_is_that_error(tmp_path: Path) -> None:
     error = {"code": 429, "message": "slow down", "status": "RESOURCE_EXHAUSTED"}
     told = stream(json.dumps([{"error": error}], indent=1).encode(), content_type=b"application/json")

@@ -192,6 +192,28 @@ def test_an_array_that_is_not_closed_is_not_complete() -> None:
     assert (tap.rest(), tap.finished) == (b"", False)
 
 
+@pytest.mark.parametrize(
+    ("came", "passes", "ends"),
+    [
+        (
+            b'[{"candidates":[{"finishReason":"STOP"}]}]',
+            b'[{"candidates":[{"finishReason":"STOP"}]}]',
+            (True, True),
+        ),
+        (b'[{"candidates":[{}]}]', b'[{"candidates":[{}]}', (False, False)),
+        (b'[{"error":{"code":500}}]', b'[{"error":{"code":500}}]', (True, False)),
+        (b'[{"error":{"code":500}}', b'[{"error":{"code":500}}]', (True, False)),
+    ],
+)
+def test_an_array_ends_with_a_bracket_where_that_is_its_end(
+    came: bytes, passes: bytes, ends: tuple[bool, bool]
+) -> None:
+    tap = ARRAY.tap(Asked({}, Usage()))
+    assert tap.feed(came) == passes
+    assert (tap.settled, tap.finished) == ends
+    assert tap.feed(b",{}") == tap.rest() == b""
+
+
 def test_of_an_array_what_is_not_whole_does_not_pass() -> None:
     for cut in (b",", b',\r\n{"candidates": [{', b',{"text": "]'):
         tap = ARRAY.tap(Asked({}, Usage()))
