@@ -1,7 +1,6 @@
 """Change single members of a JSON object in its bytes, so that all other bytes stay the client's own."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Container, Mapping
 from functools import cache
 from typing import Any, NamedTuple
@@ -90,10 +89,12 @@ def duplicated(
 def _suspicious(body: bytes, said: Container[str], names: tuple[str, ...]) -> bool:
     if has_escapes(body) and any(escape in body for escape in _escapes(names)):
         return True
-    found = _quoted(names).findall(body)
-    return len(found) > 1 and any(
-        count > 1 and name.decode() in said for name, count in Counter(found).items()
-    )
+    seen: set[bytes] = set()
+    for found in _quoted(names).finditer(body):
+        if (name := found[1]) in seen and name.decode() in said:
+            return True
+        seen.add(name)
+    return False
 
 
 def has_escapes(body: bytes, begun: bytes = b"\\u00") -> bool:
@@ -157,8 +158,8 @@ _NAMED = re.compile(rb'"model"')
 
 def _lone_model(body: bytes) -> Member | None:
     """The model's place without a scan: 0.5 us instead of 0.2 us per token of the body."""
-    places = [found.start() for found in _NAMED.finditer(body)]
-    if len(places) != 1 or has_escapes(body, b"\\u006"):
+    first = _NAMED.search(body)
+    if first is None or _NAMED.search(body, first.end()) or has_escapes(body, b"\\u006"):
         return None
-    match = _MODEL.match(body, places[0])
+    match = _MODEL.match(body, first.start())
     return Member("model", match.start(1), match.end(1)) if match else None
