@@ -204,7 +204,8 @@ class CrossingTap:
         out = []
         for piece in pieces:
             self.begun = True
-            if self.failed:  # its client has been told the end; what it took may still be said
+            if self.failed or self.finished:
+                # Its client has been told the end; what it took may still be said.
                 note_usage(self._usage, piece.get("usage"))
             elif "error" in piece:
                 out.append(self._fail(piece))

@@ -155,8 +155,8 @@ class TritonTap:
 
     def _told(self, block: bytes) -> Iterator[bytes]:
         for event in sse.events(block):
-            if not (data := sse.data(event).strip()):
-                continue
+            if self.failed or not (data := sse.data(event).strip()):
+                continue  # behind an error its client has been told the end
             answer = sse.parsed(data)
             self.begun = True
             if "error" in answer:

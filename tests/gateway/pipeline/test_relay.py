@@ -243,6 +243,20 @@ async def test_what_breaks_behind_its_last_event_is_whole(tmp_path: Path, path: 
                 assert row["outcome"] == "ok"
 
 
+async def test_of_what_follows_the_end_nothing_is_translated(tmp_path: Path) -> None:
+    for path in (MESSAGES, RESPONSES, STREAM_OF_GEMINI, ARRAY_OF_GEMINI):
+        go_on = asyncio.Event()
+        async with Provider(
+            [stream(WHOLE["openai"], go_on, word("more") + FINISH + USAGE + DONE)]
+        ) as provider:
+            text = with_key(provider.url, "compatible")
+            async with gateway(tmp_path, text) as running, running.client() as client:
+                told = await read(client, path, asked(path), go_on)
+                assert ("hello" in told, "more" in told) == (True, False)
+                total = (await running.usage())["total"]
+                assert (total["completion_tokens"], total["estimated"]) == (3 * total["calls"], 0)
+
+
 async def test_an_error_is_told_once_though_the_connection_breaks_behind_it(tmp_path: Path) -> None:
     error = event(error={"message": "boom", "type": "api_error"})
     for path in (CHAT, MESSAGES, RESPONSES, STREAM_OF_GEMINI):

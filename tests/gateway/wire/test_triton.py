@@ -174,6 +174,7 @@ def test_counts_that_came_once_are_not_mixed_with_estimates() -> None:
 def test_an_error_in_a_stream_is_told_and_ends_it() -> None:
     tap, _ = watching(TENSORRT)
     assert pieces(tap.feed(event(error="out of memory")))[0]["error"]["message"] == "out of memory"
+    assert tap.feed(event(text_output="more") + event(error="again")) == b""
     assert (tap.failed, tap.rest(), tap.finished) == (True, b"", False)
 
 
