@@ -91,7 +91,7 @@ async def _events(
         yield shown(answered.target, tap, block)
     try:
         while not over:
-            patience = _patience(answered, tap) if tap.settled else None
+            patience = _patience(exchange, answered, tap) if tap.settled else None
             before = clock()
             try:
                 chunk = await answer.chunk(patience)
@@ -110,25 +110,26 @@ async def _events(
         left_open = True
     if not over and (rest := _rest(tap, dialect, left_open=left_open)):
         yield shown(answered.target, tap, rest)
-    if last := _judged(exchange, answered, tap, dialect):
-        yield last
+    _account(exchange, answered, tap)
+    if not (tap.finished or tap.failed):
+        yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
 
 
-def _judged(exchange: Exchange, answered: Answered, tap: Tap, dialect: Dialect) -> bytes:
-    """Account for a stream that is over; what its client is told besides."""
+def _account(exchange: Exchange, answered: Answered, tap: Tap) -> None:
+    """Note how a stream has ended that may be over."""
     exchange.finish_reason = tap.finish_reason
     if tap.failed:
         _note_failure(exchange, answered.attempt, "upstream_error")
-    elif not tap.finished:
-        return broken(exchange, answered, dialect, "the provider's stream ended before its end")
-    else:
+    elif tap.finished:
         answered.attempt.result = "ok"
-    return b""
 
 
-def _patience(answered: Answered, tap: Tap) -> float:
-    """Seconds that more is waited for, now that the client has had what says why the stream stops."""
+def _patience(exchange: Exchange, answered: Answered, tap: Tap) -> float:
+    """Seconds that more is waited for, now that the client has had what says why the stream stops. Where that was the
+    end the call is accounted for: whoever ends it meanwhile ends nothing."""
     answered.told = tap.finished or tap.failed
+    if answered.told:
+        _account(exchange, answered, tap)
     return SETTLE_SECONDS if tap.finished else REASON_SECONDS
 
 

@@ -47,6 +47,7 @@ class Pipeline:
         """Raises GatewayError for what is refused, CancelledError where the client left or we shut down."""
         exchange.model = lane.model
         total = lane.timeouts.total
+        answered: Answered | None = None
         try:
             team = lane.team
             access.check(exchange, team.name, team.max_output_tokens, team.condition)
@@ -63,7 +64,8 @@ class Pipeline:
             _note(exchange, error)
             raise
         except asyncio.CancelledError:
-            _note_end(exchange, watch)
+            if answered is None or not answered.told:
+                _note_end(exchange, watch)
             if watch.reason != "timeout":
                 raise
             watch.forgive()

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.pipeline import relay
 from gateway.wire import sse
-from tests.running import gateway, policies
+from tests.running import gateway, policies, until_idle
 from tests.scripted import DONE, FINISH, USAGE, Provider, answer, event, stream, word
 
 SECRET = "sk-the-key-of-the-provider"
@@ -241,6 +241,28 @@ async def test_what_breaks_behind_its_last_event_is_whole(tmp_path: Path, path: 
                 assert "error" not in told.replace('"error":null', "")
                 (row,) = (await running.usage(by="outcome"))["rows"]
                 assert row["outcome"] == "ok"
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+@pytest.mark.parametrize(
+    ("last", "outcome"),
+    [(FINISH + USAGE + DONE, "ok"), (event(error={"message": "boom"}), "upstream_error")],
+)
+async def test_who_is_ended_behind_the_last_event_is_in_the_books_as_that_says(
+    tmp_path: Path, last: bytes, outcome: str, *, leaves: bool
+) -> None:
+    go_on = asyncio.Event()
+    async with Provider([stream(word("hello"), go_on, last, asyncio.Event())]) as provider:
+        text = policies(provider.url, model="" if leaves else "timeouts: {total: 200ms}")
+        async with gateway(tmp_path, text) as running, running.client() as client:
+            async with client.stream("POST", CHAT, json=ASKED) as response:
+                async for piece in response.aiter_text():
+                    go_on.set()
+                    if leaves and ("DONE" in piece or "boom" in piece):
+                        break
+            await until_idle(running)
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert row["outcome"] == outcome
 
 
 async def test_of_what_follows_the_end_nothing_is_translated(tmp_path: Path) -> None:
