@@ -70,6 +70,14 @@ def test_a_stream_that_begins_with_an_error_may_still_be_an_answer() -> None:
     }
 
 
+@pytest.mark.parametrize("end", [FINISH + DONE, event(error={"message": "boom"})])
+def test_behind_the_end_only_what_it_took_is_heard(end: bytes) -> None:
+    watched, usage = tap()
+    assert watched.feed(word("hello") + end)
+    assert watched.feed(word("more") + USAGE + event(error={"message": "again"})) == b""
+    assert (usage.prompt, usage.completion, usage.reported) == (7, 3, True)
+
+
 def test_a_whole_answer_is_told_and_counted() -> None:
     choice = {"index": 0, "message": {"content": "yes"}, "finish_reason": "length"}
     counts = {"prompt_tokens": 7, "completion_tokens": 3}
