@@ -13,6 +13,7 @@ from gateway.state.fault import BadAddress, DatabaseFault
 from gateway.state.sqlite import begin
 
 _KINDS = ("sqlite", "postgresql")  # in whose words rows are written: ON CONFLICT is none of the standard's
+TAKEN = 5  # seconds in which a PostgreSQL takes a connection; its library would wait for ever
 MAKING = 0x6761746568  # of all the locks that users of one database may agree on, that of making our tables
 
 
@@ -50,6 +51,8 @@ def open_engine(url: str) -> Engine:
         address = _address(url)
         if address.get_backend_name() not in _KINDS:
             raise NoSuchModuleError
+        if address.get_driver_name() == "psycopg" and "connect_timeout" not in address.query:
+            address = address.update_query_dict({"connect_timeout": str(TAKEN)})
         engine = create_engine(address, pool_pre_ping=not url.startswith("sqlite"))
     if engine.dialect.name == "sqlite":
 

@@ -1,9 +1,11 @@
 """What is told of a database that cannot be used, by trying real ones."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
+from gateway.state import sql
 from gateway.state.database import Database
 from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
@@ -15,6 +17,17 @@ def told(folder: Path, url: str = "", kind: type[Exception] = OSError) -> str:
         with named_database(url or file, is_set=bool(url)):
             KeyStore(Database(url or file), lambda: 0.0, lambda level, message: None)
     return str(caught.value)
+
+
+def test_a_server_that_takes_no_connection_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "TAKEN", 1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://me:s3cret@127.0.0.1:{silent.getsockname()[1]}/x"
+        why = told(tmp_path, url)
+    assert "timeout" in why
+    assert "s3cret" not in why
 
 
 def test_a_file_that_is_no_database_is_named_with_its_setting(tmp_path: Path) -> None:
