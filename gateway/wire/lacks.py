@@ -37,6 +37,19 @@ OF_CHAT_ALONE: Mapping[str, tuple[Any, ...]] = {
     "web_search_options": (), "verbosity": ("medium",), "moderation": (), "functions": ([],),
     "function_call": ("none", "auto"),
 }  # fmt: skip
+# What changes nothing of an answer, only how it is kept or billed.
+OF_KEEPING = frozenset(
+    {
+        "store",
+        "metadata",
+        "service_tier",
+        "prompt_cache_key",
+        "prompt_cache_retention",
+        "prompt_cache_options",
+    }
+)
+# And for whom it is.
+OF_CALLERS = OF_KEEPING | {"user", "safety_identifier"}
 
 
 class Lacks:

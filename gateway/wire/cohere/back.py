@@ -12,7 +12,7 @@ from gateway.wire.base import Changes
 from gateway.wire.cohere.reader import CohereReader, completion
 from gateway.wire.cohere.words import thinking
 from gateway.wire.fields import member, members, text
-from gateway.wire.lacks import Lacks, always
+from gateway.wire.lacks import OF_CALLERS, Lacks, always
 from gateway.wire.media import inline
 from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
@@ -26,10 +26,7 @@ _LACKS = Lacks(
         "prediction": (), "web_search_options": (), "verbosity": ("medium",), "functions": ([],),
         "function_call": ("none", "auto"), "parallel_tool_calls": (True,),
     },
-    left_out=frozenset(
-        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options",
-         "moderation", "user", "safety_identifier"}
-    ),
+    left_out=OF_CALLERS | {"moderation"},
     takes={"reasoning_content": always, "reasoning_details": is_plain},
     words=frozenset({"filename", "image_url"}),
 )  # fmt: skip

@@ -20,7 +20,7 @@ from gateway.wire.converse.words import (
     usage_of,
 )
 from gateway.wire.fields import member, members, text
-from gateway.wire.lacks import OF_CHAT_ALONE, Lacks, always
+from gateway.wire.lacks import OF_CALLERS, OF_CHAT_ALONE, Lacks, always
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort
 from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
@@ -31,10 +31,7 @@ from gateway.wire.thoughts import after_all, say
 # What changes nothing of an answer, only how it is kept, billed or shown, is left out.
 _LACKS = Lacks(
     refused=OF_CHAT_ALONE,
-    left_out=frozenset(
-        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-         "user", "safety_identifier"}
-    ),
+    left_out=OF_CALLERS,
     takes={"reasoning_details": reasoning, "other_blocks": is_own, "cache_control": always},
     words=frozenset({"filename", "is_error", "cache_control", "description"}),
 )  # fmt: skip

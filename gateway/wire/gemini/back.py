@@ -8,7 +8,7 @@ from gateway.wire.base import Changes
 from gateway.wire.gemini.reader import GeminiReader, completion
 from gateway.wire.gemini.turns import Conversation, is_ours, is_part
 from gateway.wire.gemini.words import is_signed, thinking
-from gateway.wire.lacks import Lacks
+from gateway.wire.lacks import OF_CALLERS, Lacks
 from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json
@@ -30,10 +30,7 @@ _LACKS = Lacks(
         "logit_bias": ({},), "audio": (), "prediction": (), "functions": ([],), "function_call": ("none", "auto"),
         "parallel_tool_calls": (True,), "verbosity": ("medium",),
     },
-    left_out=frozenset(
-        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-         "moderation", "user", "safety_identifier"}
-    ),
+    left_out=OF_CALLERS | {"moderation"},
     takes={"reasoning_details": is_ours, "other_blocks": is_part},
     words=frozenset({"is_error", "extra_content"}),
 )  # fmt: skip

@@ -10,7 +10,7 @@ from gateway.wire import sse
 from gateway.wire.base import Changes
 from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
-from gateway.wire.lacks import OF_CHAT_ALONE, Lacks
+from gateway.wire.lacks import OF_CHAT_ALONE, OF_KEEPING, Lacks
 from gateway.wire.messages.reader import MessagesReader
 from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
 from gateway.wire.messages.tools import set_tools
@@ -242,9 +242,7 @@ def _thought(detail: Mapping[str, Any]) -> Json | None:
 # What changes nothing of an answer, only how it is kept, billed or shown, is left out.
 _LACKS = Lacks(
     refused=OF_CHAT_ALONE,
-    left_out=frozenset(
-        {"store", "metadata", "service_tier", "prompt_cache_key", "prompt_cache_retention", "prompt_cache_options"}
-    ),
+    left_out=OF_KEEPING,
     takes={"reasoning_details": _thought, "other_blocks": _is_typed},
     words=frozenset({"filename", "is_error", "cache_control"}),
 )  # fmt: skip

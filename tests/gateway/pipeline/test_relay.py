@@ -98,6 +98,12 @@ GENERATED = event(
 WORD_OF_GEMINI = event(candidates=[{"content": {"role": "model", "parts": [{"text": "hello"}]}}])
 ARRAY_OF_GEMINI = "/v1beta/models/smart:streamGenerateContent"
 STREAM_OF_GEMINI = ARRAY_OF_GEMINI + "?alt=sse"
+BEGUN = [
+    (CHAT, "openai", word("hello")),
+    (MESSAGES, "anthropic", STARTED + SAID),
+    (RESPONSES, "openai", DELTA),
+    (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI),
+]
 SAYS_WHY = {"openai": word("hello") + FINISH, "anthropic": STARTED + SAID + STOPPED, "gemini": GENERATED}
 ENDS = {
     CHAT: "data: [DONE]\n\n",
@@ -300,15 +306,7 @@ async def test_a_stream_is_one_in_whichever_letters_its_type_is_written(tmp_path
                 assert (whole.status_code, "hello" in whole.text) == (200, True)
 
 
-@pytest.mark.parametrize(
-    ("path", "kind", "begun"),
-    [
-        (CHAT, "openai", word("hello")),
-        (MESSAGES, "anthropic", STARTED + SAID),
-        (RESPONSES, "openai", DELTA),
-        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI),
-    ],
-)
+@pytest.mark.parametrize(("path", "kind", "begun"), BEGUN)
 async def test_a_page_in_the_middle_of_a_stream_is_shown_to_nobody(
     tmp_path: Path, path: str, kind: str, begun: bytes
 ) -> None:
@@ -355,15 +353,7 @@ async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path)
 CUT = b'data: {"id":"c","choices":[{"delta":{"content": \n\n'
 
 
-@pytest.mark.parametrize(
-    ("path", "kind", "begun"),
-    [
-        (CHAT, "openai", word("hello")),
-        (MESSAGES, "anthropic", STARTED + SAID),
-        (RESPONSES, "openai", DELTA),
-        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI),
-    ],
-)
+@pytest.mark.parametrize(("path", "kind", "begun"), BEGUN)
 async def test_an_event_that_is_not_valid_ends_a_stream_in_an_error_that_sdks_can_read(
     tmp_path: Path, path: str, kind: str, begun: bytes
 ) -> None:

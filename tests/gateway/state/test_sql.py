@@ -3,11 +3,9 @@
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import pytest
 import sqlalchemy as sql
 
 from gateway.state.sql import ensure, open_engine
-from tests.postgres_server import PostgresServer
 
 METADATA = sql.MetaData()
 ROWS = sql.Table(
@@ -25,16 +23,8 @@ def test_sqlite_lets_readers_read_while_one_writes(tmp_path: Path) -> None:
     engine.dispose()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'state.db'}"
-    server: PostgresServer = request.getfixturevalue("postgres_server")
-    return server.fresh()
-
-
-def test_many_may_make_the_same_tables_at_once(url: str) -> None:
-    engines = [open_engine(url) for _ in range(8)]
+def test_many_may_make_the_same_tables_at_once(database_url: str) -> None:
+    engines = [open_engine(database_url) for _ in range(8)]
     for engine in engines:
         engine.connect().close()  # what is slow about the first comes before
     with ThreadPoolExecutor(8) as pool:
