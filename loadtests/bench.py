@@ -31,7 +31,7 @@ RESULTS = Path(__file__).parent / "results"
 PROMPT = "Summarise this ticket in two sentences and name the next step. " * 13
 LUA = """
 wrk.method = "POST"; wrk.body = [==[{body}]==]
-wrk.headers["Content-Type"] = "application/json"; wrk.headers["Authorization"] = "Bearer {key}"
+wrk.headers["authorization"] = "Bearer {key}"
 """
 
 
@@ -138,6 +138,7 @@ def _saturate(port: int, request: bytes, seconds: float) -> tuple[int, float]:
         return result.requests, result.rate
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(LUA.format(body=body("gpt-4o-mini").decode(), key=KEY))
+        script.writelines(f'wrk.headers["{name}"] = "{value}"\n' for name, value in generator.SDK.items())
         script.flush()
         command = [wrk, "-t1", "-c64", f"-d{int(seconds)}s", "-s", script.name]
         told = subprocess.run(

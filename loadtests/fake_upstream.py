@@ -23,13 +23,42 @@ WHOLE = json.dumps(
                   "prompt_tokens_details": {"cached_tokens": 0}, "completion_tokens_details": {"reasoning_tokens": 0}},
     }
 ).encode()  # fmt: skip
-ANSWER = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-request-id: req_0123456789abcdef\r\n"
-    b"openai-processing-ms: 42\r\ncontent-length: %d\r\n\r\n%b" % (len(WHOLE), WHOLE)
-)
-STREAM_HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
+# The headers of OpenAI's answers, and how they are framed: in chunks, for all comes through a proxy of theirs.
+HEAD = """\
+HTTP/1.1 200 OK
+date: Tue, 31 Mar 2026 14:04:58 GMT
+content-type: {}
+transfer-encoding: chunked
+connection: keep-alive
+server: cloudflare
+access-control-expose-headers: X-Request-ID
+openai-organization: user-9wxyzabcdef1234567890
+openai-processing-ms: 842
+openai-project: proj_9wXyZabcDEF1234567890
+openai-version: 2020-10-01
+x-envoy-upstream-service-time: 860
+x-ratelimit-limit-requests: 10000
+x-ratelimit-limit-tokens: 200000
+x-ratelimit-remaining-requests: 9999
+x-ratelimit-remaining-tokens: 199000
+x-ratelimit-reset-requests: 8.64s
+x-ratelimit-reset-tokens: 3ms
+x-request-id: req_9f0123456789abcdef0123456789abcd
+strict-transport-security: max-age=31536000; includeSubDomains; preload
+cf-cache-status: DYNAMIC
+x-content-type-options: nosniff
+cf-ray: 9e4fe7fb28bd911c-LHR
+alt-svc: h3=":443"; ma=86400
+
+"""
+
+
+def _head(media: str) -> bytes:
+    return HEAD.format(media).replace("\n", "\r\n").encode()
+
+
+ANSWER = _head("application/json") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(WHOLE), WHOLE)
+STREAM_HEAD = _head("text/event-stream; charset=utf-8")
 
 
 def _event(choices: list[Any], **more: Any) -> bytes:

@@ -93,12 +93,28 @@ class Reading(Connection):
         self.head[name] = value
 
 
+# What OpenAI's Python SDK 3.54 says of itself with each call, beside its key.
+SDK = {
+    "accept-encoding": "gzip, deflate",
+    "accept": "application/json",
+    "content-type": "application/json",
+    "user-agent": "OpenAI/Python 3.54.0",
+    "x-stainless-lang": "python",
+    "x-stainless-package-version": "3.54.0",
+    "x-stainless-os": "Linux",
+    "x-stainless-arch": "x64",
+    "x-stainless-runtime": "CPython",
+    "x-stainless-runtime-version": "3.11.7",
+    "x-stainless-async": "async:asyncio",
+    "x-stainless-retry-count": "0",
+    "x-stainless-read-timeout": "600",
+}
+
+
 def request_bytes(port: int, path: str, body: bytes, key: str) -> bytes:
-    head = (
-        f"POST {path} HTTP/1.1\r\nhost: 127.0.0.1:{port}\r\nauthorization: Bearer {key}\r\nuser-agent: loadtests\r\n"
-        f"content-type: application/json\r\naccept: */*\r\ncontent-length: {len(body)}\r\n\r\n"
-    )
-    return head.encode() + body
+    lines = [f"POST {path} HTTP/1.1", f"host: 127.0.0.1:{port}", f"authorization: Bearer {key}"]
+    lines += [f"{name}: {value}" for name, value in SDK.items()]
+    return "\r\n".join([*lines, f"content-length: {len(body)}", "\r\n"]).encode() + body
 
 
 async def _connect(port: int, request: bytes, kind: type[Connection] = Connection) -> Connection:
