@@ -219,12 +219,11 @@ def _last_word(setback: Setback, attempt: Attempt) -> Answered:
         if setback.failure is Failure.TIMED_OUT:
             raise UpstreamTimeout(f"no provider answered in time: {why}", setback.failure)
         raise UpstreamFailed(f"no provider answered: {why}", setback.failure)
-    headers = list(setback.headers)
+    headers = setback.headers
     if setback.failure is not Failure.REJECTED:
-        headers = [pair for pair in headers if pair[0] != b"x-should-retry"]
-        headers.append((b"x-should-retry", b"false"))
+        headers = {**headers, b"x-should-retry": b"false"}
     if not setback.body:
-        kept = [pair for pair in headers if pair[0] in KEPT]
+        kept = [(name, headers[name]) for name in KEPT if name in headers]
         raise UpstreamRefused(setback.message, setback.failure, setback.status, kept)
     return Answered(attempt.target, attempt, setback.status, headers, setback.body)
 

@@ -7,7 +7,7 @@ whole, with an error in it     -> a setback, whatever its status
 of the other kind than asked   -> told as the client waits for it, where its format can be; else no answer
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
@@ -139,25 +139,25 @@ class Dispatch:
         return answered
 
     async def _refused(
-        self, exchange: Exchange, attempt: Attempt, answer: Answer, way: Way, headers: Headers
+        self, exchange: Exchange, attempt: Attempt, answer: Answer, way: Way, headers: Mapping[bytes, bytes]
     ) -> Setback:
         """The provider's own error without our credentials, with when to come back wherever it says so."""
         provider, facts = PROVIDERS[attempt.target.kind], attempt.target.facts
         body = provider.mask(facts, await answer.body(ERROR_BODY))
         if is_framed(body):
-            body, headers = unframed(body), [*(pair for pair in headers if pair[0] != JSON[0]), JSON]
+            body, headers = unframed(body), {**headers, **JSON}
         status = provider.status(answer.status, body)
         failure = provider.classify(status, body)
         message = in_our_words(answer, status, body)
         told = b"" if message else way.refusal(status, body)
-        headers = [pair for pair in headers if is_sensible(pair)]
+        headers = {name: value for name, value in headers.items() if is_sensible(name, value)}
         wait = retry_after_seconds(answer, exchange.clock + self.clock() - exchange.arrived)
         if wait is None:
             wait = retry_delay(body)
             if wait is None and failure is Failure.THROTTLED:
                 wait = reset_seconds(answer.headers)
             if wait is not None:  # clients look for it in the head
-                headers = [*headers, (b"retry-after", b"%d" % ceil(wait))]
+                headers[b"retry-after"] = b"%d" % ceil(wait)
         return Setback(failure, message, status, headers, told, wait)
 
     async def _first_event(self, answered: Answered, seconds: float) -> Answered | Setback:

@@ -2,7 +2,7 @@
 stream follows; and what a crossing leaves of it."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from gateway.core.exchange import Call
 from gateway.upstream.client import Answer
@@ -10,7 +10,7 @@ from gateway.wire.base import EVENTS, Way
 from gateway.wire.crossing import Crossing
 from gateway.wire.registry import DIALECTS, STREAMED
 
-Header = tuple[bytes, bytes]
+Headers = Mapping[bytes, bytes]
 
 # The first of these that is there: OpenAI and most · Anthropic · Azure's API Management · Azure · AWS · Mistral ·
 # DeepSeek · OpenRouter · Kong before Mistral · Cloudflare before many.
@@ -24,21 +24,19 @@ KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
 _REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
 
 
-def request_id(headers: Iterable[Header]) -> str:
+def request_id(headers: Headers) -> str:
     """The provider's id for the call, "" where it gives none."""
-    said = dict(headers)
     for name in _IDS:
-        if name in said:
-            return said[name].decode("latin-1")
+        if name in headers:
+            return headers[name].decode("latin-1")
     return ""
 
 
-def reset_seconds(headers: Iterable[Header]) -> float | None:
+def reset_seconds(headers: Headers) -> float | None:
     """When the limits that are used up are free again, all of them; None where the head does not say."""
-    said = dict(headers)
-    spent = [name.removeprefix(_REMAINING) for name, value in said.items()
+    spent = [name.removeprefix(_REMAINING) for name, value in headers.items()
              if name.startswith(_REMAINING) and value.strip() == b"0"]  # fmt: skip
-    waits = [wait for unit in spent if (wait := seconds(said.get(_RESET + unit, b"")))]
+    waits = [wait for unit in spent if (wait := seconds(headers.get(_RESET + unit, b"")))]
     return max(waits, default=None)
 
 
@@ -65,10 +63,10 @@ def is_other(call: Call, streamed: bool) -> bool:
     return streamed or call.dialect in STREAMED
 
 
-def crossed(call: Call, answer: Answer, way: Way) -> list[tuple[bytes, bytes]]:
+def crossed(call: Call, answer: Answer, way: Way) -> Headers:
     """The headers of an answer that is translated: what the provider says of its body is true no more."""
     streamed = call.stream if isinstance(way, Crossing) else streams(call, answer, way)
     events = streamed and answer.status < 400
     media = DIALECTS[call.dialect].media if events else b"application/json"
-    kept = [pair for pair in answer.headers if pair[0] in KEPT]
-    return [*kept, (b"content-type", media + b"; charset=utf-8" if media == EVENTS else media)]
+    kept = {name: answer.headers[name] for name in KEPT if name in answer.headers}
+    return {**kept, b"content-type": media + b"; charset=utf-8" if media == EVENTS else media}

@@ -1,6 +1,6 @@
 """Carry the answer to the client, watch it, and never let it end in silence."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -22,18 +22,10 @@ SETTLE_SECONDS, REASON_SECONDS = 2.0, 6.0
 KEEP_ALIVE = b": keep-alive\n\n"
 
 _FAILED = frozenset({"error", "failed"})  # how an answer ends whose end tells of an error
-_PASSED = frozenset(
-    {
-        b"content-type",
-        b"content-disposition",
-        b"content-encoding",
-        b"openai-processing-ms",
-        b"openai-version",
-        b"retry-after",
-        b"retry-after-ms",
-        b"x-should-retry",
-    }
-)
+_PASSED = (
+    b"content-type", b"content-disposition", b"content-encoding", b"openai-processing-ms", b"openai-version",
+    b"retry-after", b"retry-after-ms", b"x-should-retry",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -43,7 +35,7 @@ class Answered:
     target: Target
     attempt: Attempt
     status: int
-    headers: list[tuple[bytes, bytes]]
+    headers: Mapping[bytes, bytes]
     body: bytes = b""
     answer: Answer | None = None  # set while bytes are still to come
     tap: Tap | None = None
@@ -65,7 +57,8 @@ class Answered:
 
 def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock) -> Reply:
     """The reply for the client. Its stream ends whole, or with an error event in the caller's dialect."""
-    headers = [pair for pair in answered.headers if pair[0] in _PASSED]
+    said = answered.headers
+    headers = [(name, said[name]) for name in _PASSED if name in said]
     exchange.status = answered.status
     if answered.answer is None:
         return Reply(answered.status, headers, answered.body)
@@ -75,7 +68,8 @@ def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock
         keep_alive = KEEP_ALIVE if dialect.media == EVENTS else b""
         ending = partial(_early_end, exchange, answered, dialect)
         return Reply(answered.status, headers, body, keep_alive, ending)
-    headers += [pair for pair in answered.headers if pair[0] == b"content-length"]
+    if (length := said.get(b"content-length")) is not None:
+        headers.append((b"content-length", length))
     return Reply(answered.status, headers, _bytes(exchange, answered, clock))
 
 

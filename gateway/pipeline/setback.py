@@ -1,7 +1,7 @@
 """What went wrong at one target, as far as the next step cares."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from functools import partial
 from math import inf
@@ -32,7 +32,7 @@ DAY = 86400  # seconds: a longer wait is not believed
 EARLY = 0.005  # seconds: uvloop's timers strike up to 2 ms early, when a target would still be at rest
 FIRST_BACKOFF, MOST_BACKOFF = 0.1, 2.0  # seconds; full jitter below them
 
-JSON = (b"content-type", b"application/json")
+JSON = {b"content-type": b"application/json"}
 
 # What OpenAI, Anthropic and Google call a kind of error, and its status.
 _STATUSES = {
@@ -64,7 +64,7 @@ class Setback(NamedTuple):
     failure: Failure
     message: str
     status: int = 0
-    headers: Sequence[tuple[bytes, bytes]] = ()
+    headers: Mapping[bytes, bytes] = {}
     body: bytes = b""
     retry_after: float | None = None  # seconds, as the provider said
 
@@ -148,7 +148,7 @@ def of_said(error: Mapping[str, Any], classify: Classify, refusal: Callable[[int
     all others the provider is broken."""
     status = _status_of(error) or 502
     body = refusal(status)
-    return Setback(classify(status, body), "an error came in place of an answer", status, [JSON], body)
+    return Setback(classify(status, body), "an error came in place of an answer", status, JSON, body)
 
 
 def _as_it_came(said: Mapping[str, Any], error: Mapping[str, Any], _: int) -> bytes:
@@ -206,9 +206,8 @@ def retry_delay(body: bytes) -> float | None:
     return float(found[1]) if found and 0 < float(found[1]) < DAY else None
 
 
-def is_sensible(header: tuple[bytes, bytes]) -> bool:
-    """False of one that should tell when to come back and holds neither a number nor a date."""
-    name, value = header
+def is_sensible(name: bytes, value: bytes) -> bool:
+    """False of a header that should tell when to come back and holds neither a number nor a date."""
     return name not in _WHEN or _SECONDS.fullmatch(value.strip()) is not None or _moment(value) is not None
 
 

@@ -34,7 +34,7 @@ class Answer:
     def __init__(self, loop: asyncio.AbstractEventLoop, line: Line, idle: float | None, whole: bool) -> None:
         """`idle`: the longest silence in seconds once the head is there."""
         self.status = 0  # 0 until the head is there
-        self.headers: list[tuple[bytes, bytes]] = []  # names in lower case
+        self.headers: dict[bytes, bytes] = {}  # names in lower case; of several values the first
         self.bytes_received = 0
         self.done = False  # complete, failed or closed
         self.whole = whole
@@ -49,11 +49,8 @@ class Answer:
         self._timer: asyncio.TimerHandle | None = None
 
     def header(self, name: bytes) -> bytes:
-        """The first value of a header (lower-case name), b"" if there is none."""
-        for known, value in self.headers:
-            if known == name:
-                return value
-        return b""
+        """The value of a header (lower-case name), b"" if there is none."""
+        return self.headers.get(name, b"")
 
     async def head(self, seconds: float | None) -> None:
         """Wait for status and headers (for everything, if `whole`). Raises UpstreamError."""

@@ -17,9 +17,6 @@ MOST_HEAD = 64 << 10  # bytes of status line and headers; of trailers, too
 ONE_WRITE = 64 << 10  # bodies up to this many bytes are copied behind their head
 
 _NO_BODY = frozenset({204, 304})
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-
-Headers = list[tuple[bytes, bytes]]
 
 
 class Owner(Protocol):
@@ -34,9 +31,9 @@ class Connection(asyncio.Protocol):
     """Serves one `Answer` at a time; idle in between (`answer` is None)."""
 
     __slots__ = (
-        "_bodiless", "_can_write", "_chunked", "_head_bytes", "_keep", "_outbox", "_over", "_owner", "_parser",
-        "_sized", "_surplus", "_transport", "_uploading", "answer", "born", "closed", "idle_since", "loop",
-        "name", "reused",
+        "_bodiless", "_can_write", "_chunked", "_doubled", "_head_bytes", "_headers", "_keep", "_outbox",
+        "_over", "_owner", "_parser", "_sized", "_surplus", "_transport", "_uploading", "answer", "born",
+        "closed", "idle_since", "loop", "name", "reused",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, owner: Owner, outbox: Outbox) -> None:
@@ -54,6 +51,8 @@ class Connection(asyncio.Protocol):
         # of the answer that is being read
         self._bodiless = False  # it answers a HEAD
         self._head_bytes = 0
+        self._doubled = 0  # bytes of headers that came again, which are not kept
+        self._headers: dict[bytes, bytes] | None = None  # where its headers go; None once the head is over
         self._chunked = self._sized = False  # how its head says that it is framed
         self._over = False  # it has ended
         self._keep = False  # the connection may stay
@@ -118,13 +117,15 @@ class Connection(asyncio.Protocol):
             raise self._bad("bytes after its end")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        answer = self.answer
-        assert answer is not None
-        if not answer.status:
+        headers = self._headers
+        if headers is not None:
             name = name.lower()
-            answer.headers.append((name, value))
-            if name in _FRAMING:
-                self._note_framing(name, value)
+            if name not in headers:
+                headers[name] = value
+            elif name == b"transfer-encoding":
+                raise self._bad("transfer-encoding twice")
+            else:
+                self._doubled += len(name) + len(value) + 4
             return
         self._head_bytes += len(name) + len(value) + 4  # a trailer: counted, and left out
         if self._head_bytes > MOST_HEAD:
@@ -138,11 +139,11 @@ class Connection(asyncio.Protocol):
             if not 100 <= status < 200:
                 raise self._bad(f"status {status}")
             answer.headers.clear()  # informational: the answer proper follows
-            self._chunked = self._sized = False
             return
-        if self._head_bytes > MOST_HEAD and _size(answer.headers) > MOST_HEAD:
+        if self._head_bytes > MOST_HEAD and self._doubled + _size(answer.headers) > MOST_HEAD:
             raise self._head_too_large()
-        self._head_bytes = 0
+        self._note_framing(answer.headers)
+        self._head_bytes, self._headers = 0, None
         answer.status = status
         if self._bodiless:
             # The parser does not know what was asked, and would wait for a body.
@@ -230,20 +231,19 @@ class Connection(asyncio.Protocol):
             return False
         self.answer = answer
         self._bodiless = head.startswith(b"HEAD ")
-        self._head_bytes = 0
-        self._chunked = self._sized = self._over = self._surplus = self._keep = False
+        self._head_bytes, self._doubled, self._headers = 0, 0, answer.headers
+        self._over = self._surplus = self._keep = False
         return True
 
-    def _note_framing(self, name: bytes, value: bytes) -> None:
+    def _note_framing(self, headers: dict[bytes, bytes]) -> None:
         """Raises BadAnswer for an answer that different readers would cut differently."""
-        if name == b"content-length":
-            self._sized = True
-        elif self._chunked or value.strip().lower() != b"chunked":
-            raise self._bad("a transfer-encoding other than chunked")
-        else:
-            self._chunked = True
-        if self._chunked and self._sized:
-            raise self._bad("content-length beside transfer-encoding")
+        self._sized = b"content-length" in headers
+        self._chunked = b"transfer-encoding" in headers
+        if self._chunked:
+            if headers[b"transfer-encoding"].strip().lower() != b"chunked":
+                raise self._bad("a transfer-encoding other than chunked")
+            if self._sized:
+                raise self._bad("content-length beside transfer-encoding")
 
     def _wake_writer(self) -> None:
         waiter = self._can_write
@@ -292,5 +292,5 @@ class Connection(asyncio.Protocol):
             answer.fail(error)
 
 
-def _size(headers: Headers) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers)
+def _size(headers: dict[bytes, bytes]) -> int:
+    return sum(len(name) + len(value) + 4 for name, value in headers.items())

@@ -9,17 +9,15 @@ from gateway.pipeline.head import is_other, request_id, reset_seconds, seconds
 @pytest.mark.parametrize(
     ("headers", "found"),
     [
-        ([(b"cf-ray", b"c"), (b"x-request-id", b"r")], "r"),
-        ([(b"request-id", b"req_1"), (b"cf-ray", b"c")], "req_1"),
-        ([(b"apim-request-id", b"a"), (b"x-ms-request-id", b"m")], "a"),
-        ([(b"x-kong-request-id", b"k"), (b"mistral-correlation-id", b"m"), (b"cf-ray", b"c")], "m"),
-        ([(b"x-amzn-requestid", b"z")], "z"),
-        ([(b"server", b"x")], ""),
+        ({b"cf-ray": b"c", b"x-request-id": b"r"}, "r"),
+        ({b"request-id": b"req_1", b"cf-ray": b"c"}, "req_1"),
+        ({b"apim-request-id": b"a", b"x-ms-request-id": b"m"}, "a"),
+        ({b"x-kong-request-id": b"k", b"mistral-correlation-id": b"m", b"cf-ray": b"c"}, "m"),
+        ({b"x-amzn-requestid": b"z"}, "z"),
+        ({b"server": b"x"}, ""),
     ],
 )
-def test_the_providers_id_is_found_under_its_name_there(
-    headers: list[tuple[bytes, bytes]], found: str
-) -> None:
+def test_the_providers_id_is_found_under_its_name_there(headers: dict[bytes, bytes], found: str) -> None:
     assert request_id(headers) == found
 
 
@@ -33,14 +31,14 @@ def test_lengths_of_time_are_read_as_openai_groq_and_azure_write_them(written: b
 
 
 def test_only_limits_that_are_used_up_make_one_wait() -> None:
-    headers = [
-        (b"x-ratelimit-remaining-requests", b"0"), (b"x-ratelimit-reset-requests", b"2s"),
-        (b"x-ratelimit-remaining-tokens", b"0"), (b"x-ratelimit-reset-tokens", b"7s"),
-        (b"x-ratelimit-remaining-input-images", b"5"), (b"x-ratelimit-reset-input-images", b"90s"),
-    ]  # fmt: skip
-    assert reset_seconds(headers) == 7
-    assert reset_seconds(headers[4:]) is None
-    assert reset_seconds([(b"x-ratelimit-remaining-tokens", b"0")]) is None
+    spent = {
+        b"x-ratelimit-remaining-requests": b"0", b"x-ratelimit-reset-requests": b"2s",
+        b"x-ratelimit-remaining-tokens": b"0", b"x-ratelimit-reset-tokens": b"7s",
+    }  # fmt: skip
+    left = {b"x-ratelimit-remaining-input-images": b"5", b"x-ratelimit-reset-input-images": b"90s"}
+    assert reset_seconds(spent | left) == 7
+    assert reset_seconds(left) is None
+    assert reset_seconds({b"x-ratelimit-remaining-tokens": b"0"}) is None
 
 
 @pytest.mark.parametrize(

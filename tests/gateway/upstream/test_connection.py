@@ -178,7 +178,12 @@ def test_a_body_that_comes_with_its_head_does_not_count_as_head() -> None:
 
 def test_trailers_do_not_become_headers() -> None:
     answer, _ = fed([EVENTS])
-    assert answer.headers == [(b"transfer-encoding", b"chunked")]
+    assert answer.headers == {b"transfer-encoding": b"chunked"}
+
+
+def test_of_a_header_that_comes_twice_the_first_is_kept() -> None:
+    answer, _ = fed([b"HTTP/1.1 200 OK\r\nRetry-After: 5\r\ncontent-length: 0\r\nretry-after: 7\r\n\r\n"])
+    assert answer.headers == {b"retry-after": b"5", b"content-length": b"0"}
 
 
 @pytest.mark.parametrize("surplus", [b"HTTP/1", b"junk", HELLO, HELLO[:30]])
