@@ -39,7 +39,7 @@ keys: [{{name: bench, team: bench, hash: "sha256:{hash}"}}]
 kind: rate-limits
 rules:
   - {{id: calls, limit: {calls}, unit: requests, per: {per}, for_each: [key]}}
-  - {{id: words, limit: 1000000000000, unit: tokens, per: minute, for_each: [team]}}
+  - {{id: words, limit: 1000000000, unit: tokens, per: minute, for_each: [team]}}
   - {{id: at-once, limit: 100000, unit: concurrent, for_each: [team]}}
 """
 NGINX = """
@@ -50,8 +50,7 @@ http {{ access_log off; keepalive_requests 100000000; keepalive_timeout 600s; tc
   uwsgi_temp_path {folder}/u; scgi_temp_path {folder}/s; client_body_buffer_size 64k;
   upstream up {{ server 127.0.0.1:{upstream}; keepalive 256; keepalive_requests 100000000; }}
   server {{ listen 127.0.0.1:{port} backlog=4096;
-    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection "";
-      proxy_buffering off; }} }} }}
+    location / {{ proxy_pass http://up; proxy_http_version 1.1; proxy_set_header Connection ""; }} }} }}
 """
 
 

@@ -35,7 +35,8 @@ class Claim(NamedTuple):
     amount: int
 
 
-class Standing(NamedTuple):
+@fact
+class Standing:
     """How a bucket stood right after the reservation: units left, seconds until it is full again."""
 
     limit: Limit

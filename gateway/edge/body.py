@@ -13,8 +13,8 @@ class ClientLeft(Exception):
 def check_head(head: Mapping[bytes, bytes], most: int) -> int | None:
     """The declared length in bytes. Raises BodyTooLarge before a byte is read, UnsupportedEncoding for
     compressed bodies (a megabyte of them may hold a gigabyte)."""
-    encoding = head.get(b"content-encoding", b"identity").strip().lower()
-    if encoding not in (b"", b"identity"):
+    encoding = head.get(b"content-encoding")
+    if encoding is not None and encoding.strip().lower() not in (b"", b"identity"):
         raise UnsupportedEncoding("request bodies must come uncompressed; leave out content-encoding")
     declared = head.get(b"content-length")
     if declared is None:

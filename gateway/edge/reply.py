@@ -150,18 +150,20 @@ def house_lines(exchange: Exchange, now: float) -> bytes:
 def limit_lines(standings: Iterable[Standing]) -> str:
     """`x-ratelimit-*` of the tightest rule for requests and for tokens."""
     tightest: dict[str, Standing] = {}
-    for standing in standings:
-        unit: str = standing.limit.unit
+    for one in standings:
+        unit: str = one.limit.unit
         if unit == "concurrent":
             continue
-        seen = tightest.get(unit)
-        if seen is None or standing.remaining * seen.limit.limit < seen.remaining * standing.limit.limit:
-            tightest[unit] = standing
+        if unit in tightest:
+            seen = tightest[unit]
+            if one.remaining * seen.limit.limit >= seen.remaining * one.limit.limit:
+                continue
+        tightest[unit] = one
     lines = ""
-    for unit, (limit, remaining, reset) in tightest.items():
+    for unit, one in tightest.items():
         lines += (
-            f"x-ratelimit-limit-{unit}: {limit.limit}\r\nx-ratelimit-remaining-{unit}: {remaining}\r\n"
-            f"x-ratelimit-reset-{unit}: {duration(reset)}\r\n"
+            f"x-ratelimit-limit-{unit}: {one.limit.limit}\r\nx-ratelimit-remaining-{unit}: {one.remaining}\r\n"
+            f"x-ratelimit-reset-{unit}: {duration(one.reset)}\r\n"
         )
     return lines
 

@@ -85,10 +85,12 @@ class MemoryAllowance:
             bucket = self._buckets.get((limit.rule, limit.unit, name))
             if bucket is None or bucket.limit is not limit:
                 bucket = self._bucket(limit, name, now)
+                used = bucket.used
             else:  # refilled in place: a call for it is a third of what a claim costs
                 used = bucket.used - (now - bucket.at) * bucket.rate
-                bucket.used, bucket.at = (used if used > 0 else 0), now
-            used = bucket.used + amount * bucket.per
+                bucket.used = used = used if used > 0 else 0
+                bucket.at = now
+            used += amount * bucket.per
             if used <= bucket.full:
                 bucket.used = used
                 taken.append((bucket, claim))

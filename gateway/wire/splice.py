@@ -12,6 +12,7 @@ _NAME = re.compile(rb"[\s,]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _TEXT = re.compile(_STRING, re.DOTALL)
 _PLAIN = re.compile(rb"[^\s,}]++")  # a number, true, false, null
 _BLANK = b" \t\r\n"
+SHORT = 4 << 10  # bytes of a body
 
 
 def _bracket(depth: int) -> re.Pattern[bytes]:
@@ -89,6 +90,8 @@ def duplicated(
 def _suspicious(body: bytes, said: Container[str], names: tuple[str, ...]) -> bool:
     if has_escapes(body) and any(escape in body for escape in _escapes(names)):
         return True
+    if len(body) <= SHORT:
+        return any(name in said and body.count(quoted) > 1 for name, quoted in _each(names))
     seen: set[bytes] = set()
     for found in _quoted(names).finditer(body):
         if (name := found[1]) in seen and name.decode() in said:
@@ -101,6 +104,12 @@ def has_escapes(body: bytes, begun: bytes = b"\\u00") -> bool:
     """Whether escapes that begin so occur, as those of letters do. (One byte is looked for twenty times as fast as
     several, and in images there is no backslash.)"""
     return body.find(b"\\") >= 0 and body.find(begun) >= 0
+
+
+@cache
+def _each(names: tuple[str, ...]) -> tuple[tuple[str, bytes], ...]:
+    """Each as it stands in a body. Of short ones, where few are, this takes a third of the time of the pattern."""
+    return tuple((name, f'"{name}"'.encode()) for name in names)
 
 
 @cache

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.splice import Member, duplicated, members, set_members
+from gateway.wire.splice import SHORT, Member, duplicated, members, set_members
 
 NAMES = ("model", "stream")
 
@@ -118,6 +118,7 @@ def test_only_the_models_own_place_is_taken_for_the_model(body: bytes, renamed: 
     assert set_members(body, {"model": "n"}, {}) == renamed
 
 
+@pytest.mark.parametrize("blanks", [0, SHORT], ids=["short", "long"])
 @pytest.mark.parametrize(
     ("body", "twice"),
     [
@@ -135,15 +136,15 @@ def test_only_the_models_own_place_is_taken_for_the_model(body: bytes, renamed: 
     ],
 )
 def test_a_watched_name_that_stands_twice_is_found_even_when_it_is_disguised(
-    body: bytes, twice: str | None
+    body: bytes, twice: str | None, blanks: int
 ) -> None:
-    assert duplicated(body, NAMES, NAMES, ("held",)) == twice
+    assert duplicated(body + b" " * blanks, NAMES, NAMES, ("held",)) == twice
 
 
-@given(others, st.sampled_from(NAMES), styles)
+@given(others, st.sampled_from(NAMES), styles, st.sampled_from([b"", b" " * SHORT]))
 def test_any_object_is_found_out_when_a_watched_name_is_repeated(
-    pairs: list[tuple[str, Any]], name: str, style: dict[str, Any]
+    pairs: list[tuple[str, Any]], name: str, style: dict[str, Any], blanks: bytes
 ) -> None:
     body = json.dumps({name: 1, **dict(pairs)}, **style).encode()
-    assert duplicated(body, NAMES, NAMES) is None
-    assert duplicated(body[:-1] + b',"' + name.encode() + b'": 2}', NAMES, NAMES) == name
+    assert duplicated(body + blanks, NAMES, NAMES) is None
+    assert duplicated(body[:-1] + b',"' + name.encode() + b'": 2}' + blanks, NAMES, NAMES) == name
