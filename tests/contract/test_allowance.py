@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.claim import NOTHING, Claim, Grant, Limit
+from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
 from gateway.core.failure import LimitReached, NeverFits
 from gateway.core.meters import Meters
 from gateway.state import scripts
@@ -291,10 +291,10 @@ async def test_a_refusal_tells_how_its_rule_stands_with_nothing_taken(house: Hou
     for _ in range(2):
         with pytest.raises(LimitReached) as caught:
             await house.reserve(one(many), one(few, amount=31))
-        assert caught.value.standing is not None
-        limit, remaining, reset = caught.value.standing
-        assert (limit, remaining) == (few, 30)
-        assert reset == pytest.approx(0.7 * DAY, rel=0.001)
+        told = caught.value.standing
+        assert told is not None
+        assert (told.limit, told.remaining) == (few, 30)
+        assert told.reset == pytest.approx(0.7 * DAY, rel=0.001)
 
 
 async def test_names_of_callers_open_buckets_of_their_own_and_nothing_else(house: House) -> None:
@@ -331,7 +331,7 @@ async def test_a_changed_limit_keeps_what_was_used(house: House) -> None:
 async def test_large_numbers_stay_exact(house: House, per: int) -> None:
     limit = Limit("vast", "tokens", 999_999_999_989, per)
     grant = await house.reserve(one(limit, amount=999_999_999_989))
-    assert grant.standings[0] == (limit, 0, per)
+    assert grant.standings[0] == Standing(limit, 0, per)
     house.turn(0.000007)
     back = 999_999_999_989 * 7 // (per * 1_000_000)
     with pytest.raises(LimitReached):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.core.claim import Claim, Limit
+from gateway.core.claim import Claim, Limit, Standing
 from gateway.core.failure import LimitReached, NeverFits
 from gateway.core.tally import Counter
 from gateway.state.bucket import Shortage, refuse, standing, wait
@@ -57,5 +57,5 @@ def test_the_carry_shortens_the_wait() -> None:
 
 
 def test_a_bucket_in_debt_has_nothing_left_and_is_full_later() -> None:
-    assert standing(TOKENS, 180, 0) == (TOKENS, 0, 120.0)
+    assert standing(TOKENS, 180, 0) == Standing(TOKENS, 0, 120.0)
     assert standing(Limit("c", "concurrent", 3), 1, 0).reset == 0.0
