@@ -62,7 +62,8 @@ def usable(exchange: Exchange, lane: Lane, health: Health, dice: Dice) -> Sequen
     met = [target for target in order if meets(target, exchange)]
     if len(met) < 2:
         return met
-    return able(exchange, [target for target in met if serves(exchange.call, target)] or met)
+    call = exchange.call
+    return able(exchange, [target for target in met if serves(call.dialect, call.model, target)] or met)
 
 
 def meets(target: Target, exchange: Exchange) -> bool:

@@ -100,9 +100,10 @@ def _in_the_way(trial: Trial, target: Target) -> str | None:
 
 def _why_not(trial: Trial, target: Target, given: GivenSpec) -> str:
     assert trial.exchange is not None
+    call = trial.exchange.call
     if not meets(target, trial.exchange):
         return "its if does not hold"
-    if not serves(trial.exchange.call, target):
+    if not serves(call.dialect, call.model, target):
         return "its provider has no such endpoint"
     if is_down(target, given):
         return "it is down"

@@ -4,7 +4,7 @@ A row says where its provider is, and how its chat differs from OpenAI's; what s
 it: the id of a recorded exchange, or the provider's documentation.
 """
 
-from gateway.core.exchange import Call, Target
+from gateway.core.exchange import Target
 from gateway.providers.aws.bedrock import Bedrock
 from gateway.providers.aws.sagemaker import SageMaker
 from gateway.providers.azure import Azure
@@ -155,7 +155,7 @@ PROVIDERS: dict[str, Provider] = {
 }
 
 
-def serves(call: Call, target: Target) -> bool:
-    """Whether this target's provider has an endpoint for the call, in the client's words or in its own."""
-    spoken = PROVIDERS[target.kind].speaks(call.dialect, target.asked(call.model), target.facts)
-    return leads(call.dialect, spoken)
+def serves(dialect: str, model: str, target: Target) -> bool:
+    """Whether this target's provider has an endpoint for calls in a dialect that ask for a model, in the client's words
+    or in its own."""
+    return leads(dialect, PROVIDERS[target.kind].speaks(dialect, target.asked(model), target.facts))

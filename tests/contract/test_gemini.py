@@ -423,15 +423,20 @@ async def test_a_throttled_gemini_says_in_its_body_when_to_come_again(tmp_path: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/v1beta/models/:generateContent", "/v1beta/models/m:sing", "/v1beta/models"]
+    ("path", "told"),
+    [
+        ("/v1beta/models/:generateContent", (400, "INVALID_ARGUMENT")),
+        ("/v1beta/models/m:sing", (405, "UNIMPLEMENTED")),
+        ("/v1beta/models", (405, "UNIMPLEMENTED")),
+        ("/v1beta/tunedModels", (404, "NOT_FOUND")),
+    ],
 )
-async def test_what_is_no_method_of_a_model_is_refused_in_googles_words(tmp_path: Path, path: str) -> None:
+async def test_what_is_no_method_of_a_model_is_refused_in_googles_words(
+    tmp_path: Path, path: str, told: tuple[int, str]
+) -> None:
     async with before(tmp_path) as (client, _):
         refused = await client.post(path, json=ASKED)
-        assert (refused.status_code, refused.json()["error"]["status"]) in (
-            (400, "INVALID_ARGUMENT"),
-            (404, "NOT_FOUND"),
-        )
+        assert (refused.status_code, refused.json()["error"]["status"]) == told
 
 
 async def test_a_stream_that_breaks_ends_in_an_error_of_either_frame(tmp_path: Path) -> None:

@@ -91,4 +91,4 @@ def test_a_403_about_the_prompt_is_not_about_our_own_key() -> None:
 def test_a_target_serves_what_its_provider_has_an_endpoint_for(kind: str, dialect: str, served: bool) -> None:
     provider = PROVIDERS[kind]
     target = Target("t", "p", kind, "", "", provider.facts(provider.spec(api_key="k")))
-    assert serves(Call("r", dialect, "POST", "/x", b"{}", {}, "m", False), target) is served
+    assert serves(dialect, "m", target) is served

@@ -7,8 +7,10 @@ import anthropic
 import httpx
 import pytest
 from anthropic import AsyncAnthropic
+from google import genai
+from google.genai import errors, types
 
-from tests.running import KEY, gateway, policies
+from tests.running import KEY, Running, gateway, plain_client, policies
 
 CLAUDES = {"anthropic-version": "2023-06-01"}
 
@@ -25,6 +27,13 @@ def of_openai(name: str) -> dict[str, Any]:
 
 def of_anthropic(name: str) -> dict[str, Any]:
     return {"type": "model", "id": name, "display_name": name, "created_at": "1970-01-01T00:00:00Z"}
+
+
+METHODS = ["generateContent", "streamGenerateContent", "embedContent", "batchEmbedContents"]
+
+
+def of_gemini(name: str, methods: list[str] = METHODS) -> dict[str, Any]:
+    return {"name": f"models/{name}", "displayName": name, "supportedGenerationMethods": methods}
 
 
 async def test_one_model_and_all_come_in_the_dialect_of_whoever_asks(tmp_path: Path, text: str) -> None:
@@ -134,3 +143,84 @@ async def test_no_model_is_without_a_name(tmp_path: Path, text: str) -> None:
     async with gateway(tmp_path, text) as running, running.client() as client:
         answered = await client.get("/v1/models/")
         assert (answered.status_code, answered.json()["error"]["code"]) == (404, "route_not_found")
+
+
+def google(running: Running, version: str | None = None) -> genai.client.AsyncClient:
+    options = types.HttpOptions(
+        base_url=running.url, api_version=version, async_client_args={"trust_env": False}
+    )
+    return genai.Client(api_key=KEY, vertexai=False, http_options=options).aio
+
+
+@pytest.mark.parametrize("version", [None, "v1", "v1beta"])
+async def test_googles_sdk_finds_all_models_page_by_page_and_each_by_its_name(
+    tmp_path: Path, version: str | None
+) -> None:
+    async with gateway(tmp_path, many()) as running, google(running, version) as sdk:
+        for size in (None, 4, 26, 1000):
+            found = [one async for one in await sdk.models.list(config={"page_size": size})]
+            assert [one.name for one in found] == [f"models/{name}" for name in MANY]
+        one = await sdk.models.get(model="smart")
+        assert (one.name, one.display_name, one.supported_actions) == ("models/smart", "smart", METHODS)
+        with pytest.raises(errors.ClientError, match="404 NOT_FOUND"):
+            await sdk.models.get(model="dumb")
+
+
+async def test_the_path_or_a_key_in_googles_header_alone_tells_that_google_is_meant(
+    tmp_path: Path, text: str
+) -> None:
+    keyed = {"x-goog-api-key": KEY}
+    async with gateway(tmp_path, text) as running:
+        async with running.client() as client, plain_client(running.url) as bare:
+            for answered in (
+                await client.get("/v1beta/models"),
+                await client.get("/v1beta/models", headers=CLAUDES),
+                await bare.get("/v1/models", headers=keyed),
+            ):
+                assert answered.json() == {"models": [of_gemini("mini"), of_gemini("smart")]}
+            assert (await bare.get("/v1/models/smart", headers=keyed)).json() == of_gemini("smart")
+            both = await client.get("/v1/models", headers=keyed)
+            assert both.json()["object"] == "list", "OpenAI's clients send a bearer, whatever else"
+            assert (await bare.get("/v1/models/", headers=keyed)).json()["error"]["status"] == "NOT_FOUND"
+            nobody = await bare.get("/v1/models", headers={"x-goog-api-key": "sk-nobody"})
+            assert (nobody.status_code, nobody.json()["error"]["status"]) == (401, "UNAUTHENTICATED")
+
+
+async def test_google_is_told_what_the_key_may_use_and_the_methods_that_a_target_has(tmp_path: Path) -> None:
+    text = policies("http://127.0.0.1:9/v1").replace(
+        "providers: {", 'providers: {c: {type: anthropic, api_key: k}, g: {type: gemini, api_key: k}, '
+    )  # fmt: skip
+    text = text.replace("smart: {targets: [", "smart: {targets: [{provider: g}, ").replace(
+        "models:\n  smart", 'models:\n  "claude-*": {targets: [{provider: c}]}\n  smart'
+    )
+    async with gateway(tmp_path, text) as running, running.client("sk-poor") as poor:
+        assert (await poor.get("/v1beta/models")).json() == {"models": [of_gemini("mini")]}
+        denied = await poor.get("/v1beta/models/smart")
+        assert (denied.status_code, denied.json()["error"]["status"]) == (403, "PERMISSION_DENIED")
+        async with running.client() as client:
+            every = [*METHODS[:2], "countTokens", *METHODS[2:]]
+            assert (await client.get("/v1beta/models/smart")).json() == of_gemini("smart", every)
+            claude = await client.get("/v1beta/models/claude-opus-4-5")
+            assert claude.json() == of_gemini("claude-opus-4-5", METHODS[:2])
+
+
+async def test_googles_pages_are_of_fifty_unless_said_and_never_of_more_than_a_thousand(
+    tmp_path: Path,
+) -> None:
+    listed = ", ".join(f"n{number:04}: {{targets: [{{provider: p0}}]}}" for number in range(1001))
+    text = policies("http://127.0.0.1:9/v1", more=f"kind: models\nmodels: {{{listed}}}")
+    async with gateway(tmp_path, text) as running, running.client() as client:
+        for query, size in (("", 50), ("?pageSize=0", 50), ("?pageSize=", 50), ("?pageSize=5000", 1000)):
+            page = (await client.get(f"/v1beta/models{query}")).json()
+            assert len(page["models"]) == size
+            rest = (await client.get(f"/v1beta/models?pageToken={page['nextPageToken']}")).json()
+            assert rest["models"][0]["displayName"] == f"n{size - 1:04}", "mini comes before them"
+
+
+@pytest.mark.parametrize("size", ["-1", "x", "2.5", "%C2%B2", "9" * 5000])
+async def test_a_page_of_a_size_that_is_none_is_refused_in_googles_words(
+    tmp_path: Path, text: str, size: str
+) -> None:
+    async with gateway(tmp_path, text) as running, running.client() as client:
+        answered = await client.get(f"/v1beta/models?pageSize={size}")
+        assert (answered.status_code, answered.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
