@@ -19,12 +19,15 @@ _DROPPED = re.compile(rb"^x-gateway-dropped: (.*)\r$", re.MULTILINE)
 
 
 class Frames:
-    """`send` is an ASGI one. `failed` tells that the turn ended badly."""
+    """`send` is an ASGI one. `failed` tells that the turn ended badly. A stream may tell a failure twice, by an `error`
+    and by the response that failed: here one message ends a turn, and whoever stops at the first would take the second
+    for the next turn's. So an error waits for what follows it."""
 
     def __init__(self, socket: Socket, lane: str) -> None:
         self._socket, self._lane = socket, {"stream_id": lane} if lane else {}
         self._status, self._events = 0, False
         self._body = b""  # of an answer that is no stream
+        self._error: dict[str, Any] = {}  # an error that waits
         self._ended = self.failed = False
 
     async def send(self, message: Message) -> None:
@@ -56,19 +59,26 @@ class Frames:
             self.failed = status == "failed"
             event = {"type": f"response.{status}", "sequence_number": 0, "response": answer}
             await self._tell(orjson.dumps(event))
+        elif self._error:
+            await self._tell(orjson.dumps({"status": 502, **self._error}))  # without one Codex waits on
         elif not self._ended:
             await self._fail({"status": 502, "error": {"type": "api_error", "code": "upstream_stream_broken",
                               "message": "the answer broke off", "param": None}})  # fmt: skip
 
     async def _event(self, data: bytes, event: bytes) -> None:
-        if _ERROR.search(data):
+        waiting, self._error = self._error, {}
+        response = last_response(event)
+        if waiting and (response is None or response.get("status") != "failed"):
+            await self._tell(orjson.dumps(waiting))
+        if _ERROR.search(data) and (told := loaded(data)).get("type") == "error":
             self._ended = self.failed = True
-            told = loaded(data)
             if not isinstance(told.get("error"), dict):
                 names = ("type", "code", "message", "param")
                 error = {name: told.get(name) for name in names}
-                data = orjson.dumps({**told, "error": {**error, "type": "server_error"}})
-        elif response := last_response(event):
+                told["error"] = {**error, "type": "server_error"}
+            self._error = told
+            return
+        if response is not None:
             self._ended, self.failed = True, response.get("status") == "failed"
         await self._tell(data)
 

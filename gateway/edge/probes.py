@@ -40,7 +40,7 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
     async def model(request: Request) -> Response:
         name = request.path_params["name"]
         if not name or gemini_method(request.scope["path"]):
-            raise unknown(request.scope)
+            return await refused(request, unknown(request.scope))
         snapshot = desk.snapshot
         caller = identify.caller(snapshot, request.scope["gateway.head"])
         snapshot.lane(caller, name)

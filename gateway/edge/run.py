@@ -12,6 +12,7 @@ from gateway.wire import sse
 from gateway.wire.envelope import render
 from gateway.wire.fields import loaded
 from gateway.wire.responses.dialect import last_response
+from gateway.wire.responses.events import tell
 from gateway.wire.responses.resource import failed, resource
 from gateway.wire.responses.words import OURS, PENDING
 from gateway.wire.sides import Json
@@ -115,6 +116,4 @@ class Run:
 def ending(response: Json, number: int) -> bytes:
     """The last event of a response that was not told to its end."""
     status = response["status"]
-    name = f"response.{'failed' if status == 'cancelled' else status}"
-    told = {"type": name, "sequence_number": number, "response": response}
-    return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(told))
+    return tell(f"response.{'failed' if status == 'cancelled' else status}", number, response=response)

@@ -12,6 +12,7 @@ from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import EVENTS, Dialect, Tap
 from gateway.wire.crossing import CrossingTap
 from gateway.wire.raw import RawTap
+from gateway.wire.responses.dialect import ResponsesTap
 from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
@@ -150,14 +151,19 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
     _note_failure(exchange, answered.attempt, "upstream_stream_broken")
     error = UpstreamFailed(f"{message} (target {answered.attempt.asked})", Failure.BROKEN)
     error.code = "upstream_stream_broken"
-    if isinstance(answered.tap, CrossingTap):
-        return answered.tap.broken(error)
-    return dialect.error_event(error, exchange.request_id)
+    return _last_word(exchange, answered, dialect, error)
 
 
 def _early_end(exchange: Exchange, answered: Answered, dialect: Dialect, error: GatewayError) -> bytes:
     """What ends a stream that we break off ourselves."""
-    return b"" if answered.told else dialect.error_event(error, exchange.request_id)
+    return b"" if answered.told else _last_word(exchange, answered, dialect, error)
+
+
+def _last_word(exchange: Exchange, answered: Answered, dialect: Dialect, error: GatewayError) -> bytes:
+    """The error as the end of what was told before, where its words depend on that."""
+    if isinstance(answered.tap, CrossingTap | ResponsesTap):
+        return answered.tap.broken(error)
+    return dialect.error_event(error, exchange.request_id)
 
 
 def _note_failure(exchange: Exchange, attempt: Attempt, code: str) -> None:

@@ -223,12 +223,16 @@ async def test_a_stream_that_begins_with_an_error_is_an_internal_error(tmp_path:
     assert caught.value.status_code == 502
 
 
-async def test_a_stream_of_responses_that_is_cut_raises_too(tmp_path: Path) -> None:
+async def test_a_stream_of_responses_that_is_cut_raises_however_it_is_read(tmp_path: Path) -> None:
     created = {"type": "response.created", "sequence_number": 0, "response": RESPONSE}
     async with scene(tmp_path) as here:
         here.provides(stream(b"event: response.created\n" + event(**created), end=False))
         events = await here.client.responses.create(model="smart", input="hi", stream=True)
         assert (await anext(events)).type == "response.created"
         with pytest.raises(openai.APIError) as caught:
-            await anext(events)
-    assert caught.value.code == "upstream_stream_broken"
+            async for _ in events:
+                pass
+        assert caught.value.code == "upstream_stream_broken"
+        async with here.client.responses.stream(model="smart", input="hi") as told:
+            with pytest.raises(openai.APIError, match="the provider's stream broke"):
+                await told.until_done()

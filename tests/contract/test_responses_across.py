@@ -432,8 +432,9 @@ async def test_a_broken_stream_ends_in_a_failed_response(tmp_path: Path) -> None
     async with before(tmp_path) as (running, provider), running.client() as client:
         provider.script[:] = [stream(word("hel"), end=False)]
         told = test_messages.events((await ask(client, stream=True)).text)
-        assert told[-1]["type"] == "response.failed"
+        assert [one["type"] for one in told[-2:]] == ["error", "response.failed"]
         assert [one["sequence_number"] for one in told] == list(range(len(told)))
+        assert told[-2]["error"]["code"] == "upstream_stream_broken"
         assert told[-1]["response"]["error"]["code"] == "server_error"
 
 

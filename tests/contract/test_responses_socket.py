@@ -336,6 +336,34 @@ async def test_a_client_that_leaves_ends_its_turns_at_once(tmp_path: Path, polit
         assert (total["calls"], total["estimated"]) == (1, 1)
 
 
+async def test_a_turn_that_fails_is_ended_by_one_message(tmp_path: Path) -> None:
+    """Of both that a stream tells; and nothing moves before an error that came earlier."""
+    begun = event("response.created", response=native(status="in_progress"))
+    error = event("error", error={"code": "server_error", "message": "oh"})
+    failed = event("response.failed", response=native(status="failed", error={"message": "oh"}))
+    late = event("response.output_text.delta", delta="x")
+    async with speaking(tmp_path) as (running, provider):
+        for rest, kinds in (
+            ((error, failed), ["response.failed"]),
+            ((error, late), ["error", "response.output_text.delta"]),
+        ):
+            go = asyncio.Event()
+            provider.script[:] = [stream(begun, go, *rest)]
+            async with socket(running) as one:
+                await one.send(
+                    orjson.dumps({"type": "response.create", "model": "smart", "input": "hi"}).decode()
+                )
+                await one.recv()
+                go.set()
+                told_so = [orjson.loads(await one.recv())["type"] for _ in kinds]
+                assert told_so == kinds
+                provider.script[:] = [stream(begun)]
+                await one.send(
+                    orjson.dumps({"type": "response.create", "model": "smart", "input": "hi"}).decode()
+                )
+                assert orjson.loads(await one.recv())["type"] == "response.created", "of the next turn"
+
+
 async def test_what_goes_wrong_in_the_middle_is_told_in_the_transports_shape(tmp_path: Path) -> None:
     flat = event("error", code="server_error", message="oh", param=None, sequence_number=1)
     delta = event("response.output_text.delta", delta="x", sequence_number=1)
@@ -354,9 +382,10 @@ async def test_what_goes_wrong_in_the_middle_is_told_in_the_transports_shape(tmp
             "param": None,
         }
         assert (last["code"], last["sequence_number"]) == ("server_error", 1)
+        assert last["status"] == 502, "Codex takes no other error for one"
         provider.script[:] = [stream(begun, delta, end=False)]
-        last = (await turn(one, model="smart", input="hi"))[-1]
-        assert last["error"]["code"] == "upstream_stream_broken"
+        broken = (await turn(one, model="smart", input="hi"))[-1]
+        assert (broken["type"], broken["response"]["error"]["code"]) == ("response.failed", "server_error")
         provider.script[:] = [answer({"error": "no such thing"}, 400)]
         (last,) = await turn(one, model="smart", input="hi")
         assert (last["status"], last["error"]["message"]) == (400, "no such thing")

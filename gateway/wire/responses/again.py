@@ -9,6 +9,7 @@ from gateway.wire.base import Asked, Tap
 from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import completed, items_told, last_response
+from gateway.wire.responses.events import tell
 from gateway.wire.responses.front import ResponsesFront
 from gateway.wire.sides import Json
 from gateway.wire.sse import BadStream
@@ -36,7 +37,7 @@ class AgainTap(CrossingTap):
         if super().streamed(body) is None:
             return None
         events = enumerate(_events(read_exactly(body)))
-        return b"".join(_event({**event, "sequence_number": number}) for number, event in events)
+        return b"".join(tell(name, number, **members) for number, (name, members) in events)
 
     def whole_of(self, stream: bytes) -> bytes:
         """Raises BadStream."""
@@ -48,13 +49,9 @@ class AgainTap(CrossingTap):
         return orjson.dumps(completed(response, items_told(stream) or orjson.loads(told)["output"]))
 
 
-def _events(response: Json) -> Iterator[Json]:
-    yield {"type": "response.created", "response": {**response, "status": "in_progress", "output": []}}
+def _events(response: Json) -> Iterator[tuple[str, Json]]:
+    yield "response.created", {"response": {**response, "status": "in_progress", "output": []}}
     for place, item in enumerate(response["output"]):
         for kind in ("added", "done"):
-            yield {"type": f"response.output_item.{kind}", "output_index": place, "item": item}
-    yield {"type": f"response.{response.get('status') or 'completed'}", "response": response}
-
-
-def _event(event: Json) -> bytes:
-    return b"event: %b\ndata: %b\n\n" % (event["type"].encode(), orjson.dumps(event))
+            yield f"response.output_item.{kind}", {"output_index": place, "item": item}
+    yield f"response.{response.get('status') or 'completed'}", {"response": response}

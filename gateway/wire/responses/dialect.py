@@ -12,6 +12,7 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
+from gateway.wire.responses.events import as_error, failing, going_on
 from gateway.wire.responses.words import SEALED, answer_of, finish
 from gateway.wire.splice import set_members
 from gateway.wire.thoughts import holds_foreign
@@ -67,9 +68,9 @@ class Responses(Untouched):
         return ResponsesTap(asked.usage, goes_on=asked.payload.get("background") is True)
 
     def error_event(self, error: GatewayError, request_id: str) -> bytes:
-        """The format's own event, and the error as an object, which SDKs look for. How many events went before
-        is not known here."""
-        told = {"type": error.type, "code": error.code, "message": error.message, "param": error.param}
+        """The format's own event, and the error as an object, which SDKs look for: whoever follows a response may be
+        left by the gateway, and the response goes on. How many events went before is not known here."""
+        told = as_error(error)
         return b"event: error\ndata: " + orjson.dumps({**told, "type": "error", "error": told}) + b"\n\n"
 
 
@@ -86,13 +87,17 @@ def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:
 
 class ResponsesTap:
     """Only the last event tells the account: it alone is parsed. What a response writes that `goes_on` without its
-    client is not guessed: it tells that when it is read."""
+    client is not guessed: it tells that when it is read. The first and the last block are kept for a stream that
+    breaks."""
 
-    __slots__ = ("_guesses", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled")
+    __slots__ = (
+        "_first", "_guesses", "_last", "_splitter", "_usage", "begun", "failed", "finish_reason", "finished", "settled"
+    )  # fmt: skip
 
     def __init__(self, usage: Usage, *, goes_on: bool = False) -> None:
         self._usage, self._guesses = usage, not goes_on
         self._splitter = sse.Splitter()
+        self._first = self._last = b""
         self.begun = self.settled = self.finished = self.failed = False
         self.finish_reason = ""
 
@@ -103,7 +108,9 @@ class ResponsesTap:
             return b""
         if not sse.is_usual(block):
             sse.check(block)
-        before, self.begun = self.begun, self.begun or sse.speaks(block)
+        before, self._last = self.begun, block
+        if not before and sse.speaks(block):
+            self.begun, self._first = True, block
         if self._guesses and not self._usage.reported:
             self._usage.completion += sum(-(-len(said) // 4) for said in _SAID.findall(block))
         if _LAST.search(block):
@@ -124,6 +131,10 @@ class ResponsesTap:
         if not sse.is_whole(rest):
             return b""
         return self.feed(b"\n\n" if not rest.endswith(b"\n") else b"\n")
+
+    def broken(self, error: GatewayError) -> bytes:
+        """What ends a stream that broke, in the order of what was told before."""
+        return failing(as_error(error), *going_on(self._first, self._last))
 
     def whole(self, body: bytes) -> None:
         self.begun = self.finished = True

@@ -6,7 +6,8 @@ from typing import Any
 import orjson
 
 from gateway.wire.kept import Kept
-from gateway.wire.responses.resource import failed, resource
+from gateway.wire.responses.events import failing, tell
+from gateway.wire.responses.resource import resource
 from gateway.wire.responses.tools import names
 from gateway.wire.responses.words import ending, item_id, responses_usage, seal
 from gateway.wire.sides import Json, Piece
@@ -54,7 +55,7 @@ class ResponsesTeller:
     def write(self, piece: Piece) -> bytes:
         out = [] if self._begun else self._begin(piece)
         if "error" in piece:
-            return b"".join([*out, self._fail(piece["error"])])
+            return b"".join([*out, failing(piece["error"], self._response, self._sequence)])
         if usage := responses_usage(piece.get("usage")):
             self._response["usage"] = usage
         if piece.get("service_tier"):
@@ -77,11 +78,6 @@ class ResponsesTeller:
         self._response["model"] = piece.get("model") or self._response["model"]
         told = ("response.created", "response.in_progress")
         return [self._event(name, response=self._response) for name in told]
-
-    def _fail(self, error: Mapping[str, Any]) -> bytes:
-        throttled = error.get("type") == "rate_limit_error"
-        self._response = failed(self._response, str(error.get("message") or ""), throttled=throttled)
-        return self._event("response.failed", response=self._response)
 
     def _choice(self, choice: Json) -> list[bytes]:
         delta, out = choice.get("delta") or {}, []
@@ -263,9 +259,8 @@ class ResponsesTeller:
         return self._event(f"response.{name}", item_id=item["id"], output_index=place, **more)
 
     def _event(self, name: str, /, **more: Any) -> bytes:
-        event = {"type": name, "sequence_number": self._sequence, **more}
-        self._sequence += 1
-        return b"event: %b\ndata: %b\n\n" % (name.encode(), orjson.dumps(event))
+        number, self._sequence = self._sequence, self._sequence + 1
+        return tell(name, number, **more)
 
 
 # (the member that holds what a call is given, the name of its events)

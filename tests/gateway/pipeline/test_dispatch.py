@@ -57,7 +57,12 @@ async def ask(running: Running, path: str, *, streamed: bool) -> httpx.Response:
         ("/v1/chat/completions", "openai", CHAT, "data: [DONE]"),
         ("/v1/messages", "anthropic", MESSAGE, "event: message_stop"),
         ("/v1beta/models/smart:streamGenerateContent?alt=sse", "gemini", GENERATED, '"finishReason":"STOP"'),
-        ("/v1/responses", "openai", RESPONSE, '{"type":"response.completed","response":{"id":"resp_1"'),
+        (
+            "/v1/responses",
+            "openai",
+            RESPONSE,
+            '"response.completed","sequence_number":3,"response":{"id":"resp_1"',
+        ),
     ],
 )
 async def test_who_asks_for_a_stream_gets_one_of_a_provider_that_answers_whole(

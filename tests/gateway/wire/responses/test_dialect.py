@@ -134,7 +134,7 @@ def test_thoughts_of_another_api_are_left_out_and_named(thought: dict[str, Any])
     )
 
 
-def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:
+def test_whoever_follows_a_response_is_left_with_the_formats_own_event() -> None:
     told = DIALECTS["openai.responses"].error_event(UpstreamFailed("it broke", Failure.BROKEN), "r")
     head, data = told.decode().strip().split("\n")
     said = orjson.loads(data.removeprefix("data: "))
@@ -142,6 +142,20 @@ def test_an_error_ends_a_stream_in_the_formats_own_event() -> None:
         "event: error", "error", "it broke", "upstream_error"
     )  # fmt: skip
     assert said["error"]["type"] == "api_error"
+
+
+def test_a_stream_that_breaks_fails_in_the_order_of_its_events() -> None:
+    tap, _, _ = watched(
+        event(type="response.created", response={"id": "r"}, sequence_number=0),
+        event(type="response.output_text.delta", delta="x", sequence_number=1),
+    )
+    *_, error, failed = tap.broken(UpstreamFailed("it broke", Failure.BROKEN)).decode().split("data: ")
+    assert orjson.loads(error.split("\n")[0])["sequence_number"] == 2
+    said = orjson.loads(failed)
+    assert (said["type"], said["sequence_number"]) == ("response.failed", 3)
+    assert said["response"] == {
+        "id": "r", "status": "failed", "error": {"code": "server_error", "message": "it broke"}
+    }  # fmt: skip
 
 
 def test_the_end_is_found_among_other_events_of_a_chunk() -> None:

@@ -253,19 +253,6 @@ def test_what_was_asked_is_told_with_the_answer() -> None:
     assert (response["temperature"], response["store"], response["output"]) == (0.2, False, [])
 
 
-@pytest.mark.parametrize(
-    ("error", "code"),
-    [({"type": "rate_limit_error", "message": "slow"}, "rate_limit_exceeded"), ({}, "server_error")],
-)
-def test_an_error_ends_in_a_failed_response(error: dict[str, Any], code: str) -> None:
-    *_, last = events(ResponsesTeller({"model": "m"}, 1, "i").write({"error": error}))
-    assert (last["type"], last["response"]["status"], last["response"]["error"]["code"]) == (
-        "response.failed",
-        "failed",
-        code,
-    )
-
-
 def test_a_stream_that_breaks_fails_in_the_order_of_its_events() -> None:
     tap = between("openai.responses", "openai.chat").tap(Asked({"model": "m"}, Usage(), ident="i"))
     begun = tap.feed(b'data: {"choices": [{"delta": {"content": "x"}}]}\n\n')
