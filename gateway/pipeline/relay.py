@@ -99,7 +99,7 @@ async def _events(
                 yield shown(answered.target, tap, block)
     except (UpstreamError, BadStream) as error:
         answer.close()
-        if not (answered.told or (tap.settled and isinstance(error, TimedOut))):
+        if not (answered.told or _lacks_its_end_alone(tap, error)):
             yield broken(exchange, answered, dialect, f"the provider's stream broke: {error}")
             return
         left_open = True
@@ -108,6 +108,14 @@ async def _events(
     _account(exchange, answered, tap)
     if not (tap.finished or tap.failed):
         yield broken(exchange, answered, dialect, "the provider's stream ended before its end")
+
+
+def _lacks_its_end_alone(tap: Tap, error: Exception) -> bool:
+    """Whether a stream that broke off has said all: why it stops, where it was only left open, and what it took, where
+    none of its events is the last."""
+    if isinstance(error, TimedOut):
+        return tap.settled
+    return isinstance(error, UpstreamError) and isinstance(tap, CrossingTap) and tap.complete
 
 
 def _account(exchange: Exchange, answered: Answered, tap: Tap) -> None:

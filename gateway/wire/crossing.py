@@ -121,6 +121,11 @@ class CrossingTap:
         self.finish_reason = self._reason = ""  # in chat's words, and in the provider's own
         self._shown = False  # whether pictures or sound came
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is missing but the end of the body, which is no event."""
+        return self.settled and self._reader.complete
+
     def feed(self, chunk: bytes) -> bytes:
         """Raises BadStream."""
         try:

@@ -159,6 +159,8 @@ class ChatBack:
 class ChatReader:
     """Chunks of a chat stream, whatever its provider calls reasoning."""
 
+    complete = False
+
     def __init__(self, splitter: sse.Splitter | None = None) -> None:
         self._splitter = splitter or sse.Splitter()
         self._has_reason = False

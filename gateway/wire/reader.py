@@ -10,6 +10,8 @@ from gateway.wire.sides import Json, Piece
 class EventReader(ABC):
     """`finished` once the stream has said that it is complete."""
 
+    complete = False
+
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
         self.finished = False

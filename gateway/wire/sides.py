@@ -37,9 +37,11 @@ class Teller(Protocol):
 
 
 class Reader(Protocol):
-    """A provider's stream into chat chunks. `finished` once it has said that it is complete."""
+    """A provider's stream into chat chunks. `finished` once it has said that it is at its end; `complete` while all has
+    come that a whole one says, of a format in which no event is the last and the end of the body the end."""
 
     finished: bool
+    complete: bool
 
     def feed(self, chunk: bytes) -> Sequence[Piece]:
         """Raises BadStream."""

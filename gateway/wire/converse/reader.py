@@ -12,6 +12,8 @@ from gateway.wire.thoughts import after
 class ConverseReader:
     """Blocks come one after the other; those of text and of thinking begin without a word, at their first delta."""
 
+    complete = False
+
     def __init__(self) -> None:
         self._splitter = Splitter()
         self._calls = self._details = self._said = 0  # of the text, its characters

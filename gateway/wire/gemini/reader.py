@@ -104,14 +104,15 @@ def completion(answer: Any) -> Json:
 
 
 class GeminiReader:
-    """Every event is an answer of its own, its usage that of all so far. The end of the body is the end."""
+    """Every event is an answer of its own, its usage that of all so far. The end of the body is the end; all streams on
+    record end in an event with both reason and usage."""
 
     def __init__(self) -> None:
         self._splitter = sse.Splitter()
         self._growing: dict[int, _Candidate] = {}
         self._usage: Json | None = None
         self._has_reason = False
-        self.finished = False
+        self.finished = self.complete = False
 
     def feed(self, chunk: bytes) -> Sequence[Piece]:
         return self._read(self._splitter.feed(chunk))
@@ -139,6 +140,7 @@ class GeminiReader:
             delta = {"role": "assistant", "refusal": blocked}
             choices = [{"index": 0, "delta": delta, "finish_reason": "content_filter"}]
         self._has_reason = self._has_reason or any(one["finish_reason"] for one in choices)
+        self.complete = self._has_reason and isinstance(usage, dict)
         return {
             "id": answer.get("responseId", ""),
             "model": answer.get("modelVersion", ""),

@@ -351,6 +351,60 @@ async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path)
                 assert ENDS[path] not in told
 
 
+COUNTED = {"promptTokenCount": 7, "candidatesTokenCount": 33}
+LAST_WORD = event(
+    candidates=[{"content": {"parts": [{"text": " you"}]}, "finishReason": "STOP"}], usageMetadata=COUNTED
+)
+
+
+@pytest.mark.parametrize("path", [CHAT, MESSAGES, RESPONSES])
+async def test_geminis_stream_is_whole_once_an_event_told_why_it_stops_and_what_it_took(
+    tmp_path: Path, path: str
+) -> None:
+    """None of its events is the last: what breaks behind it takes nothing away."""
+    async with Provider([stream(WORD_OF_GEMINI, LAST_WORD, end=False)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "gemini")) as running, running.client() as client:
+            told = await read(client, path, asked(path))
+            assert (" you" in told, ENDS[path] in told, "stream broke" in told) == (True, True, False)
+            (row,) = (await running.usage(by="outcome"))["rows"]
+            assert (row["outcome"], row["prompt_tokens"], row["completion_tokens"], row["estimated"]) == (
+                "ok", 7, 33, 0
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("last", "more"),
+    [
+        (LAST_WORD.replace(b"usageMetadata", b"other"), {}),
+        (LAST_WORD + WORD_OF_GEMINI, {}),
+        (LAST_WORD + WORD_OF_GEMINI[:-9], {}),
+        (LAST_WORD, {"n": 2}),
+    ],
+    ids=["without usage", "before a word", "before half a word", "of one of two answers"],
+)
+async def test_geminis_stream_that_breaks_before_that_is_broken(
+    tmp_path: Path, last: bytes, more: dict[str, Any]
+) -> None:
+    async with Provider([stream(WORD_OF_GEMINI, last, end=False)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, "gemini")) as running, running.client() as client:
+            told = await read(client, CHAT, asked(CHAT, **more))
+            assert ("upstream_stream_broken" in told, ENDS[CHAT] in told) == (True, False)
+
+
+async def test_a_stream_that_the_gateway_breaks_off_fails_in_the_order_of_its_events(tmp_path: Path) -> None:
+    begun = event(type="response.created", sequence_number=0, response={"id": "r", "status": "in_progress"})
+    said = event(type="response.output_text.delta", sequence_number=1, delta="hello")
+    for kind, told in (("openai", begun + said), ("compatible", word("hello"))):
+        async with Provider([stream(told, asyncio.Event())]) as provider:
+            async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+                client.headers["x-gateway-timeout"] = "0.3"
+                came = (await read(client, RESPONSES, asked(RESPONSES))).encode()
+                every = [json.loads(sse.data(one)) for one in sse.events(came)]
+                assert [one["type"] for one in every[-2:]] == ["error", "response.failed"]
+                assert [one["sequence_number"] for one in every] == list(range(len(every)))
+                assert every[-1]["response"]["id"] == every[0]["response"]["id"]
+
+
 # An event that is none
 
 CUT = b'data: {"id":"c","choices":[{"delta":{"content": \n\n'
