@@ -21,6 +21,9 @@ _FOREIGN = {
     "anthropic.messages": _PACKED,
     "anthropic.count_tokens": _PACKED,
     "bedrock.messages": _PACKED,
+    "gemini.array": _PACKED,
+    "gemini.count_tokens": _PACKED,
+    "gemini.generate": _PACKED,
     "openai.responses": re.compile(rb'"gh1\.|"rs_[0-9a-f]{32}_'),
 }
 Json = dict[str, Any]

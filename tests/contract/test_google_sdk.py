@@ -11,7 +11,7 @@ from google.genai import errors, types
 from tests.contract import test_gemini as gemini
 from tests.contract import test_messages as anthropic
 from tests.contract.recorded import Record, replayed, whole
-from tests.running import KEY
+from tests.running import ACCESS, KEY, gateway
 from tests.scripted import DONE, FINISH, USAGE, Provider, answer, stream, word
 
 
@@ -19,11 +19,13 @@ from tests.scripted import DONE, FINISH, USAGE, Provider, answer, stream, word
 async def client_of(
     tmp_path: Path, kind: str, root: str = ""
 ) -> AsyncIterator[tuple[genai.client.AsyncClient, Provider]]:
-    async with gemini.before(tmp_path, kind, root) as (http, provider):
-        options = types.HttpOptions(base_url=str(http.base_url), async_client_args={"trust_env": False})
-        client = genai.Client(api_key=KEY, vertexai=False, http_options=options)
-        async with client.aio as sdk:
-            yield sdk, provider
+    async with gemini.before(tmp_path, kind, root) as (http, provider), sdk_of(str(http.base_url)) as sdk:
+        yield sdk, provider
+
+
+def sdk_of(url: str) -> genai.client.AsyncClient:
+    options = types.HttpOptions(base_url=url, async_client_args={"trust_env": False})
+    return genai.Client(api_key=KEY, vertexai=False, http_options=options).aio
 
 
 TEXTS: tuple[types.ContentUnionDict, ...] = ("a", "b")
@@ -65,6 +67,47 @@ async def test_a_conversation_with_claude_keeps_its_signatures(tmp_path: Path) -
         thinking = [block for block in said if block["type"] == "thinking"]
         assert [block["signature"] for block in thinking] == anthropic.expected(record).signatures
         assert "".join(block["thinking"] for block in thinking) == anthropic.expected(record).thought
+
+
+async def test_a_conversation_that_changes_to_gemini_leaves_behind_what_claude_signed(tmp_path: Path) -> None:
+    """The SDK sends back what it got, whole or from a stream; Google takes no signature but its own."""
+    thought = {"type": "thinking", "thinking": "Let me see.", "signature": "Q0xBVURF"}
+    call = {"type": "tool_use", "id": "toolu_1", "name": "look", "input": {}}
+    claude = {"type": "message", "content": [thought, call], "stop_reason": "tool_use"}
+    gemini_says = {
+        "candidates": [{"content": {"role": "model", "parts": [{"text": "x"}]}, "finishReason": "STOP"}]
+    }
+    async with Provider([answer(claude)]) as anthropic_, Provider([answer(gemini_says)]) as google:
+        text = f"""
+kind: providers
+providers:
+  a: {{type: anthropic, base_url: "{anthropic_.url.removesuffix("/v1")}", api_key: k}}
+  g: {{type: gemini, base_url: "{google.url.removesuffix("/v1")}", api_key: k}}
+---
+kind: models
+models:
+  claude: {{targets: [{{provider: a}}]}}
+  gemini-3-pro: {{targets: [{{provider: g}}]}}
+---
+{ACCESS}
+"""
+        async with gateway(tmp_path, text) as running, sdk_of(running.url) as sdk:
+            asked: list[types.ContentUnionDict] = [types.UserContent("hi")]
+            first = await sdk.models.generate_content(model="claude", contents=asked)
+            said = first.candidates[0].content  # type: ignore[index]
+            assert said is not None
+            result = types.Part.from_function_response(name="look", response={"output": "it"})
+            asked += [said, types.UserContent([result])]
+            assert (await sdk.models.generate_content(model="gemini-3-pro", contents=asked)).text == "x"
+    assert google.asked[0].json["contents"][1] == {
+        "role": "model",
+        "parts": [
+            {
+                "functionCall": {"id": "toolu_1", "name": "look", "args": {}},
+                "thoughtSignature": "skip_thought_signature_validator",
+            }
+        ],
+    }
 
 
 async def test_a_stream_of_openai_is_read_and_an_error_is_googles(tmp_path: Path) -> None:

@@ -29,9 +29,11 @@ from gateway.wire.fields import (
     refuse_twice,
 )
 from gateway.wire.gemini.back import CAP
+from gateway.wire.gemini.native import native
 from gateway.wire.gemini.reader import framed
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
+from gateway.wire.thoughts import holds_foreign
 from gateway.wire.written import read
 
 _SAID = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)+)"')
@@ -90,6 +92,8 @@ class Generate(Untouched):
             held = replace if name in call.payload else add
             config = call.payload.get(name) or {}
             held[name] = {CAP: cap, **{key: value for key, value in config.items() if value is not None}}
+        if holds_foreign(self.name, call.body):
+            replace |= native(call, changes)
         return set_members(call.body, replace, add) if replace or add else call.body
 
     def tap(self, asked: Asked) -> "GenerateTap":
