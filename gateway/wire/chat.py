@@ -137,6 +137,7 @@ class ChatTap:
             self.settled = self.finished = True
         if block.find(b"error") >= 0 and sse.tells_error(block):
             self.settled = self.failed = True
+            block = sse.uncut(block)
         return block
 
     def rest(self) -> bytes:

@@ -15,7 +15,7 @@ _NAMED = re.compile(rb"(?:^|[\r\n])event:[ \t]*error[ \t]*[\r\n]")
 _ERROR = re.compile(_NAMED.pattern + rb'|"error"\s*:\s*(?!null|false|\s)|"(?:object|type)"\s*:\s*"error"')
 # A block whose events are written as nearly all are. One that was cut ends otherwise, but for one that was cut just
 # behind an inner bracket: to see that takes reading it, at two to five times the cost. So taps read the few events that
-# tell how a stream ends; without one of those, whole, it ends in an error.
+# tell how a stream ends, and those beside an error; without one of the first, whole, it ends in an error.
 is_usual = re.compile(rb'(?:(?:event:[^\n]*+\n)?+data: ?+\{"[^\n]*\}\r?+\n\r?+\n)++').fullmatch
 MOST_EVENT = 32 << 20  # bytes; images come in single events of several megabytes
 
@@ -113,6 +113,14 @@ def check(block: bytes) -> None:
                 read(payload)
             except orjson.JSONDecodeError:
                 raise BadStream("an event is not valid JSON") from None
+
+
+def uncut(block: bytes) -> bytes:
+    """A usual block without an event that was cut just behind an inner bracket. Where an error is told, one may stand
+    before it: it was held until the blank line came that the error begins with."""
+    told = list(events(block))
+    kept = [one for one in told if is_whole(one) or not data(one)]
+    return block if len(kept) == len(told) else b"".join(kept)
 
 
 def is_whole(rest: bytes) -> bool:

@@ -196,6 +196,7 @@ class GenerateTap:
             sse.check(block)
         if b"error" in block and sse.tells_error(block):
             self.settled = self.failed = True
+            block = sse.uncut(block)
         return block
 
     def _events(self, block: bytes) -> Iterable[bytes]:

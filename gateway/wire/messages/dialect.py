@@ -102,6 +102,7 @@ class MessagesTap:
             block = self._under_its_name(block) if self._named else block
         if block.find(b"error") >= 0 and sse.tells_error(block):
             self.settled = self.failed = True
+            block = sse.uncut(block)
         return block
 
     def rest(self) -> bytes:

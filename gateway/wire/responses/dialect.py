@@ -121,6 +121,7 @@ class ResponsesTap:
         # A response that fails is told as the provider tells it, unless nothing else has been told yet.
         if block.find(b"error") >= 0 and sse.tells_error(block):
             self.settled = self.failed = True
+            block = sse.uncut(block)
         elif self.finish_reason == "failed":
             self.failed = before
         return block

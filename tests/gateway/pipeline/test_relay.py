@@ -351,6 +351,25 @@ async def test_a_stream_that_is_cut_before_it_said_why_is_broken(tmp_path: Path)
                 assert ENDS[path] not in told
 
 
+@pytest.mark.parametrize(
+    ("path", "kind", "begun", "cut"),
+    [
+        (CHAT, "openai", word("hello"), b'data: {"choices":[{"index":0,"delta":{"content":"wo"}'),
+        (MESSAGES, "anthropic", STARTED + SAID, SAID.rstrip()[:-1]),
+        (RESPONSES, "openai", DELTA, b'data: {"type":"response.output_item.added","item":{"type":"message"}'),
+        (STREAM_OF_GEMINI, "gemini", WORD_OF_GEMINI, b'data: {"candidates":[{"content":{"parts":[]}'),
+    ],
+)
+async def test_an_event_that_an_error_cut_short_is_left_out_and_the_error_is_told(
+    tmp_path: Path, path: str, kind: str, begun: bytes, cut: bytes
+) -> None:
+    """It looks whole, being cut just behind an inner bracket."""
+    error, go_on = event(type="error", error={"message": "the engine died"}), asyncio.Event()
+    async with Provider([stream(begun, go_on, cut, b"\n\n" + error)]) as provider:
+        async with gateway(tmp_path, with_key(provider.url, kind)) as running, running.client() as client:
+            assert await read(client, path, asked(path), go_on) == (begun + error).decode()
+
+
 COUNTED = {"promptTokenCount": 7, "candidatesTokenCount": 33}
 LAST_WORD = event(
     candidates=[{"content": {"parts": [{"text": " you"}]}, "finishReason": "STOP"}], usageMetadata=COUNTED

@@ -196,3 +196,10 @@ def test_an_error_of_any_kind_is_one(error: str) -> None:
 @pytest.mark.parametrize("nothing", ["null", "false", "{}", '""', "  null"])
 def test_an_error_that_says_nothing_is_none(nothing: str) -> None:
     assert not tells_error(b'data: {"error": %b, "choices": []}\n\n' % nothing.encode())
+
+
+def test_beside_an_error_an_event_that_was_cut_is_left_out() -> None:
+    said, error = b'data: {"a":{"b":1}}\n\n', b'event: error\ndata: {"error":{}}\n\n'
+    whole = b": waits\n\n" + said + error + b"data: [DONE]\n\n"
+    assert sse.uncut(whole) is whole
+    assert sse.uncut(said + b'data: {"a":{"b":1}\n\n' + error) == said + error
