@@ -551,3 +551,29 @@ def test_a_stream_that_goes_on_behind_its_reason_has_not_settled() -> None:
     assert not one.settled
     one.feed(FINISH)
     assert not one.settled, "it says one all the time"
+
+
+def test_of_geminis_stream_all_has_come_with_its_reason_and_what_it_took() -> None:
+    said = {"content": {"parts": [{"text": "he"}]}}
+    counted = {"usageMetadata": {"promptTokenCount": 7}}
+    stopped = event(candidates=[said | {"finishReason": "STOP"}], **counted)
+    for choices, chunks, complete in (
+        (1, [event(candidates=[said], **counted)], False),
+        (1, [event(candidates=[said], **counted), stopped], True),
+        (1, [stopped, event(candidates=[said])], False),
+        (1, [event(candidates=[said | {"finishReason": "STOP"}])], False),
+        (2, [stopped], False),
+    ):
+        watched = between("openai.chat", "gemini.generate").tap(Asked({}, Usage(), choices=choices))
+        assert isinstance(watched, CrossingTap)
+        for chunk in chunks:
+            watched.feed(chunk)
+        assert (watched.complete, watched.finished) == (complete, False)
+
+
+def test_a_stream_with_a_last_event_is_not_complete_before_it() -> None:
+    watched, _ = tap()
+    assert isinstance(watched, CrossingTap)
+    for chunk in (word("he"), FINISH, USAGE):
+        watched.feed(chunk)
+    assert (watched.settled, watched.complete) == (True, False)
