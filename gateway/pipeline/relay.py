@@ -12,7 +12,7 @@ from gateway.upstream.failures import TimedOut, UpstreamError
 from gateway.wire.base import EVENTS, Dialect, Tap
 from gateway.wire.crossing import CrossingTap
 from gateway.wire.raw import RawTap
-from gateway.wire.responses.dialect import ResponsesTap
+from gateway.wire.responses.dialect import Responses, ResponsesTap
 from gateway.wire.sse import BadStream
 
 Clock = Callable[[], float]
@@ -163,8 +163,13 @@ def broken(exchange: Exchange, answered: Answered, dialect: Dialect, message: st
 
 
 def _early_end(exchange: Exchange, answered: Answered, dialect: Dialect, error: GatewayError) -> bytes:
-    """What ends a stream that we break off ourselves."""
-    return b"" if answered.told else _last_word(exchange, answered, dialect, error)
+    """What ends a stream that we break off ourselves, for a reason with a status of its own. Responses have no word for
+    one, and number their events."""
+    if answered.told:
+        return b""
+    if dialect.name == Responses.name:
+        return _last_word(exchange, answered, dialect, error)
+    return dialect.error_event(error, exchange.request_id)
 
 
 def _last_word(exchange: Exchange, answered: Answered, dialect: Dialect, error: GatewayError) -> bytes:
