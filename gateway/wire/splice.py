@@ -91,7 +91,7 @@ def _suspicious(body: bytes, said: Container[str], names: tuple[str, ...]) -> bo
     if has_escapes(body) and any(escape in body for escape in _escapes(names)):
         return True
     if len(body) <= SHORT:
-        return any(name in said and body.count(quoted) > 1 for name, quoted in _each(names))
+        return bool([name for name, quoted in _each(names) if name in said and body.count(quoted) > 1])
     seen: set[bytes] = set()
     for found in _quoted(names).finditer(body):
         if (name := found[1]) in seen and name.decode() in said:
