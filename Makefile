@@ -54,7 +54,9 @@ clean: ## remove everything that make made, the data folder excepted
 
 $(STAMPS)/venv:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
-	  || { echo "Gatehouse needs Python 3.11 or newer; try: make PYTHON=python3.12 run"; exit 1; }
+	  || { echo "Gatehouse needs Python 3.11 or newer; try: make PYTHON=python3.14 run"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info >= (3, 15))' \
+	  || { echo "for Python 3.15 there is no build of cel-expr-python yet; try: make PYTHON=python3.14 run"; exit 1; }
 	@echo "making $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV) || { echo "python3-venv is missing; install it and try again"; exit 1; }
 	@mkdir -p $(STAMPS) && touch $@
