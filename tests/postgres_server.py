@@ -7,7 +7,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -49,8 +51,26 @@ class PostgresServer:
         return f"postgresql://{USER}@/{name}?host={self._folder}"
 
     def execute(self, statement: str) -> None:
-        with psycopg.connect(f"host={self._folder} user={USER} dbname=postgres", autocommit=True) as one:
+        with self._connected() as one:
             one.execute(statement.encode())
+
+    def _connected(self) -> "psycopg.Connection[Any]":
+        return psycopg.connect(f"host={self._folder} user={USER} dbname=postgres", autocommit=True)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Whoever is connected hears nothing more; others may connect."""
+        with self._connected() as one:
+            own = one.info.backend_pid
+            query = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            stopped = [pid for (pid,) in one.execute(query) if pid != own]
+        for pid in stopped:
+            os.kill(pid, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for pid in stopped:
+                os.kill(pid, signal.SIGCONT)
 
     def close(self) -> None:
         self._process.send_signal(signal.SIGINT)  # at once: whoever is connected is let go

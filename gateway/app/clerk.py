@@ -15,7 +15,7 @@ from typing import Any
 from gateway.app.control import Line, told
 from gateway.core.meters import Meters
 from gateway.state.fault import DatabaseFault
-from gateway.state.sql import faults, open_engine
+from gateway.state.sql import at_length, faults, open_engine
 from gateway.telemetry.logs import Log
 from gateway.usage.asked import BadReport
 from gateway.usage.collector import Collector
@@ -64,7 +64,7 @@ class Clerk:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
         with faults():
-            ledger = Ledger(open_engine(facts["database"]))
+            ledger = Ledger(open_engine(facts["database"]), at_length)
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
         leisure = _take_time if facts["alone"] else None
         self.collector = Collector(Path(facts["spool"]), ledger, self._meters, log, leisure)

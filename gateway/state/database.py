@@ -4,10 +4,9 @@ fifth of a second of its start, and most processes only look for changed keys, w
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from gateway.state.sqlite import open_file, open_to_read
+from gateway.state.sqlite import faults, open_file, open_to_read
 
 if TYPE_CHECKING:
     from sqlalchemy import Engine
@@ -75,14 +74,15 @@ class Database:
         return bool(self.read(f"SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = '{table}'"))
 
     def read(self, query: str) -> list[tuple[Any, ...]]:
-        """The rows of a query, by the driver itself: that takes a sixth of the time, too, which calls that come at
-        the same moment wait for. Raises what the driver raises."""
+        """The rows of a query; of a file by the driver itself: that takes a sixth of the time, too, which calls that
+        come at the same moment wait for. Raises DatabaseFault."""
         if self._file is not None:
-            with self._turn:
+            with self._turn, faults():
                 return self._file.execute(query).fetchall()
-        with closing(self.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
-            cursor.execute(query)
-            return [tuple(row) for row in cursor.fetchall()]
+        from gateway.state.sql import reading
+
+        with reading(self.engine) as connection:
+            return [tuple(row) for row in connection.exec_driver_sql(query)]
 
     def close(self) -> None:
         if self._file is not None:

@@ -102,9 +102,7 @@ class KeyStore:
         except Exception as error:  # whatever it is, a look must not be the last
             if not self.failing:
                 self.failing = True
-                self._log(
-                    "error", f"issued keys cannot be read ({type(error).__name__}); the last known stay"
-                )
+                self._log("error", f"issued keys cannot be read ({error}); the last known stay")
 
     async def _tell(self) -> None:
         for told in self.changed:
@@ -129,7 +127,7 @@ class KeyStore:
         self._load()
 
     def _look(self) -> None:
-        """Raises what the driver raises, as `_load` does."""
+        """Raises DatabaseFault, as `_load` does."""
         if self._revisions() != self._seen:
             self._load()
 

@@ -1,7 +1,7 @@
 """How SQLAlchemy is used: engines as they are opened, tables as they are made, errors in words for operators."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, Engine, MetaData, TextClause, create_engine, event, text
@@ -13,7 +13,6 @@ from gateway.state.fault import BadAddress, DatabaseFault
 from gateway.state.sqlite import begin
 
 _KINDS = ("sqlite", "postgresql")  # in whose words rows are written: ON CONFLICT is none of the standard's
-TAKEN = 5  # seconds in which a PostgreSQL takes a connection; its library would wait for ever
 MAKING = 0x6761746568  # of all the locks that users of one database may agree on, that of making our tables
 
 
@@ -28,7 +27,12 @@ def faults() -> Iterator[None]:
         raise BadAddress("it is no address", type(error).__name__) from error
     except SQLAlchemyError as error:
         kind = type(error).__name__
-        raise DatabaseFault(str(error.orig) if isinstance(error, DBAPIError) else kind, kind) from error
+        raise DatabaseFault(_said(error) if isinstance(error, DBAPIError) else kind, kind) from error
+
+
+def _said(error: DBAPIError) -> str:
+    """PostgreSQL adds the line of the statement."""
+    return str(error.orig).partition("\nLINE ")[0]
 
 
 @contextmanager
@@ -45,15 +49,29 @@ def writing(engine: Engine) -> Iterator[Connection]:
         yield connection
 
 
+def at_length(connection: Connection) -> AbstractContextManager[None]:
+    """Around what no call waits for: a PostgreSQL ends it later than other statements. Raises SQLAlchemyError."""
+    if connection.dialect.driver != "psycopg":
+        return nullcontext()
+    from gateway.state import postgres
+
+    return postgres.at_length(connection)
+
+
 def open_engine(url: str) -> Engine:
     """Raises DatabaseFault, and ImportError for a driver that is not installed."""
     with faults():
         address = _address(url)
         if address.get_backend_name() not in _KINDS:
             raise NoSuchModuleError
-        if address.get_driver_name() == "psycopg" and "connect_timeout" not in address.query:
-            address = address.update_query_dict({"connect_timeout": str(TAKEN)})
         engine = create_engine(address, pool_pre_ping=not url.startswith("sqlite"))
+    if engine.dialect.driver == "psycopg":
+        from gateway.state import postgres  # its driver is installed where one is used
+
+        @event.listens_for(engine, "do_connect")
+        def _connect(dialect: Any, record: Any, args: Any, named: Any) -> postgres.Patient:
+            return postgres.connect(*args, **named)
+
     if engine.dialect.name == "sqlite":
 
         @event.listens_for(engine, "connect")
@@ -73,7 +91,7 @@ def _address(url: str) -> URL:
 def ensure(engine: Engine, tables: MetaData, *more: TextClause) -> None:
     """Make what is missing. Processes that start at the same moment may all ask for it; `more` must allow that.
     Raises DatabaseFault."""
-    with writing(engine) as connection:
+    with writing(engine) as connection, at_length(connection):
         if engine.dialect.name == "postgresql":
             # Its IF NOT EXISTS does not look at what others are making: of two at once one fails.
             connection.execute(text("SELECT pg_advisory_xact_lock(:making)"), {"making": MAKING})

@@ -3,12 +3,22 @@
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from urllib.parse import quote
 
 from gateway.state.fault import DatabaseFault
 
 BUSY = 5.0  # seconds that one process waits for another's lock
+
+
+@contextmanager
+def faults() -> Iterator[None]:
+    """Raises DatabaseFault for what SQLite raises."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise DatabaseFault(str(error), type(error).__name__) from error
 
 
 def open_file(path: str) -> sqlite3.Connection:
@@ -30,15 +40,13 @@ def _opened(
     address: str, begin: Callable[[sqlite3.Connection], None], *, uri: bool = False
 ) -> sqlite3.Connection:
     """Raises DatabaseFault."""
-    try:
+    with faults():
         connection = sqlite3.connect(address, check_same_thread=False, uri=uri)
         try:
             begin(connection)
         except sqlite3.Error:
             connection.close()
             raise
-    except sqlite3.Error as error:
-        raise DatabaseFault(str(error), type(error).__name__) from error
     return connection
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from itertools import chain
 from operator import itemgetter
@@ -73,13 +74,15 @@ _VALUES = re.compile(r"VALUES (\([^)]*\))")
 
 Event = dict[str, Any]
 Write = Callable[[Connection, list[Event]], None]
+AtLength = Callable[[Connection], AbstractContextManager[Any]]
 
 
 class Ledger:
     """Synchronous: its callers give it a thread. Raises SQLAlchemyError where the database fails."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, at_length: AtLength = nullcontext) -> None:
+        """`at_length` is around what no call waits for, and may have more time for a statement than others."""
+        self._engine, self._at_length = engine, at_length
         _METADATA.create_all(self._engine)
         _widen(self._engine)
         # The words of the database in use, which are loaded: those of the other would take 2.4 MB.
@@ -115,7 +118,7 @@ class Ledger:
             func.coalesce(func.sum(_USAGE.c.search_units), 0).label("search_units"),
         ]
         asked = select(*columns, *sums).where(_since(since))
-        with self._engine.connect() as connection:
+        with self._engine.connect() as connection, self._at_length(connection):
             found = connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
             rows = [_told(dict(row)) for row in found] if by else []
             total = connection.execute(select(*sums).where(_since(since))).mappings().one()
@@ -130,7 +133,7 @@ class Ledger:
     def forget(self, before: float) -> int:
         """Delete rows older than `before`, some thousands at most; the number that went."""
         old = select(_USAGE.c.id).where(not_(_since(before))).limit(RETENTION_BATCH)
-        with self._engine.begin() as connection:
+        with self._engine.begin() as connection, self._at_length(connection):
             return connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(old))).rowcount
 
     def close(self) -> None:

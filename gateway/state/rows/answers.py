@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import sqlalchemy as sql
 
-from gateway.state.sql import ensure, reading, writing
+from gateway.state.sql import at_length, ensure, reading, writing
 
 MOST_TURNS = 1000  # of one conversation
 
@@ -78,7 +78,7 @@ class AnswerRows:
             _ANSWERS.c.id, sql.func.sum(_ANSWERS.c.size).over(order_by=_ANSWERS.c.created.desc()).label("sum")
         ).subquery()
         too_much = sql.select(sizes.c.id).where(sizes.c.sum > max_size)
-        with writing(self._engine) as connection:
+        with writing(self._engine) as connection, at_length(connection):
             connection.execute(sql.delete(_ANSWERS).where(_ANSWERS.c.created < oldest))
             connection.execute(sql.delete(_ANSWERS).where(_ANSWERS.c.id.in_(too_much)))
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sql
 
-from gateway.state.sql import ensure, reading, writing
+from gateway.state.sql import at_length, ensure, reading, writing
 
 _METADATA = sql.MetaData()
 _RUNS = sql.Table(
@@ -76,6 +76,6 @@ class RunRows:
         """Remove runs without an answer that were not heard of since, and what belongs to no run."""
         answers = sql.select(_ANSWERS.c.id)
         lost = (_RUNS.c.beat < lost_before) & _RUNS.c.id.not_in(answers)
-        with writing(self._engine) as connection:
+        with writing(self._engine) as connection, at_length(connection):
             connection.execute(sql.delete(_RUNS).where(lost))
             connection.execute(sql.delete(_TOLD).where(_TOLD.c.id.not_in(sql.select(_RUNS.c.id))))

@@ -57,6 +57,13 @@ def test_rows_are_read_by_the_driver_itself(more: str, tmp_path: Path) -> None:
         assert database.read("SELECT id, name FROM rows ORDER BY id") == [(1, "a"), (2, None)]
 
 
+@pytest.mark.parametrize("more", ["", "?timeout=3"], ids=["by its file", "by SQLAlchemy"])
+def test_rows_that_cannot_be_read_are_a_fault_of_the_database(more: str, tmp_path: Path) -> None:
+    with closing(Database(f"sqlite:///{tmp_path}/state.db{more}")) as database:
+        with pytest.raises(DatabaseFault, match=r"^no such table: rows$"):
+            database.read("SELECT id FROM rows")
+
+
 def test_what_was_never_written_to_a_file_is_not_there(tmp_path: Path) -> None:
     with closing(Database(f"sqlite:///{tmp_path}/state.db")) as database:
         assert not database.has("rows")

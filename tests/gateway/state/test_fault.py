@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.state import sql
+from gateway.state import postgres
 from gateway.state.database import Database
 from gateway.state.fault import named_database
 from gateway.state.keystore import KeyStore
@@ -22,7 +22,7 @@ def told(folder: Path, url: str = "", kind: type[Exception] = OSError) -> str:
 def test_a_server_that_takes_no_connection_is_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sql, "TAKEN", 1)
+    monkeypatch.setattr(postgres, "TAKEN", 1)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://me:s3cret@127.0.0.1:{silent.getsockname()[1]}/x"
         why = told(tmp_path, url)
