@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path as FilePath
 from stat import S_ISDIR, S_ISREG
 from typing import Any, NamedTuple
@@ -63,10 +64,7 @@ def _files(path: FilePath) -> list[FilePath]:
 
 
 def _listed(path: FilePath) -> list[FilePath]:
-    try:
-        mode = path.stat().st_mode
-    except (FileNotFoundError, NotADirectoryError):
-        mode = 0
+    mode = _mode(path)
     if S_ISREG(mode):
         return [path]
     if not S_ISDIR(mode):
@@ -74,8 +72,19 @@ def _listed(path: FilePath) -> list[FilePath]:
     return sorted(
         entry
         for entry in path.iterdir()
-        if entry.suffix in (".yaml", ".yml") and not entry.name.startswith(".") and entry.is_file()
+        if entry.suffix in (".yaml", ".yml") and not entry.name.startswith(".") and S_ISREG(_mode(entry))
     )
+
+
+def _mode(path: FilePath) -> int:
+    """0 where there is nothing, or a link that leads nowhere. Raises OSError where nobody lets us look, which
+    `Path.is_file` takes for no from Python 3.14 on."""
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        if error.errno in (ENOENT, ENOTDIR, ELOOP):
+            return 0
+        raise
 
 
 def _is_utf8(file: FilePath) -> bool:

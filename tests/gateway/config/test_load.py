@@ -8,6 +8,7 @@ from gateway.config.problem import BadPolicies
 from gateway.config.variables import Variables
 from gateway.providers.registry import PROVIDERS
 from tests.gateway.config.texts import BASE, problems, told
+from tests.users import folder_for_all, ordinary
 
 
 def test_files_of_a_folder_are_read_by_name(tmp_path: Path) -> None:
@@ -40,6 +41,17 @@ def test_a_folder_that_cannot_be_read_says_what_to_do(tmp_path: Path) -> None:
     assert "cannot be read (File name too long); mend its rights" in refused(tmp_path / ("a" * 300))
 
 
+def test_a_folder_that_may_be_listed_and_not_entered_tells_of_its_rights(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Path, "is_file", os.path.isfile)  # as Python 3.14 has it
+    with folder_for_all() as folder:
+        (folder / "a.yaml").write_text("x")
+        folder.chmod(0o744)
+        with ordinary():
+            assert refused(folder) == f"{folder}:1:1: cannot be read (Permission denied); mend its rights"
+
+
 def test_a_file_whose_name_is_no_text_is_refused_by_it(tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"b\xe9.yaml")).write_text("x")
     assert "the name of b\\udce9.yaml is not UTF-8; rename it" in refused(tmp_path)
@@ -48,6 +60,8 @@ def test_a_file_whose_name_is_no_text_is_refused_by_it(tmp_path: Path) -> None:
 def test_a_link_that_leads_nowhere_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text("x")
     (tmp_path / "b.yaml").symlink_to("gone.yaml")
+    (tmp_path / "c.yaml").symlink_to("c.yaml")
+    (tmp_path / "d.yaml").symlink_to("a.yaml/gone.yaml")
     assert list(read_folder(tmp_path)) == [str(tmp_path / "a.yaml")]
 
 
