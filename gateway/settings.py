@@ -13,7 +13,11 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 _SIZE = re.compile(r"(\d{1,18}) *([a-z]*)", re.ASCII)
 _UNITS = {"b": 1, "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^\s/?#@*A-Z]+")
+# As browsers write one (html.spec.whatwg.org, "ASCII serialization of an origin"): no port that is the scheme's own.
+_HOST = r"(\[[0-9a-f:.]+\]|[^\s/?#@*:A-Z\x80-\U0010ffff]+)"
+_ORIGIN = re.compile(
+    rf"\*|null|(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://{_HOST}(:[1-9]\d*)?", re.ASCII
+)
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
 _PREFIX = "GATEWAY_"
 _OF_COMMANDS = ("GATEWAY_ADMIN_URL",)  # read by the commands that ask a running gateway
@@ -57,7 +61,10 @@ def _origins(text: str) -> str:
     """What a browser would never send would never match. Raises ValueError."""
     for one in text.split(","):
         if one.strip() and not _ORIGIN.fullmatch(one.strip()):
-            raise ValueError("takes origins, or *; write each as https://app.example.com, no / at its end")
+            raise ValueError(
+                "takes origins, or *; write each as https://app.example.com, no / at its end and no port that is "
+                "the usual one"
+            )
     return text
 
 

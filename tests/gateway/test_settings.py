@@ -69,7 +69,16 @@ def test_a_value_that_cannot_be_used_names_its_variable_and_is_not_told(name: st
 
 
 @pytest.mark.parametrize(
-    "value", ["", "*", "https://a.example, http://localhost:3000,", "chrome-extension://abc", "null"]
+    "value",
+    [
+        "",
+        "*",
+        "https://a.example, http://localhost:3000,",
+        "chrome-extension://abc",
+        "null",
+        "https://a.example:80",
+        "http://[::1]:8080,https://[fe80::443]",
+    ],
 )
 def test_origins_are_taken_as_browsers_send_them(value: str) -> None:
     assert from_environment({"GATEWAY_CORS_ORIGINS": value}).cors_origins == value
@@ -84,13 +93,20 @@ def test_origins_are_taken_as_browsers_send_them(value: str) -> None:
         "https://a.example https://b.example",
         "https://A.example",
         "https://*.example",
+        "https://a.example:443",
+        "http://a.example:80",
+        "http://[::1]:80",
+        "https://a.example:",
+        "https://a.example:08443",
+        "https://bücher.example",
     ],
 )
 def test_an_origin_that_no_browser_sends_says_how_one_is_written(value: str) -> None:
     told = complaint(GATEWAY_CORS_ORIGINS=f"https://good.example, {value}")
     assert (
         told
-        == "GATEWAY_CORS_ORIGINS: takes origins, or *; write each as https://app.example.com, no / at its end"
+        == "GATEWAY_CORS_ORIGINS: takes origins, or *; write each as https://app.example.com, no / at its end "
+        "and no port that is the usual one"
     )
 
 
