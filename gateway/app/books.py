@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from gateway.app.control import Line, start
+from gateway.app.control import Line, Process, start
 from gateway.app.job import Job
 from gateway.app.plan import Plan
 from gateway.core.failure import DatabaseAway, Overloaded
@@ -29,7 +29,7 @@ class Books:
     def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
         self._plan, self._meters, self._log = plan, meters, log
         self._failing = self._away = False  # it cannot write; it has ended and is to be started again
-        self._life: tuple[asyncio.subprocess.Process, Line] | None = None
+        self._life: tuple[Process, Line] | None = None
         self._lives = asyncio.Event()
         self._seen: dict[str, float] = {}  # the counts of this life that `meters` has already
         self._complete = time.perf_counter()  # the clock of the machine: the same in every process
@@ -108,18 +108,17 @@ class Books:
         if self._life is not None:
             await self._end(*self._life)
 
-    async def _end(self, process: asyncio.subprocess.Process, line: Line) -> int:
+    async def _end(self, process: Process, line: Line) -> int:
         self._life = None
         self._lives.clear()
         line.close()  # this is how it knows
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
-                return await process.wait()
-        with suppress(ProcessLookupError):
-            process.kill()
+                return await process.ended()
+        process.kill()
         with suppress(TimeoutError):  # to die, too, a thread at leisure needs a core that nobody else wants
             async with asyncio.timeout(DEATH):
-                await process.wait()
+                await process.ended()
         return -signal.SIGKILL
 
     async def _watch(self) -> None:

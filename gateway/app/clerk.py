@@ -26,9 +26,8 @@ NICE = 5  # where it hurries: a quarter of a core that others want, too, and the
 
 
 def main() -> int:
-    # Who stops all processes of a group or a terminal stops the gateway, too: nothing more comes when its line ends.
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)
+    # Who stops all processes of a group stops the gateway, too: nothing more comes when its line ends.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICE)
     with asyncio.Runner() as runner:
         return runner.run(_run())

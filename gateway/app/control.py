@@ -4,9 +4,10 @@ The end of the line is the end of the other: a worker whose parent is gone drain
 """
 
 import asyncio
+import signal
 import socket
+import subprocess
 import sys
-from asyncio.subprocess import Process
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -14,9 +15,22 @@ import orjson
 
 ASK_SECONDS = 2.0  # a worker that does not answer in this time is left out of a report
 LINE = 64 << 20  # bytes; thousands of series are a few megabytes
+LOOK = 0.01  # seconds between looks whether a process whose line has ended is gone, too
+# Who sends these to all of us means the one that started the others, and knows what is to become of them.
+NOT_THEIRS = (signal.SIGHUP, signal.SIGINT)
 
 Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
 Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Process(subprocess.Popen[bytes]):
+    """One that was started so."""
+
+    async def ended(self) -> int:
+        """Its exit code. To be asked once its line has ended, for then it takes no time as a rule."""
+        while (code := self.poll()) is None:
+            await asyncio.sleep(LOOK)
+        return code
 
 
 async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process, Ends]:
@@ -26,14 +40,23 @@ async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process,
     with theirs:
         reader, writer = await _ends(ours)  # ahead, so that nobody who is cancelled leaves a process alone
         try:
-            command = [sys.executable, "-m", module, str(theirs.fileno())]
-            # Of our session: who is nice is so to those of its own alone (sched(7), autogroups).
-            process = await asyncio.create_subprocess_exec(*command, pass_fds=[*fds, theirs.fileno()])
+            process = _process([sys.executable, "-m", module, str(theirs.fileno())], *fds, theirs.fileno())
         except BaseException:
             writer.close()
             raise
     writer.write(orjson.dumps(facts) + b"\n")  # it is there even for one that comes to it when we are gone
     return process, (reader, writer)
+
+
+def _process(command: list[str], *fds: int) -> Process:
+    """It has NOT_THEIRS blocked from its first moment on, when it could not even say so itself. That is why the event
+    loop does not start it: libuv has each process begin with no signal blocked, and none ignored."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, NOT_THEIRS)
+    try:
+        # Of our session: who is nice is so to those of its own alone (sched(7), autogroups).
+        return Process(command, pass_fds=fds)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 async def told() -> tuple[dict[str, Any], Ends]:

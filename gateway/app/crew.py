@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gateway.app.control import Line, start
+from gateway.app.control import Line, Process, start
 from gateway.app.house import Standing
 from gateway.app.plan import Plan
 from gateway.config.desk import Desk
@@ -28,7 +28,7 @@ class Worker:
 
     def __init__(self, number: int) -> None:
         self.number = number
-        self.process: asyncio.subprocess.Process | None = None
+        self.process: Process | None = None
         self.line: Line | None = None
         self.counted: Counts = {}  # what it last told
         self.state: Standing = {"status": "starting", "policies": "", "degraded": []}
@@ -133,7 +133,7 @@ class Crew:
         worker.line = None
         self._bury(worker)
         worker.state = {**worker.state, "status": "starting", "degraded": []}
-        return await process.wait()
+        return await process.ended()
 
     def _bury(self, worker: Worker) -> None:
         """Its gauges die with it, what it counted stays."""
@@ -177,7 +177,6 @@ class Crew:
         return "ready" if all(state["status"] == "ready" for state in states) else "starting"
 
 
-def _signal(process: asyncio.subprocess.Process | None, number: signal.Signals) -> None:
+def _signal(process: Process | None, number: signal.Signals) -> None:
     if process is not None:
-        with suppress(ProcessLookupError):
-            process.send_signal(number)
+        process.send_signal(number)

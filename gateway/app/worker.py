@@ -36,8 +36,6 @@ async def _run() -> None:
     loop = asyncio.get_running_loop()
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    for number in (signal.SIGINT, signal.SIGHUP):
-        loop.add_signal_handler(number, lambda: None)  # who tells all of us tells the parent, too
     try:
         facts, ends = await told()
     except ConnectionError:

@@ -28,6 +28,6 @@ async def test_no_process_is_left_alone_by_one_who_is_cancelled_while_starting_i
             continue
         started += 1
         writer.close()
-        assert await process.wait() == 0
+        assert await process.ended() == 0
     assert children() == before
     assert rounds > 3, "none was cancelled"

@@ -90,6 +90,23 @@ async def test_a_sighup_to_its_group_ends_no_engine_and_nothing_that_serves(
         assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == others
 
 
+async def test_no_sighup_to_its_group_ends_what_it_starts_however_early(
+    tmp_path: Path, session_redis: RedisServer
+) -> None:
+    environ = {"GATEWAY_REDIS_URL": session_redis.url, "GATEWAY_LOG_LEVEL": "error"}
+    async with starting(tmp_path, None, IN_A_GROUP, "--workers", "2", **environ) as one:
+        async with asyncio.timeout(15):
+            while len(first := [*workers_of(one), *processes_of(one, "gateway.app.clerk")]) < 3:
+                await asyncio.sleep(0.001)
+        listening = asyncio.ensure_future(one.listening())
+        while not listening.done():
+            os.killpg(one.process.pid, signal.SIGHUP)
+            await asyncio.sleep(0.001)
+        await listening
+        assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
+        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == first
+
+
 async def test_a_terminal_that_hangs_up_while_it_starts_ends_it(
     tmp_path: Path, terminal: tuple[int, int]
 ) -> None:
