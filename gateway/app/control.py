@@ -28,7 +28,7 @@ class Process(subprocess.Popen[bytes]):
 
     async def ended(self) -> int:
         """Its exit code. To be asked once its line has ended, for then it takes no time as a rule."""
-        while (code := self.poll()) is None:
+        while (code := self.poll()) is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
         return code
 

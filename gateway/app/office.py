@@ -1,6 +1,7 @@
 """The admin side of one data folder: the ledger, engines, tokens, the admin application."""
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +19,7 @@ from gateway.edge.asgi import App
 from gateway.edge.sanity import Sanity
 from gateway.telemetry.logs import Log
 from gateway.telemetry.prometheus import of_engines, render
-from gateway.upstream.child import Child
+from gateway.upstream.child import Child, take
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
 
@@ -50,7 +51,10 @@ class Office:
     """Runs in the only data process, or in the parent of many."""
 
     def __init__(self, plan: Plan, house: Any, staff: Staff, ledger: Books, log: Log) -> None:
-        """`house` offers desk, keys, meters and upstream."""
+        """`house` offers desk, keys, meters and upstream. Raises OSError where an engine of its policies is another
+        gateway's: by the same socket this one's calls would reach that one."""
+        for engine in house.desk.snapshot.tables.engines:
+            os.close(take(engine.socket))
         self._house, self._staff, self._log = house, staff, log
         self.ledger = ledger
         self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}

@@ -106,8 +106,8 @@ def open_log(plan: Plan) -> Log:
 
 
 async def run_alone(plan: Plan, announce: Announce) -> None:
-    """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port that is taken or a database that fails,
-    ValueError for a wrong variable."""
+    """Serve until SIGTERM or SIGINT. Raises BadPolicies, OSError for a port or an engine that is taken or a
+    database that fails, ValueError for a wrong variable."""
     prepare(plan.data_dir)
     log = open_log(plan)
     async with AsyncExitStack() as last, AsyncExitStack() as stack:

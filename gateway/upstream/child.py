@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import fcntl
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,32 @@ LONGEST_LINE = 64 << 10  # bytes of its log
 _ASK = Timing(connect=1.0, first_byte=2.0, idle=2.0)
 
 
+class Taken(OSError):
+    """The socket of an engine is another gateway's."""
+
+
+def take(socket: str) -> int:
+    """The lock of an engine's socket, as a descriptor that holds it until it is closed or this process ends. Raises
+    Taken, OSError."""
+    Path(socket).parent.mkdir(parents=True, exist_ok=True)
+    lock = os.open(f"{socket}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d" % os.getpid(), 0)
+    except BlockingIOError:
+        owner = os.pread(lock, 20, 0).decode() or "that has just begun"
+        os.close(lock)
+        raise Taken(
+            f"the local engine at {socket} is that of another gateway (process {owner}); stop that one, or set "
+            "GATEWAY_DATA_DIR to a folder of this one's own"
+        ) from None
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
 class Child:
     """`command` must serve GET /health on the unix socket, and end when its standard input does."""
 
@@ -33,6 +60,7 @@ class Child:
         self.restarts = 0
         self.ready = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None
+        self._lock: int | None = None
 
     @property
     def pid(self) -> int | None:
@@ -56,14 +84,19 @@ class Child:
                 pause = min(pause * 2, LONGEST_PAUSE)
         finally:
             self.state = "stopped"
-            await self._stop()
+            try:
+                await self._stop()
+            finally:
+                if self._lock is not None:
+                    os.close(self._lock)
 
     async def _live(self) -> str:
         """One life: start, wait for health, wait for the end. What the end was."""
         try:
+            if self._lock is None:
+                self._lock = take(self._socket)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._socket)
-            Path(self._socket).parent.mkdir(parents=True, exist_ok=True)
             self._process = process = await asyncio.create_subprocess_exec(
                 *self._command,
                 stdin=asyncio.subprocess.PIPE,  # held open: the engine ends when we do, however we do
@@ -71,6 +104,8 @@ class Child:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # what tells a group or a terminal is for us: SIGHUP reloads, and would end it
             )
+        except Taken as taken:
+            return f"could not be started ({taken})"
         except OSError as error:
             return f"could not be started ({error.filename or self._command[0]}: {error.strerror})"
         assert process.stderr is not None

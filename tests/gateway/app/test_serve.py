@@ -139,6 +139,26 @@ async def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert "in use" in told
 
 
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_a_second_gateway_in_a_folder_leaves_the_first_its_engine(
+    workers: str, tmp_path: Path, session_redis: RedisServer
+) -> None:
+    text = policies(
+        "http://127.0.0.1:9/v1", more="kind: providers\nproviders: {ours: {type: local, model: bundled}}"
+    )
+    environ = {"GATEWAY_REDIS_URL": session_redis.url}
+    async with serving(tmp_path, text, "--workers", workers, **environ) as one:
+        status, said = await refused(tmp_path, text, "--workers", workers, **environ)
+        socket = tmp_path / "data" / "engine-ours.sock"
+        told = f"gateway serve: the local engine at {socket} is that of another gateway (process {one.process.pid}); "
+        assert status == 1
+        assert told + "stop that one, or set GATEWAY_DATA_DIR to a folder of this one's own\n" in said
+        one.signal(signal.SIGKILL)
+        await one.ended()
+    async with serving(tmp_path, text, "--workers", workers, **environ) as again:
+        assert again.url, "who is gone has no engine"
+
+
 async def test_two_workers_share_a_limit_and_answer_metrics_as_one(
     tmp_path: Path, session_redis: RedisServer
 ) -> None:

@@ -126,6 +126,34 @@ async def test_an_engine_that_cannot_be_started_is_named(
         assert story.has("could not be started (/no/such/engine: No such file or directory)")
 
 
+async def test_of_two_with_one_socket_the_second_waits_for_the_first(
+    upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "FIRST_PAUSE", 0.02)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.02)
+    socket = tmp_path / "engine.sock"
+    async with kept(engine(socket), socket, upstream) as (first, _):
+        await until(first.ready.is_set)
+        async with kept(engine(socket), socket, upstream) as (second, story):
+            await until(lambda: second.restarts >= 2)
+            assert story.has(
+                f"could not be started (the local engine at {socket} is that of another gateway "
+            )
+            assert story.has(
+                f"(process {os.getpid()}); stop that one, or set GATEWAY_DATA_DIR to a folder of"
+            )
+            assert (first.state, first.restarts, second.pid) == ("ready", 0, None)
+        async with kept(engine(socket), socket, upstream) as (third, _):
+            first_pid, task = first.pid, asyncio.ensure_future(third.ready.wait())
+            assert first_pid is not None
+            os.kill(first_pid, 9)
+            await until(lambda: first.restarts == 1 and first.ready.is_set())
+            assert not task.done(), "an engine that is started again keeps its socket"
+            task.cancel()
+    async with kept(engine(socket), socket, upstream) as (last, _):
+        await until(last.ready.is_set)
+
+
 async def test_a_log_line_without_end_is_told_in_pieces(upstream: Upstream, tmp_path: Path) -> None:
     chatty = "import sys; sys.stderr.write('x' * 300_000 + '\\nlast'); sys.stderr.flush(); sys.stdin.read()"
     async with kept([sys.executable, "-c", chatty], tmp_path / "engine.sock", upstream) as (child, story):
