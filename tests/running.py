@@ -105,7 +105,8 @@ class Kept:
     """The ledger kept by this very process: a gateway in a test needs none for it."""
 
     def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
-        self.collector = Collector(plan.data_dir / "spool", Ledger(open_engine(plan.ledger_url)), meters, log)
+        ledger = Ledger(open_engine(plan.ledger_url), log.now)
+        self.collector = Collector(plan.data_dir / "spool", ledger, meters, log)
         self.report = self.collector.report
         self._days, self._now = plan.settings.usage_retention_days, log.now
 

@@ -63,7 +63,7 @@ class Clerk:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
         with faults():
-            ledger = Ledger(open_engine(facts["database"]), at_length)
+            ledger = Ledger(open_engine(facts["database"]), time.time, at_length)
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
         leisure = _take_time if facts["alone"] else None
         self.collector = Collector(Path(facts["spool"]), ledger, self._meters, log, leisure)

@@ -30,7 +30,7 @@ PATIENCE = 10.0  # seconds that the ledger may be behind before it is hurried
 # scheduler may let even the least of threads have it until the next tick (4 ms) while a call waits.
 AT_LEISURE, HURRIED = 32 << 10, 512 << 10
 AT_A_TIME = 128  # events in one transaction
-RETENTION_PAUSE = 3600.0
+TIDY_PAUSE = 3600.0  # seconds
 _UNWRITTEN = "the usage ledger cannot be written"
 
 Log = Callable[[str, str], None]
@@ -66,7 +66,7 @@ class Collector:
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self.complete)]
 
     async def run(self, days: int, wall_clock: Callable[[], float]) -> None:
-        """Collect until cancelled, and forget what is older than `days`."""
+        """Collect until cancelled, forget what is older than `days`, and sum up what is past."""
         due = 0.0
         loop = asyncio.get_running_loop()
         while True:
@@ -76,8 +76,8 @@ class Collector:
             else:
                 await _by(self._leisure, self._take_time)
             if loop.time() >= due:
-                gone = await _by(self._hurry, self._forget, wall_clock() - days * 86400)
-                due = loop.time() + (0.0 if gone else RETENTION_PAUSE)
+                is_more = await _by(self._hurry, self._tidy, wall_clock() - days * 86400)
+                due = loop.time() + (0.0 if is_more else TIDY_PAUSE)
             if not more:  # or the look failed: what is away now is not back at once
                 await asyncio.sleep(PAUSE)
 
@@ -158,12 +158,13 @@ class Collector:
         paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
         return {path: self._files.get(path) or File(path) for path in paths}
 
-    def _forget(self, before: float) -> int:
+    def _tidy(self, before: float) -> bool:
+        """Forget some of what is older than `before`, or else sum up some of what is past; whether there is more."""
         try:
-            return self._ledger.forget(before)
+            return self._ledger.forget(before) > 0 or self._ledger.sum_up()
         except Exception as error:  # the database is away: tried again with the next look
             self._fail(self, _UNWRITTEN, error)
-            return 0
+            return False
 
     def _keep(self, file: File, piece: Piece) -> None:
         self._write(file, piece.ends, self._ledger.absorb)

@@ -9,68 +9,26 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    ColumnElement,
-    Connection,
-    Engine,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    case,
-    delete,
-    func,
-    inspect,
-    not_,
-    select,
-)
+from sqlalchemy import Boolean, Connection, Engine, String, delete, func, inspect, select
 from sqlalchemy.schema import CreateColumn
 
+from gateway.usage import sums
 from gateway.usage.asked import BY, BadReport
+from gateway.usage.tables import COUNTS, METADATA, SPAN, USAGE, moment
 
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
 
-_METADATA = MetaData()
-_USAGE = Table(
-    "usage",
-    _METADATA,
-    Column("id", String(32), primary_key=True),
-    Column("started", Float, nullable=False),
-    Column("ended", Float),
-    Column("key", String(256), nullable=False),
-    Column("team", String(256), nullable=False),
-    Column("user", String(256), nullable=False),
-    Column("model", String(256), nullable=False),
-    Column("entry", String(256), nullable=False),
-    Column("provider", String(256), nullable=False),
-    Column("target", String(600), nullable=False),
-    Column("route", String(64), nullable=False),
-    Column("stream", Boolean, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("outcome", String(32), nullable=False),
-    Column("prompt", BigInteger, nullable=False),
-    Column("completion", BigInteger, nullable=False),
-    Column("cached", BigInteger, nullable=False),
-    Column("reasoning", BigInteger, nullable=False),
-    Column("search_units", BigInteger, nullable=False, server_default="0"),
-    Column("estimated", Boolean, nullable=False),
-    Column("request_id", String(128), nullable=False),
-    Column("policies", String(12), nullable=False),
-    Column("metadata", Text, nullable=False),
-    Column("attempts", Text, nullable=False),
-    sqlite_with_rowid=False,  # ids sort by time: the table is its own index, and a row costs one tree, not three
-)
-_COLUMNS = tuple(column.name for column in _USAGE.columns)
-_LENGTHS = [(column.name, column.type.length) for column in _USAGE.columns
+_COLUMNS = tuple(column.name for column in USAGE.columns)
+_LENGTHS = [(column.name, column.type.length) for column in USAGE.columns
             if isinstance(column.type, String) and column.type.length]  # fmt: skip
 # Rows written by one statement: to begin one costs more than a row does.
 ROWS = 64
 _VALUES = re.compile(r"VALUES (\([^)]*\))")
+
+# What is added up, and how reports call it.
+_TOLD = dict(
+    zip(COUNTS, ("calls", "prompt_tokens", "completion_tokens", "estimated", "search_units"), strict=True)
+)
 
 Event = dict[str, Any]
 Write = Callable[[Connection, list[Event]], None]
@@ -80,13 +38,17 @@ AtLength = Callable[[Connection], AbstractContextManager[Any]]
 class Ledger:
     """Synchronous: its callers give it a thread. Raises SQLAlchemyError where the database fails."""
 
-    def __init__(self, engine: Engine, at_length: AtLength = nullcontext) -> None:
+    def __init__(
+        self, engine: Engine, wall_clock: Callable[[], float], at_length: AtLength = nullcontext
+    ) -> None:
         """`at_length` is around what no call waits for, and may have more time for a statement than others."""
-        self._engine, self._at_length = engine, at_length
-        _METADATA.create_all(self._engine)
+        self._engine, self._now, self._at_length = engine, wall_clock, at_length
+        METADATA.create_all(self._engine)
         _widen(self._engine)
+        with engine.begin() as connection:
+            sums.begin(connection)
         # The words of the database in use, which are loaded: those of the other would take 2.4 MB.
-        new = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert(_USAGE)
+        new = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert(USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
         self._replace = _writer(new.on_conflict_do_update(index_elements=["id"], set_=columns), engine)
         self._keep = _writer(new.on_conflict_do_nothing(), engine)
@@ -103,38 +65,40 @@ class Ledger:
         once = {one["id"]: one for one in events}
         with self._engine.begin() as connection:
             write(connection, list(once.values()))
+            if sums.is_past(least := min(once), self._now()):
+                sums.reopen(connection, least)
 
     def report(self, by: Sequence[str], since: float) -> dict[str, Any]:
         """Sums by the given columns from `since` (seconds since the epoch) on. Raises BadReport."""
         for name in by:
             if name not in BY:
                 raise BadReport(f'usage cannot be told by "{name}"; there is {", ".join(BY)}')
-        columns = [_USAGE.c[name] for name in by]
-        sums = [
-            func.count().label("calls"),
-            func.coalesce(func.sum(_USAGE.c.prompt), 0).label("prompt_tokens"),
-            func.coalesce(func.sum(_USAGE.c.completion), 0).label("completion_tokens"),
-            func.coalesce(func.sum(case((_USAGE.c.estimated, 1), else_=0)), 0).label("estimated"),
-            func.coalesce(func.sum(_USAGE.c.search_units), 0).label("search_units"),
-        ]
-        asked = select(*columns, *sums).where(_since(since))
+        source = sums.counted(by, since)
+        columns = [source.c[name] for name in by]
+        added = [func.coalesce(func.sum(source.c[name]), 0).label(told) for name, told in _TOLD.items()]
+        asked = select(*columns, *added).group_by(*columns).order_by(*columns)
         with self._engine.connect() as connection, self._at_length(connection):
-            found = connection.execute(asked.group_by(*columns).order_by(*columns)).mappings()
-            rows = [_told(dict(row)) for row in found] if by else []
-            total = connection.execute(select(*sums).where(_since(since))).mappings().one()
-            return {"rows": rows, "total": _told(dict(total))}
+            rows = [_in_words(by, row) for row in connection.execute(asked)]
+        total = {told: sum(row[told] for row in rows) for told in _TOLD.values()}
+        return {"rows": [_told(row) for row in rows] if by else [], "total": _told(total)}
+
+    def sum_up(self) -> bool:
+        """Make one of the sums that reports are made from; whether there was one to make."""
+        with self._engine.begin() as connection, self._at_length(connection):
+            return sums.sum_up(connection, self._now())
 
     def calls(self, limit: int = 100) -> list[dict[str, Any]]:
         """The newest rows, for operators and tests."""
         with self._engine.connect() as connection:
-            newest = select(_USAGE).order_by(_USAGE.c.id.desc()).limit(limit)
+            newest = select(USAGE).order_by(USAGE.c.id.desc()).limit(limit)
             return [dict(row) for row in connection.execute(newest).mappings()]
 
     def forget(self, before: float) -> int:
-        """Delete rows older than `before`, some thousands at most; the number that went."""
-        old = select(_USAGE.c.id).where(not_(_since(before))).limit(RETENTION_BATCH)
+        """Delete rows older than `before`, to some hours, and some thousands at most; the number that went."""
         with self._engine.begin() as connection, self._at_length(connection):
-            return connection.execute(delete(_USAGE).where(_USAGE.c.id.in_(old))).rowcount
+            sums.forget(connection, before)
+            old = select(USAGE.c.id).where(USAGE.c.id < moment(before)[:SPAN]).limit(RETENTION_BATCH)
+            return connection.execute(delete(USAGE).where(USAGE.c.id.in_(old))).rowcount
 
     def close(self) -> None:
         self._engine.dispose()
@@ -142,12 +106,12 @@ class Ledger:
 
 def _widen(engine: Engine) -> None:
     """Add the columns that a table made by an earlier version lacks."""
-    there = {column["name"] for column in inspect(engine).get_columns(_USAGE.name)}
+    there = {column["name"] for column in inspect(engine).get_columns(USAGE.name)}
     with engine.begin() as connection:
-        for column in _USAGE.columns:
+        for column in USAGE.columns:
             if column.name not in there:
                 made = CreateColumn(column).compile(dialect=engine.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {_USAGE.name} ADD COLUMN {made}")
+                connection.exec_driver_sql(f"ALTER TABLE {USAGE.name} ADD COLUMN {made}")
 
 
 def _writer(statement: Any, engine: Engine) -> Write:
@@ -157,7 +121,7 @@ def _writer(statement: Any, engine: Engine) -> Write:
     if not compiled.positional:
         return lambda connection, events: _execute(connection, text, [_fitted(_flat(one)) for one in events])
     in_order = itemgetter(*compiled.positiontup)
-    flags = [column.name for column in _USAGE.columns if isinstance(column.type, Boolean)]
+    flags = [column.name for column in USAGE.columns if isinstance(column.type, Boolean)]
     head, values, tail = _VALUES.split(text, 1)
     many = f"{head}VALUES {', '.join([values] * ROWS)}{tail}"
 
@@ -200,16 +164,15 @@ def _fitted(one: Event) -> Event:
     return one
 
 
-def _since(moment: float) -> "ColumnElement[bool]":
-    """Rows from `moment` (seconds since the epoch) on: an id begins with its call's milliseconds, in hex."""
-    return _USAGE.c.id >= f"{max(int(moment * 1000), 0):012x}"
+def _in_words(by: Sequence[str], row: Sequence[Any]) -> dict[str, Any]:
+    """Postgres sums to decimals, which cannot be said in JSON."""
+    names = zip((*by, *_TOLD.values()), row, strict=True)
+    return {name: value if isinstance(value, str) else int(value) for name, value in names}
 
 
 def _told(row: dict[str, Any]) -> dict[str, Any]:
     """Costs are unknown until prices are built: null, which is not nothing. Search units are told of those who
     have some."""
-    # Names are SQLAlchemy's own kind of text, and Postgres sums to decimals: neither can be said in JSON.
-    told = {str(name): v if isinstance(v, str) else int(v) for name, v in row.items()}
-    if not told["search_units"]:
-        del told["search_units"]
-    return {**told, "cost_usd": None}
+    if not row["search_units"]:
+        del row["search_units"]
+    return {**row, "cost_usd": None}

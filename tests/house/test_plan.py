@@ -77,6 +77,7 @@ TRIED_BY = {
     "gateway/upstream/failures.py": "tests/gateway/upstream/test_client.py",
     "gateway/usage/asked.py": "tests/gateway/usage/test_ledger.py",
     "gateway/usage/page.py": "tests/gateway/usage/test_collector.py",
+    "gateway/usage/tables.py": "tests/gateway/usage/test_ledger.py",
     "gateway/wire/base.py": "tests/contract/test_dialects.py",
     "gateway/wire/fit.py": "tests/gateway/wire/test_hub.py",
     "gateway/wire/reader.py": "tests/gateway/wire/messages/test_reader.py",

@@ -220,6 +220,6 @@ async def test_after_kill_9_the_books_are_closed_without_another_start(tmp_path:
 def rows(folder: Path) -> list[dict[str, Any]]:
     engine = open_engine(f"sqlite:///{folder / 'data/usage.db'}")
     try:
-        return Ledger(engine).calls()
+        return Ledger(engine, lambda: 0.0).calls()
     finally:
         engine.dispose()

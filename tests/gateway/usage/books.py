@@ -3,17 +3,21 @@
 from pathlib import Path
 from typing import Any
 
+import orjson
+
 from gateway.core.exchange import Attempt, Call, Caller, Exchange, Shape, Target
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
 from gateway.state.sql import open_engine
 from gateway.usage.collector import Collector
+from gateway.usage.event import begun, ended
 from gateway.usage.ledger import Ledger
 
+NOW = 1_800_000_000.0
 TARGET = Target("p0/gpt-5", "p0", "compatible", "openai.chat", "gpt-5", None)
 
 
-def call(number: int = 1, *, team: str = "research", started: float = 1_800_000_000.0) -> Exchange:
+def call(number: int = 1, *, team: str = "research", started: float = NOW) -> Exchange:
     """A call that left for a provider and came back whole."""
     identity = f"{int(started * 1000):012x}{number:020x}"
     asked = Call("chat", "openai.chat", "POST", "/chat/completions", b"{}", {}, "gpt-5", False)
@@ -25,6 +29,13 @@ def call(number: int = 1, *, team: str = "research", started: float = 1_800_000_
     return made
 
 
+def event(number: int = 1, **facts: Any) -> dict[str, Any]:
+    """How such a call ended, as it stands in the spool."""
+    one = call(number, **facts)
+    found: dict[str, Any] = orjson.loads(ended(one, begun(one)))
+    return found
+
+
 class Books:
     """A spool folder with its collector and ledger, and what they complain of."""
 
@@ -32,7 +43,9 @@ class Books:
         self.spool, self.meters = folder / "spool", Meters()
         self.spool.mkdir(exist_ok=True)
         self.said: list[str] = []
-        self.ledger = Ledger(open_engine(database_url or f"sqlite:///{folder / 'books.db'}"))
+        self.now = NOW
+        engine = open_engine(database_url or f"sqlite:///{folder / 'books.db'}")
+        self.ledger = Ledger(engine, lambda: self.now)
         self.collector = Collector(
             self.spool, self.ledger, self.meters, lambda level, text: self.said.append(text)
         )

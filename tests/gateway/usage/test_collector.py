@@ -13,7 +13,7 @@ from gateway.usage import page as reading
 from gateway.usage import spool as spool_module
 from gateway.usage.event import begun, ended
 from gateway.usage.spool import Spool
-from tests.gateway.usage.books import Books, call
+from tests.gateway.usage.books import NOW, Books, call, event
 
 
 def spool(books: Books) -> Spool:
@@ -266,6 +266,29 @@ async def test_it_takes_its_time_unless_somebody_waits_or_it_is_far_behind(
         job.cancel()
         assert threads[-1] == name
     page.close()
+    await books.collector.aclose()
+
+
+async def test_what_is_past_is_summed_up_on_the_side(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PAUSE", 0.01)
+    books, loop, all_of_it = Books(tmp_path), asyncio.get_running_loop(), asyncio.Event()
+    books.ledger.absorb([event(1), event(2, started=NOW + 86400)])
+    books.now = NOW + 2 * 86400
+    sum_up = books.ledger.sum_up
+
+    def watched() -> bool:
+        is_more = sum_up()
+        if not is_more:
+            loop.call_soon_threadsafe(all_of_it.set)
+        return is_more
+
+    monkeypatch.setattr(books.ledger, "sum_up", watched)
+    job = asyncio.ensure_future(books.collector.run(400, lambda: books.now))
+    await all_of_it.wait()
+    job.cancel()
+    with books.ledger._engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM usage")
+    assert (await books.collector.report(["team"], NOW - 86400))["total"]["calls"] == 2
     await books.collector.aclose()
 
 

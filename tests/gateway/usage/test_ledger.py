@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import orjson
 import pytest
@@ -10,13 +9,7 @@ import pytest
 from gateway.usage.asked import BadReport
 from gateway.usage.event import begun, died, ended
 from gateway.usage.ledger import ROWS
-from tests.gateway.usage.books import Books, call
-
-
-def event(number: int = 1, **facts: Any) -> dict[str, Any]:
-    one = call(number, **facts)
-    found: dict[str, Any] = orjson.loads(ended(one, begun(one)))
-    return found
+from tests.gateway.usage.books import Books, call, event
 
 
 @pytest.fixture
@@ -80,9 +73,9 @@ def test_a_report_by_what_is_no_column_is_refused(books: Books) -> None:
 
 
 def test_what_is_too_old_is_forgotten(books: Books) -> None:
-    books.ledger.absorb([event(1, started=1000.0), event(2, started=2000.0)])
-    assert books.ledger.forget(1500.0) == 1
-    assert list(books.rows()) == [call(2, started=2000.0).id]
+    books.ledger.absorb([event(1, started=100_000.0), event(2, started=200_000.0)])
+    assert books.ledger.forget(150_000.0) == 1
+    assert list(books.rows()) == [call(2, started=200_000.0).id]
 
 
 def test_search_units_are_told_of_those_who_have_some(books: Books) -> None:
