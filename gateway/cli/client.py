@@ -37,10 +37,10 @@ def sendable(text: str) -> str:
     return text
 
 
-def request(args: argparse.Namespace, method: str, path: str, body: Any = None) -> Any:
-    """The JSON answer. Raises Unreachable."""
+def request(args: argparse.Namespace, method: str, path: str, body: Any = None, seconds: float = 30.0) -> Any:
+    """The JSON answer, which is waited for so many seconds. Raises Unreachable."""
     try:
-        status, answer = ask(args.admin_url, method, f"/admin/v1{path}", admin_token(), body)
+        status, answer = ask(args.admin_url, method, f"/admin/v1{path}", admin_token(), body, seconds)
     except SideError as error:
         raise Unreachable(
             f"no gateway answers at {args.admin_url} ({error}); is `gateway serve` running? --admin-url or "

@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 from gateway.cli.client import Unreachable, add_address, complain, request, sendable
 from gateway.cli.table import show
 
+LONGEST = 75.0  # seconds; the gateway gives up a report after 60, and says so
 _COLUMNS = ("calls", "prompt_tokens", "completion_tokens", "estimated", "cost_usd")
 
 
@@ -37,7 +38,7 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     asked = {"by": args.by} | ({"since": args.since} if args.since else {})
     try:
-        answer = request(args, "GET", f"/usage?{urlencode(asked)}")
+        answer = request(args, "GET", f"/usage?{urlencode(asked)}", seconds=LONGEST)
     except Unreachable as error:
         return complain("usage", error)
     if args.json:

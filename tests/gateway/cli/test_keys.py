@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from gateway.app.books import REPORT_SECONDS, START_SECONDS
+from gateway.cli import usage
 from gateway.cli.main import main
 from tests.running import Running, gateway, policies
 from tests.scripted import Provider
@@ -170,6 +173,21 @@ async def test_a_wrong_token_is_told(
     assert await run("usage") == 1
     told = capsys.readouterr().err
     assert "this admin token is not valid; it is taken from GATEWAY_ADMIN_TOKEN, else from" in told
+
+
+def test_a_report_is_waited_for_longer_than_the_gateway_makes_it() -> None:
+    assert usage.LONGEST > REPORT_SECONDS + START_SECONDS
+
+
+async def test_a_report_that_does_not_come_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(usage, "LONGEST", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("GATEWAY_ADMIN_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        async with asyncio.timeout(10):
+            assert await run("usage") == 1
+    assert "(ReadTimeout)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1", "nonsense", "http://127.0.0.1:99999", ""])
