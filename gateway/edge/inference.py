@@ -4,9 +4,10 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from gateway.core.exchange import Call, Exchange, Reply
+from gateway.core.exchange import Call, Exchange, Headers, Reply
+from gateway.core.head import Head
 from gateway.edge.asgi import Scope
-from gateway.edge.body import check_head, read_body
+from gateway.edge.body import check_head, read_body, too_large
 from gateway.edge.further import check_further
 from gateway.edge.noting import noted
 from gateway.edge.ownership import Ownership, held_by
@@ -38,14 +39,18 @@ class Inference:
     async def __call__(self, visit: Visit) -> None:
         reception = self._reception
         most = reception.bounds.body
-        check_head(visit.head, most)
-        body = visit.scope.get("gateway.body") or await read_body(visit.receive, most)
+        body: bytes | None = visit.scope.get("gateway.body")
+        if body is None:
+            check_head(visit.head, most)
+            body = await read_body(visit.receive, most)
+        elif len(body) > most:
+            raise too_large(most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
         check_further(payload, lane.team)
         if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
             lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
-        forward = JSON + forwarded(visit.head, visit.caller.team)
+        forward = visit.head.forward or _forwarded(visit.head, visit.caller.team)
         call = Call(self._route, dialect.name, "POST", path, body, payload, model, stream, forward)
         exchange = reception.exchange(visit, call)
         exchange.shape = dialect.shape(payload, len(body))
@@ -70,6 +75,14 @@ class Inference:
             await visit.writer.deliver(await noted(reply, self._ownership, exchange))
 
         return deliver
+
+
+def _forwarded(head: Head, team: str) -> Headers:
+    """The headers that go on with a JSON body; noted beside the head, unless they depend on the team."""
+    found = JSON + forwarded(head, team)
+    if b"idempotency-key" not in head:
+        head.forward = found
+    return found
 
 
 def forwarded(head: Mapping[bytes, bytes], team: str) -> list[tuple[bytes, bytes]]:

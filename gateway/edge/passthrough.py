@@ -1,5 +1,6 @@
 """Endpoints that pass through: the same auth, limits and accounting, and ids that only their team may use."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -186,7 +187,7 @@ class Passthrough:
     ) -> Call:
         visit = request.visit
         path = with_query("/" + "/".join(request.place.segments), visit.scope)
-        head = visit.head
+        head: Mapping[bytes, bytes] = visit.head
         if body and isinstance(body, bytes):  # by another name the provider might read other ids in it
             head = {**head, b"content-type": b"application/json"}
         forward = [(name, head[name]) for name in _FORWARDED if name in head]

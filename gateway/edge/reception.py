@@ -10,6 +10,7 @@ from gateway.config.desk import Desk
 from gateway.config.snapshot import Lane, Snapshot
 from gateway.core.exchange import Call, Caller, Exchange, Reply, Trace, new_id
 from gateway.core.failure import BadRequest, GatewayError, Overloaded
+from gateway.core.head import Head
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App, Receive, Scope, Send
 from gateway.edge.body import ClientLeft
@@ -22,7 +23,6 @@ from gateway.pipeline.watch import Watch
 NUDGE_AFTER = 15.0  # seconds of silence after which a stream gets a comment: proxies cut at 60 and less
 LAST_WORD = 2.0  # seconds that a client has to take it
 LONGEST = 86400.0  # seconds that a client may ask us to wait
-Head = Mapping[bytes, bytes]
 
 
 class Telemetry(Protocol):
@@ -203,7 +203,7 @@ def _client_left(scope: Scope) -> bool:
     return isinstance(watch, Watch) and watch.reason == "client"
 
 
-def time_limit(head: Head) -> float | None:
+def time_limit(head: Mapping[bytes, bytes]) -> float | None:
     """`x-gateway-timeout` in seconds; None where the client sets none. It only shortens, so that none is too long.
     Raises BadRequest."""
     raw = head.get(b"x-gateway-timeout")

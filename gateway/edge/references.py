@@ -115,13 +115,14 @@ def _is_suspect(body: bytes, payload: Mapping[str, Any]) -> bool:
     """Finds, for most calls pass here: one that only talks of files is not searched."""
     if not _AT_TOP.isdisjoint(payload):
         return True
-    if _speaks(payload.get("messages")):
+    is_escaped = has_escapes(body)
+    if (is_escaped or body.find(b"audio") >= 0) and _speaks(payload.get("messages")):
         return True
     if body.find(b"file") >= 0 and (_FILES.search(body) or body.find(b"vector_store") >= 0):
         return True
     if _hosts(payload.get("tools")) and body.find(b"container") >= 0:
         return True
-    return has_escapes(body) and _ESCAPED.search(body) is not None
+    return is_escaped and _ESCAPED.search(body) is not None
 
 
 def _speaks(messages: Any) -> bool:

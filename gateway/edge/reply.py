@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from functools import lru_cache
 
 from gateway.core.claim import Standing
 from gateway.core.exchange import Exchange, Reply
@@ -131,7 +132,7 @@ def house_lines(exchange: Exchange, now: float) -> bytes:
     if exchange.attempts:
         sent = sum([attempt.sent for attempt in exchange.attempts])
         attempt = exchange.attempts[-1]
-        told = f"x-gateway-target: {_safe(attempt.asked)}\r\n"
+        told = f"x-gateway-target: {_known(attempt.asked)}\r\n"
         if attempt.request_id:
             told += f"x-upstream-request-id: {_safe(attempt.request_id)}\r\n"
     if exchange.dropped:
@@ -183,3 +184,6 @@ def _safe(text: str) -> str:
     if len(text) <= 256 and text.isascii() and text.isprintable():
         return text
     return _UNSAFE.sub("?", text)[:256]
+
+
+_known = lru_cache(1024)(_safe)  # of what comes again

@@ -9,6 +9,7 @@ from collections.abc import Awaitable
 from functools import lru_cache
 from typing import Any
 
+from gateway.core.head import Head
 from gateway.edge.asgi import App, Receive, Scope, Send
 from gateway.edge.connection import MOST_HEAD
 
@@ -53,7 +54,7 @@ class Sanity:
 def verdict(scope: Scope) -> int:
     """0 for a sane request, else the status that refuses it."""
     headers: list[tuple[bytes, bytes]] = scope["headers"]
-    head = dict(headers)
+    head = Head(headers)
     if len(head) != len(headers):
         if not _repeats_well(headers):
             return 400

@@ -5,12 +5,12 @@ with its own key check, limits, record and usage. Connection and handshake count
 import asyncio
 import re
 from collections import Counter, deque
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import orjson
 
 from gateway.core.failure import BadRequest, GatewayError, Overloaded
+from gateway.core.head import Head
 from gateway.edge.asgi import App, Message, Scope
 from gateway.edge.body import ClientLeft
 from gateway.edge.frames import Frames, refusal
@@ -175,14 +175,14 @@ class Talk:
         self._socket.close(GOING_AWAY, "too old" if self._aged else "the gateway is shutting down")
 
 
-def _head(head: Mapping[bytes, bytes]) -> dict[bytes, bytes]:
+def _head(head: Head) -> Head:
     """What the handshake says of every turn. To a provider that is asked by HTTP a beta of this transport means
     nothing."""
     kept = {name: value for name, value in head.items() if name not in _OF_THE_HANDSHAKE}
     if beta := kept.pop(b"openai-beta", b""):
         others = [one for one in beta.split(b",") if not one.strip().startswith(b"responses_websockets")]
         kept |= {b"openai-beta": b",".join(others)} if others else {}
-    return kept | {b"content-type": b"application/json", b"accept": b"text/event-stream"}
+    return Head(kept | {b"content-type": b"application/json", b"accept": b"text/event-stream"})
 
 
 def _event(message: bytes) -> dict[str, Any]:

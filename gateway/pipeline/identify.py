@@ -10,11 +10,11 @@ import orjson
 from gateway.config.snapshot import KeyFacts, Snapshot
 from gateway.core.exchange import Caller
 from gateway.core.failure import BadRequest, ConflictingKeys, Unauthorized
+from gateway.core.head import Head
 
 MOST_METADATA = 16
 MOST_METADATA_CHARACTERS = 128
 
-Head = Mapping[bytes, bytes]
 _KEY_HEADERS = (b"x-api-key", b"api-key", b"x-goog-api-key")
 
 
@@ -33,13 +33,7 @@ class Identify:
 
     def caller(self, snapshot: Snapshot, head: Head) -> Caller:
         """Raises Unauthorized, ConflictingKeys, or BadRequest for metadata that is none."""
-        token = presented(head)
-        if not token:
-            raise Unauthorized(
-                "no API key came with this request; send one as 'Authorization: Bearer KEY'",
-                code="missing_api_key",
-            )
-        digest = _hash(token)
+        digest = head.digest or _digest(head)
         facts = snapshot.keys.get(digest) or self._issued.find(digest)
         if facts is None or (facts.expires is not None and facts.expires <= self._now()):
             raise Unauthorized("this API key is not valid: unknown, revoked or expired")
@@ -50,12 +44,24 @@ class Identify:
         return Caller(facts.name, facts.team, metadata.get("user", ""), metadata)
 
 
+def _digest(head: Head) -> str:
+    """The hash of the key that is shown, noted beside it. Raises Unauthorized, ConflictingKeys."""
+    token = presented(head)
+    if not token:
+        raise Unauthorized(
+            "no API key came with this request; send one as 'Authorization: Bearer KEY'",
+            code="missing_api_key",
+        )
+    head.digest = _hash(token)
+    return head.digest
+
+
 @lru_cache(1024)
 def _hash(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
-def presented(head: Head) -> bytes:
+def presented(head: Mapping[bytes, bytes]) -> bytes:
     """The one key a request presents, b"" for none. Raises ConflictingKeys."""
     scheme, _, token = head.get(b"authorization", b"").partition(b" ")
     found = token.strip() if scheme.lower() == b"bearer" else b""

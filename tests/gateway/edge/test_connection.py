@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.head import Head
 from gateway.edge import connection as edge_connection
 from gateway.edge import server as edge_server
 from gateway.edge.asgi import App, Message, Receive, Scope, Send
@@ -70,7 +71,7 @@ echo = telling(lambda _, body: body)
 
 async def noting_heads(scope: Scope, receive: Receive, send: Send) -> None:
     """`echo` behind a door that finds every head sane."""
-    scope["gateway.head"] = dict(scope["headers"])
+    scope["gateway.head"] = Head(scope["headers"])
     await echo(scope, receive, send)
 
 
@@ -497,7 +498,7 @@ async def test_what_follows_an_early_answer_is_its_body_and_no_request_even_wher
     asked: list[bytes] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        scope["gateway.head"] = dict(scope["headers"])
+        scope["gateway.head"] = Head(scope["headers"])
         body = (await receive())["body"]
         asked.append(body)
         await send({"type": "http.response.start", "status": 200, "headers": [], "body": body})

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.head import Head
 from gateway.edge.asgi import Receive, Scope, Send
 from gateway.edge.connection import LEARNS, MOST_PIPELINED
 from gateway.edge.repeats import Known, known
@@ -25,7 +26,7 @@ def seen(*, sane: bool = True) -> Known:
     found = known(request(b"first"), scope)
     assert found is not None
     if sane:
-        scope["gateway.head"] = dict(HEADERS)
+        scope["gateway.head"] = Head(HEADERS)
     scope["gateway.task"] = "that of the first request"
     return found
 
@@ -80,7 +81,11 @@ def test_a_head_that_the_door_refused_is_not_known() -> None:
     ],
 )
 def test_only_a_whole_request_of_one_length_is_remembered(data: bytes) -> None:
-    assert known(data, {}) is None
+    assert known(data, {"headers": []}) is None
+
+
+def test_a_packed_body_is_the_parsers_to_read() -> None:
+    assert known(request(b"first"), {"headers": [*HEADERS, (b"content-encoding", b"gzip")]}) is None
 
 
 def told(scope: Scope, body: bytes) -> bytes:
