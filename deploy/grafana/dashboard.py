@@ -1,5 +1,5 @@
 """The Grafana dashboard as a program: `python -m deploy.grafana.dashboard` writes dashboards/gatehouse.json, and
-with `--check` says whether that is what lies there. What is on it stands in panels.py."""
+with `--check` says whether that is what lies there. What is on it stands in panels/."""
 
 import json
 import sys
@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from deploy.grafana.panels import SECTIONS, Panel, Query, Section
+from deploy.grafana.panels.base import Panel, Query, Section
+from deploy.grafana.panels.registry import SECTIONS
 
 TARGET = Path(__file__).parent / "dashboards" / "gatehouse.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}

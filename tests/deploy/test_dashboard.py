@@ -12,7 +12,8 @@ import pytest
 import yaml
 
 from deploy.grafana.dashboard import TARGET, dashboard, text
-from deploy.grafana.panels import SECTIONS, Panel, Query, Section
+from deploy.grafana.panels.base import Panel, Query, Section
+from deploy.grafana.panels.registry import SECTIONS
 from tests.deploy.promql import rules, unknown
 from tests.shared import ROOT
 

@@ -120,7 +120,7 @@ def test_every_mirrored_test_has_a_file_to_try() -> None:
     assert lonely == ACROSS
 
 
-@pytest.mark.parametrize("path", code("gateway", "local_backend", "loadtests"))
+@pytest.mark.parametrize("path", code("gateway", "local_backend", "loadtests", "deploy"))
 def test_a_file_is_read_in_one_sitting(path: str) -> None:
     lines = len((ROOT / path).read_text().splitlines())
     assert lines <= MOST_LINES, f"{lines} lines; look for the second noun in it"
