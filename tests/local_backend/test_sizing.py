@@ -1,11 +1,9 @@
 """What fits is served, what does not is refused with both numbers and a remedy, before memory runs out."""
 
-import argparse
 from dataclasses import replace
 
 import pytest
 
-from local_backend.__main__ import _parser, _size
 from local_backend.config import BUNDLED, ModelConfig, UnusableModel
 from local_backend.options import KV_SHARE, EngineConfig, Setup
 from local_backend.sizing import check_weights, kv_memory
@@ -81,20 +79,3 @@ def test_a_length_that_the_cache_cannot_hold_is_refused() -> None:
         kv_memory(SHAPE, replace(long, kv_memory=needed - 1), TOKEN, 1 << 30)
     with pytest.raises(UnusableModel, match="16 tokens take"):
         kv_memory(SHAPE, replace(SETUP, kv_memory=TOKEN), TOKEN, 1 << 30)
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [("2GiB", 2 << 30), ("512MiB", 512 << 20), ("4096", 4096), ("0.9", 0.9), (".5", 0.5), ("1.0", 1.0)],
-)
-def test_sizes_and_shares_are_read(text: str, size: float) -> None:
-    found = _size(text)
-    assert found == size
-    assert isinstance(found, type(size))
-    assert _parser().parse_args(["--model", "m", "--kv-memory", text]).kv_memory == size
-
-
-@pytest.mark.parametrize("text", ["0.0", "1.5", "-1", "many", "2GB", "", "90%"])
-def test_what_is_neither_is_refused(text: str) -> None:
-    with pytest.raises(argparse.ArgumentTypeError, match=r"such as 512MiB or 2GiB, or a share such as 0\.5"):
-        _size(text)

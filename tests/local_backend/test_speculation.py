@@ -10,8 +10,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="torch is not installed: make .make/local")
 
 import local_backend  # noqa: E402
-from local_backend.__main__ import _parser, _setup  # noqa: E402
 from local_backend.engine import Engine  # noqa: E402
+from local_backend.flags import build_parser, setup_of  # noqa: E402
 from local_backend.grammar import Grammars  # noqa: E402
 from local_backend.loader import load  # noqa: E402
 from local_backend.model import Decoder  # noqa: E402
@@ -217,7 +217,8 @@ def test_real_weights_tell_the_same_story_in_fewer_steps() -> None:
 
 def test_the_option_reaches_the_engine_and_is_off_without(tmp_path: Path) -> None:
     def setup(*flags: str) -> int:
-        return _setup(_parser().parse_args(["--model", "bundled", *flags]), tmp_path).config.speculate
+        args = build_parser().parse_args(["--model", "bundled", *flags])
+        return setup_of(args, tmp_path).config.speculate
 
     assert (setup(), setup("--speculate", "8")) == (0, 8)
     for wrong in ("-1", "65", "many"):

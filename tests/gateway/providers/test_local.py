@@ -6,7 +6,7 @@ import pytest
 
 from gateway.core.address import Origin
 from gateway.providers.local import FLAGS, Engine, Local
-from local_backend.__main__ import _parser
+from local_backend.flags import build_parser
 
 LOCAL = Local()
 
@@ -59,7 +59,7 @@ def test_the_engine_knows_every_flag_and_word_of_one() -> None:
         others: dict[str, list[Any]] = {**switches, "kv_memory": ["2GiB", 1.0]}
         for value in words or others.get(name, [1]):
             flags = Engine(model="m", **{name: value}).flags
-            assert getattr(_parser().parse_args(["--model", "m", *flags]), name) is not None
+            assert getattr(build_parser().parse_args(["--model", "m", *flags]), name) is not None
 
 
 @pytest.mark.parametrize(
