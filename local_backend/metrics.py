@@ -59,77 +59,63 @@ class Metrics:
 
     def render(self, restarts: int = 0) -> bytes:
         """`restarts`: how many engines came before this one; they took their numbers with them."""
+        text = _Text()
+        text.gauge("backend_running", "Requests being decoded.", self.running)
+        text.gauge("backend_waiting", "Requests that wait for room.", self.waiting)
+        text.gauge("backend_kv_blocks", "KV blocks there are.", self.blocks)
+        text.gauge("backend_kv_blocks_used", "KV blocks in use.", self.blocks_used)
         ratio = self.blocks_used / self.blocks if self.blocks else 0.0
-        lines: list[str] = []
-        _one(lines, "backend_running", "gauge", "Requests being decoded.", self.running)
-        _one(lines, "backend_waiting", "gauge", "Requests that wait for room.", self.waiting)
-        _one(lines, "backend_kv_blocks", "gauge", "KV blocks there are.", self.blocks)
-        _one(lines, "backend_kv_blocks_used", "gauge", "KV blocks in use.", self.blocks_used)
-        _one(lines, "backend_kv_cache_usage_ratio", "gauge", "Share of the KV blocks in use.", ratio)
-        _one(lines, "backend_preemptions_total", "counter", "Requests put back to wait.", self.preemptions)
-        _one(
-            lines,
-            "backend_prefix_cache_hits_total",
-            "counter",
-            "Prompt tokens found in the cache.",
-            self.hit_tokens,
+        text.gauge("backend_kv_cache_usage_ratio", "Share of the KV blocks in use.", ratio)
+        text.counter("backend_preemptions_total", "Requests put back to wait.", self.preemptions)
+        text.counter("backend_prefix_cache_hits_total", "Prompt tokens found in the cache.", self.hit_tokens)
+        text.counter("backend_prefix_cache_queries_total", "Prompt tokens looked up.", self.asked_tokens)
+        text.counter("backend_prompt_tokens_total", "Prompt tokens computed.", self.tokens_in)
+        text.counter("backend_generation_tokens_total", "Tokens generated.", self.tokens_out)
+        text.counter("backend_speculation_proposed_total", "Draft tokens tried.", self.drafts)
+        text.counter("backend_speculation_accepted_total", "Draft tokens that were drawn.", self.drafts_drawn)
+        text.counter("backend_aborts_total", "Requests whose client left.", self.aborts)
+        text.counter("backend_steps_total", "Steps of the engine.", self.steps)
+        text.counter("backend_step_seconds_total", "Seconds spent in steps.", self.step_seconds)
+        text.labelled(
+            "backend_step_phase_seconds_total", "Seconds spent in steps, by phase.", "phase", self.phases
         )
-        _one(
-            lines,
-            "backend_prefix_cache_queries_total",
-            "counter",
-            "Prompt tokens looked up.",
-            self.asked_tokens,
+        text.counter("backend_restarts_total", "Engine processes that had to be replaced.", restarts)
+        text.histogram(
+            "backend_time_to_first_token_seconds", "From arrival to the first token.", self.first_token
         )
-        _one(lines, "backend_prompt_tokens_total", "counter", "Prompt tokens computed.", self.tokens_in)
-        _one(lines, "backend_generation_tokens_total", "counter", "Tokens generated.", self.tokens_out)
-        _one(
-            lines,
-            "backend_speculation_proposed_total",
-            "counter",
-            "Draft tokens tried.",
-            self.drafts,
-        )
-        _one(
-            lines,
-            "backend_speculation_accepted_total",
-            "counter",
-            "Draft tokens that were drawn.",
-            self.drafts_drawn,
-        )
-        _one(lines, "backend_aborts_total", "counter", "Requests whose client left.", self.aborts)
-        _one(lines, "backend_steps_total", "counter", "Steps of the engine.", self.steps)
-        _one(lines, "backend_step_seconds_total", "counter", "Seconds spent in steps.", self.step_seconds)
-        _labelled(
-            lines,
-            "backend_step_phase_seconds_total",
-            "Seconds spent in steps, by phase.",
-            "phase",
-            self.phases,
-        )
-        _one(
-            lines, "backend_restarts_total", "counter", "Engine processes that had to be replaced.", restarts
-        )
-        _histogram(
-            lines, "backend_time_to_first_token_seconds", "From arrival to the first token.", self.first_token
-        )
-        _histogram(lines, "backend_inter_token_seconds", "Between tokens of one request.", self.between)
-        return ("\n".join(lines) + "\n").encode()
+        text.histogram("backend_inter_token_seconds", "Between tokens of one request.", self.between)
+        return text.encoded()
 
 
-def _one(lines: list[str], name: str, kind: str, help: str, value: float) -> None:
-    lines += [f"# HELP {name} {help}", f"# TYPE {name} {kind}", f"{name} {value:g}"]
+class _Text:
+    """Prometheus' text format, metric by metric."""
 
+    def __init__(self) -> None:
+        self._lines: list[str] = []
 
-def _labelled(lines: list[str], name: str, help: str, label: str, values: Mapping[str, float]) -> None:
-    lines += [f"# HELP {name} {help}", f"# TYPE {name} counter"]
-    lines += [f'{name}{{{label}="{one}"}} {value:g}' for one, value in sorted(values.items())]
+    def encoded(self) -> bytes:
+        return ("\n".join(self._lines) + "\n").encode()
 
+    def gauge(self, name: str, help: str, value: float) -> None:
+        self._head(name, help, "gauge")
+        self._lines.append(f"{name} {value:g}")
 
-def _histogram(lines: list[str], name: str, help: str, found: Histogram) -> None:
-    lines += [f"# HELP {name} {help}", f"# TYPE {name} histogram"]
-    seen = 0
-    for bound, count in zip([*found.bounds, "+Inf"], found.counts, strict=True):
-        seen += count
-        lines.append(f'{name}_bucket{{le="{bound}"}} {seen}')
-    lines += [f"{name}_sum {found.sum:g}", f"{name}_count {seen}"]
+    def counter(self, name: str, help: str, value: float) -> None:
+        self._head(name, help, "counter")
+        self._lines.append(f"{name} {value:g}")
+
+    def labelled(self, name: str, help: str, label: str, values: Mapping[str, float]) -> None:
+        """A counter for each value of a label."""
+        self._head(name, help, "counter")
+        self._lines += [f'{name}{{{label}="{one}"}} {value:g}' for one, value in sorted(values.items())]
+
+    def histogram(self, name: str, help: str, found: Histogram) -> None:
+        self._head(name, help, "histogram")
+        seen = 0
+        for bound, count in zip([*found.bounds, "+Inf"], found.counts, strict=True):
+            seen += count
+            self._lines.append(f'{name}_bucket{{le="{bound}"}} {seen}')
+        self._lines += [f"{name}_sum {found.sum:g}", f"{name}_count {seen}"]
+
+    def _head(self, name: str, help: str, kind: str) -> None:
+        self._lines += [f"# HELP {name} {help}", f"# TYPE {name} {kind}"]
