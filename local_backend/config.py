@@ -149,32 +149,15 @@ def size_of(raw: Mapping[str, Any], name: str, default: int | None = None) -> in
 def _read(raw: Mapping[str, Any], *, ends: bool) -> ModelConfig:
     """`ends`: the file says which tokens end a text."""
     name = architecture_of(raw)
-    family = family_of(name)
-    if family is None:
-        known = ", ".join([*SUPPORTED, *ENCODERS])
-        raise UnusableModel(f"the architecture {name} is not supported; {known} are")
+    family = _family(name)
     # A null in the file stands against a default: Gemma 2 without soft caps says so.
     raw = {key: value for key, value in {**family.defaults, **raw}.items() if value is not None}
-    _refuse(raw)
-    if raw.get("attn_logit_softcapping") and "attn_logit_softcapping" not in family.defaults:
-        # transformers ignores it there: whichever of the two is right, one would compute something else
-        raise UnusableModel(f"attn_logit_softcapping is not known in {name}")
+    _refuse(raw, name, family)
     vocabulary, hidden = size_of(raw, "vocab_size"), size_of(raw, "hidden_size")
-    heads, layers = size_of(raw, "num_attention_heads"), size_of(raw, "num_hidden_layers")
-    kv_heads = size_of(raw, "num_key_value_heads", heads)
-    if heads % kv_heads:
-        raise UnusableModel(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
-    head_dim = size_of(raw, "head_dim", hidden // heads)
-    positions = size_of(raw, "max_position_embeddings")
-    scaling, theta, window_theta, partial = scaling_of(raw, positions)
-    positions = size_of({"max_position_embeddings": max(positions, scaling.reach)}, "max_position_embeddings")
-    rotated = int(head_dim * partial)
-    check_rotation(scaling, theta, rotated)
-    if window_theta:
-        check_rotation(UNSCALED, window_theta, rotated)
+    layers, (heads, kv_heads, head_dim) = size_of(raw, "num_hidden_layers"), _heads(raw, hidden)
+    positions, scaling, theta, window_theta, rotated = _rotation(raw, head_dim)
     unrotated = unrotated_of(raw, layers)
-    scalar = raw.get("query_pre_attn_scalar")
-    return ModelConfig(
+    config = ModelConfig(
         vocab_size=vocabulary,
         hidden_size=hidden,
         intermediate_size=size_of(raw, "intermediate_size"),
@@ -199,15 +182,61 @@ def _read(raw: Mapping[str, Any], *, ends: bool) -> ModelConfig:
         rotary_dim=rotated,
         rope=scaling,
         window_theta=window_theta,
-        embedding_scale=hidden**0.5
-        if family.scaled_embedding
-        else float(raw.get("embedding_multiplier", 1.0)),
+        stored=stored_of(raw),
+    )
+    return _scaled(config, raw)
+
+
+def _family(name: str) -> Family:
+    family = family_of(name)
+    if family is None:
+        known = ", ".join([*SUPPORTED, *ENCODERS])
+        raise UnusableModel(f"the architecture {name} is not supported; {known} are")
+    return family
+
+
+def _refuse(raw: Mapping[str, Any], name: str, family: Family) -> None:
+    """What would be computed wrongly is said before it is loaded."""
+    if raw.get("use_bidirectional_attention"):
+        raise UnusableModel("attention in both directions is not supported in decoders")
+    if raw.get("attn_logit_softcapping") and "attn_logit_softcapping" not in family.defaults:
+        # transformers ignores it there: whichever of the two is right, one would compute something else
+        raise UnusableModel(f"attn_logit_softcapping is not known in {name}")
+
+
+def _heads(raw: Mapping[str, Any], hidden: int) -> tuple[int, int, int]:
+    """(heads, heads of keys and values, elements of each)."""
+    heads = size_of(raw, "num_attention_heads")
+    kv_heads = size_of(raw, "num_key_value_heads", heads)
+    if heads % kv_heads:
+        raise UnusableModel(f"{heads} heads cannot share {kv_heads} key-value heads evenly")
+    return heads, kv_heads, size_of(raw, "head_dim", hidden // heads)
+
+
+def _rotation(raw: Mapping[str, Any], head_dim: int) -> tuple[int, Scaling, float, float, int]:
+    """(positions, scaling, theta, theta of windowed layers or 0, rotated elements of each head)."""
+    positions = size_of(raw, "max_position_embeddings")
+    scaling, theta, window_theta, partial = scaling_of(raw, positions)
+    positions = size_of({"max_position_embeddings": max(positions, scaling.reach)}, "max_position_embeddings")
+    rotated = int(head_dim * partial)
+    check_rotation(scaling, theta, rotated)
+    if window_theta:
+        check_rotation(UNSCALED, window_theta, rotated)
+    return positions, scaling, theta, window_theta, rotated
+
+
+def _scaled(config: ModelConfig, raw: Mapping[str, Any]) -> ModelConfig:
+    """With what multiplies or bounds what its layers compute."""
+    scalar = raw.get("query_pre_attn_scalar")
+    root = config.hidden_size**0.5 if config.family.scaled_embedding else None
+    return replace(
+        config,
+        embedding_scale=root or float(raw.get("embedding_multiplier", 1.0)),
         residual_scale=float(raw.get("residual_multiplier", 1.0)),
         attention_scale=scalar**-0.5 if scalar else float(raw.get("attention_multiplier", 0.0)),
         attention_softcap=float(raw.get("attn_logit_softcapping", 0.0)),
         logit_softcap=float(raw.get("final_logit_softcapping", 0.0)),
         logit_divisor=float(raw.get("logits_scaling", 1.0)),
-        stored=stored_of(raw),
     )
 
 
@@ -230,12 +259,6 @@ def _ends(raw: Mapping[str, Any], vocabulary: int) -> tuple[int, ...]:
                 f"eos_token_id names {one!r:.40}, and the vocabulary has ids from 0 to {vocabulary - 1}"
             )
     return tuple(found)
-
-
-def _refuse(raw: Mapping[str, Any]) -> None:
-    """What would be computed wrongly is said before it is loaded."""
-    if raw.get("use_bidirectional_attention"):
-        raise UnusableModel("attention in both directions is not supported in decoders")
 
 
 def _flag(flag: bool | str, raw: Mapping[str, Any]) -> bool:
