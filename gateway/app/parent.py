@@ -2,6 +2,7 @@
 on the admin port. It serves no calls itself."""
 
 import asyncio
+import socket
 import time
 from contextlib import AsyncExitStack
 from functools import partial
@@ -49,17 +50,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(plan.host, plan.port))
         admin_socket = stack.enter_context(listen(plan.admin_host, plan.admin_port))
-        meters = Meters()
-        with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
-            frame = Frame(plan, meters, log, stack)
-            crew = Crew(plan, listener, frame.desk, meters, log)
-            frame.keys.changed.append(crew.take_keys)
-            books = Books(plan, meters, log)
-            stack.push_async_callback(books.aclose)
-            office = Office(plan, frame, _staff(crew, meters), books, log)
-            if plan.starter_key:
-                kept = kept_secret(plan.data_dir, "starter-key", "gh-")
-                await frame.keys.adopt("starter", STARTER_TEAM, kept)
+        frame, crew, office = await _open(plan, listener, log, stack)
         told_to_reload(stop, crew.reload)
         settings = plan.settings
         admin = server(office.app, settings.keep_alive, 1.0)
@@ -88,6 +79,24 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
             await serving
             for job in jobs:
                 job.cancel()
+
+
+async def _open(
+    plan: Plan, listener: socket.socket, log: Log, stack: AsyncExitStack
+) -> tuple[Frame, Crew, Office]:
+    """What runs beside the workers, none of it begun. Raises like `run_alone`."""
+    meters = Meters()
+    with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
+        frame = Frame(plan, meters, log, stack)
+        crew = Crew(plan, listener, frame.desk, meters, log)
+        frame.keys.changed.append(crew.take_keys)
+        books = Books(plan, meters, log)
+        stack.push_async_callback(books.aclose)
+        office = Office(plan, frame, _staff(crew, meters), books, log)
+        if plan.starter_key:
+            kept = kept_secret(plan.data_dir, "starter-key", "gh-")
+            await frame.keys.adopt("starter", STARTER_TEAM, kept)
+    return frame, crew, office
 
 
 def _staff(crew: Crew, meters: Meters) -> Staff:
