@@ -21,59 +21,70 @@ from gateway.wire.envelope import Envelope, gemini_method, render
 
 Ready = Callable[[], dict[str, Any]]
 
+_PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
+
 
 def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable[[], float]) -> Starlette:
     """Routes without a limit or a provider behind them. Paths that nothing serves end in `nowhere`."""
+    probes = _Probes(desk, identify, ready, wall_clock)
+    routes = [
+        Route("/health/live", probes.live),
+        Route("/health/ready", probes.ready),
+        *(Route(f"{version}/models", probes.models) for version in ("/v1", "/v1beta")),
+        *(Route(f"{version}/models/{{name:path}}", probes.model) for version in ("/v1", "/v1beta")),
+    ]
+    app = Starlette(
+        routes=routes, exception_handlers={GatewayError: probes.refused, 405: probes.wrong_method}
+    )
+    app.router.redirect_slashes = False
+    app.router.default = nowhere
+    return app
 
-    async def live(request: Request) -> Response:
+
+class _Probes:
+    def __init__(self, desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable[[], float]) -> None:
+        self._desk, self._identify, self._ready, self._now = desk, identify, ready, wall_clock
+
+    async def live(self, request: Request) -> Response:
         return JSONResponse({"status": "live"})
 
-    async def is_ready(request: Request) -> Response:
-        state = ready()
+    async def ready(self, request: Request) -> Response:
+        state = self._ready()
         return JSONResponse(state, 200 if state["status"] == "ready" else 503)
 
-    async def models(request: Request) -> Response:
-        snapshot = desk.snapshot
-        caller = identify.caller(snapshot, request.scope["gateway.head"])
-        return told(request, snapshot, listed(_dialect(request), snapshot, caller.team, request.query_params))
+    async def models(self, request: Request) -> Response:
+        snapshot = self._desk.snapshot
+        caller = self._identify.caller(snapshot, request.scope["gateway.head"])
+        return self._told(
+            request, snapshot, listed(_dialect(request), snapshot, caller.team, request.query_params)
+        )
 
-    async def model(request: Request) -> Response:
+    async def model(self, request: Request) -> Response:
         name = request.path_params["name"]
         if not name or gemini_method(request.scope["path"]):
-            return await refused(request, unknown(request.scope))
-        snapshot = desk.snapshot
-        caller = identify.caller(snapshot, request.scope["gateway.head"])
+            return await self.refused(request, unknown(request.scope))
+        snapshot = self._desk.snapshot
+        caller = self._identify.caller(snapshot, request.scope["gateway.head"])
         snapshot.lane(caller, name)
-        return told(request, snapshot, shown(_dialect(request), snapshot, name))
+        return self._told(request, snapshot, shown(_dialect(request), snapshot, name))
 
-    def told(request: Request, snapshot: Snapshot, body: dict[str, Any]) -> Response:
-        headers = {"x-request-id": id_of(request), "x-gateway-policies": snapshot.version, **_PRIVATE}
-        return JSONResponse(body, headers=headers)
-
-    def id_of(request: Request) -> str:
-        return request_id_of(request.scope["gateway.head"], new_id(wall_clock()))
-
-    async def refused(request: Request, error: Exception) -> Response:
+    async def refused(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, GatewayError)
-        request_id = id_of(request)
+        request_id = self._id_of(request)
         headers = {name.decode(): value.decode() for name, value in error.headers}
         headers |= {"x-request-id": request_id, **_PRIVATE}
         body = render(error, _dialect(request), request_id)
         return Response(body, error.status, headers, "application/json")
 
-    async def wrong_method(request: Request, error: Exception) -> Response:
-        return await refused(request, _untaken(request.scope))
+    async def wrong_method(self, request: Request, error: Exception) -> Response:
+        return await self.refused(request, _untaken(request.scope))
 
-    routes = [
-        Route("/health/live", live),
-        Route("/health/ready", is_ready),
-        *(Route(f"{version}/models", models) for version in ("/v1", "/v1beta")),
-        *(Route(f"{version}/models/{{name:path}}", model) for version in ("/v1", "/v1beta")),
-    ]
-    app = Starlette(routes=routes, exception_handlers={GatewayError: refused, 405: wrong_method})
-    app.router.redirect_slashes = False
-    app.router.default = nowhere
-    return app
+    def _told(self, request: Request, snapshot: Snapshot, body: dict[str, Any]) -> Response:
+        headers = {"x-request-id": self._id_of(request), "x-gateway-policies": snapshot.version, **_PRIVATE}
+        return JSONResponse(body, headers=headers)
+
+    def _id_of(self, request: Request) -> str:
+        return request_id_of(request.scope["gateway.head"], new_id(self._now()))
 
 
 def _untaken(scope: Scope) -> GatewayError:
@@ -84,6 +95,3 @@ def _untaken(scope: Scope) -> GatewayError:
 
 def _dialect(request: Request) -> Envelope:
     return dialect_of(request.scope["path"], request.headers)
-
-
-_PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
