@@ -80,12 +80,7 @@ class Graphs:
     def prepared(self, flight: Flight, before: Flight | None) -> Act:
         """What is to be done for a step. Sequences are read now, not then."""
         plan, shape = flight.plan, self._shape(flight.plan)
-        # A sequence's last token sits where those to come will.
-        asked = [
-            Asked(one, at, (one.id, start + size - 1 - at), start >= one.known)
-            for one, start, size in plan.pieces
-            for at in range(start, start + size)
-        ]
+        asked = _asked(plan)
         rows = self._seats.sit([one.seat for one in asked], shape[0])
         ends = list(accumulate(piece.size for piece in plan.pieces))
         seated = [rows[ends[draw.piece] - 1 - plan.behind(draw)] for draw in plan.draws]
@@ -111,10 +106,7 @@ class Graphs:
                 self._tables.view(-1).index_copy_(0, places, blocks.int())
             self._told.copy_(held(told, self._cache.device), non_blocking=True)
             if waits:
-                assert before is not None
-                assert before.drawn is not None
-                if before.drawn.ids.data_ptr() != self._drawn.data_ptr():
-                    self._drawn[: len(before.drawn.ids)].copy_(before.drawn.ids)
+                self._take(before)
             self._replay(shape)
             if plain:
                 # A processor's would not be copied on its way home.
@@ -131,6 +123,13 @@ class Graphs:
         for number, shape in enumerate(shapes, 1):
             self._made[shape] = self._captured(shape)
             tell(f"{number} of {len(shapes)} steps are captured")
+
+    def _take(self, before: Flight | None) -> None:
+        """What the step ahead has drawn lies where rows look for it."""
+        assert before is not None
+        assert before.drawn is not None
+        if before.drawn.ids.data_ptr() != self._drawn.data_ptr():
+            self._drawn[: len(before.drawn.ids)].copy_(before.drawn.ids)
 
     def _shape(self, plan: Plan) -> tuple[int, int]:
         """Rows and splits of the smallest graph that holds a step."""
@@ -200,6 +199,15 @@ class Graphs:
         logits = self._model.logits(self._model(ids, positions, way.attend), self._logits[:rows])
         asked = sampling.Asked(temperature, keys, top_k, top_p, min_p, filters=True)
         sampling.draw(logits, asked, CHUNK, self._drawn[:rows])
+
+
+def _asked(plan: Plan) -> list[Asked]:
+    """A sequence's last token sits where those to come will."""
+    return [
+        Asked(one, at, (one.id, start + size - 1 - at), start >= one.known)
+        for one, start, size in plan.pieces
+        for at in range(start, start + size)
+    ]
 
 
 def _nobody(seqs: int) -> npt.NDArray[np.uint8]:
