@@ -6,10 +6,11 @@ from collections.abc import Callable
 import torch
 
 from loadtests.engine import http
-from loadtests.engine.bench import Absent, Bench, Figures, line, ratio
+from loadtests.engine.bench import Absent, Bench, Figures, Goal, line, ratio
 from loadtests.engine.subjects import STORIES, Tokens, Transformers, generate, library, prompts
 from local_backend.engine import Engine
 from local_backend.loader import load
+from local_backend.model import Decoder
 from local_backend.options import EngineConfig
 
 ROWS, PROMPT, NEW = 32, 16, 128
@@ -26,44 +27,55 @@ def stories(bench: Bench, found: Figures) -> None:
     torch.set_num_threads(1)
     same = _same(Engine(model, EngineConfig()), peer, asked)
     threads = {way.__name__: _best_threads(bench, way, asked) for way in (peer.static, peer.continuous)}
-
-    def steps(rows: int) -> Callable[[], float]:
-        def act() -> float:
-            torch.set_num_threads(1)
-            engine = Engine(model, EngineConfig())
-            return _rate(bench, lambda: generate(engine, asked[:rows], NEW), rows)
-
-        return act
-
-    def peers(way: Callable[[Tokens, int], Tokens]) -> Callable[[], float]:
-        def act() -> float:
-            torch.set_num_threads(threads[way.__name__])
-            return _rate(bench, lambda: way(asked, NEW), ROWS)
-
-        return act
-
     with http.server(STORIES) as port:
         rates = bench.in_turn(
             {
                 "HTTP, whole answers": lambda: http.rate(port, asked, NEW, stream=False),
                 "HTTP, streams": lambda: http.rate(port, asked, NEW, stream=True),
-                "transformers, static": peers(peer.static),
-                "transformers, generate_batch": peers(peer.continuous),
-                "steps, 32 rows": steps(32),
-                "steps, 8 rows": steps(8),
-                "steps, 1 row": steps(1),
+                "transformers, static": _peer(bench, peer.static, asked, threads),
+                "transformers, generate_batch": _peer(bench, peer.continuous, asked, threads),
+                "steps, 32 rows": _steps(bench, model, asked),
+                "steps, 8 rows": _steps(bench, model, asked[:8]),
+                "steps, 1 row": _steps(bench, model, asked[:1]),
             }
         )
     found |= {
         "same_tokens": same, "peer_threads": threads, "rows": ROWS, "prompt": PROMPT, "new": NEW,
         "tokens_per_s": {name: [round(one) for one in runs] for name, runs in rates.items()},
         "lines": [_line(name, statistics.median(runs)) for name, runs in rates.items()],
-        "goals": [
-            ratio(f"HTTP ({kind}) over {peer}", wanted, rates[f"HTTP, {kind}"], rates[f"transformers, {peer}"])
-            for peer, wanted in (("generate_batch", 3), ("static", 1.2))
-            for kind in ("whole answers", "streams")
-        ] + [ratio("32 rows over one by one", 5, rates["steps, 32 rows"], rates["steps, 1 row"])],
+        "goals": _goals(rates),
     }  # fmt: skip
+
+
+def _steps(bench: Bench, model: Decoder, asked: Tokens) -> Callable[[], float]:
+    def act() -> float:
+        torch.set_num_threads(1)
+        engine = Engine(model, EngineConfig())
+        return _rate(bench, lambda: generate(engine, asked, NEW), len(asked))
+
+    return act
+
+
+def _peer(
+    bench: Bench, way: Callable[[Tokens, int], Tokens], asked: Tokens, threads: dict[str, int]
+) -> Callable[[], float]:
+    def act() -> float:
+        torch.set_num_threads(threads[way.__name__])
+        return _rate(bench, lambda: way(asked, NEW), len(asked))
+
+    return act
+
+
+def _goals(rates: dict[str, list[float]]) -> list[Goal]:
+    http_over_peers = [
+        ratio(f"HTTP ({kind}) over {peer}", wanted, rates[f"HTTP, {kind}"], rates[f"transformers, {peer}"])
+        for peer, wanted in (("generate_batch", 3), ("static", 1.2))
+        for kind in ("whole answers", "streams")
+    ]
+    return [
+        *http_over_peers,
+        ratio("32 rows over one by one", 5, rates["steps, 32 rows"], rates["steps, 1 row"]),
+    ]
 
 
 def _line(name: str, rate: float) -> Figures:
