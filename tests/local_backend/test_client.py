@@ -100,9 +100,11 @@ async def test_an_abort_reaches_the_engine_and_ends_the_stream_here() -> None:
         await stream.next()
         keeper.client.abort(stream)
         keeper.client.abort(stream)
+        list(stream.waiting())  # what had come before
         async with asyncio.timeout(10):
             while (await keeper.client.measure()).aborts != 1:
                 pass
+        assert list(stream.waiting()) == []
 
 
 async def test_what_the_engine_refuses_comes_on_every_stream_of_the_call() -> None:

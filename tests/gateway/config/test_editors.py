@@ -28,7 +28,9 @@ def test_the_schema_is_one() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
 def test_what_ships_passes_the_schema(path: Path) -> None:
     reader = Reader("f", path.read_text(), lambda text: text)
-    for paper in reader.papers():
+    papers = reader.papers()
+    assert papers, reader.problems
+    for paper in papers:
         validator().validate(paper.data)
 
 

@@ -182,13 +182,16 @@ def test_a_folder_that_cannot_lock_is_told_and_nothing_is_left_there(
 async def test_the_file_is_brought_to_the_disk_while_it_lives(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    synced = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    synced, loop = asyncio.Queue[Path](), asyncio.get_running_loop()
+
+    def note(fd: int) -> None:
+        loop.call_soon_threadsafe(synced.put_nowait, Path(os.readlink(f"/proc/self/fd/{fd}")))
+
     monkeypatch.setattr(module, "SYNC", 0.001)
-    monkeypatch.setattr(os, "fdatasync", lambda fd: loop.call_soon_threadsafe(synced.set))
+    monkeypatch.setattr(os, "fdatasync", note)
     spool = make(tmp_path)
     job = asyncio.ensure_future(spool.sync())
     async with asyncio.timeout(5):
-        await synced.wait()
+        assert (await synced.get()).parent == tmp_path
     job.cancel()
     spool.close()
