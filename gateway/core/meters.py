@@ -9,32 +9,14 @@ from gateway.core.tally import Counter, Gauge, Histogram, Metric
 DURATION = (0.05, 0.1, 0.25, 0.5, 1, 2, 4, 8, 15, 30, 60, 120, 300)
 OVERHEAD = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1)
 FIRST_TOKEN = (
-    0.001,
-    0.005,
-    0.01,
-    0.02,
-    0.04,
-    0.06,
-    0.08,
-    0.1,
-    0.25,
-    0.5,
-    0.75,
-    1,
-    2.5,
-    5,
-    7.5,
-    10,
-    15,
-    20,
-    30,
-    60,
-)
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75,
+    1, 2.5, 5, 7.5, 10, 15, 20, 30, 60,
+)  # fmt: skip
 BETWEEN = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2.5)
 
 
 class Meters:
-    """One instance per process, made by the builder and handed to whoever counts."""
+    """One instance per process, made by the builder and handed to whoever counts. They are rendered in this order."""
 
     def __init__(self) -> None:
         self.requests = Counter(
@@ -67,6 +49,7 @@ class Meters:
             BETWEEN,
             ("model", "provider"),
         )
+
         self.attempts = Counter(
             "gateway_upstream_attempts_total",
             "Requests sent to providers, by result.",
@@ -81,6 +64,7 @@ class Meters:
         self.circuit = Gauge(
             "gateway_circuit_state", "0 closed, 1 half-open, 2 open.", ("deployment",), largest=True
         )
+
         self.tokens = Counter(
             "gateway_tokens_total",
             "Tokens by type: input, output, cache_read, reasoning.",
@@ -89,6 +73,7 @@ class Meters:
         self.estimated = Counter(
             "gateway_usage_estimated_total", "Calls whose usage no provider reported.", ("model",)
         )
+
         self.decisions = Counter(
             "gateway_ratelimit_decisions_total",
             "Decisions of each rate limit: allowed, refused, shadow_refused.",
@@ -103,6 +88,7 @@ class Meters:
         self.condition_errors = Counter(
             "gateway_policy_eval_errors_total", "Conditions (CEL) that failed to evaluate.", ("rule",)
         )
+
         self.credentials = Counter(
             "gateway_credential_renewals_total",
             "Renewals of credentials that expire: ok or failed.",
@@ -128,6 +114,7 @@ class Meters:
             "When the policy set in force was loaded.",
             largest=True,
         )
+
         self.in_flight = Gauge("gateway_inflight_requests", "Calls being served now.")
         self.admission = Counter(
             "gateway_admission_rejected_total",
@@ -138,6 +125,7 @@ class Meters:
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late a timer of the event loop fires.", OVERHEAD
         )
+
         self.usage_events = Counter(
             "gateway_usage_events_total",
             "Usage events by sink and result: written, retried, dropped.",
@@ -156,12 +144,14 @@ class Meters:
             "gateway_usage_oldest_event_age_seconds",
             "No event of the spool that is not yet in the ledger is older than this.",
         )
+
         self.finish_reasons = Counter(
             "gateway_finish_reason_total", "Why models stopped.", ("model", "reason")
         )
         self.truncated = Counter(
             "gateway_stream_truncated_total", "Streams that broke and ended in an error event.", ("model",)
         )
+
         self.label_overflow = Counter(
             "gateway_metric_label_overflow_total", "Label values past the cap, counted as _other.", ("label",)
         )
