@@ -47,27 +47,29 @@ async def test_many_at_once_are_all_kept(database: Database) -> None:
 async def test_who_waits_no_longer_takes_no_other_along(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    answers, go, tries = opened(database), threading.Event(), [0]
+    answers, loop = opened(database), asyncio.get_running_loop()
+    begun, go = asyncio.Event(), threading.Event()
     write = answers._write
 
-    def slow(rows: list[Kept]) -> None:
-        tries[0] += 1
-        assert go.wait(10)
+    def held(rows: list[Kept]) -> None:
+        loop.call_soon_threadsafe(begun.set)
+        go.wait()
         write(rows)
 
-    monkeypatch.setattr(answers, "_write", slow)
-    keeps = [asyncio.ensure_future(answers.keep(turn("r0")))]
-    while not tries[0]:
-        await asyncio.sleep(0.002)
-    keeps += [asyncio.ensure_future(answers.keep(turn(ident))) for ident in ("r1", "r2")]
-    await asyncio.sleep(0.01)
-    for one in keeps[:2]:
-        one.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await one
-    await asyncio.sleep(0.01)
-    assert not keeps[2].done(), "nothing of it is written yet"
-    go.set()
+    monkeypatch.setattr(answers, "_write", held)
+    try:
+        keeps = [asyncio.ensure_future(answers.keep(turn("r0")))]
+        await begun.wait()
+        keeps += [asyncio.ensure_future(answers.keep(turn(ident))) for ident in ("r1", "r2")]
+        await asyncio.sleep(0)  # they wait, too
+        for one in keeps[:2]:
+            one.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await one
+        await asyncio.sleep(0.01)
+        assert not keeps[2].done(), "nothing of it is written yet"
+    finally:
+        go.set()
     await keeps[2]
     assert [await answers.find(f"r{place}", "a") for place in range(3)] == [
         turn(f"r{place}") for place in range(3)
