@@ -243,11 +243,16 @@ async def test_an_address_that_hangs_costs_one_head_start(deaf: Any) -> None:
     assert not [task for task in asyncio.all_tasks() if "_attempt" in repr(task)]
 
 
-async def test_an_address_that_refuses_costs_nothing() -> None:
-    async with provider(saying(HELLO)) as (_, gone):
-        pass
+@pytest.fixture
+def refusing() -> Any:
+    """An address that is taken, so that nobody else gets it, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield socket.AF_INET, taken.getsockname()
+
+
+async def test_an_address_that_refuses_costs_nothing(refusing: Any) -> None:
     async with provider(saying(HELLO)) as (_, origin):
-        refusing = (socket.AF_INET, ("127.0.0.1", gone.port))
         loop: Any = Resolver([refusing, refusing, (socket.AF_INET, ("127.0.0.1", origin.port))])
         before = time.perf_counter()
         (await dial.connect(loop, "provider.test", 443)).close()
