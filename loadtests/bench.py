@@ -25,6 +25,7 @@ from loadtests.children import KEY, Process, Stage, rss_mib
 from loadtests.picture import draw
 
 SUBJECT, LOAD = 0, 1  # cores: what is measured, and what measures
+CONNECTIONS = (64, 256)  # clients that ask again as soon as they have an answer: few of them, and many
 REST, IDLE = 0.5, 0.04  # seconds without more than this share of the core
 MOST_RESTS = 60
 RESULTS = Path(__file__).parent / "results"
@@ -40,8 +41,11 @@ class Row:
     """One system, one entry per round."""
 
     name: str
-    saturation: list[float] = field(default_factory=list)  # requests/s, 64 connections
-    cpu_us: list[float] = field(default_factory=list)  # of the subject, per request
+    # By the number of connections: requests/s, and what each took of the subject's processor.
+    saturation: dict[int, list[float]] = field(
+        default_factory=lambda: {clients: [] for clients in CONNECTIONS}
+    )
+    cpu_us: dict[int, list[float]] = field(default_factory=lambda: {clients: [] for clients in CONNECTIONS})
     p50_ms: list[float] = field(default_factory=list)  # at the constant rate
     p99_ms: list[float] = field(default_factory=list)
     failed: int = 0
@@ -118,29 +122,30 @@ def _paused(processes: list[Process]) -> Iterator[None]:
 def _one(row: Row, process: Process | None, port: int, seconds: float, rate: int) -> None:
     request = generator.request_bytes(port, "/v1/chat/completions", body("gpt-4o-mini"), KEY)
     pids = _family(process) if process is not None else []
-    before = sum(_cpu(pid) for pid in pids)
-    count, per_second = _saturate(port, request, seconds)
-    if pids and count:
-        _await_rest(pids)
-        row.cpu_us.append(round((sum(_cpu(pid) for pid in pids) - before) / count * 1e6, 1))
-    row.saturation.append(per_second)
+    for clients in CONNECTIONS:
+        before = sum(_cpu(pid) for pid in pids)
+        count, per_second = _saturate(port, request, seconds, clients)
+        if pids and count:
+            _await_rest(pids)
+            row.cpu_us[clients].append(round((sum(_cpu(pid) for pid in pids) - before) / count * 1e6, 1))
+        row.saturation[clients].append(per_second)
     paced = uvloop.run(generator.constant_rate(port, request, rate, seconds))
     row.p50_ms.append(paced.p50)
     row.p99_ms.append(paced.p99)
     row.failed += paced.failed
 
 
-def _saturate(port: int, request: bytes, seconds: float) -> tuple[int, float]:
+def _saturate(port: int, request: bytes, seconds: float, clients: int) -> tuple[int, float]:
     """(requests, requests/s) by wrk where it is installed, else by our own generator."""
     wrk = shutil.which("wrk")
     if wrk is None:
-        result = uvloop.run(generator.saturate(port, request, 64, seconds))
+        result = uvloop.run(generator.saturate(port, request, clients, seconds))
         return result.requests, result.rate
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(LUA.format(body=body("gpt-4o-mini").decode(), key=KEY))
         script.writelines(f'wrk.headers["{name}"] = "{value}"\n' for name, value in generator.SDK.items())
         script.flush()
-        command = [wrk, "-t1", "-c64", f"-d{int(seconds)}s", "-s", script.name]
+        command = [wrk, "-t1", f"-c{clients}", f"-d{int(seconds)}s", "-s", script.name]
         told = subprocess.run(
             [*command, f"http://127.0.0.1:{port}/v1/chat/completions"],
             capture_output=True,
@@ -177,7 +182,7 @@ def _memory(stage: Stage, console: Console) -> dict[str, float]:
     for name in ("after_100k_mib", "after_200k_mib", "after_300k_mib", "after_400k_mib"):
         done = 0
         while done < 100_000:
-            count, rate = _saturate(gateway.port, request, 5)
+            count, rate = _saturate(gateway.port, request, 5, CONNECTIONS[0])
             done += count
             rates.append(rate)
         time.sleep(1)
@@ -188,8 +193,8 @@ def _memory(stage: Stage, console: Console) -> dict[str, float]:
 def _report(rows: list[Row], facts: dict[str, Any], rounds: int, seconds: float, rate: int) -> dict[str, Any]:
     medians = {
         row.name: {
-            "requests_per_s": statistics.median(row.saturation),
-            "cpu_us": statistics.median(row.cpu_us) if row.cpu_us else None,
+            "requests_per_s": _medians(row.saturation),
+            "cpu_us": _medians(row.cpu_us),
             "p50_ms": statistics.median(row.p50_ms),
             "p99_ms": statistics.median(row.p99_ms),
         }
@@ -207,6 +212,11 @@ def _report(rows: list[Row], facts: dict[str, Any], rounds: int, seconds: float,
     }
 
 
+def _medians(found: dict[int, list[float]]) -> dict[str, float]:
+    """By the number of connections; nothing where nothing was measured."""
+    return {str(clients): statistics.median(each) for clients, each in found.items() if each}
+
+
 def _keep(report: dict[str, Any]) -> None:
     RESULTS.mkdir(exist_ok=True)
     name = "bench-" + report["when"][:10]
@@ -217,15 +227,17 @@ def _keep(report: dict[str, Any]) -> None:
 def _show(report: dict[str, Any], console: Console) -> None:
     medians = report["medians"]
     nginx, direct = medians["nginx"], medians["direct"]
-    table = Table(title=f"medians of {report['rounds']} rounds, one core, 1 KB bodies")
-    for name in ("", "requests/s", "of nginx", "CPU us", f"added p50 ms @{report['rate']}/s", "added p99 ms"):
+    table = Table(
+        title="requests/s of so many clients on one core, 1 KB bodies; added latency at "
+        f"{report['rate']:,} requests/s; medians of {report['rounds']} rounds"
+    )
+    busy = [name for clients in CONNECTIONS for name in (f"{clients} clients", "of nginx", "CPU us")]
+    for name in ("", *busy, "p50 ms", "p99 ms"):
         table.add_column(name, justify="right" if name else "left")
     for name, row in medians.items():
         table.add_row(
             name,
-            f"{row['requests_per_s']:,.0f}",
-            f"{row['requests_per_s'] / nginx['requests_per_s']:.2f}",
-            "-" if row["cpu_us"] is None else f"{row['cpu_us']:.0f}",
+            *(cell for clients in CONNECTIONS for cell in _cells(row, nginx, str(clients))),
             f"{row['p50_ms'] - direct['p50_ms']:.3f}",
             f"{row['p99_ms'] - direct['p99_ms']:.3f}",
         )
@@ -233,6 +245,16 @@ def _show(report: dict[str, Any], console: Console) -> None:
     for name in ("cold_start_s", "rss_start_mib", "rss_ledger_mib", "streams", "memory"):
         if name in report:
             console.print(f"{name}: {report[name]}")
+
+
+def _cells(row: dict[str, Any], nginx: dict[str, Any], clients: str) -> tuple[str, str, str]:
+    """Requests/s of so many connections, beside nginx's, and what one takes."""
+    rate, cpu = row["requests_per_s"][clients], row["cpu_us"].get(clients)
+    return (
+        f"{rate:,.0f}",
+        f"{rate / nginx['requests_per_s'][clients]:.2f}",
+        "-" if cpu is None else f"{cpu:.0f}",
+    )
 
 
 def _family(process: Process) -> list[int]:

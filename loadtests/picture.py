@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-COLOURS = ("#9aa0a6", "#5f8dd3", "#2a9d5c", "#87c9a1")
-
 
 def draw(report: dict[str, Any], path: Path) -> None:
     """Write a PNG; nothing is drawn where matplotlib is not installed."""
@@ -19,12 +17,15 @@ def draw(report: dict[str, Any], path: Path) -> None:
     names = list(medians)
     base = medians["direct"]
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 3.6))
-    left.barh(names, [medians[name]["requests_per_s"] for name in names], color=COLOURS)
+    for offset, clients in enumerate(base["requests_per_s"]):
+        rates = [medians[name]["requests_per_s"][clients] for name in names]
+        places = [place + offset * 0.38 for place in range(len(names))]
+        left.barh(places, rates, 0.36, label=f"{clients} clients")
+        for place, rate in zip(places, rates, strict=True):
+            left.text(rate, place, f" {rate:,.0f}", va="center", fontsize=8)
+    left.set_yticks([place + 0.19 for place in range(len(names))], names)
     left.set_title("requests/s on one core, 1 KB bodies")
-    for place, name in enumerate(names):
-        left.text(
-            medians[name]["requests_per_s"], place, f" {medians[name]['requests_per_s']:,.0f}", va="center"
-        )
+    left.legend()
     others = [name for name in names if name != "direct"]
     for offset, (key, label) in enumerate((("p50_ms", "p50"), ("p99_ms", "p99"))):
         places = [place + offset * 0.38 for place in range(len(others))]
