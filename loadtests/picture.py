@@ -25,13 +25,14 @@ def draw(report: dict[str, Any], path: Path) -> None:
             left.text(rate, place, f" {rate:,.0f}", va="center", fontsize=8)
     left.set_yticks([place + 0.19 for place in range(len(names))], names)
     left.set_title("requests/s on one core, 1 KB bodies")
+    left.locator_params(axis="x", nbins=5)
     left.legend()
     others = [name for name in names if name != "direct"]
     for offset, (key, label) in enumerate((("p50_ms", "p50"), ("p99_ms", "p99"))):
         places = [place + offset * 0.38 for place in range(len(others))]
         right.barh(places, [medians[name][key] - base[key] for name in others], 0.36, label=label)
     right.set_yticks([place + 0.19 for place in range(len(others))], others)
-    right.set_title(f"added latency in ms at {report['rate']:,} requests/s")
+    right.set_title(f"added ms at {report['rate']:,} requests/s")
     right.legend()
     for axes in (left, right):
         axes.invert_yaxis()
