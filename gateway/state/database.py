@@ -89,7 +89,9 @@ class Database:
             with self._turn:
                 self._file.close()
         if self._engine.is_made:
-            self.engine.dispose()
+            from gateway.state.sql import close_engine
+
+            close_engine(self.engine)
 
     def _open(self) -> "Engine":
         from gateway.state.sql import open_engine

@@ -81,6 +81,16 @@ def open_engine(url: str) -> Engine:
     return engine
 
 
+def close_engine(engine: Engine) -> None:
+    """At once what nobody uses; what a thread still uses, once it gives it back: the engine's pool would keep it."""
+
+    @event.listens_for(engine.pool, "checkin")
+    def _end(connection: Any, record: Any) -> None:
+        record.invalidate()
+
+    engine.dispose()
+
+
 def _address(url: str) -> URL:
     try:
         return make_url(url)

@@ -86,7 +86,9 @@ async def test_while_the_database_hangs_calls_go_on_and_nothing_is_lost(
             assert (await one.chat()).status_code == 200
             for path in ("keys", "usage"):
                 assert (await asked(one, "GET", f"/admin/v1/{path}"))[0] == 200, "it takes new connections"
-        async with asyncio.timeout(20):  # who stood still with rows half written kept others from writing them
+        async with asyncio.timeout(
+            20
+        ):  # who stood still with rows half written kept others from writing them
             while (await one.admin("/admin/v1/usage"))["total"]["calls"] < 3:
                 await asyncio.sleep(0.05)
     with psycopg.connect(url) as other:

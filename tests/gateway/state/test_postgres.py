@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sql
 
 from gateway.state import postgres
+from gateway.state.database import Database
 from gateway.state.fault import DatabaseFault
 from gateway.state.sql import at_length, open_engine, reading, writing
 from tests.postgres_server import PostgresServer
@@ -131,3 +132,13 @@ def test_a_connection_that_cannot_be_bounded_is_let_go(url: str, monkeypatch: py
     with psycopg.connect(url) as one:
         query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         assert one.execute(query).fetchone() == (1,)
+
+
+def test_a_connection_that_is_in_use_at_the_end_ends_with_its_use(url: str) -> None:
+    database = Database(url)
+    query = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+    with reading(database.engine) as connection:
+        driver: Any = connection.connection.dbapi_connection
+        database.close()
+        assert connection.exec_driver_sql(query).scalar_one() == 1
+    assert driver.closed
