@@ -287,6 +287,18 @@ async def test_a_path_without_a_route_is_told_with_the_id_of_the_request(
     assert json.loads(theirs.body)["request_id"] == "mine"
 
 
+async def test_a_head_that_comes_again_lifts_no_bound(tmp_path: Path) -> None:
+    """Its door has been passed before; the body behind it has not."""
+    async with (
+        Provider([answer(CHAT)]) as provider,
+        gateway(tmp_path, policies(provider.url), max_body=1000) as running,
+        running.client() as client,
+    ):
+        for size, status in ((10, 200), (10, 200), (2000, 413)):
+            call = {"model": "smart", "messages": [{"role": "user", "content": "x" * size}]}
+            assert (await client.post("/v1/chat/completions", json=call)).status_code == status
+
+
 async def test_a_body_past_the_bound_is_a_413_before_it_is_read(running: Running) -> None:
     raw = post(b"", "Content-Length: 999999999", length=False)
     assert (await say(running.port, raw)).status == 413
