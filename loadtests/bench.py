@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import re
 import shutil
 import signal
@@ -206,6 +207,7 @@ def _report(rows: list[Row], facts: dict[str, Any], rounds: int, seconds: float,
         "seconds": seconds,
         "rate": rate,
         "generator": "wrk" if shutil.which("wrk") else "own",
+        "python": platform.python_version(),
         "rows": [asdict(row) for row in rows],
         "medians": medians,
         **facts,
