@@ -72,7 +72,7 @@ class Bench:
 
     def counter(self, rule: str) -> OnError:
         def count(exchange: Exchange) -> None:
-            if not exchange.rehearsed:
+            if not exchange.dry_run:
                 self.ground.on_condition_error(rule)
 
         return count

@@ -1,5 +1,5 @@
 """Where a call goes: the targets of its lane that can be used, in their order, each with the call in its words. It is
-decided here for calls that are served and for those that are only thought through."""
+decided here for calls that are served and for dry runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 from watchfiles import awatch
 
 from gateway.config.compile import Ground, compile_papers
+from gateway.config.dry_run import run_tests
 from gateway.config.load import fingerprint, load, read_folder, signature
 from gateway.config.problem import BadPolicies, Place, Problem
 from gateway.config.schema import TestsPaper
 from gateway.config.snapshot import Snapshot
-from gateway.config.trial import run_tests
 from gateway.config.variables import Variables, bytes_if_any
 from gateway.core.meters import Meters
 

@@ -163,7 +163,7 @@ class Exchange:
     clock: float  # wall clock at arrival, seconds since the epoch
     shape: Shape = NO_SHAPE
     trace: "Trace | None" = None
-    rehearsed: bool = False  # only thought through: nothing of it is counted
+    dry_run: bool = False  # nothing is sent, and nothing of it is counted
 
     model: str = "_other"  # the configured name: the only model label metrics may use
     policies: str = ""  # version of the snapshot this call pinned

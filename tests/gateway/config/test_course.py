@@ -9,9 +9,9 @@ import orjson
 import pytest
 
 from gateway.config.course import put
+from gateway.config.dry_run import dry_run
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
-from gateway.config.trial import try_call
 from gateway.core.exchange import Call, Caller, Exchange
 from gateway.wire.chat import CAPS
 from tests.gateway.config.texts import BASE, snapshot
@@ -196,10 +196,10 @@ async def test_what_is_explained_is_what_a_call_does(
 def asked(**request: Any) -> bytes:
     """The body for the first target of a call by a team with a bound."""
     capped = 'kind: access\nteams: {capped: {models: ["*"], max_output_tokens: 100}}'
-    trial = try_call(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5", request=request))
-    assert trial.exchange is not None
-    assert trial.lane is not None
-    return put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body
+    run = dry_run(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5", request=request))
+    assert run.exchange is not None
+    assert run.lane is not None
+    return put(run.exchange, run.lane, run.targets[0], leniently=False).body
 
 
 def test_a_teams_bound_is_added_where_the_call_has_none() -> None:
@@ -228,10 +228,10 @@ teams: {capped: {models: ["*"], max_output_tokens: 100}}
 def crossed(dialect: str, request: Any) -> tuple[Any, list[str]]:
     """What the same team's call is in Anthropic's words, and what was left out of it."""
     given = GivenSpec.model_validate({"team": "capped", "model": "m", "dialect": dialect, "request": request})
-    trial = try_call(snapshot(CLAUDE), given)
-    assert trial.exchange is not None
-    assert trial.lane is not None
-    asked = put(trial.exchange, trial.lane, trial.targets[0], leniently=False)
+    run = dry_run(snapshot(CLAUDE), given)
+    assert run.exchange is not None
+    assert run.lane is not None
+    asked = put(run.exchange, run.lane, run.targets[0], leniently=False)
     return orjson.loads(asked.body), asked.dropped
 
 
@@ -244,11 +244,11 @@ def test_across_dialects_a_foreign_bound_does_not_arrive_and_is_named(more: dict
 
 def test_a_body_that_is_no_json_goes_as_it_is() -> None:
     found = snapshot(BASE)
-    trial = try_call(found, GivenSpec(team="all", model="gpt-5"))
-    assert trial.exchange is not None
-    assert trial.lane is not None
-    trial.exchange.call = replace(trial.exchange.call, dialect="openai.raw", body=b"--x", payload={})
-    assert put(trial.exchange, trial.lane, trial.targets[0], leniently=False).body == b"--x"
+    run = dry_run(found, GivenSpec(team="all", model="gpt-5"))
+    assert run.exchange is not None
+    assert run.lane is not None
+    run.exchange.call = replace(run.exchange.call, dialect="openai.raw", body=b"--x", payload={})
+    assert put(run.exchange, run.lane, run.targets[0], leniently=False).body == b"--x"
 
 
 DEFAULTS = """

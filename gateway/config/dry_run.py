@@ -1,4 +1,4 @@
-"""A call that is only thought through: what the policies would do with it. Runs in-file tests, explains."""
+"""A call that goes nowhere: what the policies would do with it. In-file tests and `explain` are made of it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -44,7 +44,7 @@ _LEAST: Mapping[str, Mapping[str, Any]] = {
 
 
 @dataclass(slots=True)
-class Trial:
+class DryRun:
     """What became of the call. `targets` are in the order they would be tried if each failed, those down left out."""
 
     code: str = ""  # of the refusal, "" when allowed
@@ -52,14 +52,14 @@ class Trial:
     rule: str = ""  # the rule that refused
     targets: list[Target] = field(default_factory=list)
     dropped: list[list[str]] = field(default_factory=list)  # the fields that each of them goes without
-    passed: list[tuple[Target, BadRequest]] = field(default_factory=list)  # what they cannot carry
+    refusals: list[tuple[Target, BadRequest]] = field(default_factory=list)  # why a target was passed over
     claims: list[Claim] = field(default_factory=list)
     lane: Lane | None = None
     exchange: Exchange | None = None
 
 
-class Untroubled:
-    """Nothing is known of any target."""
+class NothingKnown:
+    """The health of targets none of which was ever called."""
 
     def latency(self, asked: str) -> float | None:
         return None
@@ -68,47 +68,47 @@ class Untroubled:
         return 0
 
 
-def try_call(
+def dry_run(
     snapshot: Snapshot, given: GivenSpec, now: float | None = None, issued: Sequence[KeyFacts] = ()
-) -> Trial:
+) -> DryRun:
     """Walk the corridor's decisions for one described call, without a clock, a store or a network. In tests there is
     no `now`: no key has expired then. `issued` are keys that the files do not name."""
-    trial = Trial()
+    run = DryRun()
     try:
         caller = _caller([*snapshot.keys.values(), *issued], snapshot.teams, given, now)
-        _walk(snapshot, given, trial, caller, CLOCK if now is None else now)
+        _walk(snapshot, given, run, caller, CLOCK if now is None else now)
     except GatewayError as error:
-        trial.code, trial.message = error.code, error.message
+        run.code, run.message = error.code, error.message
         if isinstance(error, LimitReached | NeverFits):
-            trial.rule = error.rule
-    return trial
+            run.rule = error.rule
+    return run
 
 
-def _walk(snapshot: Snapshot, given: GivenSpec, trial: Trial, caller: Caller, clock: float) -> None:
+def _walk(snapshot: Snapshot, given: GivenSpec, run: DryRun, caller: Caller, clock: float) -> None:
     call = _call(given)
-    trial.lane = lane = snapshot.lane(caller, given.model)
+    run.lane = lane = snapshot.lane(caller, given.model)
     assert isinstance(call.body, bytes)
     shape = DIALECTS[call.dialect].shape(call.payload, len(call.body))
-    trial.exchange = exchange = Exchange("trial", call, caller, "trial", 0.0, clock, shape, rehearsed=True)
+    run.exchange = exchange = Exchange("dry-run", call, caller, "dry-run", 0.0, clock, shape, dry_run=True)
     exchange.model = lane.model
     team = lane.team
     access.check(exchange, team.name, team.max_output_tokens, team.condition)
-    refused = _try(trial, exchange, lane, given)
-    trial.claims = lane.claims(exchange)
-    _check_used(trial.claims, given)
-    if not trial.targets:
+    refused = _find_targets(run, exchange, lane, given)
+    run.claims = lane.claims(exchange)
+    _check_used(run.claims, given)
+    if not run.targets:
         raise refused or NoTarget("no target is left that could be tried")
 
 
-def _try(trial: Trial, exchange: Exchange, lane: Lane, given: GivenSpec) -> BadRequest | None:
+def _find_targets(run: DryRun, exchange: Exchange, lane: Lane, given: GivenSpec) -> BadRequest | None:
     """Find the targets that would be tried; why the call is refused where that is because of what it holds."""
-    course = Course(exchange, lane, usable(exchange, lane, Untroubled(), lambda: 0.5))
+    course = Course(exchange, lane, usable(exchange, lane, NothingKnown(), lambda: 0.5))
     for target, asked, _ in course:
         course.failed = True
         if not is_down(target, given):
-            trial.targets.append(target)
-            trial.dropped.append(asked.dropped)
-    trial.passed = course.refusals
+            run.targets.append(target)
+            run.dropped.append(asked.dropped)
+    run.refusals = course.refusals
     return course.refused()
 
 
@@ -171,7 +171,7 @@ def run_tests(papers: Papers, snapshot: Snapshot) -> list[Problem]:
     for document in papers.documents:
         if isinstance(document.spec, TestsPaper):
             for place, test in enumerate(document.spec.tests):
-                for what, message in _judge(test, try_call(snapshot, test.given)):
+                for what, message in _judge(test, dry_run(snapshot, test.given)):
                     path = ("tests", place, "expect", what)
                     problems.append(
                         document.paper.problem(
@@ -181,29 +181,29 @@ def run_tests(papers: Papers, snapshot: Snapshot) -> list[Problem]:
     return problems
 
 
-def _judge(test: TestSpec, trial: Trial) -> list[tuple[str, str]]:
+def _judge(test: TestSpec, run: DryRun) -> list[tuple[str, str]]:
     expect = test.expect
-    came = f"refused: {trial.code} ({trial.message})" if trial.code else "allowed"
+    came = f"refused: {run.code} ({run.message})" if run.code else "allowed"
     # A call that is refused goes nowhere, wherever it would have gone.
-    names = [] if trial.code else [target.asked_name(test.given.model) for target in trial.targets]
+    names = [] if run.code else [target.asked_name(test.given.model) for target in run.targets]
     checks: Mapping[str, tuple[Any, bool, str]] = {
-        "allowed": (expect.allowed, expect.allowed == (not trial.code), came),
-        "refused": (expect.refused, expect.refused == trial.code, came),
-        "rule": (expect.rule, expect.rule == trial.rule, f'the rule is "{trial.rule}", {came}'),
+        "allowed": (expect.allowed, expect.allowed == (not run.code), came),
+        "refused": (expect.refused, expect.refused == run.code, came),
+        "rule": (expect.rule, expect.rule == run.rule, f'the rule is "{run.rule}", {came}'),
         "target": (
             expect.target,
-            _is_target(expect, trial, names),
+            _is_target(expect, run, names),
             f"the first is {(names or ['none'])[0]}, {came}",
         ),
         "targets": (
             expect.targets,
-            _are_targets(expect, trial, names),
+            _are_targets(expect, run, names),
             f"they are {', '.join(names) or f'none, {came}'}",
         ),
         "limits": (
             expect.limits,
-            sorted(expect.limits or []) == sorted(claim.limit.rule for claim in trial.claims),
-            f"they are {', '.join(claim.limit.rule for claim in trial.claims) or 'none'}",
+            sorted(expect.limits or []) == sorted(claim.limit.rule for claim in run.claims),
+            f"they are {', '.join(claim.limit.rule for claim in run.claims) or 'none'}",
         ),
     }
     return [
@@ -211,11 +211,11 @@ def _judge(test: TestSpec, trial: Trial) -> list[tuple[str, str]]:
     ]
 
 
-def _is_target(expect: ExpectSpec, trial: Trial, names: Sequence[str]) -> bool:
-    return bool(names) and expect.target in (names[0], trial.targets[0].provider)
+def _is_target(expect: ExpectSpec, run: DryRun, names: Sequence[str]) -> bool:
+    return bool(names) and expect.target in (names[0], run.targets[0].provider)
 
 
-def _are_targets(expect: ExpectSpec, trial: Trial, names: Sequence[str]) -> bool:
+def _are_targets(expect: ExpectSpec, run: DryRun, names: Sequence[str]) -> bool:
     wanted = expect.targets or []
-    pairs = zip(wanted, names, trial.targets, strict=False)
+    pairs = zip(wanted, names, run.targets, strict=False)
     return len(wanted) == len(names) and all(want in (name, one.provider) for want, name, one in pairs)

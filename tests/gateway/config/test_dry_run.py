@@ -2,8 +2,8 @@ from typing import get_args
 
 import pytest
 
+from gateway.config.dry_run import dry_run
 from gateway.config.schema import DialectName, GivenSpec
-from gateway.config.trial import try_call
 from gateway.config.variables import Filled
 from gateway.wire.registry import BACKS, DIALECTS, ROUTES
 from tests.gateway.config.texts import BASE, snapshot, told
@@ -159,7 +159,7 @@ def test_of_several_rules_that_refuse_the_one_with_the_longest_wait_is_named() -
     rules = "kind: rate-limits\nrules: [{id: short, limit: 10, unit: requests, per: second}, "
     rules += "{id: long, limit: 10, unit: requests, per: day}]"
     given = GivenSpec(team="all", model="gpt-5", used={"short": 50, "long": 10})
-    assert try_call(snapshot(BASE, rules), given).rule == "long"
+    assert dry_run(snapshot(BASE, rules), given).rule == "long"
 
 
 def test_a_number_that_was_filled_in_is_one_in_the_body_too() -> None:
@@ -167,16 +167,16 @@ def test_a_number_that_was_filled_in_is_one_in_the_body_too() -> None:
         {"team": "all", "model": "gpt-5", "request": {"max_tokens": Filled("5"), "user": "5"}}
     )
     assert given.request == {"max_tokens": 5, "user": "5"}
-    assert try_call(snapshot(BASE), given).code == ""
+    assert dry_run(snapshot(BASE), given).code == ""
 
 
 def test_a_caller_that_is_not_there_is_refused_as_at_the_door() -> None:
     found = snapshot(BASE)
     for who in ({"team": "nobody"}, {"key": "nobody"}, {}):
         given = GivenSpec.model_validate({**who, "model": "gpt-5"})
-        trial = try_call(found, given)
-        assert trial.code == "invalid_api_key"
-        assert trial.lane is None
+        run = dry_run(found, given)
+        assert run.code == "invalid_api_key"
+        assert run.lane is None
 
 
 def test_the_user_is_the_one_given_else_that_of_the_metadata() -> None:
@@ -185,7 +185,7 @@ def test_the_user_is_the_one_given_else_that_of_the_metadata() -> None:
         GivenSpec(team="all", model="gpt-5", user="ada"),
         GivenSpec(team="all", model="gpt-5", metadata={"user": "ada"}),
     ):
-        exchange = try_call(found, given).exchange
+        exchange = dry_run(found, given).exchange
         assert exchange is not None
         assert exchange.caller.user == "ada"
 
@@ -221,11 +221,11 @@ def test_a_call_of_which_nothing_is_said_can_be_carried_everywhere(dialect: str)
     found = snapshot(BASE, EVERY + models)
     for name in BACK.values():
         given = GivenSpec.model_validate({"team": "all", "model": name, "dialect": dialect})
-        trial = try_call(found, given)
-        assert (trial.code, trial.dropped) == ("", [[]]), (name, trial.message)
+        run = dry_run(found, given)
+        assert (run.code, run.dropped) == ("", [[]]), (name, run.message)
 
 
 def test_a_request_that_no_json_holds_is_refused() -> None:
     given = GivenSpec(team="all", model="gpt-5", request={"seed": 2**70})
-    trial = try_call(snapshot(BASE), given)
-    assert "the request cannot be written as JSON" in trial.message
+    run = dry_run(snapshot(BASE), given)
+    assert "the request cannot be written as JSON" in run.message
