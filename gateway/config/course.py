@@ -80,8 +80,8 @@ def way_of(call: Call, target: Target) -> Way:
 
 
 @fact
-class Put:
-    """A call as it is put to one target. `dropped` names the fields that its format has no place for."""
+class Prepared:
+    """A call in the words of one target. `dropped` names the fields that its format has no place for."""
 
     way: Way
     body: bytes
@@ -89,7 +89,7 @@ class Put:
     dropped: list[str]
 
 
-def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> Put:
+def prepare(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> Prepared:
     """Raises BadRequest where it cannot be put in the target's words; `leniently` only where nothing would be left
     of it."""
     call = exchange.call
@@ -97,7 +97,7 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
     way = way_of(call, target)
     asks = call.stream and target.ask_usage and not way.gives_usage(call.payload)
     if not isinstance(call.body, bytes) or not call.payload:
-        return Put(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
+        return Prepared(way, call.body if isinstance(call.body, bytes) else b"", asks, dropped)
     provider, plain = PROVIDERS[target.kind], call
     model, params = target.asked(call.model), provider.params(target.facts)
     cap = lane.team.max_output_tokens
@@ -110,12 +110,12 @@ def put(exchange: Exchange, lane: Lane, target: Target, *, leniently: bool) -> P
             plain = _plain(call, dropped) if way.crosses and cap is not None else call
     rewritten = way.crosses or asks or params or model != call.model
     if not rewritten and not holds_foreign(way.name, call.body):
-        return Put(way, call.body, asks, dropped)  # the very same bytes
+        return Prepared(way, call.body, asks, dropped)  # the very same bytes
     changes = Changes(model, asks, params, left_out=dropped)
     if way.crosses:
         lost = dropped if leniently else None
         changes = changes._replace(cap_name=provider.cap_name, dropped=lost, quirks=provider.quirks)
-    return Put(way, way.write(plain, changes), asks, dropped)
+    return Prepared(way, way.write(plain, changes), asks, dropped)
 
 
 class Course:
@@ -128,20 +128,20 @@ class Course:
         self.failed = False  # set by whoever has tried a target, or could not
         self.refusals: list[tuple[Target, BadRequest]] = []  # why those that were passed over were
 
-    def __iter__(self) -> Iterator[tuple[Target, Put, bool]]:
+    def __iter__(self) -> Iterator[tuple[Target, Prepared, bool]]:
         targets = list(self._targets)
         first = len(targets)
         for place, target in enumerate(targets):  # it grows by those that are passed over
             if place >= first and not self.failed:
                 return
             try:
-                asked = put(self._exchange, self._lane, target, leniently=self.failed)
+                prepared = prepare(self._exchange, self._lane, target, leniently=self.failed)
             except BadRequest as error:
                 self.refusals.append((target, error))
                 if not self.failed:
                     targets.append(target)
             else:
-                yield target, asked, place == len(targets) - 1
+                yield target, prepared, place == len(targets) - 1
 
     def refused(self) -> BadRequest | None:
         """What the client is told where no target can carry the call: what is in the way at the first."""

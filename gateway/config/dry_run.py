@@ -103,11 +103,11 @@ def _walk(snapshot: Snapshot, given: GivenSpec, run: DryRun, caller: Caller, clo
 def _find_targets(run: DryRun, exchange: Exchange, lane: Lane, given: GivenSpec) -> BadRequest | None:
     """Find the targets that would be tried; why the call is refused where that is because of what it holds."""
     course = Course(exchange, lane, usable(exchange, lane, NothingKnown(), lambda: 0.5))
-    for target, asked, _ in course:
+    for target, prepared, _ in course:
         course.failed = True
         if not is_down(target, given):
             run.targets.append(target)
-            run.dropped.append(asked.dropped)
+            run.dropped.append(prepared.dropped)
     run.refusals = course.refusals
     return course.refused()
 

@@ -17,7 +17,7 @@ from functools import partial
 from math import ceil
 from typing import Protocol
 
-from gateway.config.course import Course, Put, usable
+from gateway.config.course import Course, Prepared, usable
 from gateway.config.snapshot import Lane
 from gateway.core.exchange import Attempt, Call, Exchange, Target
 from gateway.core.failure import (
@@ -70,12 +70,12 @@ class Attempts:
         before: Target | None = None
         targets = usable(exchange, lane, self.breaker, self.dice)
         course = Course(exchange, lane, targets)
-        for target, put, last in course:
+        for target, prepared, last in course:
             if before is not None and setback is not None:
                 self.meters.fallbacks.add((before.name, target.name, setback.failure.value))
             # What has just recovered is spared for the sake of others, where there are some.
             alone = last or not self._others(exchange, targets, target)
-            came = await self._at(exchange, lane, target, put, last=alone)
+            came = await self._at(exchange, lane, target, prepared, last=alone)
             if isinstance(came, Answered):
                 return came
             course.failed = True
@@ -102,7 +102,7 @@ class Attempts:
         return NoTarget(message, retry_after=wait)
 
     async def _at(
-        self, exchange: Exchange, lane: Lane, target: Target, put: Put, *, last: bool
+        self, exchange: Exchange, lane: Lane, target: Target, prepared: Prepared, *, last: bool
     ) -> Answered | Setback | None:
         """All tries at one target. None: its breaker let none through."""
         tries, setback = 0, None
@@ -113,7 +113,7 @@ class Attempts:
         self.budgets.call(name)
         while self.breaker.begin(name, target.name, last=last):
             attempt = Attempt(target, self.clock(), asked=name)
-            came = await self._try(exchange, lane, attempt, put, key)
+            came = await self._try(exchange, lane, attempt, prepared, key)
             if isinstance(came, Answered):
                 return came
             setback = came
@@ -147,7 +147,7 @@ class Attempts:
         return setback
 
     async def _try(
-        self, exchange: Exchange, lane: Lane, attempt: Attempt, put: Put, key: int
+        self, exchange: Exchange, lane: Lane, attempt: Attempt, prepared: Prepared, key: int
     ) -> Answered | Setback:
         """One request to one target, timed and counted. The breaker is told what is no setback."""
         if exchange.attempts:
@@ -155,11 +155,11 @@ class Attempts:
         else:
             self.spool.begin(exchange)
         exchange.attempts.append(attempt)
-        exchange.dropped = put.dropped
+        exchange.dropped = prepared.dropped
         came: Answered | Setback | None = None
         unanswered, result = self.breaker.release, "cancelled"
         try:
-            came = await self.dispatch.ask(exchange, lane.timeouts, attempt, put, key)
+            came = await self.dispatch.ask(exchange, lane.timeouts, attempt, prepared, key)
         except UpstreamError as error:
             came, attempt.why = of_error(error), error.told
         except BadStream as error:

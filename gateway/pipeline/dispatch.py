@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from gateway.config.course import Put
+from gateway.config.course import Prepared
 from gateway.config.snapshot import Timeouts
 from gateway.core.exchange import Attempt, Exchange, Headers
 from gateway.core.failure import Failure
@@ -54,14 +54,14 @@ class Dispatch:
     clock: Callable[[], float]
 
     async def ask(
-        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, put: Put, key: int
+        self, exchange: Exchange, timeouts: Timeouts, attempt: Attempt, prepared: Prepared, key: int
     ) -> Answered | Setback:
         """`key` is the place of the provider's key that is shown. Raises UpstreamError, BadStream, and Overloaded where
         we can open no connection ourselves."""
-        call, target, way = exchange.call, attempt.target, put.way
+        call, target, way = exchange.call, attempt.target, prepared.way
         provider = PROVIDERS[target.kind]
         tracing = self.tracing(exchange, attempt)
-        wire = provider.request(target, call, way.name, put.body, tracing, key)
+        wire = provider.request(target, call, way.name, prepared.body, tracing, key)
         if (source := provider.source(target.facts)) is not None:
             credentials = self.credentials
             wire = credentials.current(source, wire) or await credentials.wait(source, wire)
@@ -69,7 +69,7 @@ class Dispatch:
         asked = Asked(
             call.payload,
             exchange.usage,
-            put.asks_usage,
+            prepared.asks_usage,
             exchange.shape.choices,
             int(exchange.clock),
             exchange.id,

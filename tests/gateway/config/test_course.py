@@ -8,7 +8,7 @@ import httpx
 import orjson
 import pytest
 
-from gateway.config.course import put
+from gateway.config.course import prepare
 from gateway.config.dry_run import dry_run
 from gateway.config.explain import explain
 from gateway.config.schema import GivenSpec
@@ -199,7 +199,7 @@ def asked(**request: Any) -> bytes:
     run = dry_run(snapshot(BASE, capped), GivenSpec(team="capped", model="gpt-5", request=request))
     assert run.exchange is not None
     assert run.lane is not None
-    return put(run.exchange, run.lane, run.targets[0], leniently=False).body
+    return prepare(run.exchange, run.lane, run.targets[0], leniently=False).body
 
 
 def test_a_teams_bound_is_added_where_the_call_has_none() -> None:
@@ -231,8 +231,8 @@ def crossed(dialect: str, request: Any) -> tuple[Any, list[str]]:
     run = dry_run(snapshot(CLAUDE), given)
     assert run.exchange is not None
     assert run.lane is not None
-    asked = put(run.exchange, run.lane, run.targets[0], leniently=False)
-    return orjson.loads(asked.body), asked.dropped
+    prepared = prepare(run.exchange, run.lane, run.targets[0], leniently=False)
+    return orjson.loads(prepared.body), prepared.dropped
 
 
 @pytest.mark.parametrize("more", [{}, {"max_completion_tokens": 9000}, {"max_tokens": 9000}])
@@ -248,7 +248,7 @@ def test_a_body_that_is_no_json_goes_as_it_is() -> None:
     assert run.exchange is not None
     assert run.lane is not None
     run.exchange.call = replace(run.exchange.call, dialect="openai.raw", body=b"--x", payload={})
-    assert put(run.exchange, run.lane, run.targets[0], leniently=False).body == b"--x"
+    assert prepare(run.exchange, run.lane, run.targets[0], leniently=False).body == b"--x"
 
 
 DEFAULTS = """
@@ -272,7 +272,7 @@ def added(path: str, team: str = "free", dialect: str = "openai.raw", **body: An
     route = path.split("/")[1]
     call = Call(route, dialect, "POST", path, orjson.dumps(body), body, body.get("model", ""), stream=False)
     exchange = Exchange("id", call, caller, "id", 0.0, 0.0)
-    sent = orjson.loads(put(exchange, lane, lane.targets[0], leniently=False).body)
+    sent = orjson.loads(prepare(exchange, lane, lane.targets[0], leniently=False).body)
     assert sent.items() >= body.items()
     return {name: value for name, value in sent.items() if name not in body}
 
