@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from gateway.app.job import lasting
 from gateway.app.plan import Plan
-from gateway.config.compile import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import Desk, Originals
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
@@ -85,8 +85,8 @@ class House:
         self.draining = False
         self.listening = False
         self.elsewhere: Callable[[], Standing] = lambda: {"status": "ready", "degraded": []}
-        ground = Ground(plan.data_dir, self._count_condition)
-        self.desk = Desk(plan.config, ground, meters, time.time, log, originals)
+        options = CompileOptions(plan.data_dir, self._count_condition)
+        self.desk = Desk(plan.config, options, meters, time.time, log, originals)
         fixed = secrets_of(plan.environ)
         log.hide([*fixed, *self.desk.snapshot.tables.secrets])
         self.desk.changed.append(lambda snapshot: log.hide([*fixed, *snapshot.tables.secrets]))

@@ -15,7 +15,7 @@ from gateway.app.job import lasting
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
 from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_reload, told_to_stop
-from gateway.config.compile import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
 from gateway.core.tally import Snapshot as Counts
@@ -33,7 +33,7 @@ class Frame:
 
     def __init__(self, plan: Plan, meters: Meters, log: Log, stack: AsyncExitStack) -> None:
         self.meters = meters
-        self.desk = Desk(plan.config, Ground(plan.data_dir), meters, time.time, log)
+        self.desk = Desk(plan.config, CompileOptions(plan.data_dir), meters, time.time, log)
         self.database = Database(plan.database_url)
         stack.callback(self.database.close)
         self.keys = KeyStore(self.database, time.time, log)

@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.config.compile import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.snapshot import Snapshot
@@ -27,12 +27,12 @@ def add(verbs: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     try:
-        ground = Ground(from_environment().data_dir)
+        options = CompileOptions(from_environment().data_dir)
     except BadSettings as error:
         print(f"gateway check: {error}", file=sys.stderr)
         return 2
     try:
-        snapshot = load_policies(args.path, ground)
+        snapshot = load_policies(args.path, options)
     except BadPolicies as bad:
         tell_problems(bad, as_json=args.json)
         return 1

@@ -13,12 +13,13 @@ import orjson
 
 from gateway.app.plan import Plan
 from gateway.cli.check import tell_problems
-from gateway.config.compile import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import load_policies
 from gateway.config.explain import explain
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import DialectName, GivenSpec
-from gateway.config.snapshot import KeyFacts, Snapshot
+from gateway.config.snapshot import Snapshot
+from gateway.core.key import KeyFacts
 from gateway.settings import BadSettings, from_environment
 from gateway.state.database import Database
 from gateway.state.fault import named_database
@@ -57,7 +58,7 @@ def add(verbs: Any) -> None:
 def run(args: argparse.Namespace) -> int:
     try:
         settings = from_environment()
-        snapshot = load_policies(args.path, Ground(settings.data_dir))
+        snapshot = load_policies(args.path, CompileOptions(settings.data_dir))
         now = time.time()  # noqa: TID251  the clock enters here
         issued = [] if args.key is None else _issued(args.key, snapshot, Plan(settings, args.path), now)
         found = explain(snapshot, _given(args, snapshot), now, issued)

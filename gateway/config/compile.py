@@ -2,11 +2,9 @@
 
 from collections.abc import Mapping
 
-from gateway.config.bench import Bench
-from gateway.config.bench import Ground as Ground
+from gateway.config.compiler import CompileOptions, Compiler
 from gateway.config.load import Papers
 from gateway.config.papers import Paper
-from gateway.config.parties import Party, default_party, models, parties, passing
 from gateway.config.problem import BadPolicies, Path
 from gateway.config.schema import (
     PERIODS,
@@ -17,23 +15,31 @@ from gateway.config.schema import (
     RuleSpec,
     TestsPaper,
 )
-from gateway.config.snapshot import KeyFacts, Model, Snapshot, Tables, Team
+from gateway.config.snapshot import Model, Snapshot, Tables, Team
+from gateway.config.targets import (
+    CompiledProvider,
+    compile_models,
+    compile_providers,
+    default_provider,
+    passthrough_target,
+)
 from gateway.core.claim import Limit
+from gateway.core.key import KeyFacts
 from gateway.policy.globs import Matcher, is_glob, matcher
 from gateway.policy.rate_limit import RateLimits, Rule, When, part
 
 
-def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
+def compile_papers(papers: Papers, options: CompileOptions) -> Snapshot:
     """Raises BadPolicies."""
-    bench = Bench(papers, ground)
-    found = parties(bench)
-    served = models(bench, found)
-    teams = _teams(bench, served)
-    keys = _keys(bench, teams)
-    limits = _limits(bench, teams, served)
-    _check_tests(bench, found, teams, keys, limits)
-    if bench.problems:
-        raise BadPolicies(bench.problems)
+    compiler = Compiler(papers, options)
+    providers = compile_providers(compiler)
+    served = compile_models(compiler, providers)
+    teams = _teams(compiler, served)
+    keys = _keys(compiler, teams)
+    limits = _limits(compiler, teams, served)
+    _check_tests(compiler, providers, teams, keys, limits)
+    if compiler.problems:
+        raise BadPolicies(compiler.problems)
     globs = sorted(filter(is_glob, served), key=_rank)
     tables = Tables(
         keys,
@@ -41,12 +47,16 @@ def compile_papers(papers: Papers, ground: Ground) -> Snapshot:
         {name: model for name, model in served.items() if not is_glob(name)},
         [(matcher([name]), served[name]) for name in globs],
         limits,
-        {name: passing(name, party) for name, party in found.items() if party.facts is not None},
-        default_party(found),
-        [party.engine for party in found.values() if party.engine is not None],
-        bench.warnings,
-        [secret for party in found.values() for secret in party.secrets if len(secret) >= 8],
-        [party.source for party in found.values() if party.source is not None],
+        {
+            name: passthrough_target(name, provider)
+            for name, provider in providers.items()
+            if provider.facts is not None
+        },
+        default_provider(providers),
+        [provider.engine for provider in providers.values() if provider.engine is not None],
+        compiler.warnings,
+        [secret for provider in providers.values() for secret in provider.secrets if len(secret) >= 8],
+        [provider.source for provider in providers.values() if provider.source is not None],
     )
     return Snapshot(papers.version, tables)
 
@@ -57,74 +67,76 @@ def _rank(glob: str) -> tuple[int, int, int, str]:
     return -len(glob), many + glob.count("?"), many, glob
 
 
-def _teams(bench: Bench, served: Mapping[str, Model]) -> dict[str, Team]:
+def _teams(compiler: Compiler, served: Mapping[str, Model]) -> dict[str, Team]:
     teams: dict[str, Team] = {}
-    for paper, document in bench.of(AccessPaper):
+    for paper, document in compiler.of(AccessPaper):
         for name, spec in document.teams.items():
             path: Path = ("teams", name)
-            if not bench.is_first(paper, "team", name, path):
+            if not compiler.is_first(paper, "team", name, path):
                 continue
-            condition = bench.condition(paper, spec.condition, (*path, "if"))
+            condition = compiler.condition(paper, spec.condition, (*path, "if"))
             teams[name] = Team(
                 name,
                 matcher(spec.models),
                 spec.max_output_tokens,
                 frozenset(spec.passthrough),
-                condition.or_false(bench.counter(f"teams.{name}")) if condition else None,
+                condition.or_false(compiler.counter(f"teams.{name}")) if condition else None,
             )
             for place, asked in enumerate(spec.models):
-                _warn_of_nobody(bench, paper, (*path, "models", place), asked, served)
+                _warn_of_nobody(compiler, paper, (*path, "models", place), asked, served)
     return teams
 
 
-def _warn_of_nobody(bench: Bench, paper: Paper, path: Path, asked: str, served: Mapping[str, Model]) -> None:
+def _warn_of_nobody(
+    compiler: Compiler, paper: Paper, path: Path, asked: str, served: Mapping[str, Model]
+) -> None:
     """A name that no model answers to is likely a slip, yet may be meant for a model still to come."""
     if asked in served or is_glob(asked) or any(is_glob(name) and matcher([name])(asked) for name in served):
         return
-    bench.warnings.append(str(paper.problem(path, f'no model is called "{asked}"')))
+    compiler.warnings.append(str(paper.problem(path, f'no model is called "{asked}"')))
 
 
-def _keys(bench: Bench, teams: Mapping[str, Team]) -> dict[str, KeyFacts]:
+def _keys(compiler: Compiler, teams: Mapping[str, Team]) -> dict[str, KeyFacts]:
     keys: dict[str, KeyFacts] = {}
-    for paper, document in bench.of(AccessPaper):
+    for paper, document in compiler.of(AccessPaper):
         for place, spec in enumerate(document.keys):
             path: Path = ("keys", place)
-            bench.is_first(paper, "key", spec.name, (*path, "name"))
-            bench.check_name(paper, (*path, "team"), "team", spec.team, teams)
+            compiler.is_first(paper, "key", spec.name, (*path, "name"))
+            compiler.check_name(paper, (*path, "team"), "team", spec.team, teams)
             if spec.hash in keys:
                 message = f'is the hash of key "{keys[spec.hash].name}" too; make a key of its own'
-                bench.note(paper, (*path, "hash"), message)
+                compiler.note(paper, (*path, "hash"), message)
             keys[spec.hash] = KeyFacts(spec.name, spec.team, spec.hash, spec.expires)
     return keys
 
 
-def _limits(bench: Bench, teams: Mapping[str, Team], served: Mapping[str, Model]) -> list[RateLimits]:
+def _limits(compiler: Compiler, teams: Mapping[str, Team], served: Mapping[str, Model]) -> list[RateLimits]:
     gates = []
-    for paper, document in bench.of(RateLimitsPaper):
+    for paper, document in compiler.of(RateLimitsPaper):
         rules = []
         for place, spec in enumerate(document.rules):
             path: Path = ("rules", place)
-            bench.is_first(paper, "rule", spec.id, (*path, "id"))
+            compiler.is_first(paper, "rule", spec.id, (*path, "id"))
             for name in [name for name, asked in spec.when if asked == []]:
                 never = "is empty, so that the rule never applies; name one, or remove it for any"
-                bench.warnings.append(str(paper.problem((*path, "when", name), never)))
+                compiler.warnings.append(str(paper.problem((*path, "when", name), never)))
             for at, team in enumerate(spec.when.teams or []):
                 if not is_glob(team):
-                    bench.check_name(paper, (*path, "when", "teams", at), "team", team, teams)
+                    compiler.check_name(paper, (*path, "when", "teams", at), "team", team, teams)
             for at, model in enumerate(spec.when.models or []):
-                _warn_of_nobody(bench, paper, (*path, "when", "models", at), model, served)
+                _warn_of_nobody(compiler, paper, (*path, "when", "models", at), model, served)
             if spec.unit == "concurrent" and spec.per is not None:
-                bench.note(
+                compiler.note(
                     paper, (*path, "per"), "concurrent counts calls in flight and takes no per; remove it"
                 )
             elif spec.unit != "concurrent" and spec.per is None:
-                bench.note(paper, (*path, "per"), "is missing; add second, minute, hour or day")
-            rules.append(_rule(bench, paper, spec, path))
+                compiler.note(paper, (*path, "per"), "is missing; add second, minute, hour or day")
+            rules.append(_rule(compiler, paper, spec, path))
         gates.append(RateLimits(tuple(rules), document.match == "first"))
     return gates
 
 
-def _rule(bench: Bench, paper: Paper, spec: RuleSpec, path: Path) -> Rule:
+def _rule(compiler: Compiler, paper: Paper, spec: RuleSpec, path: Path) -> Rule:
     when, per = spec.when, PERIODS[spec.per] if spec.per else 0
     metadata = tuple(
         (name, matcher([values] if isinstance(values, str) else values))
@@ -133,8 +145,8 @@ def _rule(bench: Bench, paper: Paper, spec: RuleSpec, path: Path) -> Rule:
     return Rule(
         Limit(spec.id, spec.unit, spec.limit, per, spec.mode, spec.on_store_error),
         When(_optional(when.teams), _optional(when.keys), _optional(when.models), metadata),
-        bench.condition(paper, spec.condition, (*path, "if")),
-        bench.counter(spec.id),
+        compiler.condition(paper, spec.condition, (*path, "if")),
+        compiler.counter(spec.id),
         tuple(part(name) for name in spec.for_each),
         spec.assume_output,
     )
@@ -145,53 +157,58 @@ def _optional(names: list[str] | None) -> Matcher | None:
 
 
 def _check_tests(
-    bench: Bench,
-    found: Mapping[str, Party],
+    compiler: Compiler,
+    providers: Mapping[str, CompiledProvider],
     teams: Mapping[str, Team],
     keys: Mapping[str, KeyFacts],
     limits: list[RateLimits],
 ) -> None:
     """A name that is not there would make a test pass that tests nothing."""
     rules = [rule.limit.rule for gate in limits for rule in gate.rules]
-    for paper, document in bench.of(TestsPaper):
+    for paper, document in compiler.of(TestsPaper):
         for place, test in enumerate(document.tests):
             path: Path = ("tests", place)
-            bench.is_first(paper, "test", test.name, (*path, "name"))
+            compiler.is_first(paper, "test", test.name, (*path, "name"))
             given = (*path, "given")
             if (test.given.key is None) == (test.given.team is None):
-                bench.note(paper, given, "takes a key or a team, one of the two; mend it")
+                compiler.note(paper, given, "takes a key or a team, one of the two; mend it")
             if not test.expect.model_dump(exclude_none=True):
                 message = "asks for nothing; add allowed, refused, rule, target, targets or limits"
-                bench.note(paper, (*path, "expect"), message)
-            _check_caller(bench, paper, given, test.given, teams, [facts.name for facts in keys.values()])
+                compiler.note(paper, (*path, "expect"), message)
+            _check_caller(compiler, paper, given, test.given, teams, [facts.name for facts in keys.values()])
             for at, down in enumerate(test.given.down):
                 provider, _, model = down.partition("/")
-                known = bench.check_name(paper, (*given, "down", at), "provider", provider, found)
+                known = compiler.check_name(paper, (*given, "down", at), "provider", provider, providers)
                 if known and model:
-                    named = _named(bench, test.given.model)
-                    bench.check_name(paper, (*given, "down", at), "target", down, named)
+                    named = _named(compiler, test.given.model)
+                    compiler.check_name(paper, (*given, "down", at), "target", down, named)
             for rule in test.given.used:
-                bench.check_name(paper, (*given, "used", rule), "rule", rule, rules)
+                compiler.check_name(paper, (*given, "used", rule), "rule", rule, rules)
             for at, rule in enumerate(test.expect.limits or []):
-                bench.check_name(paper, (*path, "expect", "limits", at), "rule", rule, rules)
+                compiler.check_name(paper, (*path, "expect", "limits", at), "rule", rule, rules)
             if test.expect.rule is not None:
-                bench.check_name(paper, (*path, "expect", "rule"), "rule", test.expect.rule, rules)
+                compiler.check_name(paper, (*path, "expect", "rule"), "rule", test.expect.rule, rules)
 
 
-def _named(bench: Bench, asked: str) -> list[str]:
+def _named(compiler: Compiler, asked: str) -> list[str]:
     """What targets are called for a call of a model, whether their providers are on or off."""
     return [
         f"{target.provider}/{target.model or (asked if is_glob(name) else name)}"
-        for _, spec in bench.of(ModelsPaper)
+        for _, spec in compiler.of(ModelsPaper)
         for name, model in spec.models.items()
         for target in model.targets
     ]
 
 
 def _check_caller(
-    bench: Bench, paper: Paper, path: Path, given: GivenSpec, teams: Mapping[str, Team], keys: list[str]
+    compiler: Compiler,
+    paper: Paper,
+    path: Path,
+    given: GivenSpec,
+    teams: Mapping[str, Team],
+    keys: list[str],
 ) -> None:
     if given.key is not None:
-        bench.check_name(paper, (*path, "key"), "key", given.key, keys)
+        compiler.check_name(paper, (*path, "key"), "key", given.key, keys)
     if given.team is not None:
-        bench.check_name(paper, (*path, "team"), "team", given.team, teams)
+        compiler.check_name(paper, (*path, "team"), "team", given.team, teams)

@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from watchfiles import awatch
 
-from gateway.config.compile import Ground, compile_papers
+from gateway.config.compile import compile_papers
+from gateway.config.compiler import CompileOptions
 from gateway.config.dry_run import run_tests
 from gateway.config.load import fingerprint, load, read_folder, signature
 from gateway.config.problem import BadPolicies, Place, Problem
@@ -60,19 +61,19 @@ class Reading(NamedTuple):
     originals: Originals | None = None  # of the snapshot
 
 
-def load_policies(path: Path, ground: Ground, variables: Variables | None = None) -> Snapshot:
+def load_policies(path: Path, options: CompileOptions, variables: Variables | None = None) -> Snapshot:
     """Read, check, compile, and run the in-file tests. Raises BadPolicies."""
     if variables is None:
         variables = Variables(os.environ, _folder(path))
-    return compile_texts(read_folder(path), ground, variables)
+    return compile_texts(read_folder(path), options, variables)
 
 
-def compile_texts(texts: Mapping[str, str], ground: Ground, variables: Variables) -> Snapshot:
+def compile_texts(texts: Mapping[str, str], options: CompileOptions, variables: Variables) -> Snapshot:
     """The same for files given by name and text. Raises BadPolicies."""
     papers = load(texts, variables)
-    snapshot = compile_papers(papers, ground)
+    snapshot = compile_papers(papers, options)
     if any(isinstance(document.spec, TestsPaper) for document in papers.documents):
-        everything_on = compile_papers(papers, Ground(ground.data_dir, everything_on=True))
+        everything_on = compile_papers(papers, CompileOptions(options.data_dir, everything_on=True))
         if failed := run_tests(papers, everything_on):
             raise BadPolicies(failed)
     return snapshot
@@ -84,7 +85,7 @@ class Desk:
     def __init__(
         self,
         path: Path,
-        ground: Ground,
+        options: CompileOptions,
         meters: Meters,
         wall_clock: Callable[[], float],
         log: Log,
@@ -92,7 +93,7 @@ class Desk:
     ) -> None:
         """Loads at once: the folder, or what another process has in force (`watch` then sees whether the folder
         says otherwise). Raises BadPolicies."""
-        self.path, self._ground, self._meters = path, ground, meters
+        self.path, self._options, self._meters = path, options, meters
         self._now, self._log = wall_clock, log
         self.changed: list[Callable[[Snapshot], None]] = []  # told after each swap, on the caller's thread
         self._turn = self._adopted = 0
@@ -117,10 +118,10 @@ class Desk:
 
     async def try_texts(self, texts: Mapping[str, str]) -> str:
         """The version these files would have; nothing is put in force. Raises BadPolicies."""
-        ground = self._ground._replace(on_condition_error=lambda rule: None)
+        options = self._options._replace(on_condition_error=lambda rule: None)
         variables = Variables(os.environ, _folder(self.path))
         by_name = dict(sorted(texts.items()))  # as a folder is read: order decides on versions and defaults
-        return (await asyncio.to_thread(compile_texts, by_name, ground, variables)).version
+        return (await asyncio.to_thread(compile_texts, by_name, options, variables)).version
 
     async def watch(self) -> None:
         """Reload when the folder or a referenced file changes; runs until cancelled.
@@ -225,7 +226,7 @@ class Desk:
         variables = Variables(os.environ, folder)
         try:
             texts = read_folder(self.path)
-            snapshot = compile_texts(texts, self._ground, variables)
+            snapshot = compile_texts(texts, self._options, variables)
             files = {str(path): (raw or b"").decode() for path, raw in variables.files.items()}
             originals = Originals(str(folder), texts, files)
             return Reading(turn, snapshot, [], frozenset(variables.files), snapshot.version, originals)
@@ -240,7 +241,7 @@ class Desk:
         """Raises BadPolicies."""
         files = {Path(name): text.encode() for name, text in originals.files.items()}
         variables = Variables(os.environ, Path(originals.folder), files)
-        snapshot = compile_texts(originals.texts, self._ground, variables)
+        snapshot = compile_texts(originals.texts, self._options, variables)
         return Reading(self._next(), snapshot, [], frozenset(variables.files), snapshot.version, originals)
 
     def _adopt(self, reading: Reading, *, tell: bool = False) -> None:

@@ -10,7 +10,7 @@ from gateway.config.course import Course, usable
 from gateway.config.load import Papers
 from gateway.config.problem import Problem
 from gateway.config.schema import ExpectSpec, GivenSpec, TestsPaper, TestSpec
-from gateway.config.snapshot import KeyFacts, Lane, Snapshot, Team
+from gateway.config.snapshot import Lane, Snapshot, Team
 from gateway.core.claim import Claim
 from gateway.core.exchange import Call, Caller, Exchange, Target
 from gateway.core.failure import (
@@ -21,6 +21,7 @@ from gateway.core.failure import (
     NoTarget,
     Unauthorized,
 )
+from gateway.core.key import KeyFacts
 from gateway.policy import access
 from gateway.state.bucket import Shortage, refusal
 from gateway.wire.registry import DIALECTS, ROUTES

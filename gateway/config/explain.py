@@ -5,11 +5,12 @@ from typing import Any
 
 from gateway.config.course import meets
 from gateway.config.dry_run import DryRun, dry_run, is_down
-from gateway.config.parties import WHY_OFF
 from gateway.config.schema import GivenSpec
-from gateway.config.snapshot import KeyFacts, Snapshot
+from gateway.config.snapshot import Snapshot
+from gateway.config.targets import WHY_OFF
 from gateway.core.exchange import Target
 from gateway.core.failure import NotFound
+from gateway.core.key import KeyFacts
 from gateway.policy.capabilities import lacks
 from gateway.policy.rate_limit import SEPARATOR
 from gateway.providers.registry import serves

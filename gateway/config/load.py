@@ -18,7 +18,7 @@ from gateway.config.schema import NOT_BUILT, PAPERS, PROVIDER_MODELS, ProvidersP
 from gateway.config.variables import Variables
 
 MOST_BYTES = 8 << 20  # of one file
-_PARTY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # part of target names, paths and metrics
+_PROVIDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")  # part of target names, paths and metrics
 _READS = 5  # until a folder that is being swapped is given up as settled
 
 
@@ -181,7 +181,7 @@ def check(paper: Paper, problems: list[Problem]) -> Strict | None:
 
 def _provider(paper: Paper, name: str, fields: Any, problems: list[Problem]) -> Any:
     path: Path = ("providers", name)
-    if _PARTY.fullmatch(name) is None:
+    if _PROVIDER_NAME.fullmatch(name) is None:
         message = "a provider's name is made of letters, digits, dot, dash and underscore; rename it"
         problems.append(paper.problem(path, message, key=True))
     if not isinstance(fields, dict):

@@ -7,7 +7,7 @@ from gateway.core.claim import Claim
 from gateway.core.credential import Source
 from gateway.core.exchange import Caller, Exchange, Target
 from gateway.core.failure import Failure, Forbidden, NoTarget, NotFound
-from gateway.core.key import KeyFacts as KeyFacts
+from gateway.core.key import KeyFacts
 from gateway.policy.base import Gate, Selector
 from gateway.policy.globs import Matcher
 from gateway.policy.rate_limit import RateLimits

@@ -7,10 +7,11 @@ from typing import Protocol
 
 import orjson
 
-from gateway.config.snapshot import KeyFacts, Snapshot
+from gateway.config.snapshot import Snapshot
 from gateway.core.exchange import Caller
 from gateway.core.failure import BadRequest, ConflictingKeys, Unauthorized
 from gateway.core.head import Head
+from gateway.core.key import KeyFacts
 
 MOST_METADATA = 16
 MOST_METADATA_CHARACTERS = 128

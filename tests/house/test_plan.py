@@ -39,7 +39,7 @@ TRIED_BY = {
     "gateway/cli/output.py": "tests/gateway/cli/test_main.py",
     "gateway/cli/start.py": "tests/gateway/cli/test_serve.py",
     "gateway/cli/usage.py": "tests/gateway/cli/test_keys.py",
-    "gateway/config/bench.py": "tests/gateway/config/test_compile.py",
+    "gateway/config/compiler.py": "tests/gateway/config/test_compile.py",
     "gateway/config/schema.py": "tests/contract/test_policy_fields.py",
     "gateway/core/address.py": "tests/gateway/upstream/test_pool.py",
     "gateway/core/capabilities.py": "tests/gateway/policy/test_capabilities.py",

@@ -28,7 +28,7 @@ class Project:
 
 
 @dataclass(slots=True, frozen=True)
-class Ground(Place):
+class VertexPlace(Place):
     """The place of a project; `source` is where its tokens come from."""
 
     source: Source | None = None
@@ -51,7 +51,7 @@ class Vertex(Gemini):
     def enabled(self, spec: Any) -> bool:
         return True
 
-    def facts(self, spec: Any) -> Ground:
+    def facts(self, spec: Any) -> VertexPlace:
         """Raises ValueError that begins with the field's name."""
         for name in ("project", "location"):
             value = getattr(spec, name)
@@ -63,9 +63,9 @@ class Vertex(Gemini):
         place = Compatible.facts(self, Endpoint(base_url, headers=spec.headers, params=spec.params))
         prefix = f"{place.prefix}/projects/{spec.project}/locations/{spec.location}/publishers"
         source = GoogleToken(service_account(spec.credentials) if spec.credentials else None)
-        return Ground(place.origin, prefix, place.heads, (), place.params, source)
+        return VertexPlace(place.origin, prefix, place.heads, (), place.params, source)
 
-    def source(self, facts: Ground) -> Source | None:
+    def source(self, facts: VertexPlace) -> Source | None:
         return facts.source
 
     def path(self, target: Target, call: Call, spoken: str) -> str:

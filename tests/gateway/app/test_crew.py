@@ -16,7 +16,7 @@ from gateway.app import crew as module
 from gateway.app.crew import Crew
 from gateway.app.plan import Plan, prepare
 from gateway.app.run import listen
-from gateway.config.compile import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
 from gateway.settings import from_environment
@@ -250,7 +250,7 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     (tmp_path / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
     plan, meters = Plan(from_environment(), tmp_path / "policies.yaml"), Meters()
     log = Log("error", lambda: 0.0, os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT))
-    desk = Desk(plan.config, Ground(plan.data_dir), meters, lambda: 0.0, log)
+    desk = Desk(plan.config, CompileOptions(plan.data_dir), meters, lambda: 0.0, log)
     with listen("127.0.0.1", 0) as listener:
         crew = Crew(plan, listener, desk, meters, log)
         [worker] = crew.workers

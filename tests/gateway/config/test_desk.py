@@ -11,7 +11,7 @@ import orjson
 import pytest
 
 from gateway.config import desk
-from gateway.config.bench import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import Desk, Originals, load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.snapshot import Snapshot
@@ -35,7 +35,7 @@ class Office:
     def __init__(self, path: Path, originals: Originals | None = None) -> None:
         self.logged: list[tuple[str, str]] = []
         self.meters = Meters()
-        self.desk = Desk(path, Ground(path), self.meters, lambda: 1000.0, self._log, originals)
+        self.desk = Desk(path, CompileOptions(path), self.meters, lambda: 1000.0, self._log, originals)
 
     def _log(self, level: str, message: str) -> None:
         self.logged.append((level, message))
@@ -179,7 +179,7 @@ def test_policies_load_without_a_desk(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "b.yaml").write_text(
         'kind: models\nmodels: {other: {targets: [{provider: p, model: "${GATEHOUSE_TEST_MODEL}"}]}}'
     )
-    assert load_policies(tmp_path, Ground(tmp_path)).listed("all") == ["one", "other"]
+    assert load_policies(tmp_path, CompileOptions(tmp_path)).listed("all") == ["one", "other"]
 
 
 @asynccontextmanager

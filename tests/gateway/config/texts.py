@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from gateway.config.bench import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import compile_texts
 from gateway.config.problem import BadPolicies, Problem
 from gateway.config.snapshot import Snapshot
@@ -38,8 +38,8 @@ def snapshot(
 ) -> Snapshot:
     """Of files named a.yaml, b.yaml ... Raises BadPolicies."""
     files = {f"{chr(97 + place)}.yaml": text for place, text in enumerate(texts)}
-    ground = Ground(Path("/data"), count, everything_on)
-    return compile_texts(files, ground, Variables(environ, folder))
+    options = CompileOptions(Path("/data"), count, everything_on)
+    return compile_texts(files, options, Variables(environ, folder))
 
 
 def problems(

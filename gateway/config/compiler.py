@@ -15,7 +15,7 @@ OnConditionError = Callable[[str], None]  # gets the name of the rule
 Spec = TypeVar("Spec", bound=Strict)
 
 
-class Ground(NamedTuple):
+class CompileOptions(NamedTuple):
     """What compiling needs beside the papers. `everything_on` is for in-file tests: no provider is off."""
 
     data_dir: FilePath
@@ -23,11 +23,11 @@ class Ground(NamedTuple):
     everything_on: bool = False
 
 
-class Bench:
-    """One run of the compiler. Faults are collected, so that all of them are told at once."""
+class Compiler:
+    """One run. Faults are collected, so that all of them are told at once."""
 
-    def __init__(self, papers: Papers, ground: Ground) -> None:
-        self.papers, self.ground = papers, ground
+    def __init__(self, papers: Papers, options: CompileOptions) -> None:
+        self.papers, self.options = papers, options
         self.problems: list[Problem] = []
         self.warnings: list[str] = []
         self._first: dict[tuple[str, str], str] = {}
@@ -73,6 +73,6 @@ class Bench:
     def counter(self, rule: str) -> OnError:
         def count(exchange: Exchange) -> None:
             if not exchange.dry_run:
-                self.ground.on_condition_error(rule)
+                self.options.on_condition_error(rule)
 
         return count

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from gateway.config.bench import Bench
+from gateway.config.compiler import Compiler
 from gateway.config.papers import Paper
 from gateway.config.problem import Path
 from gateway.config.schema import (
@@ -39,7 +39,7 @@ _OF_CALLS = frozenset(
 _FAILURES = {"connect": Failure.UNREACHABLE, "timeout": Failure.TIMED_OUT}
 
 
-class Party(NamedTuple):
+class CompiledProvider(NamedTuple):
     """A provider, ready to be called; `facts` is None while it is off."""
 
     kind: str
@@ -52,48 +52,50 @@ class Party(NamedTuple):
     capabilities: CapabilitiesSpec = CapabilitiesSpec()
 
 
-def parties(bench: Bench) -> dict[str, Party]:
-    """Every provider by name."""
-    found: dict[str, Party] = {}
-    for paper, spec in bench.of(ProvidersPaper):
+def compile_providers(compiler: Compiler) -> dict[str, CompiledProvider]:
+    """By name, those that are off too."""
+    providers: dict[str, CompiledProvider] = {}
+    for paper, spec in compiler.of(ProvidersPaper):
         for name, fields in spec.providers.items():
             path: Path = ("providers", name)
-            if bench.is_first(paper, "provider", name, path):
-                found[name] = _party(bench, paper, name, fields)
-                if fields.default and [other for other, one in found.items() if one.default] != [name]:
-                    bench.note(paper, (*path, "default"), "another provider is the default; mark one alone")
-    return found
+            if compiler.is_first(paper, "provider", name, path):
+                providers[name] = _provider(compiler, paper, name, fields)
+                if fields.default and [other for other, one in providers.items() if one.default] != [name]:
+                    compiler.note(
+                        paper, (*path, "default"), "another provider is the default; mark one alone"
+                    )
+    return providers
 
 
-def default_party(found: Mapping[str, Party]) -> str:
+def default_provider(providers: Mapping[str, CompiledProvider]) -> str:
     """Of those that are on the one marked `default: true`, else the first of type openai; "" for none."""
-    on = {name: party for name, party in found.items() if party.facts is not None}
-    marked = [name for name, party in on.items() if party.default]
-    return next(iter(marked or [name for name, party in on.items() if party.kind == "openai"]), "")
+    on = {name: provider for name, provider in providers.items() if provider.facts is not None}
+    marked = [name for name, provider in on.items() if provider.default]
+    return next(iter(marked or [name for name, provider in on.items() if provider.kind == "openai"]), "")
 
 
-def passing(name: str, party: Party) -> Target:
+def passthrough_target(name: str, provider: CompiledProvider) -> Target:
     """The target of endpoints that name no model."""
-    return Target(f"{name}/*", name, party.kind, "openai.raw", "", party.facts)
+    return Target(f"{name}/*", name, provider.kind, "openai.raw", "", provider.facts)
 
 
-def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Party:
+def _provider(compiler: Compiler, paper: Paper, name: str, fields: ProviderFields) -> CompiledProvider:
     adapter, path = PROVIDERS[fields.type], ("providers", name)
     own = {one.name: getattr(fields, one.name) for one in dataclasses.fields(adapter.spec)}
-    engine = _engine(bench, paper, name, own) if fields.type == "local" else None
+    engine = _engine(compiler, paper, name, own) if fields.type == "local" else None
     spec, facts = adapter.spec(**own), None
-    _check_params(bench, paper, (*path, "params"), fields.type, own["params"])
+    _check_params(compiler, paper, (*path, "params"), fields.type, own["params"])
     has_key = adapter.enabled(spec)
-    is_on = bench.ground.everything_on or has_key
+    is_on = compiler.options.everything_on or has_key
     if not is_on:
-        bench.warnings.append(f'provider "{name}" is {WHY_OFF}')
+        compiler.warnings.append(f'provider "{name}" is {WHY_OFF}')
     try:
         facts = adapter.facts(spec)
     except ValueError as error:
         field, _, message = str(error).partition(": ")
         # What is missing may come with the key; what is wrong is wrong without it.
         if has_key or own.get(field):
-            bench.note(paper, (*path, *field.split(".", 1)), message)
+            compiler.note(paper, (*path, *field.split(".", 1)), message)
     if not is_on:
         facts = None
     source = adapter.source(facts) if facts is not None else None
@@ -102,59 +104,67 @@ def _party(bench: Bench, paper: Paper, name: str, fields: ProviderFields) -> Par
     shown = [one.decode() for one in getattr(facts, "secrets", ())]
     secrets = tuple(dict.fromkeys([*([keys] if isinstance(keys, str) else keys), *shown]))
     asks = fields.stream_usage == "ask" and not adapter.quirks.gives_usage
-    return Party(fields.type, facts, fields.default, asks, engine, secrets, source, fields.capabilities)
+    return CompiledProvider(
+        fields.type, facts, fields.default, asks, engine, secrets, source, fields.capabilities
+    )
 
 
-def _check_params(bench: Bench, paper: Paper, path: Path, kind: str, params: Mapping[str, Any]) -> None:
+def _check_params(compiler: Compiler, paper: Paper, path: Path, kind: str, params: Mapping[str, Any]) -> None:
     own = _OF_CALLS - {"model"} if kind == "sagemaker" else _OF_CALLS  # its containers know no other name
     for name in own & params.keys():
         message = "is each call's own and can be no default; remove it"
-        bench.problems.append(paper.problem((*path, name), message, key=True))
+        compiler.problems.append(paper.problem((*path, name), message, key=True))
 
 
-def _engine(bench: Bench, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:
+def _engine(compiler: Compiler, paper: Paper, name: str, own: dict[str, Any]) -> Engine | None:
     """An engine named by its model gets a socket in the data folder, written into `own` as its address."""
     path = ("providers", name)
     if own["model"] and own["address"]:
-        bench.note(paper, (*path, "address"), "model and address exclude each other; keep one")
+        compiler.note(paper, (*path, "address"), "model and address exclude each other; keep one")
     if not own["model"] or own["address"]:
         return None
-    socket = str(bench.ground.data_dir.absolute() / f"engine-{name}.sock")
+    socket = str(compiler.options.data_dir.absolute() / f"engine-{name}.sock")
     if len(socket.encode()) > LONGEST_SOCKET:
         message = f"its socket would be {socket}, too long a path; set GATEWAY_DATA_DIR to a shorter one"
-        bench.note(paper, path, message)
+        compiler.note(paper, path, message)
     own["address"] = f"unix:{socket}"
     return Engine(name, own["model"], socket, PROVIDERS["local"].spec(**own).flags)
 
 
-def models(bench: Bench, found: Mapping[str, Party]) -> dict[str, Model]:
-    """Every model by its exact name or glob."""
+def compile_models(compiler: Compiler, providers: Mapping[str, CompiledProvider]) -> dict[str, Model]:
+    """By exact name or glob."""
     made: dict[str, Model] = {}
-    for paper, spec in bench.of(ModelsPaper):
+    for paper, spec in compiler.of(ModelsPaper):
         for name, model in spec.models.items():
-            if bench.is_first(paper, "model", name, ("models", name)):
-                made[name] = _model(bench, paper, name, model, found)
+            if compiler.is_first(paper, "model", name, ("models", name)):
+                made[name] = _model(compiler, paper, name, model, providers)
     return made
 
 
-def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mapping[str, Party]) -> Model:
-    before = len(bench.problems)
+def _model(
+    compiler: Compiler,
+    paper: Paper,
+    name: str,
+    spec: ModelSpec,
+    providers: Mapping[str, CompiledProvider],
+) -> Model:
+    before = len(compiler.problems)
     targets: list[Target] = []
     off: list[Target] = []
     for place, target in enumerate(spec.targets):
         path: Path = ("models", name, "targets", place)
         if target.weight is not None and spec.strategy != "weighted":
             message = "belongs to strategy: weighted alone; remove it, or set the strategy"
-            bench.note(paper, (*path, "weight"), message)
-        made = _target(bench, paper, path, target, found)
+            compiler.note(paper, (*path, "weight"), message)
+        made = _target(compiler, paper, path, target, providers)
         if made is not None:
             (off if made.facts is None else targets).append(made)
-    if not targets and len(bench.problems) == before:
-        bench.warnings.append(f'model "{name}" is not served: the providers of all its targets are off')
+    if not targets and len(compiler.problems) == before:
+        compiler.warnings.append(f'model "{name}" is not served: the providers of all its targets are off')
     for place, one in enumerate(spec.retry.on):
         if one in NEVER_LEAD_ON:
             message = f"{one} is the call's own fault and never leads on; remove it"
-            bench.note(paper, ("models", name, "retry", "on", place), message)
+            compiler.note(paper, ("models", name, "retry", "on", place), message)
     statuses = frozenset(one for one in spec.retry.on if isinstance(one, int))
     failures = frozenset(_FAILURES[one] for one in spec.retry.on if isinstance(one, str))
     times = spec.timeouts
@@ -169,31 +179,35 @@ def _model(bench: Bench, paper: Paper, name: str, spec: ModelSpec, found: Mappin
 
 
 def _target(
-    bench: Bench, paper: Paper, path: Path, spec: TargetSpec, found: Mapping[str, Party]
+    compiler: Compiler,
+    paper: Paper,
+    path: Path,
+    spec: TargetSpec,
+    providers: Mapping[str, CompiledProvider],
 ) -> Target | None:
     """Without `facts` where its provider is off; None where there is none of that name (noted)."""
     model = str(path[1])
-    condition = bench.condition(paper, spec.condition, (*path, "if"))
-    if not bench.check_name(paper, (*path, "provider"), "provider", spec.provider, found):
+    condition = compiler.condition(paper, spec.condition, (*path, "if"))
+    if not compiler.check_name(paper, (*path, "provider"), "provider", spec.provider, providers):
         return None
-    party = found[spec.provider]
+    provider = providers[spec.provider]
     asked = spec.model or ("" if is_glob(model) else model)
-    if asked and (why := PROVIDERS[party.kind].misnamed(asked)):
-        bench.note(paper, (*path, "model") if spec.model else path, f'"{asked}" is {why}')
+    if asked and (why := PROVIDERS[provider.kind].misnamed(asked)):
+        compiler.note(paper, (*path, "model") if spec.model else path, f'"{asked}" is {why}')
     if spec.model and is_glob(spec.model):
         message = "is one model's name and takes no glob; leave it out to pass the asked name through"
-        bench.note(paper, (*path, "model"), message)
+        compiler.note(paper, (*path, "model"), message)
     return Target(
         f"{spec.provider}/{asked or '*'}",
         spec.provider,
-        party.kind,
+        provider.kind,
         "openai.chat",
         spec.model or "",
-        party.facts,
+        provider.facts,
         spec.weight or 1,
-        condition.or_false(bench.counter(f"models.{model}")) if condition else None,
-        party.ask_usage,
-        capabilities(asked, party.capabilities, spec.capabilities),
+        condition.or_false(compiler.counter(f"models.{model}")) if condition else None,
+        provider.ask_usage,
+        capabilities(asked, provider.capabilities, spec.capabilities),
     )
 
 

@@ -2,12 +2,12 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.bench import Ground
+from gateway.config.compiler import CompileOptions
 from gateway.config.desk import compile_texts
-from gateway.config.parties import capabilities
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import CapabilitiesSpec
 from gateway.config.snapshot import Retry, Timeouts
+from gateway.config.targets import capabilities
 from gateway.config.variables import Variables
 from gateway.core.capabilities import Capabilities
 from gateway.core.exchange import Caller
@@ -16,7 +16,7 @@ from gateway.providers.models import known
 from tests.gateway.config.texts import BASE, snapshot, told
 from tests.gateway.policy.calls import exchange
 
-PARTIES = """\
+PROVIDERS = """\
 kind: providers
 providers:
   openai: {type: openai, api_key: "${KEY:-}"}
@@ -29,7 +29,7 @@ ME = Caller("k", "all")
 
 
 def models(text: str) -> str:
-    return f"{PARTIES}---\nkind: models\nmodels:\n{text}\n{ACCESS}"
+    return f"{PROVIDERS}---\nkind: models\nmodels:\n{text}\n{ACCESS}"
 
 
 def test_a_target_is_named_by_provider_and_model_and_passes_the_name_where_none_is_given() -> None:
@@ -116,7 +116,7 @@ def test_an_engine_named_by_its_model_is_to_be_started_on_a_socket_of_the_data_f
 def test_the_flags_of_an_engine_may_be_filled_in() -> None:
     text = "kind: providers\nproviders: {a: {type: local, model: m, download: '${D}', max_len: '${N}'}}"
     found = compile_texts(
-        {"a.yaml": text}, Ground(Path("/data")), Variables({"D": "true", "N": "512"}, Path("/"))
+        {"a.yaml": text}, CompileOptions(Path("/data")), Variables({"D": "true", "N": "512"}, Path("/"))
     )
     [engine] = found.tables.engines
     assert engine.flags == ("--download", "--max-len", "512")
@@ -132,7 +132,7 @@ def test_an_engine_is_started_or_attached_to_not_both_and_not_neither() -> None:
 def test_a_socket_path_that_no_system_takes_is_refused() -> None:
     text = {"a.yaml": "kind: providers\nproviders: {a: {type: local, model: m}}"}
     with pytest.raises(BadPolicies, match="set GATEWAY_DATA_DIR to a shorter one"):
-        compile_texts(text, Ground(Path("/" + "x" * 100)), Variables({}, Path("/")))
+        compile_texts(text, CompileOptions(Path("/" + "x" * 100)), Variables({}, Path("/")))
 
 
 def test_faults_that_only_the_adapter_sees_have_their_place() -> None:
@@ -160,7 +160,7 @@ def test_one_provider_alone_is_the_default() -> None:
     [("", "openai"), ("  z: {type: compatible, base_url: 'http://h/v1', default: true}", "z")],
 )
 def test_the_default_is_the_one_marked_else_the_first_openai(extra: str, default: str) -> None:
-    assert snapshot(PARTIES + extra, environ={"KEY": "k"}).tables.default_provider == default
+    assert snapshot(PROVIDERS + extra, environ={"KEY": "k"}).tables.default_provider == default
 
 
 @pytest.mark.parametrize(
