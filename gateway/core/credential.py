@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 from gateway.core.address import WireRequest
 
 
-class Told(NamedTuple):
+class StepResult(NamedTuple):
     """What came of one step. A file that can be read is a 200, one that cannot a 404; 0 where no answer came
     (`body` is why)."""
 
@@ -24,7 +24,7 @@ class Command(NamedTuple):
     line: str
 
 
-class Keep(NamedTuple):
+class WriteFile(NamedTuple):
     """A file that is to be written whole, for its owner alone to read. A 200 where it was."""
 
     path: Path
@@ -42,9 +42,9 @@ class Unobtainable(Exception):
     """There is no credential to be had; the message says why and how to mend it, and holds no secret."""
 
 
-Step = WireRequest | Path | Command | Keep
-# Yields what is to be asked, read, run or written, is sent what came of it, returns the credential.
-Steps = Generator[Step, Told, Credential]
+Step = WireRequest | Path | Command | WriteFile
+# Yields steps, is sent the result of each, returns the credential.
+Steps = Generator[Step, StepResult, Credential]
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ from urllib.parse import quote, urlencode
 import orjson
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Credential, Steps, Told, Unobtainable
+from gateway.core.credential import Credential, StepResult, Steps, Unobtainable
 
 _LOGIN = Origin("https", "login.microsoftonline.com", 443)
 # The instance metadata service of Azure's virtual machines, and its answer to whoever asks with `Metadata: true`.
@@ -62,14 +62,14 @@ class Entra:
         return WireRequest(self.machine, head.encode(), b"", 0)
 
 
-def _token(told: Told) -> Credential:
+def _token(result: StepResult) -> Credential:
     try:
-        answer = orjson.loads(told.body)
+        answer = orjson.loads(result.body)
     except orjson.JSONDecodeError:
         answer = {}
-    if told.status != 200 or not isinstance(answer, dict) or "access_token" not in answer:
-        why = told.body.decode("utf-8", "replace") if not told.status else _reason(answer)
-        raise Unobtainable(f"no token came (status {told.status}): {why}; check tenant, client and secret")
+    if result.status != 200 or not isinstance(answer, dict) or "access_token" not in answer:
+        why = result.body.decode("utf-8", "replace") if not result.status else _reason(answer)
+        raise Unobtainable(f"no token came (status {result.status}): {why}; check tenant, client and secret")
     return Credential(str(answer["access_token"]).encode(), float(answer.get("expires_in") or 0))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Command, Credential, Keep, Source, Step, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Source, Step, StepResult, Unobtainable, WriteFile
 from gateway.core.failure import Overloaded
 from gateway.core.meters import Meters
 from gateway.upstream.client import Timing, Upstream
@@ -155,66 +155,66 @@ class Credentials:
     async def _obtain(self, source: Source) -> Credential:
         """Walk the source's steps. Raises Unobtainable."""
         steps = source.obtain(self._now(), self._environ)
-        told: Any = None  # what starts a generator
+        result: Any = None  # what starts a generator
         while True:
             try:
-                asked = steps.send(told)
+                step = steps.send(result)
             except StopIteration as end:
                 credential: Credential = end.value
                 return credential
-            told = await self._told(asked)
+            result = await self._take(step)
 
-    async def _told(self, asked: Step) -> Told:
-        if isinstance(asked, WireRequest):
-            return await self._ask(asked)
-        if isinstance(asked, Command):
-            return await _run(asked)
-        if isinstance(asked, Keep):
-            return await asyncio.to_thread(_keep, asked)
-        return await asyncio.to_thread(_read, asked)
+    async def _take(self, step: Step) -> StepResult:
+        if isinstance(step, WireRequest):
+            return await self._ask(step)
+        if isinstance(step, Command):
+            return await _run(step)
+        if isinstance(step, WriteFile):
+            return await asyncio.to_thread(_write_file, step)
+        return await asyncio.to_thread(_read_file, step)
 
-    async def _ask(self, wire: WireRequest) -> Told:
+    async def _ask(self, wire: WireRequest) -> StepResult:
         assert isinstance(wire.body, bytes)
         try:
             answer = await self._upstream.send(wire.origin, wire.head, wire.body, _TIMING, whole=True)
             try:
-                return Told(answer.status, await answer.body(LARGEST))
+                return StepResult(answer.status, await answer.body(LARGEST))
             finally:
                 answer.close()
         except UpstreamError as error:
-            return Told(0, error.told.encode())
+            return StepResult(0, error.told.encode())
         except Overloaded as error:
-            return Told(0, str(error).encode())
+            return StepResult(0, str(error).encode())
 
 
-async def _run(command: Command) -> Told:
+async def _run(command: Command) -> StepResult:
     """What a program writes; of what it says beside that nothing, for it may be a secret."""
     try:
         words = shlex.split(command.line)
         process = await asyncio.create_subprocess_exec(*words, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL)
     except (OSError, ValueError, TypeError) as error:
-        return Told(0, f"it cannot be run ({error})".encode())
+        return StepResult(0, f"it cannot be run ({error})".encode())
     try:
         async with asyncio.timeout(RUNS):
             said, _ = await process.communicate()
     except TimeoutError:
-        return Told(0, b"it has not ended within %d s" % RUNS)
+        return StepResult(0, b"it has not ended within %d s" % RUNS)
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     ended = process.returncode
-    return Told(200, said) if ended == 0 else Told(0, f"it ended with {ended}".encode())
+    return StepResult(200, said) if ended == 0 else StepResult(0, f"it ended with {ended}".encode())
 
 
-def _read(path: Path) -> Told:
+def _read_file(path: Path) -> StepResult:
     try:
-        return Told(200, path.read_bytes())
+        return StepResult(200, path.read_bytes())
     except OSError as error:
-        return Told(404, str(error.strerror).encode())
+        return StepResult(404, str(error.strerror).encode())
 
 
-def _keep(file: Keep) -> Told:
+def _write_file(file: WriteFile) -> StepResult:
     """In one step: who reads it meanwhile finds the one before or the new one."""
     try:
         file.path.parent.mkdir(parents=True, exist_ok=True)
@@ -222,5 +222,5 @@ def _keep(file: Keep) -> Told:
             made.write(file.content)
         os.replace(made.name, file.path)
     except OSError as error:
-        return Told(0, str(error.strerror).encode())
-    return Told(200, b"")
+        return StepResult(0, str(error.strerror).encode())
+    return StepResult(200, b"")

@@ -15,7 +15,7 @@ from botocore.session import Session
 from botocore.utils import JSONFileCache, SSOTokenLoader
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Command, Keep, Told, Unobtainable
+from gateway.core.credential import Command, StepResult, Unobtainable, WriteFile
 from gateway.core.meters import Meters
 from gateway.providers.aws.chain import AwsChain
 from gateway.upstream.client import Upstream
@@ -68,7 +68,7 @@ class Found(Exception):
 
 
 class Looking(World):
-    def _told(self, step: WireRequest | Command | Keep) -> Told:
+    def _told(self, step: WireRequest | Command | WriteFile) -> StepResult:
         if isinstance(step, Command):
             raise Found("process")
         assert isinstance(step, WireRequest)
@@ -134,8 +134,8 @@ def test_keys_are_looked_for_where_botocore_looks_for_them(tmp_path: Path, way: 
 def test_a_token_that_we_renewed_is_one_that_botocore_reads(tmp_path: Path) -> None:
     world = World(
         {f"{HOME}/.aws/config": f"[default]\n{CONFIG['sso']}{OTHERS}", TOKEN: json.dumps(ENDING)},
-        Told(200, b'{"accessToken":"b","expiresIn":3600,"refreshToken":"r2"}'),
-        Told(200, PORTAL),
+        StepResult(200, b'{"accessToken":"b","expiresIn":3600,"refreshToken":"r2"}'),
+        StepResult(200, PORTAL),
     )
     world.obtain()
     cache = JSONFileCache(str(tmp_path))

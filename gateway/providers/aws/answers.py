@@ -7,50 +7,52 @@ from typing import Any
 
 import orjson
 
-from gateway.core.credential import Credential, Told, Unobtainable
+from gateway.core.credential import Credential, StepResult, Unobtainable
 from gateway.providers.aws.sigv4 import Keys
 
 _XML = re.compile(r"<(AccessKeyId|SecretAccessKey|SessionToken|Expiration)>\s*([^<]+?)\s*<")
 _MOST_SAID = 300  # characters of what STS says
 
 
-def of_sts(told: Told, role: str, now: float) -> Credential:
+def of_sts(result: StepResult, role: str, now: float) -> Credential:
     """Raises Unobtainable, as all of these."""
-    return _credential(dict(_XML.findall(told.body.decode("utf-8", "replace"))), told, f"role {role}", now)
+    return _credential(
+        dict(_XML.findall(result.body.decode("utf-8", "replace"))), result, f"role {role}", now
+    )
 
 
-def of_json(told: Told, whose: str, now: float) -> Credential:
+def of_json(result: StepResult, whose: str, now: float) -> Credential:
     """Of the container's endpoint, the machine, or a process of one's own, which calls the token as STS does."""
-    found = read(told)
+    found = read(result)
     token = found.get("SessionToken") or found.get("Token")
-    return _credential({**found, "SessionToken": token or ""}, told, whose, now)
+    return _credential({**found, "SessionToken": token or ""}, result, whose, now)
 
 
-def of_portal(told: Told, whose: str, now: float) -> Credential:
+def of_portal(result: StepResult, whose: str, now: float) -> Credential:
     """Of the access portal of single sign-on, which tells the end in milliseconds."""
-    found = read(told).get("roleCredentials")
+    found = read(result).get("roleCredentials")
     given = found if isinstance(found, dict) else {}
     names = {name[:1].upper() + name[1:]: value for name, value in given.items()}
     if isinstance(ends := given.get("expiration"), int):
         names["Expiration"] = datetime.fromtimestamp(ends / 1000, UTC).isoformat()
-    return _credential(names, told, whose, now)
+    return _credential(names, result, whose, now)
 
 
-def read(told: Told) -> dict[str, Any]:
-    """The object that was told, empty for what is none."""
+def read(result: StepResult) -> dict[str, Any]:
+    """The JSON object of a result, empty for what is none."""
     try:
-        found = orjson.loads(told.body)
+        found = orjson.loads(result.body)
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
-def _credential(found: Mapping[str, Any], told: Told, whose: str, now: float) -> Credential:
+def _credential(found: Mapping[str, Any], result: StepResult, whose: str, now: float) -> Credential:
     texts = [found.get(name) for name in ("AccessKeyId", "SecretAccessKey", "SessionToken")]
-    complete = told.status == 200 and all(isinstance(text, str) for text in texts)
+    complete = result.status == 200 and all(isinstance(text, str) for text in texts)
     keys = keys_of(*texts, whose=whose) if complete else None
     if keys is None:
-        raise Unobtainable(f"no keys of {whose}: {_reason(told)}")
+        raise Unobtainable(f"no keys of {whose}: {_reason(result)}")
     try:
         ends = datetime.fromisoformat(str(found["Expiration"])).timestamp()
     except (KeyError, ValueError):
@@ -70,10 +72,10 @@ def keys_of(key: str | None, secret: str | None, token: str | None, *, whose: st
     return made
 
 
-def _reason(told: Told) -> str:
+def _reason(result: StepResult) -> str:
     """What STS says of it, else the status: other bodies may hold keys. Below its first line STS repeats what
     was signed, session tokens among it."""
-    if not told.status:
-        return told.body.decode("utf-8", "replace")
-    said = re.search(r"<Message>\s*([^<\r\n]+)", told.body.decode("utf-8", "replace"))
-    return said[1][:_MOST_SAID] if said else f"status {told.status}"
+    if not result.status:
+        return result.body.decode("utf-8", "replace")
+    said = re.search(r"<Message>\s*([^<\r\n]+)", result.body.decode("utf-8", "replace"))
+    return said[1][:_MOST_SAID] if said else f"status {result.status}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Credential, Step, Steps, Told, Unobtainable
+from gateway.core.credential import Credential, Step, StepResult, Steps, Unobtainable
 from gateway.providers.aws.answers import keys_of, of_sts
 from gateway.providers.aws.places import Looked, by_process, container, domain, machine, text_of
 from gateway.providers.aws.profiles import Shared, shared_files
@@ -128,12 +128,12 @@ class _Walk:
             if field in profile:
                 form[called] = profile[field]
         wire = self._sts(form)
-        told = yield replace(wire, head=wire.head + signed(base, wire, self._region, "sts", self._now))
-        return of_sts(told, role, self._now)
+        result = yield replace(wire, head=wire.head + signed(base, wire, self._region, "sts", self._now))
+        return of_sts(result, role, self._now)
 
     def _base(
         self, name: str, profile: Mapping[str, str], seen: tuple[str, ...]
-    ) -> Generator[Step, Told, Keys]:
+    ) -> Generator[Step, StepResult, Keys]:
         """The keys that a profile's role is assumed with."""
         source, place = profile.get("source_profile"), profile.get("credential_source")
         if source and place:

@@ -9,7 +9,7 @@ from urllib.parse import quote, urlsplit
 import orjson
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Command, Credential, Step, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Step, StepResult, Unobtainable
 from gateway.providers.aws.answers import of_json, read
 from gateway.providers.compatible import header_value, host_line, parse_base_url
 
@@ -21,7 +21,7 @@ _TOKEN, _TTL = "x-aws-ec2-metadata-token", "x-aws-ec2-metadata-token-ttl-seconds
 _LIFETIME = "21600"  # the longest that IMDS gives
 
 Environ = Mapping[str, str]
-Looked = Generator[Step, Told, Credential | None]
+Looked = Generator[Step, StepResult, Credential | None]
 
 
 def container(environ: Environ, now: float) -> Looked:
@@ -45,34 +45,34 @@ def machine(environ: Environ, now: float) -> Looked:
     if environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true":
         return None
     base = environ.get("AWS_EC2_METADATA_SERVICE_ENDPOINT", METADATA).rstrip("/")
-    told = yield get(f"{base}/latest/api/token", {_TTL: _LIFETIME}, "PUT")
-    if told.status != 200:
+    result = yield get(f"{base}/latest/api/token", {_TTL: _LIFETIME}, "PUT")
+    if result.status != 200:
         return None
-    token = {_TOKEN: told.body.decode("latin-1")}
+    token = {_TOKEN: result.body.decode("latin-1")}
     roles = f"{base}/latest/meta-data/iam/security-credentials/"
-    told = yield get(roles, token)
-    if told.status != 200:
+    result = yield get(roles, token)
+    if result.status != 200:
         raise Unobtainable("the machine has no role; attach an instance profile to it")
-    role = told.body.decode("utf-8", "replace").split("\n")[0].strip()
-    told = yield get(roles + quote(role, safe="+=,"), token)
-    return of_json(told, f"the machine's role {role}", now)
+    role = result.body.decode("utf-8", "replace").split("\n")[0].strip()
+    result = yield get(roles + quote(role, safe="+=,"), token)
+    return of_json(result, f"the machine's role {role}", now)
 
 
 def by_process(name: str, line: str, now: float) -> Looked:
     """Keys that a program of the profile's owner writes. Raises Unobtainable."""
-    told = yield Command(line)
+    result = yield Command(line)
     whose = f"profile {name!r}, whose credential_process was run"
-    if told.status == 200 and read(told).get("Version") != 1:
+    if result.status == 200 and read(result).get("Version") != 1:
         raise Unobtainable(f"no keys of {whose}: it wrote none of version 1")
-    return of_json(told, whose, now)
+    return of_json(result, whose, now)
 
 
-def text_of(path: str) -> Generator[Step, Told, str]:
+def text_of(path: str) -> Generator[Step, StepResult, str]:
     """Raises Unobtainable for a file that cannot be read."""
-    told = yield Path(path)
-    if told.status != 200:
-        raise Unobtainable(f"{path}: {told.body.decode('utf-8', 'replace')}")
-    return told.body.decode("utf-8", "replace")
+    result = yield Path(path)
+    if result.status != 200:
+        raise Unobtainable(f"{path}: {result.body.decode('utf-8', 'replace')}")
+    return result.body.decode("utf-8", "replace")
 
 
 def get(url: str, headers: Mapping[str, str], method: str = "GET") -> WireRequest:

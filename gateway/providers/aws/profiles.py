@@ -6,7 +6,7 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from gateway.core.credential import Step, Told, Unobtainable
+from gateway.core.credential import Step, StepResult, Unobtainable
 
 Profiles = dict[str, dict[str, str]]
 
@@ -21,13 +21,13 @@ class Shared(NamedTuple):
     sessions: Profiles
 
 
-def shared_files(environ: Mapping[str, str]) -> Generator[Step, Told, Shared]:
+def shared_files(environ: Mapping[str, str]) -> Generator[Step, StepResult, Shared]:
     """Raises Unobtainable for a file that is none of theirs; one that is not there says nothing."""
     home = Path(environ.get("HOME") or "/") / ".aws"
-    told = yield Path(environ.get("AWS_CONFIG_FILE") or home / "config")
-    sections = _ini(told, "config")
-    told = yield Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials")
-    credentials = _ini(told, "credentials")
+    result = yield Path(environ.get("AWS_CONFIG_FILE") or home / "config")
+    sections = _ini(result, "config")
+    result = yield Path(environ.get("AWS_SHARED_CREDENTIALS_FILE") or home / "credentials")
+    credentials = _ini(result, "credentials")
     config = dict(_named("profile", sections))
     if "default" in sections:
         config["default"] = sections["default"]
@@ -46,12 +46,12 @@ def _named(kind: str, sections: Profiles) -> Iterator[tuple[str, dict[str, str]]
             yield name, members
 
 
-def _ini(told: Told, what: str) -> Profiles:
-    if told.status != 200:
+def _ini(result: StepResult, what: str) -> Profiles:
+    if result.status != 200:
         return {}
     parser = configparser.RawConfigParser(default_section="", strict=False)
     try:
-        parser.read_string(told.body.decode())
+        parser.read_string(result.body.decode())
     except (configparser.Error, UnicodeDecodeError):
         raise Unobtainable(f"the shared {what} file of AWS cannot be read") from None
     return {section: dict(parser[section]) for section in parser.sections()}

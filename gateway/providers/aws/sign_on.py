@@ -10,7 +10,7 @@ from urllib.parse import urlencode
 
 import orjson
 
-from gateway.core.credential import Keep, Step, Told, Unobtainable
+from gateway.core.credential import Step, StepResult, Unobtainable, WriteFile
 from gateway.providers.aws.answers import of_portal, read
 from gateway.providers.aws.places import Environ, Looked, domain, get, post
 from gateway.providers.aws.profiles import Shared
@@ -61,12 +61,12 @@ def _said(name: str, profile: Mapping[str, str], shared: Shared) -> dict[str, st
 
 def _token(
     file: Path, said: Mapping[str, str], environ: Environ, now: float
-) -> Generator[Step, Told, str | None]:
+) -> Generator[Step, StepResult, str | None]:
     """The token that is shown; None where it has ended. One of the older way cannot be renewed."""
     found = read((yield file))
     left = _moment(found.get("expiresAt")) - now
     if "sso_session" in said and left < _EARLY and (made := (yield from _renewed(found, said, environ, now))):
-        yield Keep(file, orjson.dumps(made))
+        yield WriteFile(file, orjson.dumps(made))
         found, left = made, _moment(made["expiresAt"]) - now
     token = found.get("accessToken")
     return token if isinstance(token, str) and left > 0 else None
@@ -74,7 +74,7 @@ def _token(
 
 def _renewed(
     found: Mapping[str, Any], said: Mapping[str, str], environ: Environ, now: float
-) -> Generator[Step, Told, dict[str, Any] | None]:
+) -> Generator[Step, StepResult, dict[str, Any] | None]:
     """The cache's next content; None where the token cannot be renewed: then what is left of it is used."""
     has_all = all(isinstance(found.get(field), str) for field in ("refreshToken", *_REGISTERED))
     if not has_all or _moment(found["registrationExpiresAt"]) <= now:
@@ -87,10 +87,10 @@ def _renewed(
         "clientSecret": found["clientSecret"],
         "refreshToken": found["refreshToken"],
     }
-    told = yield post(f"{environ.get('AWS_ENDPOINT_URL_SSO_OIDC') or usual}/token", asked)
-    given = read(told)
+    result = yield post(f"{environ.get('AWS_ENDPOINT_URL_SSO_OIDC') or usual}/token", asked)
+    given = read(result)
     token, lasts, refresh = (given.get(field) for field in ("accessToken", "expiresIn", "refreshToken"))
-    if told.status != 200 or not isinstance(token, str) or not isinstance(lasts, int):
+    if result.status != 200 or not isinstance(token, str) or not isinstance(lasts, int):
         return None
     ends = datetime.fromtimestamp(now + lasts, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     made = {"startUrl": said["sso_start_url"], "region": region, "accessToken": token, "expiresAt": ends}

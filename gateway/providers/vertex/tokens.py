@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Credential, Steps, Told, Unobtainable
+from gateway.core.credential import Credential, StepResult, Steps, Unobtainable
 from gateway.providers.compatible import asking
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
@@ -56,14 +56,14 @@ class GoogleToken:
         if self.account is not None:
             return (yield from _of_account(self.account, now))
         if named := environ.get("GOOGLE_APPLICATION_CREDENTIALS"):
-            told = yield Path(named)
-            if told.status != 200:
-                raise Unobtainable(f"GOOGLE_APPLICATION_CREDENTIALS names {named}: {told.body.decode()}")
-            return (yield from _of_file(told.body, now))
+            result = yield Path(named)
+            if result.status != 200:
+                raise Unobtainable(f"GOOGLE_APPLICATION_CREDENTIALS names {named}: {result.body.decode()}")
+            return (yield from _of_file(result.body, now))
         if home := environ.get("HOME"):
-            told = yield Path(home) / _OWN
-            if told.status == 200:
-                return (yield from _of_file(told.body, now))
+            result = yield Path(home) / _OWN
+            if result.status == 200:
+                return (yield from _of_file(result.body, now))
         return (yield from _of_machine(environ.get("GCE_METADATA_HOST") or METADATA))
 
     def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:
@@ -77,8 +77,8 @@ def _of_file(content: bytes, now: float) -> Steps:
         return (yield from _of_account(_account(found), now))
     if found.get("type") == "authorized_user":
         fields = {name: found.get(name, "") for name in ("client_id", "client_secret", "refresh_token")}
-        told = yield asking(ASKED_AT, {"grant_type": "refresh_token", **fields})
-        return _credential(told, "the login of gcloud")
+        result = yield asking(ASKED_AT, {"grant_type": "refresh_token", **fields})
+        return _credential(result, "the login of gcloud")
     raise Unobtainable(
         f"credentials of type {str(found.get('type'))[:40]!r} are not supported; use a service account, "
         "gcloud auth application-default login, or the machine's own"
@@ -86,19 +86,19 @@ def _of_file(content: bytes, now: float) -> Steps:
 
 
 def _of_account(account: ServiceAccount, now: float) -> Steps:
-    told = yield asking(account.token_url, {"grant_type": _GRANT, "assertion": assertion(account, now)})
-    return _credential(told, account.email)
+    result = yield asking(account.token_url, {"grant_type": _GRANT, "assertion": assertion(account, now)})
+    return _credential(result, account.email)
 
 
-def _of_machine(host: str) -> Generator[WireRequest | Path, Told, Credential]:
+def _of_machine(host: str) -> Generator[WireRequest | Path, StepResult, Credential]:
     path = "/computeMetadata/v1/instance/service-accounts/default/token"
-    told = yield asking(f"http://{host}{path}", None, (b"metadata-flavor", b"Google"))
-    if not told.status:
+    result = yield asking(f"http://{host}{path}", None, (b"metadata-flavor", b"Google"))
+    if not result.status:
         raise Unobtainable(
             "no credentials: this machine has no metadata server; set GOOGLE_APPLICATION_CREDENTIALS, or "
             "credentials of the provider"
         )
-    return _credential(told, "the metadata server")
+    return _credential(result, "the metadata server")
 
 
 def assertion(account: ServiceAccount, now: float) -> str:
@@ -111,11 +111,11 @@ def assertion(account: ServiceAccount, now: float) -> str:
     return (signed + b"." + _base64(_signature(account, signed))).decode()
 
 
-def _credential(told: Told, whose: str) -> Credential:
-    found = _object(told.body)
+def _credential(result: StepResult, whose: str) -> Credential:
+    found = _object(result.body)
     token, seconds = found.get("access_token"), found.get("expires_in")
-    if told.status != 200 or not isinstance(token, str) or not isinstance(seconds, int):
-        why = found.get("error_description") or found.get("error") or f"status {told.status}"
+    if result.status != 200 or not isinstance(token, str) or not isinstance(seconds, int):
+        why = found.get("error_description") or found.get("error") or f"status {result.status}"
         raise Unobtainable(f"no token for {whose}: {why}")
     return Credential(b"authorization: Bearer %b\r\n" % token.encode(), float(seconds))
 

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Credential, Told, Unobtainable
+from gateway.core.credential import Credential, StepResult, Unobtainable
 from gateway.providers.entra import Entra
 
 APP = Entra("acme.example", "app-1", "s&cret")
@@ -17,7 +17,7 @@ def asked(source: Entra) -> WireRequest:
     return wire
 
 
-def obtained(told: Told, source: Entra = APP) -> Credential:
+def obtained(told: StepResult, source: Entra = APP) -> Credential:
     steps = source.obtain(0.0, {})
     next(steps)
     with pytest.raises(StopIteration) as end:
@@ -53,7 +53,7 @@ def test_a_machine_asks_its_own_metadata_service(source: Entra, more: bytes) -> 
 
 def test_a_token_is_good_for_as_long_as_it_says_and_shown_as_a_bearers() -> None:
     """The machine's service writes its seconds as a text."""
-    came = obtained(Told(200, b'{"access_token": "ey", "expires_in": "3599"}'), MACHINE)
+    came = obtained(StepResult(200, b'{"access_token": "ey", "expires_in": "3599"}'), MACHINE)
     assert came == Credential(b"ey", 3599.0)
     assert APP.authorize(came.value, WIRE, 0.0) == b"authorization: Bearer ey\r\n"
 
@@ -61,13 +61,16 @@ def test_a_token_is_good_for_as_long_as_it_says_and_shown_as_a_bearers() -> None
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        (Told(401, b'{"error": "invalid_client", "error_description": "secret 123"}'), "invalid_client"),
-        (Told(200, b"[]"), "no reason given"),
-        (Told(200, b"<html>"), "no reason given"),
-        (Told(0, b"no route to host"), "no route to host"),
+        (
+            StepResult(401, b'{"error": "invalid_client", "error_description": "secret 123"}'),
+            "invalid_client",
+        ),
+        (StepResult(200, b"[]"), "no reason given"),
+        (StepResult(200, b"<html>"), "no reason given"),
+        (StepResult(0, b"no route to host"), "no route to host"),
     ],
 )
-def test_a_token_that_does_not_come_is_told_without_secrets(told: Told, why: str) -> None:
+def test_a_token_that_does_not_come_is_told_without_secrets(told: StepResult, why: str) -> None:
     steps = APP.obtain(0.0, {})
     next(steps)
     with pytest.raises(Unobtainable, match=why) as caught:

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from gateway.core.address import Origin, WireRequest
-from gateway.core.credential import Command, Credential, Keep, Source, Told, Unobtainable
+from gateway.core.credential import Command, Credential, Source, StepResult, Unobtainable, WriteFile
 from gateway.core.meters import Meters
 from gateway.upstream import credentials as room
 from gateway.upstream.client import Upstream
@@ -30,8 +30,8 @@ class Endpoint:
 
     def obtain(
         self, now: float, environ: Mapping[str, str]
-    ) -> Generator[WireRequest | Path, Told, Credential]:
-        secret = (yield Path(self.path)) if self.path else Told(200, b"")
+    ) -> Generator[WireRequest | Path, StepResult, Credential]:
+        secret = (yield Path(self.path)) if self.path else StepResult(200, b"")
         if secret.status != 200:
             raise Unobtainable(f"{self.path}: {secret.body.decode()}")
         head = b"POST /token HTTP/1.1\r\nhost: x\r\n"
@@ -53,7 +53,7 @@ class Ready:
 
     def obtain(
         self, now: float, environ: Mapping[str, str]
-    ) -> Generator[WireRequest | Path, Told, Credential]:
+    ) -> Generator[WireRequest | Path, StepResult, Credential]:
         yield from ()
         return Credential(environ["KEY"])
 
@@ -68,7 +68,7 @@ class Program:
     line: str
     name = "program"
 
-    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[Command, Told, Credential]:
+    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[Command, StepResult, Credential]:
         told = yield Command(self.line)
         if told.status != 200:
             raise Unobtainable(told.body.decode())
@@ -266,8 +266,8 @@ class Kept:
     file: str
     name = "kept"
 
-    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[Keep, Told, Credential]:
-        told = yield Keep(Path(self.file), b"s3cret")
+    def obtain(self, now: float, environ: Mapping[str, str]) -> Generator[WriteFile, StepResult, Credential]:
+        told = yield WriteFile(Path(self.file), b"s3cret")
         return Credential(f"{told.status} {told.body.decode()}")
 
     def authorize(self, value: Any, wire: WireRequest, now: float) -> bytes:

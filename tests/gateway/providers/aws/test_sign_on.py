@@ -6,7 +6,7 @@ import json
 import pytest
 
 from gateway.core.address import Origin
-from gateway.core.credential import Told, Unobtainable
+from gateway.core.credential import StepResult, Unobtainable
 from tests.gateway.providers.aws.world import CONFIG, HOUR, World
 
 SSO = """
@@ -47,7 +47,7 @@ def cached(of: str, ends: str = "2025-11-25T10:30:00Z") -> dict[str, str]:
 
 @pytest.mark.parametrize(("profile", "of"), [("dev", "corp"), ("old", "https://corp.awsapps.com/start")])
 def test_who_has_signed_on_gets_the_keys_of_a_role(profile: str, of: str) -> None:
-    world = World({CONFIG: SSO, **cached(of)}, Told(200, PORTAL))
+    world = World({CONFIG: SSO, **cached(of)}, StepResult(200, PORTAL))
     assert world.obtain({"AWS_PROFILE": profile}) == HOUR
     [asked] = world.asked
     assert asked.origin == Origin("https", "portal.sso.eu-west-1.amazonaws.com", 443)
@@ -81,7 +81,7 @@ def test_what_a_sign_on_lacks_and_what_the_portal_refuses_is_told() -> None:
         with pytest.raises(Unobtainable, match=f"profile '{profile}': {why}"):
             World({CONFIG: SSO}).obtain({"AWS_PROFILE": profile})
     with pytest.raises(Unobtainable, match="no keys of profile 'dev', role Reader Role: status 403"):
-        World({CONFIG: SSO, **cached("corp")}, Told(403, b"{}")).obtain({"AWS_PROFILE": "dev"})
+        World({CONFIG: SSO, **cached("corp")}, StepResult(403, b"{}")).obtain({"AWS_PROFILE": "dev"})
 
 
 REGISTERED = {
@@ -100,7 +100,7 @@ def ending(minute: int, of: str = "corp", **more: str) -> dict[str, str]:
 @pytest.mark.parametrize("minute", [0, 14])
 def test_a_token_that_ends_soon_is_renewed_and_left_in_the_cache_for_others(minute: int) -> None:
     files = {CONFIG: SSO, **ending(minute)}
-    world = World(files, Told(200, RENEWED), Told(200, PORTAL))
+    world = World(files, StepResult(200, RENEWED), StepResult(200, PORTAL))
     assert world.obtain({"AWS_PROFILE": "dev"}) == HOUR
     renewal, keys = world.asked
     body, _ = world.bodies
@@ -119,7 +119,7 @@ def test_a_token_that_ends_soon_is_renewed_and_left_in_the_cache_for_others(minu
 
 
 def test_a_token_that_is_good_for_long_is_left_alone() -> None:
-    world = World({CONFIG: SSO, **ending(16)}, Told(200, PORTAL))
+    world = World({CONFIG: SSO, **ending(16)}, StepResult(200, PORTAL))
     assert world.obtain({"AWS_PROFILE": "dev"}) == HOUR
     assert len(world.asked) == 1
 
@@ -127,40 +127,40 @@ def test_a_token_that_is_good_for_long_is_left_alone() -> None:
 @pytest.mark.parametrize(
     ("cache", "told"),
     [
-        (ending(10), Told(400, b'{"error":"invalid_grant"}')),
-        (ending(10), Told(200, b'{"accessToken":"x"}')),
-        (ending(10), Told(0, b"no route")),
+        (ending(10), StepResult(400, b'{"error":"invalid_grant"}')),
+        (ending(10), StepResult(200, b'{"accessToken":"x"}')),
+        (ending(10), StepResult(0, b"no route")),
         (ending(10, registrationExpiresAt="2025-11-25T09:00:00Z"), None),
         (cached("corp", "2025-11-25T10:10:00Z"), None),
     ],
 )
 def test_where_a_token_cannot_be_renewed_the_rest_of_its_time_is_used(
-    cache: dict[str, str], told: Told | None
+    cache: dict[str, str], told: StepResult | None
 ) -> None:
-    world = World({CONFIG: SSO, **cache}, *([told] if told else []), Told(200, PORTAL))
+    world = World({CONFIG: SSO, **cache}, *([told] if told else []), StepResult(200, PORTAL))
     assert world.obtain({"AWS_PROFILE": "dev"}) == HOUR
     assert b"x-amz-sso_bearer_token: signed-on\r\n" in world.asked[-1].head
     with pytest.raises(Unobtainable, match="its sign-on has ended"):
-        World({CONFIG: SSO, **ending(0)}, Told(400, b"{}")).obtain({"AWS_PROFILE": "dev"})
+        World({CONFIG: SSO, **ending(0)}, StepResult(400, b"{}")).obtain({"AWS_PROFILE": "dev"})
 
 
 def test_a_renewal_that_gives_no_next_one_is_the_last_and_the_older_way_has_none() -> None:
     files = {CONFIG: SSO, **ending(5)}
-    once = Told(200, RENEWED.replace(b',"refreshToken":"refresh-2"', b""))
-    World(files, once, Told(200, PORTAL)).obtain({"AWS_PROFILE": "dev"})
+    once = StepResult(200, RENEWED.replace(b',"refreshToken":"refresh-2"', b""))
+    World(files, once, StepResult(200, PORTAL)).obtain({"AWS_PROFILE": "dev"})
     [path] = cached("corp")
     assert "refreshToken" not in json.loads(files[path])
-    old = World({CONFIG: SSO, **ending(5, "https://corp.awsapps.com/start")}, Told(200, PORTAL))
+    old = World({CONFIG: SSO, **ending(5, "https://corp.awsapps.com/start")}, StepResult(200, PORTAL))
     assert old.obtain({"AWS_PROFILE": "old"}) == HOUR
 
 
 def test_elsewhere_and_in_china_other_addresses_are_asked() -> None:
     config = {CONFIG: SSO.replace("eu-west-1", "cn-north-1"), **ending(5)}
-    world = World(dict(config), Told(200, RENEWED), Told(200, PORTAL))
+    world = World(dict(config), StepResult(200, RENEWED), StepResult(200, PORTAL))
     world.obtain({"AWS_PROFILE": "dev"})
     hosts = [wire.origin.host for wire in world.asked]
     assert hosts == ["oidc.cn-north-1.amazonaws.com.cn", "portal.sso.cn-north-1.amazonaws.com.cn"]
     own = {"AWS_ENDPOINT_URL_SSO_OIDC": "http://o.test", "AWS_ENDPOINT_URL_SSO": "http://p.test"}
-    world = World(dict(config), Told(200, RENEWED), Told(200, PORTAL))
+    world = World(dict(config), StepResult(200, RENEWED), StepResult(200, PORTAL))
     world.obtain({"AWS_PROFILE": "dev", **own})
     assert [wire.origin.host for wire in world.asked] == ["o.test", "p.test"]

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Command, Credential, Keep, Told
+from gateway.core.credential import Command, Credential, StepResult, WriteFile
 from gateway.providers.aws.chain import AwsChain
 from gateway.providers.aws.sigv4 import Keys
 
@@ -16,8 +16,8 @@ XML = (
 )
 HOUR = Credential(Keys("AKI", "s", "t"), 3600.0)
 ENVIRONMENT = {"AWS_ACCESS_KEY_ID": "ENV", "AWS_SECRET_ACCESS_KEY": "e"}
-NO_FILE = Told(404, b"No such file or directory")
-NO_ANSWER = Told(0, b"no route to host")
+NO_FILE = StepResult(404, b"No such file or directory")
+NO_ANSWER = StepResult(0, b"no route to host")
 CONFIG, CREDENTIALS = "/home/a/.aws/config", "/home/a/.aws/credentials"
 CHAIN = AwsChain("eu-central-1", "bedrock")
 
@@ -25,7 +25,7 @@ CHAIN = AwsChain("eu-central-1", "bedrock")
 class World:
     """Files and services, and what was asked of them in order."""
 
-    def __init__(self, files: dict[str, str] | None = None, *answers: Told) -> None:
+    def __init__(self, files: dict[str, str] | None = None, *answers: StepResult) -> None:
         self.files, self.answers = files or {}, list(answers)
         self.asked: list[WireRequest] = []
         self.run: list[str] = []
@@ -41,14 +41,14 @@ class World:
                 return found
             if isinstance(step, Path):
                 text = self.files.get(str(step))
-                told = NO_FILE if text is None else Told(200, text.encode())
+                told = NO_FILE if text is None else StepResult(200, text.encode())
             else:
                 told = self._told(step)
 
-    def _told(self, step: WireRequest | Command | Keep) -> Told:
-        if isinstance(step, Keep):
+    def _told(self, step: WireRequest | Command | WriteFile) -> StepResult:
+        if isinstance(step, WriteFile):
             self.files[str(step.path)] = step.content.decode()
-            return Told(200, b"")
+            return StepResult(200, b"")
         if isinstance(step, Command):
             self.run.append(step.line)
         else:

@@ -5,15 +5,17 @@ import orjson
 import pytest
 
 from gateway.core.address import WireRequest
-from gateway.core.credential import Credential, Step, Told, Unobtainable
+from gateway.core.credential import Credential, Step, StepResult, Unobtainable
 from gateway.providers.vertex.tokens import GoogleToken, service_account
 from tests.gateway.providers.vertex.accounts import account, claims, curve
 
-TOKEN = Told(200, b'{"access_token": "t", "expires_in": 3599, "token_type": "Bearer"}')
+TOKEN = StepResult(200, b'{"access_token": "t", "expires_in": 3599, "token_type": "Bearer"}')
 GIVEN = Credential(b"authorization: Bearer t\r\n", 3599.0)
 
 
-def obtained(source: GoogleToken, environ: dict[str, str], *told: Told) -> tuple[Credential, list[Step]]:
+def obtained(
+    source: GoogleToken, environ: dict[str, str], *told: StepResult
+) -> tuple[Credential, list[Step]]:
     steps, asked = source.obtain(1e9, environ), []
     answer = None
     for one in [*told, None]:
@@ -75,15 +77,17 @@ def test_an_account_that_is_none_is_told_by_its_field(text: str, why: str) -> No
 
 def test_the_usual_places_are_looked_through_in_order() -> None:
     named = {"GOOGLE_APPLICATION_CREDENTIALS": "/sa.json", "HOME": "/root"}
-    credential, asked = obtained(GoogleToken(), named, Told(200, account().encode()), TOKEN)
+    credential, asked = obtained(GoogleToken(), named, StepResult(200, account().encode()), TOKEN)
     assert (credential, asked[0]) == (GIVEN, Path("/sa.json"))
 
     login = {"type": "authorized_user", "client_id": "c", "client_secret": "s", "refresh_token": "r"}
-    credential, asked = obtained(GoogleToken(), {"HOME": "/root"}, Told(200, orjson.dumps(login)), TOKEN)
+    credential, asked = obtained(
+        GoogleToken(), {"HOME": "/root"}, StepResult(200, orjson.dumps(login)), TOKEN
+    )
     assert asked[0] == Path("/root/.config/gcloud/application_default_credentials.json")
     assert (credential, of(asked[1])[1]["refresh_token"]) == (GIVEN, ["r"])
 
-    credential, asked = obtained(GoogleToken(), {"HOME": "/root"}, Told(404, b"no such file"), TOKEN)
+    credential, asked = obtained(GoogleToken(), {"HOME": "/root"}, StepResult(404, b"no such file"), TOKEN)
     path = "/computeMetadata/v1/instance/service-accounts/default/token"
     assert (credential, of(asked[1])) == (GIVEN, (f"http://metadata.google.internal GET {path} HTTP/1.1", {}))
     assert isinstance(asked[1], WireRequest)
@@ -96,19 +100,19 @@ def test_the_usual_places_are_looked_through_in_order() -> None:
 @pytest.mark.parametrize(
     ("environ", "told", "why"),
     [
-        ({"GOOGLE_APPLICATION_CREDENTIALS": "/x"}, Told(404, b"gone"), "names /x: gone"),
+        ({"GOOGLE_APPLICATION_CREDENTIALS": "/x"}, StepResult(404, b"gone"), "names /x: gone"),
         (
             {"HOME": "/root"},
-            Told(200, b'{"type": "external_account"}'),
+            StepResult(200, b'{"type": "external_account"}'),
             "'external_account' are not supported",
         ),
-        ({}, Told(0, b"unreachable"), "this machine has no metadata server"),
-        ({}, Told(500, b"oops"), "no token for the metadata server: status 500"),
-        ({}, Told(400, b'{"error": "invalid_grant"}'), "invalid_grant"),
-        ({}, Told(400, b'{"error": "x", "error_description": "too late"}'), "too late"),
-        ({}, Told(200, b'{"access_token": "t"}'), "status 200"),
+        ({}, StepResult(0, b"unreachable"), "this machine has no metadata server"),
+        ({}, StepResult(500, b"oops"), "no token for the metadata server: status 500"),
+        ({}, StepResult(400, b'{"error": "invalid_grant"}'), "invalid_grant"),
+        ({}, StepResult(400, b'{"error": "x", "error_description": "too late"}'), "too late"),
+        ({}, StepResult(200, b'{"access_token": "t"}'), "status 200"),
     ],
 )
-def test_what_cannot_be_had_says_why(environ: dict[str, str], told: Told, why: str) -> None:
+def test_what_cannot_be_had_says_why(environ: dict[str, str], told: StepResult, why: str) -> None:
     with pytest.raises(Unobtainable, match=why):
         obtained(GoogleToken(), environ, told)
