@@ -13,8 +13,7 @@ from gateway.app.plan import Plan
 from gateway.config.desk import Desk
 from gateway.core.failure import Overloaded
 from gateway.core.meters import Meters
-from gateway.core.tally import Gauge, merge
-from gateway.core.tally import Snapshot as Counts
+from gateway.core.tally import Counts, Gauge, merge
 from gateway.telemetry.logs import Log
 
 RESTART_PAUSE = 0.5

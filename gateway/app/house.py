@@ -25,8 +25,7 @@ from gateway.edge.ownership import Ownership
 from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
 from gateway.edge.recall import Recall
-from gateway.edge.reception import Bounds, Reception
-from gateway.edge.reception import Tools as ReceptionTools
+from gateway.edge.reception import Bounds, Dependencies, Reception
 from gateway.edge.responses import Responses
 from gateway.edge.sanity import Sanity
 from gateway.edge.turns import WebSockets
@@ -178,7 +177,7 @@ class House:
         )
         self.identify = Identify(self.keys, time.time)
         return Reception(
-            ReceptionTools(
+            Dependencies(
                 self.desk, self.identify, pipeline, self.telemetry, self.meters, time.time, self.log
             ),
             Bounds(body, file, in_flight),

@@ -13,8 +13,7 @@ from gateway.app.plan import Plan, engine_command, kept_secret
 from gateway.config.snapshot import Engine, Snapshot
 from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
-from gateway.core.tally import Metric, merge
-from gateway.core.tally import Snapshot as Counts
+from gateway.core.tally import Counts, Metric, merge
 from gateway.edge.asgi import App
 from gateway.edge.sanity import Sanity
 from gateway.telemetry.logs import Log

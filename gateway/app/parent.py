@@ -18,8 +18,7 @@ from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_re
 from gateway.config.compiler import CompileOptions
 from gateway.config.desk import Desk
 from gateway.core.meters import Meters
-from gateway.core.tally import Snapshot as Counts
-from gateway.core.tally import snapshot
+from gateway.core.tally import Counts, snapshot
 from gateway.edge.server import server
 from gateway.state.database import Database
 from gateway.state.fault import named_database

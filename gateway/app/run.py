@@ -18,8 +18,7 @@ from gateway.app.hang_up import left_by_terminal
 from gateway.app.house import House, settle
 from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
-from gateway.core.tally import Snapshot as Counts
-from gateway.core.tally import snapshot
+from gateway.core.tally import Counts, snapshot
 from gateway.edge.server import Server, server
 from gateway.state.fault import named_database
 from gateway.telemetry.logs import Bridge, Log

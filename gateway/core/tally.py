@@ -94,10 +94,10 @@ class Histogram:
 
 
 Metric = Counter | Gauge | Histogram
-Snapshot = dict[str, list[tuple[Labels, Any]]]
+Counts = dict[str, list[tuple[Labels, Any]]]
 
 
-def snapshot(metrics: Iterable[Metric]) -> Snapshot:
+def snapshot(metrics: Iterable[Metric]) -> Counts:
     """The numbers of one process, ready to be sent to the one that answers for all."""
     return {
         metric.name: list((metric.read() if isinstance(metric, Gauge) else metric.values).items())
@@ -105,7 +105,7 @@ def snapshot(metrics: Iterable[Metric]) -> Snapshot:
     }
 
 
-def merge(metrics: Iterable[Metric], snapshots: Iterable[Snapshot]) -> dict[str, dict[Labels, Any]]:
+def merge(metrics: Iterable[Metric], snapshots: Iterable[Counts]) -> dict[str, dict[Labels, Any]]:
     """What several processes counted, as one: numbers add up (or the largest stands), rows add up by place."""
     largest = {metric.name for metric in metrics if isinstance(metric, Gauge) and metric.largest}
     total: dict[str, dict[Labels, Any]] = {}

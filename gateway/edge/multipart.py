@@ -212,7 +212,7 @@ def _bad(message: str) -> BadRequest:
     return BadRequest(message, code="invalid_multipart")
 
 
-class Upload:
+class MultipartUpload:
     """A body on its way through: what had to be read to know the model, then the rest of the client's stream.
 
     `judge` is asked about every field that was held before the end of it is passed on; what it raises ends the

@@ -5,8 +5,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from gateway.config.snapshot import Lane
-from gateway.core.exchange import Call, Exchange, Reply, Shape, new_id
-from gateway.core.exchange import Upload as Streamed
+from gateway.core.exchange import Call, Exchange, Reply, Shape, Upload, new_id
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.edge.batches import ANY, check_lines
@@ -17,7 +16,7 @@ from gateway.edge.forms import further_of, held, references_of
 from gateway.edge.further import check_further
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
-from gateway.edge.multipart import Field, Held, Part, Scanner, Upload, boundary_of
+from gateway.edge.multipart import Field, Held, MultipartUpload, Part, Scanner, boundary_of
 from gateway.edge.noting import noted, settled
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.query import query_of, with_query
@@ -62,7 +61,7 @@ class Passthrough:
             exchange.shape = self._shape(request, call)
             await self._serve(request, exchange, lane)
         finally:
-            if isinstance(call.body, Upload):
+            if isinstance(call.body, MultipartUpload):
                 call.body.close()
 
     async def _check(self, visit: Visit) -> Request:
@@ -102,7 +101,7 @@ class Passthrough:
             upload.close()
             raise
 
-    def _upload(self, request: Request) -> Upload:
+    def _upload(self, request: Request) -> MultipartUpload:
         visit, most = request.visit, self._reception.bounds.file
         length = check_head(visit.head, most)
         scanner = Scanner(boundary_of(visit.head[b"content-type"]), self._holds)
@@ -111,7 +110,7 @@ class Passthrough:
             await self._ownership.provider_of(references_of(field), request.team)
             check_further(further_of(field), visit.snapshot.teams[request.team])
 
-        return Upload(stream_body(visit.receive, most), length, scanner, judge)
+        return MultipartUpload(stream_body(visit.receive, most), length, scanner, judge)
 
     def _holds(self, part: Part) -> Held:
         return held(part, named=self._family.named)
@@ -183,7 +182,7 @@ class Passthrough:
         return bool(call.model or bound_of(call) or self._runs(request))
 
     def _call(
-        self, request: Request, body: bytes | Streamed, payload: Any, model: str, *, stream: bool = False
+        self, request: Request, body: bytes | Upload, payload: Any, model: str, *, stream: bool = False
     ) -> Call:
         visit = request.visit
         path = with_query("/" + "/".join(request.place.segments), visit.scope)

@@ -40,7 +40,7 @@ class Bounds:
     in_flight: int
 
 
-class Tools(NamedTuple):
+class Dependencies(NamedTuple):
     """What the reception needs from below, joined by the builder."""
 
     desk: Desk
@@ -72,13 +72,21 @@ Handle = Callable[[Visit], Awaitable[None]]
 class Reception:
     """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
 
-    def __init__(self, tools: Tools, bounds: Bounds) -> None:
-        self.desk, self.pipeline, self.bounds = tools.desk, tools.pipeline, bounds
-        self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
-        self._clock, self.now, self.log = tools.pipeline.clock, tools.wall_clock, tools.log
+    def __init__(self, dependencies: Dependencies, bounds: Bounds) -> None:
+        self.desk, self.pipeline, self.bounds = dependencies.desk, dependencies.pipeline, bounds
+        self._identify, self._telemetry, self._meters = (
+            dependencies.identify,
+            dependencies.telemetry,
+            dependencies.meters,
+        )
+        self._clock, self.now, self.log = (
+            dependencies.pipeline.clock,
+            dependencies.wall_clock,
+            dependencies.log,
+        )
         self._streams: set[Writer] = set()
         self.in_flight = 0
-        tools.meters.in_flight.source = lambda: [((), float(self.in_flight))]
+        dependencies.meters.in_flight.source = lambda: [((), float(self.in_flight))]
 
     def route(self, name: str, handle: Handle) -> App:
         """An ASGI application for one labelled route; `handle` gets callers that are known."""

@@ -12,9 +12,9 @@ from gateway.edge.multipart import (
     MOST_PARTS,
     Field,
     Held,
+    MultipartUpload,
     Part,
     Scanner,
-    Upload,
     boundary_of,
 )
 
@@ -233,7 +233,7 @@ class Source:
             yield piece
 
 
-async def upload(body: bytes, source: Source | None = None) -> tuple[Upload, list[str]]:
+async def upload(body: bytes, source: Source | None = None) -> tuple[MultipartUpload, list[str]]:
     seen: list[str] = []
 
     async def judge(field: Field) -> None:
@@ -243,10 +243,10 @@ async def upload(body: bytes, source: Source | None = None) -> tuple[Upload, lis
 
     source = source or Source(body)
     scanner = Scanner(BOUNDARY, holds)
-    return Upload(source.stream(), len(body), scanner, judge), seen
+    return MultipartUpload(source.stream(), len(body), scanner, judge), seen
 
 
-async def sent(one: Upload, model: str) -> tuple[bytes, int | None]:
+async def sent(one: MultipartUpload, model: str) -> tuple[bytes, int | None]:
     stream, length = one.open(model)
     return b"".join([piece async for piece in stream]), length
 
