@@ -35,7 +35,7 @@ fast: $(STAMPS)/dev $(STAMPS)/local ## format, lint, types, floors
 
 pure: $(STAMPS)/dev ## the rooms that only decide keep every branch tested
 	$(BIN)/python -m pytest --cov --cov-config=tests/house/pure.ini \
-	  --ignore=tests/gateway/config/test_desk.py $(PURE:%=tests/gateway/%)
+	  --ignore=tests/gateway/config/test_policies.py $(PURE:%=tests/gateway/%)
 
 recordings: $(STAMPS)/dev ## what becomes of every recorded exchange with a provider, by provider and feature
 	$(BIN)/python -m tests.contract.report

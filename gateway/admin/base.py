@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.core.key import KeyFacts
 
 
@@ -24,7 +24,7 @@ class Keys(Protocol):
 class Backoffice:
     """With several workers, `targets`, `metrics` and `drain` ask all of them."""
 
-    desk: Desk
+    policies: Policies
     keys: Keys
     usage: Callable[[list[str], float], Awaitable[dict[str, Any]]]  # by, since (epoch seconds)
     targets: Callable[[], Awaitable[list[dict[str, Any]]]]

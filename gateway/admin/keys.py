@@ -18,14 +18,14 @@ async def listed(office: Backoffice, request: Request) -> Response:
             "revoked": False,
             "source": "policies",
         }
-        for facts in office.desk.snapshot.keys.values()
+        for facts in office.policies.snapshot.keys.values()
     ]
     return JSONResponse({"keys": issued + written})
 
 
 async def create(office: Backoffice, request: Request) -> Response:
     asked = await read(request, NewKey)
-    snapshot = office.desk.snapshot
+    snapshot = office.policies.snapshot
     if asked.team not in snapshot.teams:
         raise BadRequest(f'there is no team "{asked.team}"; add it to the access policies', param="team")
     if _is_written(office, asked.name):
@@ -71,11 +71,11 @@ def _not_issued(office: Backoffice, name: str, error: LookupError) -> GatewayErr
 
 def _is_written(office: Backoffice, name: str) -> bool:
     """Whether the policies have a key of that name."""
-    return any(facts.name == name for facts in office.desk.snapshot.keys.values())
+    return any(facts.name == name for facts in office.policies.snapshot.keys.values())
 
 
 async def teams(office: Backoffice, request: Request) -> Response:
-    snapshot = office.desk.snapshot
+    snapshot = office.policies.snapshot
     rows = [
         {
             "name": team.name,

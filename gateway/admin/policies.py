@@ -13,13 +13,13 @@ from gateway.core.key import KeyFacts
 
 
 async def current(office: Backoffice, request: Request) -> Response:
-    return JSONResponse(office.desk.describe())
+    return JSONResponse(office.policies.describe())
 
 
 async def check(office: Backoffice, request: Request) -> Response:
     asked = await read(request, NewTexts)
     try:
-        version = await office.desk.try_texts(asked.files)
+        version = await office.policies.try_texts(asked.files)
     except BadPolicies as bad:
         return JSONResponse({"ok": False, "problems": [str(problem) for problem in bad.problems]})
     return JSONResponse({"ok": True, "version": version, "problems": []})
@@ -28,7 +28,7 @@ async def check(office: Backoffice, request: Request) -> Response:
 async def explained(office: Backoffice, request: Request) -> Response:
     """Raises BadRequest for a caller that nobody is."""
     given = GivenSpec.model_validate(await read_json(request))
-    snapshot = office.desk.snapshot
+    snapshot = office.policies.snapshot
     if (given.key is None) == (given.team is None):
         raise BadRequest("takes a key or a team, one of the two", param="team")
     if given.team is not None and given.team not in snapshot.teams:
@@ -43,6 +43,6 @@ async def explained(office: Backoffice, request: Request) -> Response:
 
 
 async def reload(office: Backoffice, request: Request) -> Response:
-    await office.desk.reload()
-    office.audit("policies reloaded", office.desk.snapshot.version)
-    return JSONResponse(office.desk.describe())
+    await office.policies.reload()
+    office.audit("policies reloaded", office.policies.snapshot.version)
+    return JSONResponse(office.policies.describe())

@@ -23,7 +23,7 @@ async def undrain(office: Backoffice, request: Request) -> Response:
 
 async def _set(office: Backoffice, request: Request, *, on: bool) -> Response:
     asked = await read(request, Drained)
-    known = office.desk.snapshot.tables.targets()
+    known = office.policies.snapshot.tables.targets()
     if asked.target not in known:  # one that the policies hold no longer is known while it is told
         known |= {row["target"] for row in await office.targets()}
     if asked.target not in known:

@@ -10,7 +10,7 @@ from typing import Any
 from gateway.app.control import Line, Process, start
 from gateway.app.house import Standing
 from gateway.app.plan import Plan
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.core.failure import Overloaded
 from gateway.core.meters import Meters
 from gateway.core.tally import Counts, Gauge, merge
@@ -37,8 +37,10 @@ class Worker:
 class Crew:
     """All workers."""
 
-    def __init__(self, plan: Plan, listener: socket.socket, desk: Desk, meters: Meters, log: Log) -> None:
-        self._plan, self._listener, self._desk = plan, listener, desk
+    def __init__(
+        self, plan: Plan, listener: socket.socket, policies: Policies, meters: Meters, log: Log
+    ) -> None:
+        self._plan, self._listener, self._policies = plan, listener, policies
         self._meters, self._log = meters, log
         self.workers = [Worker(number) for number in range(1, plan.workers + 1)]
         self.draining = False
@@ -68,7 +70,11 @@ class Crew:
     def ready(self) -> Standing:
         states = [worker.state for worker in self.workers]
         degraded = sorted({name for state in states for name in state["degraded"]})
-        return {"status": self._status(states), "policies": self._desk.snapshot.version, "degraded": degraded}
+        return {
+            "status": self._status(states),
+            "policies": self._policies.snapshot.version,
+            "degraded": degraded,
+        }
 
     async def ask_all(self, what: str, **more: Any) -> list[Any]:
         """The answers of those that answer in time."""
@@ -90,7 +96,7 @@ class Crew:
 
     async def reload(self) -> None:
         """Have all of us look at the policies now, as each does by itself sooner or later."""
-        await asyncio.gather(self._desk.reload(tell=True), self._asked("reload"))
+        await asyncio.gather(self._policies.reload(tell=True), self._asked("reload"))
 
     async def drain(self, target: str, on: bool) -> None:
         """Raises Overloaded where a worker does not say in time that it knows."""
@@ -124,7 +130,7 @@ class Crew:
 
         async def begin(message: dict[str, Any]) -> dict[str, Any]:
             worker.line, worker.missed = line, 0  # what changes from now on is told to it, too
-            return {"originals": self._desk.originals, "drained": sorted(self._drained)}
+            return {"originals": self._policies.originals, "drained": sorted(self._drained)}
 
         line = Line(ends, begin)
         await line.run()

@@ -13,7 +13,7 @@ from starlette.middleware.cors import CORSMiddleware
 from gateway.app.job import lasting
 from gateway.app.plan import Plan
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import Desk, Originals
+from gateway.config.policies import Originals, Policies
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App
 from gateway.edge.background import Background
@@ -85,10 +85,10 @@ class House:
         self.listening = False
         self.elsewhere: Callable[[], Standing] = lambda: {"status": "ready", "degraded": []}
         options = CompileOptions(plan.data_dir, self._count_condition)
-        self.desk = Desk(plan.config, options, meters, time.time, log, originals)
+        self.policies = Policies(plan.config, options, meters, time.time, log, originals)
         fixed = secrets_of(plan.environ)
-        log.hide([*fixed, *self.desk.snapshot.tables.secrets])
-        self.desk.changed.append(lambda snapshot: log.hide([*fixed, *snapshot.tables.secrets]))
+        log.hide([*fixed, *self.policies.snapshot.tables.secrets])
+        self.policies.changed.append(lambda snapshot: log.hide([*fixed, *snapshot.tables.secrets]))
         self.database = Database(plan.database_url)
         stack.callback(self.database.close)
         self.keys = KeyStore(self.database, time.time, log)
@@ -107,8 +107,8 @@ class House:
         )
         stack.push_async_callback(self.upstream.aclose)
         self.credentials = Credentials(self.upstream, plan.environ, time.time, meters, log)
-        self.credentials.keep(self.desk.snapshot.tables.sources)
-        self.desk.changed.append(lambda snapshot: self.credentials.keep(snapshot.tables.sources))
+        self.credentials.keep(self.policies.snapshot.tables.sources)
+        self.policies.changed.append(lambda snapshot: self.credentials.keep(snapshot.tables.sources))
         stack.push_async_callback(self.credentials.aclose)
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
@@ -123,7 +123,7 @@ class House:
         return lasting(
             self.log,
             *shared,
-            self.desk.watch,
+            self.policies.watch,
             self.keys.keep_fresh,
             self.credentials.run,
             partial(keep_tidy, self.threads.run, self.answers.sweep, self.runs.sweep),
@@ -144,7 +144,7 @@ class House:
     def standing(self) -> Standing:
         """How this process is, whatever the others are."""
         status = "draining" if self.draining else "ready" if self.listening else "starting"
-        return {"status": status, "policies": self.desk.snapshot.version, "degraded": self.degraded()}
+        return {"status": status, "policies": self.policies.snapshot.version, "degraded": self.degraded()}
 
     def degraded(self) -> list[str]:
         """What is away: it changes no status, for what is left serves on."""
@@ -152,7 +152,7 @@ class House:
         away += ["spool"] if self.spool.is_full else []
         # Of targets that left the policies with an open circuit nothing is heard any more.
         if broken := self.breaker.broken():
-            known = broken & self.desk.snapshot.tables.targets()
+            known = broken & self.policies.snapshot.tables.targets()
             away += {"provider:" + target.partition("/")[0] for target in known}
         return sorted(away)
 
@@ -178,7 +178,7 @@ class House:
         self.identify = Identify(self.keys, time.time)
         return Reception(
             Dependencies(
-                self.desk, self.identify, pipeline, self.telemetry, self.meters, time.time, self.log
+                self.policies, self.identify, pipeline, self.telemetry, self.meters, time.time, self.log
             ),
             Bounds(body, file, in_flight),
         )
@@ -208,7 +208,7 @@ class House:
         hot["GET", "/v1/responses"] = self.reception.route(
             "responses", WebSockets(self.reception, made, recall)
         )
-        rest = starlette(self.desk, self.identify, self.ready, time.time)
+        rest = starlette(self.policies, self.identify, self.ready, time.time)
         app: App = Door(hot, families, methods, rest)
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if origins:

@@ -50,17 +50,17 @@ class Office:
     """Runs in the only data process, or in the parent of many."""
 
     def __init__(self, plan: Plan, house: Any, staff: Staff, ledger: Books, log: Log) -> None:
-        """`house` offers desk, keys, meters and upstream. Raises OSError where an engine of its policies is another
+        """`house` offers policies, keys, meters and upstream. Raises OSError where an engine of its policies is another
         gateway's: by the same socket this one's calls would reach that one."""
-        for engine in house.desk.snapshot.tables.engines:
+        for engine in house.policies.snapshot.tables.engines:
             os.close(take(engine.socket))
         self._house, self._staff, self._log = house, staff, log
         self.ledger = ledger
         self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
         self._changed, self._started = asyncio.Event(), asyncio.Event()
-        house.desk.changed.append(lambda snapshot: self._changed.set())
+        house.policies.changed.append(lambda snapshot: self._changed.set())
         self._office = Backoffice(
-            house.desk,
+            house.policies,
             house.keys,
             ledger.report,
             staff.targets,
@@ -90,7 +90,7 @@ class Office:
 
     @property
     def has_engines(self) -> bool:
-        return bool(self._house.desk.snapshot.tables.engines)
+        return bool(self._house.policies.snapshot.tables.engines)
 
     async def engines_ready(self) -> None:
         """Wait until every engine of the policies answers."""
@@ -103,7 +103,7 @@ class Office:
         try:
             while True:
                 self._changed.clear()
-                await self._match(self._house.desk.snapshot)
+                await self._match(self._house.policies.snapshot)
                 self._started.set()
                 await self._changed.wait()
         finally:

@@ -16,7 +16,7 @@ from gateway.app.office import Office, Staff
 from gateway.app.plan import Plan, kept_secret, prepare
 from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_reload, told_to_stop
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.core.meters import Meters
 from gateway.core.tally import Counts, snapshot
 from gateway.edge.server import server
@@ -32,7 +32,7 @@ class Frame:
 
     def __init__(self, plan: Plan, meters: Meters, log: Log, stack: AsyncExitStack) -> None:
         self.meters = meters
-        self.desk = Desk(plan.config, CompileOptions(plan.data_dir), meters, time.time, log)
+        self.policies = Policies(plan.config, CompileOptions(plan.data_dir), meters, time.time, log)
         self.database = Database(plan.database_url)
         stack.callback(self.database.close)
         self.keys = KeyStore(self.database, time.time, log)
@@ -56,7 +56,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
         async with asyncio.TaskGroup() as group:
             sweep = partial(admin.sweep, settings.header_timeout, settings.body_timeout)
             ours = (
-                frame.desk.watch,
+                frame.policies.watch,
                 frame.keys.keep_fresh,
                 log.run,
                 partial(crew.poll, office.degraded),
@@ -67,7 +67,7 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
             serving = group.create_task(admin.serve(sockets=[admin_socket]))
             while crew.ready()["status"] != "ready" and not stop.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(POLL / 5)
-            telling = group.create_task(announce(frame.desk, office, listener, admin_socket))
+            telling = group.create_task(announce(frame.policies, office, listener, admin_socket))
             await stop.wait()
             telling.cancel()
             log("info", "draining: no new connections, calls in flight finish")
@@ -87,7 +87,7 @@ async def _open(
     meters = Meters()
     with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
         frame = Frame(plan, meters, log, stack)
-        crew = Crew(plan, listener, frame.desk, meters, log)
+        crew = Crew(plan, listener, frame.policies, meters, log)
         frame.keys.changed.append(crew.take_keys)
         books = Books(plan, meters, log)
         stack.push_async_callback(books.aclose)

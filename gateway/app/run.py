@@ -23,7 +23,7 @@ from gateway.edge.server import Server, server
 from gateway.state.fault import named_database
 from gateway.telemetry.logs import Bridge, Log
 
-# Told (desk, office, data socket, admin socket) once everything listens.
+# Told (policies, office, data socket, admin socket) once everything listens.
 Announce = Callable[[Any, Any, Any, Any], Coroutine[Any, Any, None]]
 
 BACKLOG = 4096  # connections that wait to be taken
@@ -152,7 +152,7 @@ async def _serve(
 ) -> None:
     """Run servers and jobs; on a signal let the data side finish first, then the rest."""
     stop = told_to_stop()
-    told_to_reload(stop, partial(house.desk.reload, tell=True))
+    told_to_reload(stop, partial(house.policies.reload, tell=True))
     settings = plan.settings
     sweeps = [one.sweep(settings.header_timeout, settings.body_timeout) for one in (data[0], admin[0])]
     async with asyncio.TaskGroup() as group:
@@ -162,7 +162,7 @@ async def _serve(
             await asyncio.sleep(0.005)  # uvicorn tells it by a flag alone
         tune_interpreter()
         house.listening = True
-        telling = group.create_task(announce(house.desk, office, data[1], admin[1]))
+        telling = group.create_task(announce(house.policies, office, data[1], admin[1]))
         await stop.wait()
         telling.cancel()
         house.draining = True

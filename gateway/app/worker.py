@@ -15,7 +15,7 @@ from gateway.app.control import Line, told
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
-from gateway.config.desk import Originals
+from gateway.config.policies import Originals
 from gateway.core.tally import snapshot
 from gateway.edge.server import server
 from gateway.settings import from_environment
@@ -94,7 +94,7 @@ def _answerer(built: "asyncio.Future[House]") -> Any:
         if asked == "drain":
             house.breaker.drain(message["target"], message["on"])
         elif asked == "reload":
-            await house.desk.reload(tell=True)
+            await house.policies.reload(tell=True)
         elif asked == "keys":
             with suppress(TimeoutError):  # a database that hangs: other questions wait behind this one
                 async with asyncio.timeout(KEYS_SECONDS):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import load_policies
+from gateway.config.policies import load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.snapshot import Snapshot
 from gateway.settings import BadSettings, from_environment

@@ -14,8 +14,8 @@ import orjson
 from gateway.app.plan import Plan
 from gateway.cli.check import tell_problems
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import load_policies
 from gateway.config.explain import explain
+from gateway.config.policies import load_policies
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import DialectName, GivenSpec
 from gateway.config.snapshot import Snapshot

@@ -60,16 +60,16 @@ def _run(plan: Plan) -> int:
 
 
 def _announcer(plan: Plan) -> Any:
-    async def announce(desk: Any, office: Any, data: Any, admin: Any) -> None:
+    async def announce(policies: Any, office: Any, data: Any, admin: Any) -> None:
         try:
-            await tell(desk, office, data, admin)
+            await tell(policies, office, data, admin)
         except BrokenPipeError:  # it serves, whether anybody reads this or not
             let_go()
 
-    async def tell(desk: Any, office: Any, data: Any, admin: Any) -> None:
+    async def tell(policies: Any, office: Any, data: Any, admin: Any) -> None:
         address = _address(data)
         print(f"gatehouse listens on {address}  (admin: {_address(admin)})", flush=True)
-        for warning in desk.snapshot.tables.warnings:
+        for warning in policies.snapshot.tables.warnings:
             print(f"  note: {warning}", flush=True)
         if plan.starter_key:
             if office.has_engines:

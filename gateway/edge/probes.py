@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.config.snapshot import Snapshot
 from gateway.core.exchange import new_id
 from gateway.core.failure import GatewayError, WrongMethod
@@ -24,9 +24,11 @@ Ready = Callable[[], dict[str, Any]]
 _PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
 
 
-def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable[[], float]) -> Starlette:
+def starlette(
+    policies: Policies, identify: Identify, ready: Ready, wall_clock: Callable[[], float]
+) -> Starlette:
     """Routes without a limit or a provider behind them. Paths that nothing serves end in `nowhere`."""
-    probes = _Probes(desk, identify, ready, wall_clock)
+    probes = _Probes(policies, identify, ready, wall_clock)
     routes = [
         Route("/health/live", probes.live),
         Route("/health/ready", probes.ready),
@@ -42,8 +44,10 @@ def starlette(desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable
 
 
 class _Probes:
-    def __init__(self, desk: Desk, identify: Identify, ready: Ready, wall_clock: Callable[[], float]) -> None:
-        self._desk, self._identify, self._ready, self._now = desk, identify, ready, wall_clock
+    def __init__(
+        self, policies: Policies, identify: Identify, ready: Ready, wall_clock: Callable[[], float]
+    ) -> None:
+        self._policies, self._identify, self._ready, self._now = policies, identify, ready, wall_clock
 
     async def live(self, request: Request) -> Response:
         return JSONResponse({"status": "live"})
@@ -53,7 +57,7 @@ class _Probes:
         return JSONResponse(state, 200 if state["status"] == "ready" else 503)
 
     async def models(self, request: Request) -> Response:
-        snapshot = self._desk.snapshot
+        snapshot = self._policies.snapshot
         caller = self._identify.caller(snapshot, request.scope["gateway.head"])
         return self._told(
             request, snapshot, listed(_dialect(request), snapshot, caller.team, request.query_params)
@@ -63,7 +67,7 @@ class _Probes:
         name = request.path_params["name"]
         if not name or gemini_method(request.scope["path"]):
             return await self.refused(request, unknown(request.scope))
-        snapshot = self._desk.snapshot
+        snapshot = self._policies.snapshot
         caller = self._identify.caller(snapshot, request.scope["gateway.head"])
         snapshot.lane(caller, name)
         return self._told(request, snapshot, shown(_dialect(request), snapshot, name))

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.config.snapshot import Lane, Snapshot
 from gateway.core.exchange import Call, Caller, Exchange, Reply, Trace, new_id
 from gateway.core.failure import BadRequest, GatewayError, Overloaded
@@ -43,7 +43,7 @@ class Bounds:
 class Dependencies(NamedTuple):
     """What the reception needs from below, joined by the builder."""
 
-    desk: Desk
+    policies: Policies
     identify: Identify
     pipeline: Pipeline
     telemetry: Telemetry
@@ -73,7 +73,7 @@ class Reception:
     """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
 
     def __init__(self, dependencies: Dependencies, bounds: Bounds) -> None:
-        self.desk, self.pipeline, self.bounds = dependencies.desk, dependencies.pipeline, bounds
+        self.policies, self.pipeline, self.bounds = dependencies.policies, dependencies.pipeline, bounds
         self._identify, self._telemetry, self._meters = (
             dependencies.identify,
             dependencies.telemetry,
@@ -132,7 +132,7 @@ class Reception:
         if self.in_flight > self.bounds.in_flight:
             self._meters.admission.add(("in_flight",))
             raise Overloaded("the gateway serves as many calls as it may; try again in a second")
-        snapshot = self.desk.snapshot  # read once: a reload never splits a call
+        snapshot = self.policies.snapshot  # read once: a reload never splits a call
         return snapshot, self._identify.caller(snapshot, head)
 
     def exchange(self, visit: Visit, call: Call) -> Exchange:

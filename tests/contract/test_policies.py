@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import load_policies
+from gateway.config.policies import load_policies
 from gateway.config.schema import PAPERS
 from gateway.config.variables import Variables
 from tests.shared import ROOT

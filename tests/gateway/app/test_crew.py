@@ -17,7 +17,7 @@ from gateway.app.crew import Crew
 from gateway.app.plan import Plan, prepare
 from gateway.app.run import listen
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import Desk
+from gateway.config.policies import Policies
 from gateway.core.meters import Meters
 from gateway.settings import from_environment
 from gateway.telemetry.logs import Log
@@ -250,9 +250,9 @@ async def test_a_worker_that_hangs_is_killed_and_replaced(
     (tmp_path / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
     plan, meters = Plan(from_environment(), tmp_path / "policies.yaml"), Meters()
     log = Log("error", lambda: 0.0, os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT))
-    desk = Desk(plan.config, CompileOptions(plan.data_dir), meters, lambda: 0.0, log)
+    in_force = Policies(plan.config, CompileOptions(plan.data_dir), meters, lambda: 0.0, log)
     with listen("127.0.0.1", 0) as listener:
-        crew = Crew(plan, listener, desk, meters, log)
+        crew = Crew(plan, listener, in_force, meters, log)
         [worker] = crew.workers
         jobs = [asyncio.ensure_future(crew.keep(worker)), asyncio.ensure_future(crew.poll(list))]
 

@@ -182,7 +182,7 @@ async def test_what_is_explained_is_what_a_call_does(
             given = GivenSpec.model_validate(
                 {"team": "research", "model": "m", "dialect": dialect, "request": body}
             )
-            first, second = explain(running.house.desk.snapshot, given, 0.0)["targets"]
+            first, second = explain(running.house.policies.snapshot, given, 0.0)["targets"]
             came = await post(running, PATHS[dialect], body)
             assert (came.status_code, came.headers["x-gateway-target"]) == (200, first["target"]), came.text
             assert first["target"] == f"{order[1]}/m"

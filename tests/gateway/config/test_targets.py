@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import compile_texts
+from gateway.config.policies import compile_texts
 from gateway.config.problem import BadPolicies
 from gateway.config.schema import CapabilitiesSpec
 from gateway.config.snapshot import Retry, Timeouts

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from gateway.config.compiler import CompileOptions
-from gateway.config.desk import compile_texts
+from gateway.config.policies import compile_texts
 from gateway.config.problem import BadPolicies, Problem
 from gateway.config.snapshot import Snapshot
 from gateway.config.variables import Variables

@@ -135,7 +135,7 @@ async def test_an_answer_has_the_id_of_its_request_and_the_version_of_the_polici
         answered = await client.get(path, headers={"x-request-id": "mine"})
         assert answered.status_code == 200
         assert answered.headers["x-request-id"] == "mine"
-        assert answered.headers["x-gateway-policies"] == running.house.desk.snapshot.version
+        assert answered.headers["x-gateway-policies"] == running.house.policies.snapshot.version
         assert len((await client.get(path)).headers["x-request-id"]) == 32
 
 

@@ -754,7 +754,7 @@ async def test_a_stream_without_an_end_of_its_event_is_broken_off(
 async def test_calls_that_wait_for_a_locked_database_hold_up_no_policies(tmp_path: Path) -> None:
     """More of them than an event loop has threads of its own."""
     async with Provider() as provider, gateway(tmp_path, policies(provider.url)) as running:
-        old = running.house.desk.snapshot.version
+        old = running.house.policies.snapshot.version
         with closing(sqlite3.connect(tmp_path / "data" / "gatehouse.db", isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
             provider.script[:] = [answer({**CHAT, "id": f"c{number}"}) for number in range(50)]
@@ -763,7 +763,7 @@ async def test_calls_that_wait_for_a_locked_database_hold_up_no_policies(tmp_pat
                 await asyncio.sleep(0.005)
             (running.folder / "gateway.yaml").write_text(policies(provider.url, more=LIMITS))
             async with asyncio.timeout(3):  # a locked database is waited for for five seconds
-                while running.house.desk.snapshot.version == old:
+                while running.house.policies.snapshot.version == old:
                     await asyncio.sleep(0.01)
             assert not any(call.done() for call in calls)
             other.execute("ROLLBACK")

@@ -172,7 +172,7 @@ async def test_a_call_is_one_line_with_what_an_operator_asks_for(
                     },
                     headers={"x-request-id": "r-1", "x-gateway-metadata": '{"user": "ann", "env": "prod"}'},
                 )
-            version = running.house.desk.snapshot.version
+            version = running.house.policies.snapshot.version
     written = capfd.readouterr().err
     (line,) = calls(written)
     assert line.keys() == {

@@ -152,7 +152,7 @@ async def test_a_call_at_fault_is_counted_and_reaches_nobody(
         async with moved(running) as what, running.client(key) as client:
             answered = await client.post("/v1/chat/completions", content=body)
         assert (what.series, provider.asked) == (refused(outcome, team), [])
-        version = running.house.desk.snapshot.version
+        version = running.house.policies.snapshot.version
         assert answered.headers.get("x-gateway-policies") == (version if team != "_other" else None)
 
 

@@ -1,4 +1,4 @@
-"""Where the current Snapshot lies. A reload checks the new papers whole, then swaps in one assignment."""
+"""The policies in force. A reload checks the new papers whole, then swaps the snapshot in one assignment."""
 
 import asyncio
 import os
@@ -79,7 +79,7 @@ def compile_texts(texts: Mapping[str, str], options: CompileOptions, variables: 
     return snapshot
 
 
-class Desk:
+class Policies:
     """Read `snapshot` once per call: a reload never splits one."""
 
     def __init__(
