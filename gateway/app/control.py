@@ -1,6 +1,6 @@
 """What the processes of one gateway say to each other: JSON lines over a socket pair, questions with numbers.
 
-The end of the line is the end of the other: a worker whose parent is gone drains and ends.
+The end of the channel is the end of the other: a worker whose parent is gone drains and ends.
 """
 
 import asyncio
@@ -14,31 +14,31 @@ from typing import Any
 import orjson
 
 ASK_SECONDS = 2.0  # a worker that does not answer in this time is left out of a report
-LINE = 64 << 20  # bytes; thousands of series are a few megabytes
-LOOK = 0.01  # seconds between looks whether a process whose line has ended is gone, too
+LONGEST_LINE = 64 << 20  # bytes; thousands of series are a few megabytes
+LOOK = 0.01  # seconds between looks whether a process whose channel has ended is gone, too
 # Who sends these to all of us means the one that started the others, and knows what is to become of them.
 NOT_THEIRS = (signal.SIGHUP, signal.SIGINT)
 
 Answerer = Callable[[dict[str, Any]], Awaitable[Any]]
-Ends = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Process(subprocess.Popen[bytes]):
-    """One that was started so."""
+    """One that `start` started."""
 
     async def ended(self) -> int:
-        """Its exit code. To be asked once its line has ended, for then it takes no time as a rule."""
+        """Its exit code. To be asked once its channel has ended, for then it takes no time as a rule."""
         while (code := self.poll()) is None:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
         return code
 
 
-async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process, Ends]:
-    """Run a module of ours as a process of its own that may use `fds`, and is `told` these facts first: by the line,
-    since arguments are for all to see. Returns what the line to it is made of. Raises OSError."""
+async def start(module: str, facts: dict[str, Any], *fds: int) -> tuple[Process, Streams]:
+    """Run a module of ours as a process of its own that may use `fds` and begins with `receive_facts`: they go by the
+    channel, since arguments are for all to see. Returns the process and this end of the channel. Raises OSError."""
     ours, theirs = socket.socketpair()
     with theirs:
-        reader, writer = await _ends(ours)  # ahead, so that nobody who is cancelled leaves a process alone
+        reader, writer = await _streams(ours)  # ahead, so that nobody who is cancelled leaves a process alone
         try:
             process = _process([sys.executable, "-m", module, str(theirs.fileno())], *fds, theirs.fileno())
         except BaseException:
@@ -59,28 +59,28 @@ def _process(command: list[str], *fds: int) -> Process:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-async def told() -> tuple[dict[str, Any], Ends]:
-    """In a process that was started so: the facts, and the line's other end. Raises ConnectionError where the one that
-    started it is gone before it told."""
-    reader, writer = await _ends(socket.socket(fileno=int(sys.argv[1])))
+async def receive_facts() -> tuple[dict[str, Any], Streams]:
+    """In a process that `start` started: the facts, and its end of the channel. Raises ConnectionError where the one
+    that started it is gone before it sent them."""
+    reader, writer = await _streams(socket.socket(fileno=int(sys.argv[1])))
     if not (line := await reader.readline()):
         raise ConnectionResetError("who started this process is gone")
     return orjson.loads(line), (reader, writer)
 
 
-async def _ends(sock: socket.socket) -> Ends:
-    return await asyncio.open_unix_connection(sock=sock, limit=LINE)
+async def _streams(sock: socket.socket) -> Streams:
+    return await asyncio.open_unix_connection(sock=sock, limit=LONGEST_LINE)
 
 
 async def _nothing(_: dict[str, Any]) -> None:
     """The answer of an end that is asked no questions."""
 
 
-class Line:
-    """One end of a control line. `run` must be running for answers to arrive."""
+class Channel:
+    """One end of it. `run` must be running for answers to arrive."""
 
-    def __init__(self, ends: Ends, answer: Answerer = _nothing) -> None:
-        self._reader, self._writer = ends
+    def __init__(self, streams: Streams, answer: Answerer = _nothing) -> None:
+        self._reader, self._writer = streams
         self._answer = answer
         self._asked: dict[int, asyncio.Future[Any]] = {}
         self._number = 0

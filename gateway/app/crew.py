@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from gateway.app.control import Line, Process, start
+from gateway.app.control import Channel, Process, start
 from gateway.app.house import Standing
 from gateway.app.plan import Plan
 from gateway.config.policies import Policies
@@ -23,12 +23,12 @@ LOOKS, LOOK_SECONDS = 15, 2.0
 
 
 class Worker:
-    """One child process and, once it has asked what to begin with, the line to it."""
+    """One child process and, once it has asked what to begin with, the channel to it."""
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: Process | None = None
-        self.line: Line | None = None
+        self.channel: Channel | None = None
         self.counted: Counts = {}  # what it last told
         self.state: Standing = {"status": "starting", "policies": "", "degraded": []}
         self.missed = 0  # looks since it last answered
@@ -84,9 +84,9 @@ class Crew:
     async def counts(self) -> list[Counts]:
         """What all count, and have counted: a counter never falls, neither when a worker dies nor when one is too
         busy to answer."""
-        lines = {worker: worker.line for worker in self.workers}
+        channels = {worker: worker.channel for worker in self.workers}
         for worker, told in (await self._asked("counts")).items():
-            if not isinstance(told, BaseException) and worker.line is lines[worker]:
+            if not isinstance(told, BaseException) and worker.channel is channels[worker]:
                 worker.counted = told
         return [self._gone, *(worker.counted for worker in self.workers)]
 
@@ -123,19 +123,19 @@ class Crew:
             "worker": worker.number,
             "listen": listen,
         }
-        process, ends = await start("gateway.app.worker", facts, listen)
+        process, streams = await start("gateway.app.worker", facts, listen)
         worker.process = process
         if self.draining:  # since it was asked for
             _signal(process, signal.SIGTERM)
 
         async def begin(message: dict[str, Any]) -> dict[str, Any]:
-            worker.line, worker.missed = line, 0  # what changes from now on is told to it, too
+            worker.channel, worker.missed = channel, 0  # what changes from now on is told to it, too
             return {"originals": self._policies.originals, "drained": sorted(self._drained)}
 
-        line = Line(ends, begin)
-        await line.run()
-        line.close()
-        worker.line = None
+        channel = Channel(streams, begin)
+        await channel.run()
+        channel.close()
+        worker.channel = None
         self._bury(worker)
         worker.state = {**worker.state, "status": "starting", "degraded": []}
         return await process.ended()
@@ -150,24 +150,24 @@ class Crew:
 
     async def _asked(self, what: str, **more: Any) -> dict[Worker, Any]:
         """What each that has begun answers: an exception where it does not."""
-        lines = {worker: worker.line for worker in self.workers if worker.line is not None}
-        asked = [line.ask(what, **more) for line in lines.values()]
-        return dict(zip(lines, await asyncio.gather(*asked, return_exceptions=True), strict=True))
+        channels = {worker: worker.channel for worker in self.workers if worker.channel is not None}
+        asked = [channel.ask(what, **more) for channel in channels.values()]
+        return dict(zip(channels, await asyncio.gather(*asked, return_exceptions=True), strict=True))
 
     async def _ask_state(self, worker: Worker, degraded: list[str]) -> None:
-        line = worker.line
-        if line is None:
+        channel = worker.channel
+        if channel is None:
             return
         others = self._status([other.state for other in self.workers if other is not worker])
         elsewhere = {"status": others, "degraded": degraded}
         with suppress(ConnectionError):
             try:
-                state = await line.ask("ready", LOOK_SECONDS, elsewhere=elsewhere)
+                state = await channel.ask("ready", LOOK_SECONDS, elsewhere=elsewhere)
             except TimeoutError:
-                if worker.line is line:
+                if worker.channel is channel:
                     self._miss(worker)
                 return
-            if worker.line is line:
+            if worker.channel is channel:
                 worker.state, worker.missed = state, 0
 
     def _miss(self, worker: Worker) -> None:

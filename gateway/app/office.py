@@ -23,7 +23,7 @@ from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
 
 
-class Staff(NamedTuple):
+class DataProcesses(NamedTuple):
     """The data processes, one or many, as the office sees them."""
 
     counts: Callable[[], Awaitable[list[Counts]]]
@@ -32,7 +32,7 @@ class Staff(NamedTuple):
     ready: Callable[[], dict[str, Any]]
 
 
-class Books(Protocol):
+class Ledger(Protocol):
     """Whoever keeps it, by running `jobs`."""
 
     def jobs(self) -> list[Job]: ...
@@ -49,12 +49,12 @@ class Books(Protocol):
 class Office:
     """Runs in the only data process, or in the parent of many."""
 
-    def __init__(self, plan: Plan, house: Any, staff: Staff, ledger: Books, log: Log) -> None:
+    def __init__(self, plan: Plan, house: Any, processes: DataProcesses, ledger: Ledger, log: Log) -> None:
         """`house` offers policies, keys, meters and upstream. Raises OSError where an engine of its policies is another
         gateway's: by the same socket this one's calls would reach that one."""
         for engine in house.policies.snapshot.tables.engines:
             os.close(take(engine.socket))
-        self._house, self._staff, self._log = house, staff, log
+        self._house, self._processes, self._log = house, processes, log
         self.ledger = ledger
         self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
         self._changed, self._started = asyncio.Event(), asyncio.Event()
@@ -63,8 +63,8 @@ class Office:
             house.policies,
             house.keys,
             ledger.report,
-            staff.targets,
-            staff.drain,
+            processes.targets,
+            processes.drain,
             self._metrics,
             self.ready,
             lambda what, to: log("info", f"audit: {what}", object=to),
@@ -79,7 +79,7 @@ class Office:
 
     def ready(self) -> dict[str, Any]:
         """The data side's word, and what only the office sees."""
-        state = self._staff.ready()
+        state = self._processes.ready()
         return {**state, "degraded": sorted({*state["degraded"], *self.degraded()})}
 
     def degraded(self) -> list[str]:
@@ -128,7 +128,7 @@ class Office:
         house: Any = self._house
         await self.ledger.look()
         metrics: list[Metric] = house.meters.all()
-        counts = await self._staff.counts()
+        counts = await self._processes.counts()
         text = await asyncio.to_thread(lambda: render(metrics, merge(metrics, counts)))
         engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]
         told = {engine.provider: await _engine_metrics(house.upstream, engine) for engine in engines}

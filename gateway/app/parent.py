@@ -8,13 +8,13 @@ from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
-from gateway.app.books import Books
 from gateway.app.crew import POLL, Crew
 from gateway.app.house import check_environment
 from gateway.app.job import lasting
-from gateway.app.office import Office, Staff
+from gateway.app.ledger_client import LedgerClient
+from gateway.app.office import DataProcesses, Office
 from gateway.app.plan import Plan, kept_secret, prepare
-from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, told_to_reload, told_to_stop
+from gateway.app.run import STARTER_TEAM, Announce, listen, open_log, reload_on_sighup, stop_on_signal
 from gateway.config.compiler import CompileOptions
 from gateway.config.policies import Policies
 from gateway.core.meters import Meters
@@ -45,12 +45,12 @@ async def run_crew(plan: Plan, announce: Announce) -> None:
     check_environment(plan)
     prepare(plan.data_dir)
     log = open_log(plan)
-    stop = told_to_stop()
+    stop = stop_on_signal()
     async with AsyncExitStack() as stack:
         listener = stack.enter_context(listen(plan.host, plan.port))
         admin_socket = stack.enter_context(listen(plan.admin_host, plan.admin_port))
         frame, crew, office = await _open(plan, listener, log, stack)
-        told_to_reload(stop, crew.reload)
+        reload_on_sighup(stop, crew.reload)
         settings = plan.settings
         admin = server(office.app, settings.keep_alive, 1.0)
         async with asyncio.TaskGroup() as group:
@@ -89,16 +89,16 @@ async def _open(
         frame = Frame(plan, meters, log, stack)
         crew = Crew(plan, listener, frame.policies, meters, log)
         frame.keys.changed.append(crew.take_keys)
-        books = Books(plan, meters, log)
-        stack.push_async_callback(books.aclose)
-        office = Office(plan, frame, _staff(crew, meters), books, log)
+        ledger = LedgerClient(plan, meters, log)
+        stack.push_async_callback(ledger.aclose)
+        office = Office(plan, frame, _data_processes(crew, meters), ledger, log)
         if plan.starter_key:
             kept = kept_secret(plan.data_dir, "starter-key", "gh-")
             await frame.keys.adopt("starter", STARTER_TEAM, kept)
     return frame, crew, office
 
 
-def _staff(crew: Crew, meters: Meters) -> Staff:
+def _data_processes(crew: Crew, meters: Meters) -> DataProcesses:
     async def counts() -> list[Counts]:
         return [snapshot(meters.all()), *await crew.counts()]
 
@@ -115,4 +115,4 @@ def _staff(crew: Crew, meters: Meters) -> Staff:
                         seen["circuit"] = row["circuit"]
         return list(rows.values())
 
-    return Staff(counts, targets, crew.drain, crew.ready)
+    return DataProcesses(counts, targets, crew.drain, crew.ready)

@@ -13,11 +13,11 @@ from contextlib import AsyncExitStack, suppress
 from functools import partial
 from typing import Any
 
-from gateway.app.books import Books
-from gateway.app.hang_up import left_by_terminal
 from gateway.app.house import House, settle
-from gateway.app.office import Office, Staff
+from gateway.app.ledger_client import LedgerClient
+from gateway.app.office import DataProcesses, Office
 from gateway.app.plan import Plan, kept_secret, prepare
+from gateway.app.sighup import left_by_terminal
 from gateway.core.tally import Counts, snapshot
 from gateway.edge.server import Server, server
 from gateway.state.fault import named_database
@@ -74,7 +74,7 @@ def _listening(host: str, port: int) -> socket.socket:
     return sock
 
 
-def told_to_stop() -> asyncio.Event:
+def stop_on_signal() -> asyncio.Event:
     """Set by SIGTERM or SIGINT, once."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -82,7 +82,7 @@ def told_to_stop() -> asyncio.Event:
     return stop
 
 
-def told_to_reload(stop: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+def reload_on_sighup(stop: asyncio.Event, reload: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Has SIGHUP reload, or stop what its terminal has left."""
     loop, is_left = asyncio.get_running_loop(), left_by_terminal()
     tasks: set[asyncio.Task[Any]] = set()
@@ -114,9 +114,9 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
         admin_socket = stack.enter_context(listen(plan.admin_host, plan.admin_port))
         with named_database(plan.database_url, is_set=bool(plan.settings.database_url)):
             house = House(plan, log, stack)
-            books = Books(plan, house.meters, log)
-            last.push_async_callback(books.aclose)  # the spool is closed then
-            office = Office(plan, house, alone(house), books, log)
+            ledger = LedgerClient(plan, house.meters, log)
+            last.push_async_callback(ledger.aclose)  # the spool is closed then
+            office = Office(plan, house, alone(house), ledger, log)
             house.elsewhere = lambda: {"status": "ready", "degraded": office.degraded()}
             if plan.starter_key:
                 kept = kept_secret(plan.data_dir, "starter-key", "gh-")
@@ -127,8 +127,8 @@ async def run_alone(plan: Plan, announce: Announce) -> None:
         await _serve(plan, house, office, (data, data_socket), (admin, admin_socket), announce)
 
 
-def alone(house: House) -> Staff:
-    """The staff of one: the only data process answers for itself."""
+def alone(house: House) -> DataProcesses:
+    """The processes of one: the only data process answers for itself."""
 
     async def counts() -> list[Counts]:
         return [snapshot(house.meters.all())]
@@ -139,7 +139,7 @@ def alone(house: House) -> Staff:
     async def drain(target: str, on: bool) -> None:
         house.breaker.drain(target, on)
 
-    return Staff(counts, targets, drain, house.standing)
+    return DataProcesses(counts, targets, drain, house.standing)
 
 
 async def _serve(
@@ -151,8 +151,8 @@ async def _serve(
     announce: Announce,
 ) -> None:
     """Run servers and jobs; on a signal let the data side finish first, then the rest."""
-    stop = told_to_stop()
-    told_to_reload(stop, partial(house.policies.reload, tell=True))
+    stop = stop_on_signal()
+    reload_on_sighup(stop, partial(house.policies.reload, tell=True))
     settings = plan.settings
     sweeps = [one.sweep(settings.header_timeout, settings.body_timeout) for one in (data[0], admin[0])]
     async with asyncio.TaskGroup() as group:

@@ -1,4 +1,4 @@
-"""One of several data processes: `python -m gateway.app.worker LINE`, started by the parent alone."""
+"""One of several data processes: `python -m gateway.app.worker FD`, started by the parent alone."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from gateway.app.control import Line, told
+from gateway.app.control import Channel, receive_facts
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
@@ -37,23 +37,23 @@ async def _run() -> None:
     stop = asyncio.Event()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     try:
-        facts, ends = await told()
+        facts, streams = await receive_facts()
     except ConnectionError:
         return
     settings = from_environment()
     plan = Plan(settings, Path(facts["config"]), workers=facts["workers"], worker=facts["worker"])
     log = open_log(plan)
     built: asyncio.Future[House] = loop.create_future()
-    line = Line(ends, _answerer(built))
+    channel = Channel(streams, _answerer(built))
 
     async def listen_to_parent() -> None:
-        await line.run()
+        await channel.run()
         stop.set()
 
     async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
         listening = group.create_task(listen_to_parent())
         try:
-            begin = await line.ask("begin", within=BEGIN_SECONDS)
+            begin = await channel.ask("begin", within=BEGIN_SECONDS)
         except ConnectionError:  # the parent is gone already
             return
         house = _house(plan, log, stack, begin)

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from gateway.app.hang_up import bear_hang_ups
+from gateway.app.sighup import ignore_sighup
 
 _DEFAULT = "(default: %(default)s)"
 
@@ -44,7 +44,7 @@ def add(verbs: Any) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    bear_hang_ups()
+    ignore_sighup()
     from gateway.cli.start import start  # loads for half a second, in which a SIGHUP may come
 
     return start(args)

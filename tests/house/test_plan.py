@@ -29,7 +29,7 @@ TRIED_BY = {
     "gateway/admin/policies.py": "tests/gateway/admin/test_routes.py",
     "gateway/admin/targets.py": "tests/gateway/admin/test_routes.py",
     "gateway/admin/usage.py": "tests/gateway/admin/test_routes.py",
-    "gateway/app/clerk.py": "tests/gateway/app/test_books.py",
+    "gateway/app/ledger_process.py": "tests/gateway/app/test_ledger_client.py",
     "gateway/app/house.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/app/office.py": "tests/gateway/admin/test_routes.py",
     "gateway/app/parent.py": "tests/gateway/app/test_crew.py",

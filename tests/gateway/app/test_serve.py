@@ -317,7 +317,7 @@ async def test_a_sighup_to_all_of_it_reloads_and_cuts_no_stream(
     ):
         body = {"model": "smart", "stream": True, "messages": [{"role": "user", "content": "hi"}]}
         assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
-        children = [*workers_of(one), *processes_of(one, "gateway.app.clerk")]
+        children = [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")]
         before = (await one.admin("/admin/v1/policies"))["version"]
         async with client.stream("POST", "/v1/chat/completions", json=body) as told:
             paper = tmp_path / "policies" / "gateway.yaml"
@@ -329,7 +329,7 @@ async def test_a_sighup_to_all_of_it_reloads_and_cuts_no_stream(
                     await asyncio.sleep(0.02)
             more.set()
             assert [line async for line in told.aiter_lines()][-2:] == ["data: [DONE]", ""]
-        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == children
+        assert [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")] == children
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

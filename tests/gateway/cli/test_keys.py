@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.app.books import REPORT_SECONDS, START_SECONDS
+from gateway.app.ledger_client import REPORT_SECONDS, START_SECONDS
 from gateway.cli import usage
 from gateway.cli.main import main
 from tests.running import Running, gateway, policies

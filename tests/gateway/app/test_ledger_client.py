@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from gateway.app import books as module
-from gateway.app.books import Books
+from gateway.app import ledger_client as module
+from gateway.app.ledger_client import LedgerClient
 from gateway.app.plan import Plan, prepare
 from gateway.core.failure import DatabaseAway, Overloaded
 from gateway.core.meters import Meters
@@ -30,7 +30,7 @@ from tests.scripted import CHAT, Provider, answer, hang
 
 
 class Kept:
-    """Books with their process, and a spool that calls are written to."""
+    """LedgerClient with their process, and a spool that calls are written to."""
 
     def __init__(self, folder: Path, database_url: str) -> None:
         prepare(folder)
@@ -40,7 +40,7 @@ class Kept:
             Meters(),
             Log("error", lambda: 0.0, os.open(folder / "log", 66)),
         )
-        self.books = Books(plan, self.meters, log)
+        self.ledger = LedgerClient(plan, self.meters, log)
         self.spool = Spool(folder / "spool", "w0", self.meters, log)
         self.engine = open_engine(plan.ledger_url)
         self._log = folder / "log"
@@ -52,7 +52,7 @@ class Kept:
             self.spool.end(one)
 
     async def total(self) -> int:
-        report = await self.books.report([], 0.0)
+        report = await self.ledger.report([], 0.0)
         return int(report["total"]["calls"])
 
     def written(self) -> float:
@@ -65,13 +65,13 @@ class Kept:
 @asynccontextmanager
 async def keeping(folder: Path, database_url: str = "") -> AsyncIterator[Kept]:
     kept = Kept(folder, database_url)
-    jobs = [asyncio.ensure_future(job()) for job in kept.books.jobs()]
+    jobs = [asyncio.ensure_future(job()) for job in kept.ledger.jobs()]
     try:
         yield kept
     finally:
         await ended(jobs)
         kept.spool.close()
-        await kept.books.aclose()
+        await kept.ledger.aclose()
         kept.engine.dispose()
 
 
@@ -79,7 +79,7 @@ def process() -> int:
     """Its id; 0 while there is none."""
     own = os.getpid()
     for child in Path(f"/proc/{own}/task/{own}/children").read_text().split():
-        if "gateway.app.clerk" in _read(f"/proc/{child}/cmdline"):
+        if "gateway.app.ledger_process" in _read(f"/proc/{child}/cmdline"):
             return int(child)
     return 0
 
@@ -102,13 +102,13 @@ async def test_a_report_holds_what_was_spooled_a_moment_ago_and_the_counts_follo
 ) -> None:
     async with keeping(tmp_path / "data", database_url) as kept:
         kept.calls(1, 2)
-        report = await kept.books.report(["team"], 0.0)
+        report = await kept.ledger.report(["team"], 0.0)
         assert [(row["team"], row["calls"]) for row in report["rows"]] == [("research", 2)]
-        await kept.books.look()
+        await kept.ledger.look()
         assert kept.written() == 2
         assert kept.meters.usage_oldest.read()[()] < 30
         with pytest.raises(BadReport, match='cannot be told by "colour"'):
-            await kept.books.report(["colour"], 0.0)
+            await kept.ledger.report(["colour"], 0.0)
 
 
 async def test_it_takes_what_others_leave_of_a_core(tmp_path: Path) -> None:
@@ -130,13 +130,13 @@ async def test_a_database_that_is_away_is_told_and_loses_nothing(tmp_path: Path)
         kept.calls(1)
         with pytest.raises(DatabaseAway, match="no such table"):
             await kept.total()
-        await kept.books.look()
-        assert kept.books.degraded() == ["sql"]
+        await kept.ledger.look()
+        assert kept.ledger.degraded() == ["sql"]
         with kept.engine.begin() as connection:
             connection.execute(text("ALTER TABLE gone RENAME TO usage"))
         assert await kept.total() == 1
-        await kept.books.look()
-        assert kept.books.degraded() == []
+        await kept.ledger.look()
+        assert kept.ledger.degraded() == []
 
 
 async def test_one_that_dies_is_replaced_and_no_count_falls(
@@ -147,15 +147,15 @@ async def test_one_that_dies_is_replaced_and_no_count_falls(
     async with keeping(tmp_path / "data") as kept:
         kept.calls(1)
         assert await kept.total() == 1
-        await kept.books.look()
+        await kept.ledger.look()
         os.kill(before := process(), signal.SIGKILL)
-        await until(lambda: kept.books.degraded() == ["ledger"])
+        await until(lambda: kept.ledger.degraded() == ["ledger"])
         assert "the process that keeps the ledger ended (exit code -9); next start in 0.05 s" in kept.log()
         kept.calls(2, 3)
         assert await kept.total() == 3
         assert process() != before
         await until(lambda: kept.written() >= 3)
-        assert kept.books.degraded() == []
+        assert kept.ledger.degraded() == []
 
 
 async def test_one_that_does_not_answer_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,7 +163,7 @@ async def test_one_that_does_not_answer_is_told_of(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(module, "GRACE", 0.1)
     async with keeping(tmp_path / "data") as kept:
         await until(process)
-        await kept.books._lives.wait()
+        await kept.ledger._lives.wait()
         os.kill(process(), signal.SIGSTOP)
         with pytest.raises(Overloaded, match="does not answer"):
             await kept.total()
@@ -178,7 +178,7 @@ async def test_one_that_cannot_be_started_is_tried_again(
     with monkeypatch.context() as patch:
         patch.setattr(sys, "executable", "/nowhere/python")
         async with keeping(tmp_path / "data") as kept:
-            await until(lambda: kept.books.degraded() == ["ledger"])
+            await until(lambda: kept.ledger.degraded() == ["ledger"])
             assert "could not be started (No such file or directory)" in kept.log()
             patch.undo()
             kept.calls(1)
@@ -187,11 +187,11 @@ async def test_one_that_cannot_be_started_is_tried_again(
 
 async def test_what_ended_before_sigterm_is_in_the_ledger_when_the_gateway_is_gone(tmp_path: Path) -> None:
     async with Provider([answer(CHAT)]) as provider, serving(tmp_path, policies(provider.url)) as one:
-        (clerk,) = processes_of(one, "gateway.app.clerk")
+        (process,) = processes_of(one, "gateway.app.ledger_process")
         assert (await one.chat()).status_code == 200
         one.signal(signal.SIGTERM)
         assert await one.ended() == 0
-        assert not _read(f"/proc/{clerk}/cmdline"), "it ends before the gateway does"
+        assert not _read(f"/proc/{process}/cmdline"), "it ends before the gateway does"
     assert [row["outcome"] for row in rows(tmp_path)] == ["ok"]
     assert not list((tmp_path / "data/spool").iterdir())
 
@@ -199,7 +199,7 @@ async def test_what_ended_before_sigterm_is_in_the_ledger_when_the_gateway_is_go
 async def test_one_that_is_not_up_yet_at_the_end_brings_all_in_before_it_ends(tmp_path: Path) -> None:
     async with keeping(tmp_path / "data") as kept:
         kept.calls(1, 2)
-        await kept.books._lives.wait()
+        await kept.ledger._lives.wait()
     assert not process()
     assert len(rows(tmp_path)) == 2
 
@@ -207,13 +207,13 @@ async def test_one_that_is_not_up_yet_at_the_end_brings_all_in_before_it_ends(tm
 async def test_after_kill_9_the_books_are_closed_without_another_start(tmp_path: Path) -> None:
     async with Provider([hang()]) as provider, serving(tmp_path, policies(provider.url)) as one:
         assert (await one.admin("/admin/v1/usage"))["total"]["calls"] == 0
-        (clerk,) = processes_of(one, "gateway.app.clerk")
+        (process,) = processes_of(one, "gateway.app.ledger_process")
         asked = asyncio.ensure_future(one.chat())
         await until(lambda: provider.asked)
         one.signal(signal.SIGKILL)
         await one.ended()
         await asyncio.gather(asked, return_exceptions=True)
-        await until(lambda: not _read(f"/proc/{clerk}/cmdline"))
+        await until(lambda: not _read(f"/proc/{process}/cmdline"))
     assert [(row["outcome"], row["estimated"]) for row in rows(tmp_path)] == [("gateway_died", True)]
 
 

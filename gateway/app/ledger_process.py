@@ -1,4 +1,4 @@
-"""The process that keeps the ledger: `python -m gateway.app.clerk LINE`, started by the gateway alone.
+"""The process that keeps the ledger: `python -m gateway.app.ledger_process FD`, started by the gateway alone.
 
 A process of its own, so that rows and reports never hold the interpreter's lock when a call wants it; and the scheduler
 gives it what nobody else wants of a core, as long as the ledger is no more than some seconds behind.
@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from gateway.app.control import Line, told
+from gateway.app.control import Channel, receive_facts
 from gateway.core.meters import Meters
 from gateway.state.fault import DatabaseFault
 from gateway.state.sql import at_length, faults, open_engine
@@ -26,7 +26,7 @@ NICE = 5  # where it hurries: a quarter of a core that others want, too, and the
 
 
 def main() -> int:
-    # Who stops all processes of a group stops the gateway, too: nothing more comes when its line ends.
+    # Who stops all processes of a group stops the gateway, too: nothing more comes when its channel ends.
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(NICE)
     with asyncio.Runner() as runner:
@@ -35,28 +35,28 @@ def main() -> int:
 
 async def _run() -> int:
     try:
-        facts, ends = await told()
+        facts, streams = await receive_facts()
     except ConnectionError:
         return 0
     log = Log(facts["log_level"], time.time)
     try:
-        clerk = Clerk(facts, log)
+        ledger = LedgerProcess(facts, log)
     except (DatabaseFault, ImportError) as error:
         log("error", f"the ledger cannot be opened ({error})")
         return 1
-    listening = asyncio.create_task(Line(ends, clerk.answer).run())
-    collecting = asyncio.create_task(clerk.collector.run(facts["days"], time.time))
+    listening = asyncio.create_task(Channel(streams, ledger.answer).run())
+    collecting = asyncio.create_task(ledger.collector.run(facts["days"], time.time))
     ended, _ = await asyncio.wait({listening, collecting}, return_when=asyncio.FIRST_COMPLETED)
     for task in ended:
         if (why := task.exception()) is not None:
             log("error", f"the process that keeps the ledger failed: {why!r}")
     collecting.cancel()
-    await clerk.collector.finish(LAST_SECONDS)
-    await clerk.collector.aclose()
+    await ledger.collector.finish(LAST_SECONDS)
+    await ledger.collector.aclose()
     return 0
 
 
-class Clerk:
+class LedgerProcess:
     """The collector, and what is answered of it."""
 
     def __init__(self, facts: dict[str, Any], log: Log) -> None:

@@ -6,7 +6,7 @@ import time
 from contextlib import suppress
 from typing import Any
 
-from gateway.app.control import Line, Process, start
+from gateway.app.control import Channel, Process, start
 from gateway.app.job import Job
 from gateway.app.plan import Plan
 from gateway.core.failure import DatabaseAway, Overloaded
@@ -23,13 +23,13 @@ GRACE = 5.0  # seconds in which it brings the last events into the ledger; what 
 DEATH = 1.0  # seconds that one which was killed is waited for
 
 
-class Books:
+class LedgerClient:
     """One per data folder. What its process counts is counted in `meters`."""
 
     def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
         self._plan, self._meters, self._log = plan, meters, log
         self._failing = self._away = False  # it cannot write; it has ended and is to be started again
-        self._life: tuple[Process, Line] | None = None
+        self._life: tuple[Process, Channel] | None = None
         self._lives = asyncio.Event()
         self._seen: dict[str, float] = {}  # the counts of this life that `meters` has already
         self._complete = time.perf_counter()  # the clock of the machine: the same in every process
@@ -96,22 +96,22 @@ class Books:
             "days": settings.usage_retention_days,
             "log_level": settings.log_level,
         }
-        process, ends = await start("gateway.app.clerk", facts)
-        line = Line(ends)
-        self._life, self._seen = (process, line), {}
+        process, streams = await start("gateway.app.ledger_process", facts)
+        channel = Channel(streams)
+        self._life, self._seen = (process, channel), {}
         self._lives.set()
-        await line.run()
-        return await self._end(process, line)
+        await channel.run()
+        return await self._end(process, channel)
 
     async def aclose(self) -> None:
         """Let it bring what there is into the ledger and end; called when nothing more is spooled."""
         if self._life is not None:
             await self._end(*self._life)
 
-    async def _end(self, process: Process, line: Line) -> int:
+    async def _end(self, process: Process, channel: Channel) -> int:
         self._life = None
         self._lives.clear()
-        line.close()  # this is how it knows
+        channel.close()  # this is how it knows
         with suppress(TimeoutError):
             async with asyncio.timeout(GRACE):
                 return await process.ended()

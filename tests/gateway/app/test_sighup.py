@@ -83,11 +83,11 @@ async def test_a_sighup_to_its_group_ends_no_engine_and_nothing_that_serves(
         await one.listening()
         await one.logged("the local engine is ready")
         assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
-        others = [*workers_of(one), *processes_of(one, "gateway.app.clerk")]
+        others = [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")]
         os.killpg(one.process.pid, signal.SIGHUP)
         assert (await one.chat("demo")).status_code == 200
         assert processes_of(one, "local_backend") == engine
-        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == others
+        assert [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")] == others
 
 
 async def test_no_sighup_to_its_group_ends_what_it_starts_however_early(
@@ -96,7 +96,7 @@ async def test_no_sighup_to_its_group_ends_what_it_starts_however_early(
     environ = {"GATEWAY_REDIS_URL": session_redis.url, "GATEWAY_LOG_LEVEL": "error"}
     async with starting(tmp_path, None, IN_A_GROUP, "--workers", "2", **environ) as one:
         async with asyncio.timeout(15):
-            while len(first := [*workers_of(one), *processes_of(one, "gateway.app.clerk")]) < 3:
+            while len(first := [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")]) < 3:
                 await asyncio.sleep(0.001)
         listening = asyncio.ensure_future(one.listening())
         while not listening.done():
@@ -104,7 +104,7 @@ async def test_no_sighup_to_its_group_ends_what_it_starts_however_early(
             await asyncio.sleep(0.001)
         await listening
         assert (await one.admin("/admin/v1/usage"))["rows"] == []  # the ledger's process has begun
-        assert [*workers_of(one), *processes_of(one, "gateway.app.clerk")] == first
+        assert [*workers_of(one), *processes_of(one, "gateway.app.ledger_process")] == first
 
 
 async def test_a_terminal_that_hangs_up_while_it_starts_ends_it(

@@ -6,9 +6,9 @@ import sys
 from collections.abc import Callable
 
 
-def bear_hang_ups() -> None:
-    """Have SIGHUP end nothing while a gateway starts, until `told_to_reload`: the policies are read then anyway. Only
-    what was started at a terminal ends with it."""
+def ignore_sighup() -> None:
+    """While a gateway starts, until `reload_on_sighup`: the policies are read then anyway. Only what was started at a
+    terminal ends with it."""
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
         is_left = left_by_terminal()
         signal.signal(signal.SIGHUP, lambda *_: sys.exit() if is_left() else None)
