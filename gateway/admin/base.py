@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from gateway.config.policies import Policies
 from gateway.core.key import KeyFacts
+from gateway.core.readiness import Readiness
 
 
 class Keys(Protocol):
@@ -30,7 +31,7 @@ class Backoffice:
     targets: Callable[[], Awaitable[list[dict[str, Any]]]]
     drain: Callable[[str, bool], Awaitable[None]]
     metrics: Callable[[], Awaitable[bytes]]
-    ready: Callable[[], dict[str, Any]]
+    ready: Callable[[], Readiness]
     audit: Callable[[str, str], None]  # what was done, to what
     now: Callable[[], float]
     admin_token: str = field(repr=False)

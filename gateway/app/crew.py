@@ -8,11 +8,11 @@ from contextlib import suppress
 from typing import Any
 
 from gateway.app.control import Channel, Process, start
-from gateway.app.house import Standing
 from gateway.app.plan import Plan
 from gateway.config.policies import Policies
 from gateway.core.failure import Overloaded
 from gateway.core.meters import Meters
+from gateway.core.readiness import Elsewhere, Readiness, Status
 from gateway.core.tally import Counts, Gauge, merge
 from gateway.telemetry.logs import Log
 
@@ -30,7 +30,7 @@ class Worker:
         self.process: Process | None = None
         self.channel: Channel | None = None
         self.counted: Counts = {}  # what it last told
-        self.state: Standing = {"status": "starting", "policies": "", "degraded": []}
+        self.state: Readiness = {"status": "starting", "policies": "", "degraded": []}
         self.missed = 0  # looks since it last answered
 
 
@@ -67,7 +67,7 @@ class Crew:
             await asyncio.gather(*(self._ask_state(worker, here) for worker in self.workers))
             await asyncio.sleep(POLL)
 
-    def ready(self) -> Standing:
+    def ready(self) -> Readiness:
         states = [worker.state for worker in self.workers]
         degraded = sorted({name for state in states for name in state["degraded"]})
         return {
@@ -159,7 +159,7 @@ class Crew:
         if channel is None:
             return
         others = self._status([other.state for other in self.workers if other is not worker])
-        elsewhere = {"status": others, "degraded": degraded}
+        elsewhere: Elsewhere = {"status": others, "degraded": degraded}
         with suppress(ConnectionError):
             try:
                 state = await channel.ask("ready", LOOK_SECONDS, elsewhere=elsewhere)
@@ -176,7 +176,7 @@ class Crew:
             self._log("error", f"worker {worker.number} hangs: it is killed")
             _signal(worker.process, signal.SIGKILL)
 
-    def _status(self, states: list[Standing]) -> str:
+    def _status(self, states: list[Readiness]) -> Status:
         if self.draining:
             return "draining"
         return "ready" if all(state["status"] == "ready" for state in states) else "starting"

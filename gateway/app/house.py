@@ -3,18 +3,18 @@
 import asyncio
 import random
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
-from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
-from gateway.app.job import lasting
+from gateway.app.job import Running, lasting
 from gateway.app.plan import Plan
 from gateway.config.compiler import CompileOptions
 from gateway.config.policies import Originals, Policies
 from gateway.core.meters import Meters
+from gateway.core.readiness import Elsewhere, Readiness, Status
 from gateway.edge.asgi import App
 from gateway.edge.background import Background
 from gateway.edge.door import Door
@@ -56,9 +56,6 @@ from gateway.upstream.proxy import Proxies
 from gateway.usage.spool import Spool
 from gateway.wire.registry import DIALECTS, ROUTES
 
-Job = Coroutine[Any, Any, None]
-Standing = dict[str, Any]  # status, policies, degraded: what /health/ready answers
-
 _HOT = (
     ("/v1", "/chat/completions", "openai.chat"),
     ("/v1", "/completions", "openai.completions"),
@@ -83,7 +80,7 @@ class House:
         self.meters = meters = Meters()
         self.draining = False
         self.listening = False
-        self.elsewhere: Callable[[], Standing] = lambda: {"status": "ready", "degraded": []}
+        self.elsewhere: Callable[[], Elsewhere] = lambda: {"status": "ready", "degraded": []}
         options = CompileOptions(plan.data_dir, self._count_condition)
         self.policies = Policies(plan.config, options, meters, time.time, log, originals)
         fixed = secrets_of(plan.environ)
@@ -117,7 +114,7 @@ class House:
         self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
 
-    def jobs(self) -> list[Job]:
+    def jobs(self) -> list[Running]:
         """What runs beside the server until it ends."""
         shared = [self.allowance.run] if isinstance(self.allowance, RedisAllowance) else []
         return lasting(
@@ -134,16 +131,16 @@ class House:
             self.reception.keep_streams_alive,
         )
 
-    def ready(self) -> Standing:
+    def ready(self) -> Readiness:
         """The answer of `/health/ready`."""
         own, elsewhere = self.standing(), self.elsewhere()
         status = elsewhere["status"] if own["status"] == "ready" else own["status"]
         degraded = sorted({*own["degraded"], *elsewhere["degraded"]})
         return {**own, "status": status, "degraded": degraded}
 
-    def standing(self) -> Standing:
+    def standing(self) -> Readiness:
         """How this process is, whatever the others are."""
-        status = "draining" if self.draining else "ready" if self.listening else "starting"
+        status: Status = "draining" if self.draining else "ready" if self.listening else "starting"
         return {"status": status, "policies": self.policies.snapshot.version, "degraded": self.degraded()}
 
     def degraded(self) -> list[str]:

@@ -7,10 +7,11 @@ from typing import Any
 PAUSE = 1.0  # seconds until a job that failed is begun anew
 
 Job = Callable[[], Awaitable[None]]
+Running = Coroutine[Any, Any, None]
 Log = Callable[[str, str], None]
 
 
-def lasting(log: Log, *jobs: Job) -> list[Coroutine[Any, Any, None]]:
+def lasting(log: Log, *jobs: Job) -> list[Running]:
     """Each of them, until cancelled. One that fails is told of and begun anew: none is worth the server, and all the
     calls in it."""
     return [_last(log, job) for job in jobs]

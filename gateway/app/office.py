@@ -8,14 +8,18 @@ from typing import Any, NamedTuple, Protocol
 
 from gateway.admin.base import Backoffice
 from gateway.admin.routes import application
-from gateway.app.job import Job, lasting
+from gateway.app.job import Job, Running, lasting
 from gateway.app.plan import Plan, engine_command, kept_secret
+from gateway.config.policies import Policies
 from gateway.config.snapshot import Engine, Snapshot
 from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
-from gateway.core.tally import Counts, Metric, merge
+from gateway.core.meters import Meters
+from gateway.core.readiness import Readiness
+from gateway.core.tally import Counts, merge
 from gateway.edge.asgi import App
 from gateway.edge.sanity import Sanity
+from gateway.state.keystore import KeyStore
 from gateway.telemetry.logs import Log
 from gateway.telemetry.prometheus import of_engines, render
 from gateway.upstream.child import Child, take
@@ -29,7 +33,7 @@ class DataProcesses(NamedTuple):
     counts: Callable[[], Awaitable[list[Counts]]]
     targets: Callable[[], Awaitable[list[dict[str, Any]]]]
     drain: Callable[[str, bool], Awaitable[None]]
-    ready: Callable[[], dict[str, Any]]
+    ready: Callable[[], Readiness]
 
 
 class Ledger(Protocol):
@@ -46,22 +50,31 @@ class Ledger(Protocol):
     async def report(self, by: list[str], since: float) -> dict[str, Any]: ...
 
 
+class Host(Protocol):
+    """What the office uses of the process that it is in."""
+
+    policies: Policies
+    keys: KeyStore
+    meters: Meters
+    upstream: Upstream
+
+
 class Office:
     """Runs in the only data process, or in the parent of many."""
 
-    def __init__(self, plan: Plan, house: Any, processes: DataProcesses, ledger: Ledger, log: Log) -> None:
-        """`house` offers policies, keys, meters and upstream. Raises OSError where an engine of its policies is another
-        gateway's: by the same socket this one's calls would reach that one."""
-        for engine in house.policies.snapshot.tables.engines:
+    def __init__(self, plan: Plan, host: Host, processes: DataProcesses, ledger: Ledger, log: Log) -> None:
+        """Raises OSError where an engine of the policies is another gateway's: by the same socket this one's calls
+        would reach that one."""
+        for engine in host.policies.snapshot.tables.engines:
             os.close(take(engine.socket))
-        self._house, self._processes, self._log = house, processes, log
+        self._host, self._processes, self._log = host, processes, log
         self.ledger = ledger
         self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
         self._changed, self._started = asyncio.Event(), asyncio.Event()
-        house.policies.changed.append(lambda snapshot: self._changed.set())
+        host.policies.changed.append(lambda snapshot: self._changed.set())
         self._office = Backoffice(
-            house.policies,
-            house.keys,
+            host.policies,
+            host.keys,
             ledger.report,
             processes.targets,
             processes.drain,
@@ -74,10 +87,10 @@ class Office:
         )
         self.app: App = Sanity(application(self._office))
 
-    def jobs(self) -> list[Any]:
+    def jobs(self) -> list[Running]:
         return lasting(self._log, *self.ledger.jobs(), self._keep_engines)
 
-    def ready(self) -> dict[str, Any]:
+    def ready(self) -> Readiness:
         """The data side's word, and what only the office sees."""
         state = self._processes.ready()
         return {**state, "degraded": sorted({*state["degraded"], *self.degraded()})}
@@ -85,12 +98,12 @@ class Office:
     def degraded(self) -> list[str]:
         """What the office sees to be away."""
         engines = [engine.provider for engine, (child, _) in self._children.items() if child.state != "ready"]
-        sql = ["sql"] if self._house.keys.failing else []
+        sql = ["sql"] if self._host.keys.failing else []
         return [*{*sql, *self.ledger.degraded()}, *(f"engine:{provider}" for provider in engines)]
 
     @property
     def has_engines(self) -> bool:
-        return bool(self._house.policies.snapshot.tables.engines)
+        return bool(self._host.policies.snapshot.tables.engines)
 
     async def engines_ready(self) -> None:
         """Wait until every engine of the policies answers."""
@@ -103,7 +116,7 @@ class Office:
         try:
             while True:
                 self._changed.clear()
-                await self._match(self._house.policies.snapshot)
+                await self._match(self._host.policies.snapshot)
                 self._started.set()
                 await self._changed.wait()
         finally:
@@ -115,7 +128,7 @@ class Office:
         loop = asyncio.get_running_loop()
         for engine in wanted - set(self._children):
             command = engine_command(engine.model, engine.socket, engine.flags)
-            child = Child(command, engine.socket, self._house.upstream, self._log)
+            child = Child(command, engine.socket, self._host.upstream, self._log)
             self._children[engine] = (child, loop.create_task(child.run()))
 
     async def _stop(self, engines: list[Engine]) -> None:
@@ -125,13 +138,12 @@ class Office:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _metrics(self) -> bytes:
-        house: Any = self._house
         await self.ledger.look()
-        metrics: list[Metric] = house.meters.all()
+        metrics = self._host.meters.all()
         counts = await self._processes.counts()
         text = await asyncio.to_thread(lambda: render(metrics, merge(metrics, counts)))
         engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]
-        told = {engine.provider: await _engine_metrics(house.upstream, engine) for engine in engines}
+        told = {engine.provider: await _engine_metrics(self._host.upstream, engine) for engine in engines}
         return text + of_engines(told)
 
 

@@ -18,13 +18,14 @@ from gateway.app.ledger_client import LedgerClient
 from gateway.app.office import DataProcesses, Office
 from gateway.app.plan import Plan, kept_secret, prepare
 from gateway.app.sighup import left_by_terminal
+from gateway.config.policies import Policies
 from gateway.core.tally import Counts, snapshot
 from gateway.edge.server import Server, server
 from gateway.state.fault import named_database
 from gateway.telemetry.logs import Bridge, Log
 
-# Told (policies, office, data socket, admin socket) once everything listens.
-Announce = Callable[[Any, Any, Any, Any], Coroutine[Any, Any, None]]
+# Called once everything listens, with the sockets of data and admin.
+Announce = Callable[[Policies, Office, socket.socket, socket.socket], Coroutine[Any, Any, None]]
 
 BACKLOG = 4096  # connections that wait to be taken
 LAST_WORDS = 2.0  # seconds a cancelled call gets to end its stream

@@ -11,7 +11,7 @@ from typing import Any
 
 import uvloop
 
-from gateway.app.control import Channel, receive_facts
+from gateway.app.control import Answerer, Channel, receive_facts
 from gateway.app.house import House, settle
 from gateway.app.plan import Plan
 from gateway.app.run import LAST_WORDS, open_log, raise_descriptor_limit, tune_interpreter
@@ -84,7 +84,7 @@ def _house(plan: Plan, log: Log, stack: AsyncExitStack, begin: dict[str, Any]) -
     return house
 
 
-def _answerer(built: "asyncio.Future[House]") -> Any:
+def _answerer(built: "asyncio.Future[House]") -> Answerer:
     async def answer(message: dict[str, Any]) -> Any:
         asked, house = message["ask"], await built
         if asked == "counts":

@@ -4,14 +4,16 @@ import argparse
 import asyncio
 import os
 import sys
-from typing import Any
+from socket import socket
 
 import uvloop
 
+from gateway.app.office import Office
 from gateway.app.parent import run_crew
 from gateway.app.plan import Plan, kept_secret
-from gateway.app.run import raise_descriptor_limit, run_alone
+from gateway.app.run import Announce, raise_descriptor_limit, run_alone
 from gateway.cli.output import let_go
+from gateway.config.policies import Policies
 from gateway.config.problem import BadPolicies
 from gateway.settings import BadSettings, from_environment
 
@@ -59,14 +61,14 @@ def _run(plan: Plan) -> int:
     return 0
 
 
-def _announcer(plan: Plan) -> Any:
-    async def announce(policies: Any, office: Any, data: Any, admin: Any) -> None:
+def _announcer(plan: Plan) -> Announce:
+    async def announce(policies: Policies, office: Office, data: socket, admin: socket) -> None:
         try:
             await tell(policies, office, data, admin)
         except BrokenPipeError:  # it serves, whether anybody reads this or not
             let_go()
 
-    async def tell(policies: Any, office: Any, data: Any, admin: Any) -> None:
+    async def tell(policies: Policies, office: Office, data: socket, admin: socket) -> None:
         address = _address(data)
         print(f"gatehouse listens on {address}  (admin: {_address(admin)})", flush=True)
         for warning in policies.snapshot.tables.warnings:
@@ -80,7 +82,7 @@ def _announcer(plan: Plan) -> Any:
     return announce
 
 
-def _address(sock: Any) -> str:
+def _address(sock: socket) -> str:
     host, port = sock.getsockname()[:2]
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 

@@ -12,6 +12,7 @@ from gateway.config.policies import Policies
 from gateway.config.snapshot import Snapshot
 from gateway.core.exchange import new_id
 from gateway.core.failure import GatewayError, WrongMethod
+from gateway.core.readiness import Readiness
 from gateway.edge.asgi import Scope
 from gateway.edge.catalog import dialect_of, listed, shown
 from gateway.edge.door import nowhere, unknown
@@ -19,7 +20,7 @@ from gateway.edge.reply import request_id_of
 from gateway.pipeline.identify import Identify
 from gateway.wire.envelope import Envelope, gemini_method, render
 
-Ready = Callable[[], dict[str, Any]]
+Ready = Callable[[], Readiness]
 
 _PRIVATE = {"cache-control": "private, no-store", "vary": "authorization"}
 

@@ -45,6 +45,7 @@ TRIED_BY = {
     "gateway/core/capabilities.py": "tests/gateway/policy/test_capabilities.py",
     "gateway/core/claim.py": "tests/contract/test_allowance.py",
     "gateway/core/credential.py": "tests/gateway/upstream/test_credentials.py",
+    "gateway/core/readiness.py": "tests/gateway/app/test_serve.py",
     "gateway/edge/asgi.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/background.py": "tests/contract/test_responses_background.py",
     "gateway/edge/body.py": "tests/gateway/edge/test_attacks.py",

@@ -316,7 +316,8 @@ def test_where_nothing_is_found_the_remedy_is_told() -> None:
 @pytest.mark.parametrize(
     ("told", "why"),
     [
-        (StepResult(403, b"<Message>Not authorized</Message>"), "Not authorized"), (StepResult(500, b"[]"), "status 500"),
+        (StepResult(403, b"<Message>Not authorized</Message>"), "Not authorized"),
+        (StepResult(500, b"[]"), "status 500"),
         (StepResult(200, b"no"), "status 200"), (NO_ANSWER, "no route to host"),
     ],
 )  # fmt: skip
