@@ -24,10 +24,10 @@ from gateway.edge.models import METHODS, ModelMethod
 from gateway.edge.ownership import Ownership
 from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
-from gateway.edge.recall import Recall
 from gateway.edge.reception import Bounds, Dependencies, Reception
 from gateway.edge.responses import Responses
 from gateway.edge.sanity import Sanity
+from gateway.edge.stored_responses import StoredResponses
 from gateway.edge.turns import WebSockets
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.dispatch import Dispatch
@@ -197,13 +197,13 @@ class House:
             )
             for name, method in METHODS.items()
         }
-        passing = Passthrough(self.reception, ownership, FAMILIES["responses"])
-        create = Responses(self.reception, ownership, self.background, passing)
+        passthrough = Passthrough(self.reception, ownership, FAMILIES["responses"])
+        create = Responses(self.reception, ownership, self.background, passthrough)
         made = hot["POST", "/v1/responses"] = self.reception.route("responses", create)
-        recall = Recall(self.reception, ownership, self.background, passing)
-        families["responses"] = self.reception.route("responses", recall)
+        stored = StoredResponses(self.reception, ownership, self.background, passthrough)
+        families["responses"] = self.reception.route("responses", stored)
         hot["GET", "/v1/responses"] = self.reception.route(
-            "responses", WebSockets(self.reception, made, recall)
+            "responses", WebSockets(self.reception, made, stored)
         )
         rest = starlette(self.policies, self.identify, self.ready, time.time)
         app: App = Door(hot, families, methods, rest)

@@ -27,21 +27,21 @@ from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.resource import failed
 from gateway.wire.responses.words import PENDING
-from gateway.wire.sides import UNLIKE
+from gateway.wire.sides import WRONG_SHAPE
 
 MOST_RUNS = 256  # of one process at once
 QUICK = 0.5  # seconds in which a refusal still is the call's own answer
 TICK = 1.0  # seconds between what other workers are told
 LOOK, LOOKS = 0.5, 10  # seconds between looks at what another worker tells; looks for the end of what it ends
 TRIES = 30  # to keep how a run ended, a TICK apart
-UNKIND = "a value of this call is not of the kind its API takes; check the kinds of its fields"
+WRONG_KIND = "a value of this call is not of the kind its API takes; check the kinds of its fields"
 _LOST = "the process that made this response has ended"
 _JSON, _STREAM = [(b"content-type", b"application/json")], [(b"content-type", EVENTS)]
 
 
 class Background:
     def __init__(self, reception: Reception, answers: Answers, runs: Runs) -> None:
-        self._reception, self.answers, self._book = reception, answers, runs
+        self._reception, self.answers, self._store = reception, answers, runs
         self._runs: dict[str, Run] = {}
         self._turn = asyncio.Lock()  # a piece is noted once
 
@@ -124,9 +124,9 @@ class Background:
         try:
             run.describe()
             items = orjson.dumps(listed(asked.get("input"), run.exchange.id))
-        except UNLIKE:  # the corridor, which says which field, has not come so far yet
-            raise BadRequest(UNKIND, code="invalid_value") from None
-        await self._book.begin(run.id, streams=run.streams)
+        except WRONG_SHAPE:  # the corridor, which says which field, has not come so far yet
+            raise BadRequest(WRONG_KIND, code="invalid_value") from None
+        await self._store.begin(run.id, streams=run.streams)
         previous, shown = asked.get("previous_response_id"), run.response
         await self.answers.keep(Kept(run.id, run.team, previous, items, orjson.dumps(shown)))
         run.shown = shown["status"]
@@ -167,7 +167,7 @@ class Background:
                 for run in runs
                 if counts[run] > run.noted
             }
-            ends = await self._book.beat([run.id for run in runs], told)
+            ends = await self._store.beat([run.id for run in runs], told)
             for run in runs:
                 run.noted = counts[run]
             for run, response in responses.items():
@@ -200,7 +200,7 @@ class Background:
             return run.response
         response = await self.state(kept)
         if response["status"] in PENDING:
-            await self._book.end(kept.id)
+            await self._store.end(kept.id)
         for _ in range(LOOKS):
             if response["status"] not in PENDING:
                 break
@@ -211,19 +211,19 @@ class Background:
     async def forget(self, kept: Kept) -> None:
         if (run := self._runs.get(kept.id)) is not None:
             self._stop(run)
-        await self._book.forget(kept.id)
+        await self._store.forget(kept.id)
 
     async def follow(self, kept: Kept, since: int) -> AsyncIterator[bytes] | None:
         """The events from number `since` on; None where its client asked for none."""
         if (run := self._runs.get(kept.id)) is not None:
             return run.told(since) if run.streams else None
-        sign = await self._book.look(kept.id)
+        sign = await self._store.look(kept.id)
         return self._elsewhere(kept, since) if sign is not None and sign.streams else None
 
     async def _elsewhere(self, kept: Kept, since: int) -> AsyncIterator[bytes]:
         while True:
             response = await self.state(await self._again(kept))
-            for number, piece in await self._book.told(kept.id, since):
+            for number, piece in await self._store.told(kept.id, since):
                 for place, event in enumerate(sse.events(piece), number):
                     if place >= since:
                         since = place + 1
@@ -241,5 +241,5 @@ class Background:
         return found
 
     async def _lives(self, id: str) -> bool:
-        sign = await self._book.look(id)
+        sign = await self._store.look(id)
         return sign is not None and sign.lives

@@ -8,7 +8,7 @@ import orjson
 
 from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden
-from gateway.edge.further import check_further
+from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference, named, references
 from gateway.wire.fields import refuse_names, refuse_spelled
@@ -43,7 +43,7 @@ def _check(line: bytes, team: Team, number: int) -> list[Reference]:
     try:
         refuse_spelled(call, _BODY)
         refuse_names(said)
-        check_further(said, team)
+        check_other_models(said, team)
     except (BadRequest, Forbidden) as error:
         message = f"line {number} of the batch file: {error.message}"
         raise type(error)(message, code=error.code, param=error.param) from None

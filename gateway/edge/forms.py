@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from gateway.core.failure import BadRequest
-from gateway.edge.further import INSTEAD
 from gateway.edge.multipart import Field, Held, Part
+from gateway.edge.other_models import FALLBACKS
 from gateway.edge.references import Reference, may_refer, references
 from gateway.wire.fields import refuse_names
 
@@ -26,7 +26,7 @@ def held(part: Part, *, named: bool) -> Held:
         return Held.MODEL
     first = _words(part.name)[:1]
     refuse_names(first)
-    if names_object(part.name) or not INSTEAD.isdisjoint(first):
+    if names_object(part.name) or not FALLBACKS.isdisjoint(first):
         return Held.VALUE
     is_stored = part.is_file and _words(part.name) in _CONTENTS
     is_said = part.name == _SAID and not part.is_json
@@ -51,7 +51,7 @@ def references_of(field: Field) -> list[Reference]:
     return references(_as_body(field.name, value))
 
 
-def further_of(field: Field) -> dict[str, Any]:
+def other_models_of(field: Field) -> dict[str, Any]:
     """The member of a body that a field is where it names further models, however deep it does."""
     first, value = _words(field.name)[:1], field.value
     return dict.fromkeys(first, orjson.loads(value) if field.is_json and _is_sound(value.encode()) else value)

@@ -8,8 +8,8 @@ from gateway.core.exchange import Call, Exchange, Headers, Reply
 from gateway.core.head import Head
 from gateway.edge.asgi import Scope
 from gateway.edge.body import check_head, read_body, too_large
-from gateway.edge.further import check_further
 from gateway.edge.noting import noted
+from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.query import with_query
 from gateway.edge.reception import Reception, Visit
@@ -47,7 +47,7 @@ class Inference:
             raise too_large(most)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
-        check_further(payload, lane.team)
+        check_other_models(payload, lane.team)
         if self._route not in _FREE and (objects := used(body, payload, dialect.name)):
             lane = held_by(lane, await self._ownership.provider_of(objects, visit.caller.team))
         forward = visit.head.forward or _forwarded(visit.head, visit.caller.team)

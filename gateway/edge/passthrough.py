@@ -12,12 +12,12 @@ from gateway.edge.batches import ANY, check_lines
 from gateway.edge.body import check_head, read_body, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.evaluations import GRADED, check_graded
-from gateway.edge.forms import further_of, held, references_of
-from gateway.edge.further import check_further
+from gateway.edge.forms import held, other_models_of, references_of
 from gateway.edge.inference import forwarded
 from gateway.edge.listing import MOST_PAGE, Query, own_page
 from gateway.edge.multipart import Field, Held, MultipartUpload, Part, Scanner, boundary_of
 from gateway.edge.noting import noted, settled
+from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.query import query_of, with_query
 from gateway.edge.reception import Reception, Visit
@@ -108,7 +108,7 @@ class Passthrough:
 
         async def judge(field: Field) -> None:
             await self._ownership.provider_of(references_of(field), request.team)
-            check_further(further_of(field), visit.snapshot.teams[request.team])
+            check_other_models(other_models_of(field), visit.snapshot.teams[request.team])
 
         return MultipartUpload(stream_body(visit.receive, most), length, scanner, judge)
 
@@ -120,7 +120,7 @@ class Passthrough:
         refuse_twice(body, payload, ONCE)
         refuse_names(payload)
         team = request.visit.snapshot.teams[request.team]
-        check_further(payload, team)
+        check_other_models(payload, team)
         if body and self._family.label in GRADED:
             check_graded(body, team)
         model, stream = "", payload.get("stream") is True

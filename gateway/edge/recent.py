@@ -14,18 +14,18 @@ class Turn(NamedTuple):
     items: bytes
 
 
-class Room:
-    """How many bytes all connections of a process may remember, and do."""
+class Quota:
+    """Bytes that all connections of a process may remember, and do."""
 
     def __init__(self, most: int) -> None:
         self.most, self.used = most, 0
 
 
 class Recent:
-    """By the id of the response. Of more than `most` bytes, or than there is room for, the oldest are forgotten."""
+    """By the id of the response. Of more than `most` bytes, or than the quota holds, the oldest are forgotten."""
 
-    def __init__(self, most: int, room: Room) -> None:
-        self._most, self._size, self._room = most, 0, room
+    def __init__(self, most: int, quota: Quota) -> None:
+        self._most, self._size, self._quota = most, 0, quota
         self._turns: dict[str, Turn] = {}
 
     def keep(self, response: dict[str, Any], asked: list[Any], previous: str | None) -> None:
@@ -34,7 +34,7 @@ class Recent:
             told = [bare for item in told if (bare := _bare(item))]
         turn = self._turns[response["id"]] = Turn(previous, orjson.dumps([*asked, *told]))
         self._take(len(turn.items))
-        while self._turns and (self._size > self._most or self._room.used > self._room.most):
+        while self._turns and (self._size > self._most or self._quota.used > self._quota.most):
             self.forget(next(iter(self._turns)))
 
     def before(self, id: Any) -> tuple[list[Any], Any]:
@@ -56,7 +56,7 @@ class Recent:
 
     def _take(self, size: int) -> None:
         self._size += size
-        self._room.used += size
+        self._quota.used += size
 
 
 def _bare(item: dict[str, Any]) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
-from gateway.edge.background import UNKIND, Background
+from gateway.edge.background import WRONG_KIND, Background
 from gateway.edge.body import check_head, read_body
-from gateway.edge.further import check_further
 from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
+from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.query import with_query
 from gateway.edge.recent import Recent
@@ -29,19 +29,19 @@ from gateway.wire.responses.dialect import completed, items_told, last_response,
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, PENDING, answer_of
-from gateway.wire.sides import UNLIKE
+from gateway.wire.sides import WRONG_SHAPE
 
 RESPONSES = DIALECTS["openai.responses"]
 
 
 class Responses:
-    """`passing` takes calls that name no model: a stored prompt may name it."""
+    """`passthrough` takes calls that name no model: a stored prompt may name it."""
 
     def __init__(
-        self, reception: Reception, ownership: Ownership, background: Background, passing: Handle
+        self, reception: Reception, ownership: Ownership, background: Background, passthrough: Handle
     ) -> None:
         self._reception, self._ownership = reception, ownership
-        self._background, self._answers, self._passing = background, background.answers, passing
+        self._background, self._answers, self._passthrough = background, background.answers, passthrough
 
     async def __call__(self, visit: Visit) -> None:
         reception = self._reception
@@ -51,7 +51,7 @@ class Responses:
             payload, model, stream = RESPONSES.read(body)
         except BadRequest as error:
             if error.code == "missing_required_parameter" and "model" not in orjson.loads(body):
-                return await self._passing(again(visit, body))
+                return await self._passthrough(with_body(visit, body))
             raise
         forward = JSON + forwarded(visit.head, visit.caller.team)
         if accept := visit.head.get(b"accept"):
@@ -59,7 +59,7 @@ class Responses:
         path = with_query("/responses", visit.scope)
         call = Call("responses", RESPONSES.name, "POST", path, body, payload, model, stream, forward)
         lane = visit.snapshot.lane(visit.caller, model)
-        check_further(payload, lane.team)
+        check_other_models(payload, lane.team)
         recent: Recent | None = visit.scope.get("gateway.recent")
         if recent is not None:
             if payload.get("generate") is False:
@@ -128,8 +128,8 @@ class Responses:
             teller = ResponsesTeller(asked, int(self._reception.now()), visit.id)
             told = teller.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}})
             told += teller.end()
-        except UNLIKE:
-            raise BadRequest(UNKIND, code="invalid_value") from None
+        except WRONG_SHAPE:
+            raise BadRequest(WRONG_KIND, code="invalid_value") from None
         response = last_response(told)
         assert response is not None
         recent.keep(response, listed(asked.get("input"), visit.id), asked.get("previous_response_id"))
@@ -253,7 +253,7 @@ def only(lane: Lane, call: Call, *, crossing: bool) -> Lane:
     raise BadRequest(message, code="mixed_providers", param="model")
 
 
-def again(visit: Visit, body: bytes) -> Visit:
+def with_body(visit: Visit, body: bytes) -> Visit:
     """The same visit for another reader of its body."""
 
     async def receive() -> Message:

@@ -14,7 +14,7 @@ from gateway.core.head import Head
 from gateway.edge.asgi import App, Message, Scope
 from gateway.edge.body import ClientLeft
 from gateway.edge.frames import Frames, refusal
-from gateway.edge.recent import Recent, Room
+from gateway.edge.recent import Quota, Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.websocket import GOING_AWAY, POLICY, Socket, is_asked, welcome
 
@@ -42,7 +42,7 @@ class WebSockets:
     def __init__(self, reception: Reception, app: App, otherwise: Handle) -> None:
         self._reception, self._app, self._otherwise = reception, app, otherwise
         self._open: Counter[str] = Counter()
-        self._room = Room(REMEMBERED * reception.bounds.body)
+        self._quota = Quota(REMEMBERED * reception.bounds.body)
 
     async def __call__(self, visit: Visit) -> None:
         if not is_asked(visit.head):
@@ -63,7 +63,7 @@ class WebSockets:
         socket: Socket | None = upgrade(head, lambda state: Socket(state, bounds.body))
         if socket is None:
             raise ClientLeft
-        recent = Recent(bounds.body, self._room)
+        recent = Recent(bounds.body, self._quota)
         talk = socket.talk = Talk({**visit.scope, "gateway.recent": recent}, self._app, socket, bounds.body)
         self._open[team] += 1
         try:

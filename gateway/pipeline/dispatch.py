@@ -118,8 +118,8 @@ class Dispatch:
             return await self._refused(exchange, attempt, answer, way, headers)
         streamed = streams(call, answer, way)
         other = is_other(call, streamed)
-        if other and not isinstance(way, Crossing) and (again := retold(call.dialect)):
-            tap, headers = again.tap(asked), crossed(call, answer, again)
+        if other and not isinstance(way, Crossing) and (retelling := retold(call.dialect)):
+            tap, headers = retelling.tap(asked), crossed(call, answer, retelling)
         else:
             tap = way.tap(asked)
         answered = Answered(target, attempt, answer.status, headers)

@@ -19,12 +19,12 @@ from gateway.wire.gathered import gathered
 from gateway.wire.media import is_shown
 from gateway.wire.overflow import CODE, is_overflow
 from gateway.wire.refusals import Refusals
-from gateway.wire.sides import UNLIKE, Back, Front, Json, Piece, Teller
+from gateway.wire.sides import WRONG_SHAPE, Back, Front, Json, Piece, Teller
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import bare
 from gateway.wire.written import exactly, read_exactly
 
-_ODD = (TypeError, AttributeError, LookupError, ValueError, RecursionError)
+_ODD = (*WRONG_SHAPE, RecursionError)
 
 
 def refusal_across(front: Front, back: Back, status: int, body: bytes) -> bytes:
@@ -132,7 +132,7 @@ class CrossingTap:
             return self._turn(self._reader.feed(chunk))
         except BadStream:
             raise
-        except UNLIKE as error:
+        except WRONG_SHAPE as error:
             raise BadStream("an event is not what its format says") from error
 
     def rest(self) -> bytes:
@@ -140,7 +140,7 @@ class CrossingTap:
             return self._turn(self._reader.rest())
         except BadStream:
             raise
-        except UNLIKE as error:
+        except WRONG_SHAPE as error:
             raise BadStream("the last event is not what its format says") from error
 
     def whole(self, body: bytes) -> bytes | None:
@@ -161,7 +161,7 @@ class CrossingTap:
             completion = self._back.completion(read_exactly(body))
             told = tell(completion)
             self._shown = is_shown(completion["choices"][0]["message"])
-        except UNLIKE:
+        except WRONG_SHAPE:
             self.failed = True
             note_usage(self._usage, loaded(body).get("usage"))  # Responses and chat bill what failed, too
             return None
@@ -191,7 +191,7 @@ class CrossingTap:
             told = orjson.dumps(self._teller.whole(completion))
         except BadStream:
             raise
-        except UNLIKE as error:
+        except WRONG_SHAPE as error:
             raise BadStream("an event is not what its format says") from error
         self.begun = self.finished = True
         self._refuse_untold()

@@ -19,7 +19,7 @@ from gateway.wire.envelope import render
 from gateway.wire.fields import estimate, note_usage, read_object
 from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
-from gateway.wire.sides import UNLIKE, Back, Front, Json
+from gateway.wire.sides import WRONG_SHAPE, Back, Front, Json
 
 MOST_INPUTS = 2048
 _ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')
@@ -124,7 +124,7 @@ class TurnedTap(EmbeddingsTap):
         self.begun = self.finished = True
         try:
             return orjson.dumps(self._turn(orjson.loads(body), self._asked))
-        except UNLIKE:
+        except WRONG_SHAPE:
             self.failed = True
             return None
 

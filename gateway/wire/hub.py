@@ -12,7 +12,7 @@ from gateway.wire.fields import cached_tokens, text
 from gateway.wire.fit import HINTS, fit, lacks
 from gateway.wire.gathered import Held
 from gateway.wire.reason import NO_REASON, reason
-from gateway.wire.reasoners import calm
+from gateway.wire.reasoners import drop_sampling
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import Json, Piece
 
@@ -112,7 +112,7 @@ class ChatBack:
             if name not in HINTS:
                 refusals.add(name)
             del body[name]
-        calm(body, text(chat, "model"), text(chat, "reasoning_effort"), refusals)
+        drop_sampling(body, text(chat, "model"), text(chat, "reasoning_effort"), refusals)
         body["messages"] = [fit(message, quirks) for message in chat["messages"]]
         return body
 

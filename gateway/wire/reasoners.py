@@ -10,7 +10,7 @@ from gateway.wire.sides import Json
 _REASONS = re.compile(r"(?:.*/)?(?:o[134]\b|gpt-(?:[5-9]|\d\d)\b(?!.*chat))")
 
 
-def calm(body: Json, model: str, effort: str, refusals: Refusals) -> None:
+def drop_sampling(body: Json, model: str, effort: str, refusals: Refusals) -> None:
     """Leaves out of a call, with a name where it says something, what such a model refuses. Other servers' models of
     such a name are OpenAI's own."""
     if effort == "none" or not _REASONS.match(model):

@@ -23,10 +23,10 @@ from gateway.wire.messages.dialect import CountTokens, Messages
 from gateway.wire.messages.front import MessagesFront
 from gateway.wire.raw import Raw
 from gateway.wire.rerank import FORMATS, RERANK_DIALECTS, Ranked, Rerank
-from gateway.wire.responses.again import Again
 from gateway.wire.responses.back import ResponsesBack
 from gateway.wire.responses.dialect import Responses
 from gateway.wire.responses.front import ResponsesFront
+from gateway.wire.responses.retold import Retold
 from gateway.wire.sides import Back, Front
 from gateway.wire.triton import ENGINES, ToTriton
 
@@ -115,7 +115,7 @@ _CROSSINGS: dict[tuple[str, str], Way] = {
 _RETOLD: dict[str, Crossing] = {
     name: Crossing(name, FRONTS[name], BACKS[name])
     for name in ("openai.chat", "anthropic.messages", "gemini.generate")
-} | {"openai.responses": Again()}
+} | {"openai.responses": Retold()}
 STREAMED = frozenset(FRONTS) | {"openai.completions"}  # dialects whose answers may be asked for as streams
 _WAYS = _CROSSINGS | _COMPLETIONS | _EMBEDDINGS | _FRAMED | _RERANKS
 

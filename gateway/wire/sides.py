@@ -9,7 +9,7 @@ from gateway.wire.refusals import Refusals
 
 Json = dict[str, Any]
 # What an answer of another shape than its format's leads to. There is no end to wrong shapes, and all mean the same.
-UNLIKE = (AttributeError, LookupError, TypeError, ValueError)
+WRONG_SHAPE = (AttributeError, LookupError, TypeError, ValueError)
 # A chunk of a chat stream, or {"error": {"message", "type", "code"}}. Its `prompt`, (all, cached), are tokens that the
 # provider counts before it writes: usage comes at the end, and not every stream gets there.
 Piece = Mapping[str, Any]

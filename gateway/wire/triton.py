@@ -19,7 +19,7 @@ from gateway.wire.crossing import refusal_across
 from gateway.wire.fields import note_usage
 from gateway.wire.hub import ChatBack, ChatFront
 from gateway.wire.refusals import Refusals
-from gateway.wire.sides import UNLIKE, Json
+from gateway.wire.sides import WRONG_SHAPE, Json
 
 _KEPT = frozenset({"model", "prompt", "stream", "stream_options"})
 _LEFT_OUT = frozenset({"user", "store", "metadata", "service_tier"})  # only say how a call is kept or billed
@@ -146,7 +146,7 @@ class TritonTap:
         try:
             answer = orjson.loads(body)
             text = self._text(answer)
-        except UNLIKE:
+        except WRONG_SHAPE:
             self.failed = True
             return None
         self.finish_reason = self.finish_reason or "stop"

@@ -13,7 +13,7 @@ from openai import AsyncOpenAI
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from gateway.edge.recent import Recent, Room
+from gateway.edge.recent import Quota, Recent
 from tests.contract.test_responses_across import before
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import DONE, FINISH, USAGE, Asked, Provider, answer, hang, stream, word
@@ -465,11 +465,11 @@ async def test_of_more_than_there_is_room_for_the_oldest_is_forgotten(tmp_path: 
 
 
 def test_what_connections_remember_together_is_bounded_and_given_back() -> None:
-    room = Room(1000)
-    first, second = Recent(1000, room), Recent(1000, room)
+    quota = Quota(1000)
+    first, second = Recent(1000, quota), Recent(1000, quota)
     response = {"id": "resp_1", "output": [{"type": "message", "text": "x" * 600}]}
     first.keep(response, [], None)
     second.keep(response, [], None)
     assert (first.before("resp_1")[1], second.before("resp_1")[1]) == (None, "resp_1")
     first.clear()
-    assert room.used == 0
+    assert quota.used == 0

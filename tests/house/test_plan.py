@@ -55,7 +55,7 @@ TRIED_BY = {
     "gateway/edge/frames.py": "tests/contract/test_responses_socket.py",
     "gateway/edge/inference.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/edge/probes.py": "tests/gateway/edge/test_catalog.py",
-    "gateway/edge/recall.py": "tests/contract/test_responses_across.py",
+    "gateway/edge/stored_responses.py": "tests/contract/test_responses_across.py",
     "gateway/edge/recent.py": "tests/contract/test_responses_socket.py",
     "gateway/edge/reply.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/edge/responses.py": "tests/contract/test_responses_across.py",

@@ -21,7 +21,7 @@ from gateway.wire.converse.words import (
 )
 from gateway.wire.fields import member, members, text
 from gateway.wire.lacks import OF_CALLERS, OF_CHAT_ALONE, Lacks, always
-from gateway.wire.messages.thinking import calm, is_unthought, set_effort
+from gateway.wire.messages.thinking import drop_sampling, is_unthought, set_effort
 from gateway.wire.reason import NO_REASON, reason
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed
@@ -69,7 +69,7 @@ class ConverseBack:
         _set_format(body, asked, refusals)
         thinks = _set_thinking(more, asked, cap, body, refusals)
         for fields in (asked, more):
-            calm(fields, text(asked, "model"), refusals, thinks=thinks)
+            drop_sampling(fields, text(asked, "model"), refusals, thinks=thinks)
         config = _config(asked, cap)
         for name, made in (("inferenceConfig", config), ("additionalModelRequestFields", more)):
             if made:

@@ -12,7 +12,7 @@ from gateway.wire.fields import arguments, member, members, text
 from gateway.wire.idents import fitted
 from gateway.wire.lacks import OF_CHAT_ALONE, OF_KEEPING, Lacks
 from gateway.wire.messages.reader import MessagesReader
-from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
+from gateway.wire.messages.thinking import drop_sampling, is_unthought, set_effort, takes_effort
 from gateway.wire.messages.tools import set_tools
 from gateway.wire.messages.words import FORMAT, IDENT, SAID_NOTHING, chat_usage, finish
 from gateway.wire.reason import NO_REASON, reason
@@ -95,7 +95,7 @@ def _set_thinking(body: Json, chat: Json, refusals: Refusals) -> None:
         lambda block: block["type"] in ("thinking", "redacted_thinking"),
     )
     thinks = set_effort(body, chat, body["max_tokens"], refusals, forced=forced, unthought=unthought)
-    calm(body, text(chat, "model"), refusals, thinks=thinks)
+    drop_sampling(body, text(chat, "model"), refusals, thinks=thinks)
 
 
 def _set_format(body: Json, chat: Json, refusals: Refusals) -> None:

@@ -101,7 +101,7 @@ def is_unthought(
     return first is not None and not is_thought(first["content"][0])
 
 
-def calm(fields: Json, model: str, refusals: Refusals, *, thinks: bool) -> None:
+def drop_sampling(fields: Json, model: str, refusals: Refusals, *, thinks: bool) -> None:
     """Leaves out how to draw tokens, where a model does not let itself be told: one that thinks, and each from
     4.7 on. Of those before, some take a temperature or a top_p, not both."""
     told = [name for name in _FITS if fields.get(name) is not None]

@@ -9,7 +9,7 @@ from gateway.wire.base import Changes
 from gateway.wire.fields import member, members, text
 from gateway.wire.hub import ChatBack
 from gateway.wire.lacks import Lacks
-from gateway.wire.reasoners import calm
+from gateway.wire.reasoners import drop_sampling
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.reader import ResponsesReader, annotated, thought_of
 from gateway.wire.responses.words import FOREIGN, chat_usage, finish
@@ -39,7 +39,7 @@ class ResponsesBack:
         _set_text(body, chat, refusals)
         included = []
         effort = text(chat, "reasoning_effort")
-        calm(body, text(chat, "model"), effort, refusals)
+        drop_sampling(body, text(chat, "model"), effort, refusals)
         if effort:
             body["reasoning"] = {"effort": effort, "summary": "auto"}
             included.append("reasoning.encrypted_content")

@@ -4,14 +4,14 @@ import pytest
 
 from gateway.wire.base import Changes
 from gateway.wire.hub import ChatBack
-from gateway.wire.reasoners import calm
+from gateway.wire.reasoners import drop_sampling
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.back import ResponsesBack
 
 
 def drawn(model: str, effort: str = "", **fields: Any) -> tuple[dict[str, Any], list[str]]:
     left: list[str] = []
-    calm(fields, model, effort, Refusals("OpenAI", None, left))
+    drop_sampling(fields, model, effort, Refusals("OpenAI", None, left))
     return fields, left
 
 

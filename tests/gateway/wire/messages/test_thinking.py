@@ -7,7 +7,7 @@ import pytest
 from gateway.core.failure import BadRequest
 from gateway.wire.base import Changes
 from gateway.wire.messages.back import MessagesBack
-from gateway.wire.messages.thinking import calm, is_unthought, set_effort, takes_effort
+from gateway.wire.messages.thinking import drop_sampling, is_unthought, set_effort, takes_effort
 from gateway.wire.refusals import Refusals
 from tests.contract.recorded import every
 
@@ -163,10 +163,10 @@ def test_a_turn_begins_where_a_user_spoke_last(turns: Any, expected: bool) -> No
 def test_a_model_that_thinks_is_not_told_how_to_draw() -> None:
     left: list[str] = []
     fields: dict[str, Any] = {"temperature": 0.2, "top_p": 0.5, "top_k": 3, "seed": 1}
-    calm(fields, FIRST, Refusals("Claude", None, left), thinks=True)
+    drop_sampling(fields, FIRST, Refusals("Claude", None, left), thinks=True)
     assert (fields, left) == ({"seed": 1}, ["temperature", "top_p", "top_k"])
     fields = {"temperature": 1, "top_p": 0.95, "top_k": None}
-    calm(fields, FIRST, Refusals("Claude", None, left), thinks=True)
+    drop_sampling(fields, FIRST, Refusals("Claude", None, left), thinks=True)
     assert fields == {"top_p": 0.95, "top_k": None}
 
 
@@ -174,7 +174,7 @@ def test_a_model_that_thinks_is_not_told_how_to_draw() -> None:
 def test_a_claude_of_4_1_to_4_6_takes_a_temperature_or_a_top_p(model: str) -> None:
     def drawn(**fields: Any) -> tuple[dict[str, Any], list[str]]:
         left: list[str] = []
-        calm(fields, model, Refusals("Claude", None, left), thinks=False)
+        drop_sampling(fields, model, Refusals("Claude", None, left), thinks=False)
         return fields, left
 
     assert drawn(temperature=1, top_p=0.95) == ({"top_p": 0.95}, [])
@@ -186,7 +186,7 @@ def test_a_claude_of_4_1_to_4_6_takes_a_temperature_or_a_top_p(model: str) -> No
 @pytest.mark.parametrize("model", ["claude-3-5-haiku-latest", "claude-sonnet-4-20250514", "glm-4.7"])
 def test_those_before_take_both(model: str) -> None:
     fields = {"temperature": 1, "top_p": 0.95}
-    calm(fields, model, Refusals("Claude", None, []), thinks=False)
+    drop_sampling(fields, model, Refusals("Claude", None, []), thinks=False)
     assert fields == {"temperature": 1, "top_p": 0.95}
 
 
@@ -198,14 +198,14 @@ def test_those_before_take_both(model: str) -> None:
 def test_a_claude_from_4_7_on_is_not_told_how_to_draw_though_it_does_not_think(model: str) -> None:
     left: list[str] = []
     fields: dict[str, Any] = {"temperature": 0, "top_p": 0.99, "top_k": 1, "seed": 1}
-    calm(fields, model, Refusals("Claude", None, left), thinks=False)
+    drop_sampling(fields, model, Refusals("Claude", None, left), thinks=False)
     assert (fields, left) == ({"seed": 1}, ["temperature", "top_p", "top_k"])
 
 
 def test_what_a_claude_from_4_7_on_does_anyway_is_left_out_without_a_word() -> None:
     left: list[str] = []
     fields = {"temperature": 1, "top_p": 1.0, "top_k": None}
-    calm(fields, NEW, Refusals("Claude", None, left), thinks=False)
+    drop_sampling(fields, NEW, Refusals("Claude", None, left), thinks=False)
     assert (fields, left) == ({"top_k": None}, [])
 
 
@@ -222,7 +222,7 @@ def test_what_a_claude_from_4_7_on_does_anyway_is_left_out_without_a_word() -> N
 )
 def test_an_older_claude_that_does_not_think_draws_as_it_is_told(model: str) -> None:
     fields = {"temperature": 0.2, "top_k": 3}
-    calm(fields, model, Refusals("Claude", None, []), thinks=False)
+    drop_sampling(fields, model, Refusals("Claude", None, []), thinks=False)
     assert fields == {"temperature": 0.2, "top_k": 3}
 
 

@@ -9,15 +9,15 @@ from gateway.core.failure import Forbidden
 from gateway.wire.fields import refuse_names
 
 # OpenRouter's, in chat and Messages, and LiteLLM's.
-INSTEAD = frozenset({"models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
+FALLBACKS = frozenset({"models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
 
 
-def check_further(payload: Mapping[str, Any], team: Team) -> None:
+def check_other_models(payload: Mapping[str, Any], team: Team) -> None:
     """Raises Forbidden for one that the team may not use, BadRequest for one that says where it is asked."""
     if tools := payload.get("tools"):
         _check_tools(tools, team)
-    if not INSTEAD.isdisjoint(payload):
-        for name in sorted(INSTEAD.intersection(payload)):
+    if not FALLBACKS.isdisjoint(payload):
+        for name in sorted(FALLBACKS.intersection(payload)):
             for place, model in _named(name, payload[name]):
                 _check(model, team, place, "names for when its own fails")
 

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config.snapshot import Team
 from gateway.core.failure import BadRequest, Forbidden
-from gateway.edge.further import check_further
+from gateway.edge.other_models import check_other_models
 from tests.running import gateway, policies
 from tests.scripted import CHAT, Provider, answer
 
@@ -26,13 +26,13 @@ TEAM = Team("research", models=lambda name: name.startswith("gpt-5"))
     ],
 )
 def test_what_names_no_model_or_one_of_the_teams_passes(tools: Any) -> None:
-    check_further({"tools": tools}, TEAM)
+    check_other_models({"tools": tools}, TEAM)
 
 
 async def test_a_model_that_the_team_may_not_use_is_refused_in_a_tool_too(tmp_path: Path) -> None:
     tools = [{"type": "web_search"}, {"type": "image_generation", "model": "gpt-image-1"}]
     with pytest.raises(Forbidden) as refused:
-        check_further({"tools": tools}, TEAM)
+        check_other_models({"tools": tools}, TEAM)
     assert refused.value.param == "tools.1.model"
     async with Provider([answer(CHAT)]) as provider, gateway(tmp_path, policies(provider.url)) as running:
         async with running.client("sk-poor") as poor:
@@ -62,7 +62,7 @@ async def test_a_model_that_the_team_may_not_use_is_refused_in_a_tool_too(tmp_pa
     ],
 )
 def test_models_of_the_teams_may_be_turned_to(named: Any) -> None:
-    check_further(named, TEAM)
+    check_other_models(named, TEAM)
 
 
 @pytest.mark.parametrize(
@@ -80,13 +80,13 @@ def test_models_of_the_teams_may_be_turned_to(named: Any) -> None:
 )  # fmt: skip
 def test_no_other_model_may_be_turned_to(named: Any, place: str) -> None:
     with pytest.raises(Forbidden, match='may not use the model "vendor/forbidden"') as refused:
-        check_further(named, TEAM)
+        check_other_models(named, TEAM)
     assert (refused.value.code, refused.value.param) == ("model_not_allowed", place)
 
 
 def test_what_is_turned_to_is_not_asked_elsewhere() -> None:
     with pytest.raises(BadRequest, match="'api_base' is for the gateway's operator"):
-        check_further({"fallbacks": [{"model": "gpt-5", "api_base": "http://127.0.0.1:1"}]}, TEAM)
+        check_other_models({"fallbacks": [{"model": "gpt-5", "api_base": "http://127.0.0.1:1"}]}, TEAM)
 
 
 CALLS: dict[str, Any] = {

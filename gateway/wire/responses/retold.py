@@ -16,7 +16,7 @@ from gateway.wire.sse import BadStream
 from gateway.wire.written import read_exactly
 
 
-class Again(Crossing):
+class Retold(Crossing):
     """From the dialect to itself."""
 
     def __init__(self) -> None:
@@ -24,10 +24,10 @@ class Again(Crossing):
 
     def tap(self, asked: Asked) -> Tap:
         teller = self._front.teller(asked.payload, asked.moment, asked.ident)
-        return AgainTap(asked, self._front, teller, self._back)
+        return RetoldTap(asked, self._front, teller, self._back)
 
 
-class AgainTap(CrossingTap):
+class RetoldTap(CrossingTap):
     """Keeps the account as a crossing does."""
 
     __slots__ = ()

@@ -15,11 +15,11 @@ from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, 
 from gateway.edge.background import Background
 from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
-from gateway.edge.further import check_further
+from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.references import references
-from gateway.edge.responses import RESPONSES, again, only, referred, said_before
+from gateway.edge.responses import RESPONSES, only, referred, said_before, with_body
 from gateway.pipeline.relay import KEEP_ALIVE
 from gateway.state.answers import Kept
 from gateway.wire.base import EVENTS
@@ -34,14 +34,14 @@ MOST_LISTED = 100  # items of a page
 _TAKEN = {(): ("GET", "DELETE"), ("input_items",): ("GET",), ("cancel",): ("POST",)}
 
 
-class Recall:
-    """`passing` takes what a provider made."""
+class StoredResponses:
+    """`passthrough` takes what a provider made."""
 
     def __init__(
-        self, reception: Reception, ownership: Ownership, background: Background, passing: Handle
+        self, reception: Reception, ownership: Ownership, background: Background, passthrough: Handle
     ) -> None:
         self._reception, self._ownership = reception, ownership
-        self._background, self._passing = background, passing
+        self._background, self._passthrough = background, passthrough
         self._answers = background.answers
 
     async def __call__(self, visit: Visit) -> None:
@@ -53,7 +53,7 @@ class Recall:
                 await (self._say if isinstance(told, dict) else self._stream)(visit, told)
                 return
         action = len(place.segments) > 1 and not place.object_id and method == "POST"
-        await (self._act(visit, place.segments[-1]) if action else self._passing(visit))
+        await (self._act(visit, place.segments[-1]) if action else self._passthrough(visit))
 
     async def _of(self, kept: Kept, place: Place, method: str, visit: Visit) -> Any:
         """What is asked of one answer. Raises BadRequest, NotFound, WrongMethod."""
@@ -96,15 +96,15 @@ class Recall:
         check_head(visit.head, self._reception.bounds.body)
         body = await read_body(visit.receive, self._reception.bounds.body)
         if b'"model"' not in body:
-            return await self._passing(again(visit, body))
+            return await self._passthrough(with_body(visit, body))
         payload, model, _ = RESPONSES.read(body)
         lane = visit.snapshot.lane(visit.caller, model)
-        check_further(payload, lane.team)
+        check_other_models(payload, lane.team)
         call = Call(
             "responses", RESPONSES.name, "POST", f"/responses/{action}", body, payload, model, stream=False
         )
         if not (way_of(call, lane.targets[0]).crosses or is_ours(payload.get("input"))):
-            return await self._passing(again(visit, body))
+            return await self._passthrough(with_body(visit, body))
         previous, team = payload.get("previous_response_id"), visit.caller.team
         past = await said_before(self._answers, previous, team)
         if previous and not past:
