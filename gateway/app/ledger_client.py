@@ -13,7 +13,7 @@ from gateway.core.failure import DatabaseAway, Overloaded
 from gateway.core.meters import Meters
 from gateway.core.pace import until
 from gateway.telemetry.logs import Log
-from gateway.usage.asked import BadReport
+from gateway.usage.reports import BadReport
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
 POLL = 1.0  # seconds between looks at how it is

@@ -17,9 +17,9 @@ from gateway.core.meters import Meters
 from gateway.state.fault import DatabaseFault
 from gateway.state.sql import at_length, faults, open_engine
 from gateway.telemetry.logs import Log
-from gateway.usage.asked import BadReport
 from gateway.usage.collector import Collector
 from gateway.usage.ledger import Ledger
+from gateway.usage.reports import BadReport
 
 LAST_SECONDS = 2.0  # that a gateway which is gone takes at most to let go of its spool
 NICE = 5  # where it hurries: a quarter of a core that others want, too, and the rows of all its calls take a tenth

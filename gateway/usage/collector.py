@@ -16,11 +16,12 @@ from typing import Any, ParamSpec, TypeVar
 
 from sqlalchemy.exc import DataError, IntegrityError, InterfaceError, OperationalError
 
+from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.usage.event import died
 from gateway.usage.ledger import Ledger
-from gateway.usage.page import File, Piece, read
 from gateway.usage.row import Event, NoRow, checked, parsed
+from gateway.usage.spool_file import Piece, SpoolFile, read
 
 PAUSE = 0.2  # seconds between looks
 BETWEEN_LAST_LOOKS = 0.02
@@ -33,7 +34,6 @@ AT_A_TIME = 128  # events in one transaction
 TIDY_PAUSE = 3600.0  # seconds
 _UNWRITTEN = "the usage ledger cannot be written"
 
-Log = Callable[[str, str], None]
 P = ParamSpec("P")
 Result = TypeVar("Result")
 
@@ -54,7 +54,7 @@ class Collector:
         else should write to the database then, who would wait for its transactions."""
         self._folder, self._ledger = folder, ledger
         self._meters, self._log = meters, log
-        self._files: dict[Path, File] = {}
+        self._files: dict[Path, SpoolFile] = {}
         self._leisure = ThreadPoolExecutor(1, "usage-leisure", leisure)
         self._hurry = ThreadPoolExecutor(1, "usage")
         self._waited_for = 0  # how many want it sooner
@@ -154,9 +154,9 @@ class Collector:
             self.complete = began
         return more
 
-    def _found(self) -> dict[Path, File]:
+    def _found(self) -> dict[Path, SpoolFile]:
         paths = sorted(path for path in self._folder.glob("*.jsonl") if path.is_file())
-        return {path: self._files.get(path) or File(path) for path in paths}
+        return {path: self._files.get(path) or SpoolFile(path) for path in paths}
 
     def _tidy(self, before: float) -> bool:
         """Forget some of what is older than `before`, or else sum up some of what is past; whether there is more."""
@@ -166,7 +166,7 @@ class Collector:
             self._fail(self, _UNWRITTEN, error)
             return False
 
-    def _keep(self, file: File, piece: Piece) -> None:
+    def _keep(self, file: SpoolFile, piece: Piece) -> None:
         self._write(file, piece.ends, self._ledger.absorb)
         for number in piece.odd:
             self._drop(file, f"line {number}")
@@ -174,7 +174,7 @@ class Collector:
         if piece.is_over:
             self._finish(file)
 
-    def _finish(self, file: File) -> None:
+    def _finish(self, file: SpoolFile) -> None:
         """The process is gone: what it began has no other end."""
         lost: list[Event] = []
         for line in file.begun.values():
@@ -187,7 +187,7 @@ class Collector:
         file.path.unlink(missing_ok=True)
         del self._files[file.path]
 
-    def _write(self, file: File, events: list[Event], into: Callable[[list[Event]], None]) -> None:
+    def _write(self, file: SpoolFile, events: list[Event], into: Callable[[list[Event]], None]) -> None:
         for start in range(0, len(events), AT_A_TIME):
             batch = events[start : start + AT_A_TIME]
             try:
@@ -199,7 +199,7 @@ class Collector:
                 written = sum(self._write_one(file, one, into) for one in batch)
             self._meters.usage_events.add(("ledger", "written"), written)
 
-    def _write_one(self, file: File, one: Event, into: Callable[[list[Event]], None]) -> bool:
+    def _write_one(self, file: SpoolFile, one: Event, into: Callable[[list[Event]], None]) -> bool:
         """A row that the database refuses must not keep its neighbours out."""
         try:
             into([one])
@@ -210,13 +210,13 @@ class Collector:
             return False
         return True
 
-    def _drop(self, file: File, what: str) -> None:
+    def _drop(self, file: SpoolFile, what: str) -> None:
         self._meters.usage_events.add(("ledger", "dropped"))
         if not file.told:
             file.told = True
             self._log("error", f"spool file {file.path.name!a}: {what} is no usage event and is dropped")
 
-    def _fail(self, one: "Collector | File", told: str, error: Exception) -> None:
+    def _fail(self, one: "Collector | SpoolFile", told: str, error: Exception) -> None:
         """It is tried again with the next look, and told once until it goes well."""
         self._meters.usage_events.add(("ledger", "retried"))
         if not one.failing:

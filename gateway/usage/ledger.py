@@ -13,7 +13,8 @@ from sqlalchemy import Boolean, Connection, Engine, String, delete, func, inspec
 from sqlalchemy.schema import CreateColumn
 
 from gateway.usage import sums
-from gateway.usage.asked import BY, BadReport
+from gateway.usage.reports import BY, BadReport
+from gateway.usage.row import Event
 from gateway.usage.tables import COUNTS, METADATA, SPAN, USAGE, moment
 
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
@@ -30,7 +31,6 @@ _TOLD = dict(
     zip(COUNTS, ("calls", "prompt_tokens", "completion_tokens", "estimated", "search_units"), strict=True)
 )
 
-Event = dict[str, Any]
 Write = Callable[[Connection, list[Event]], None]
 AtLength = Callable[[Connection], AbstractContextManager[Any]]
 

@@ -10,22 +10,20 @@ import fcntl
 import os
 import time
 from collections import deque
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from gateway.core.exchange import Exchange
+from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.core.pace import until
+from gateway.usage.append_file import AppendFile
 from gateway.usage.event import begun, ended, moved
-from gateway.usage.tape import Tape
 
 ROTATE = 16 << 20  # bytes of one file
 SYNC = 1.0  # seconds
 MOST_WAITING = 8 << 20  # bytes of lines that found no room: some 10,000
 AT_ONCE = 200  # of them written before calls get their turn
-
-Log = Callable[[str, str], None]
 
 
 class Spool:
@@ -42,7 +40,7 @@ class Spool:
         self._losing = False  # since the disk was full, more came than can wait
         meters.usage_waiting.source = lambda: [((), float(len(self._waiting)))]
         folder.mkdir(parents=True, exist_ok=True)
-        self._tape = self._new_tape()
+        self._file = self._new_file()
 
     @property
     def is_full(self) -> bool:
@@ -67,8 +65,8 @@ class Spool:
             await asyncio.sleep(until(loop.time(), SYNC, 0.15))
             while self._catch_up():  # noqa: ASYNC110
                 await asyncio.sleep(0)  # no event to wait for: calls have their turn in between
-            with suppress(OSError):  # the page was turned meanwhile; a broken disk is told by the next write
-                await asyncio.to_thread(os.fdatasync, self._tape.fd)
+            with suppress(OSError):  # the file was rotated meanwhile; a broken disk is told by the next write
+                await asyncio.to_thread(os.fdatasync, self._file.fd)
 
     def close(self) -> None:
         """Let go of the file: from now on the collector may finish it. What still finds no room is lost."""
@@ -76,7 +74,7 @@ class Spool:
             pass
         if self._waiting:
             self._lose(len(self._waiting))
-        self._tape.close()
+        self._file.close()
 
     def _write(self, line: bytes) -> None:
         if self._waiting:
@@ -91,9 +89,9 @@ class Spool:
             self._keep(line)
 
     def _append(self, line: bytes) -> None:
-        if self._tape.size > ROTATE:
-            self._turn_page()
-        self._tape.append(line)
+        if self._file.size > ROTATE:
+            self._rotate()
+        self._file.append(line)
         self._written.n += 1
 
     def _keep(self, line: bytes) -> None:
@@ -116,33 +114,33 @@ class Spool:
                 self._log("info", "usage events are written again")
         return bool(self._waiting)
 
-    def _turn_page(self) -> None:
+    def _rotate(self) -> None:
         """Start the next file; calls in flight are begun again in it, so that each file stands alone."""
-        tape = self._new_tape()
+        file = self._new_file()
         try:
             if self._open:
-                tape.append(b"".join(self._open.values()))
+                file.append(b"".join(self._open.values()))
         except OSError:
-            tape.close()  # empty, and let go: the collector removes it
+            file.close()  # empty, and let go: the collector removes it
             raise
         with suppress(OSError):  # no room for these lines: until they end, the calls are taken for lost
-            self._tape.append(moved(self._open))
-        self._tape.close()
-        self._tape = tape
+            self._file.append(moved(self._open))
+        self._file.close()
+        self._file = file
 
-    def _new_tape(self) -> Tape:
+    def _new_file(self) -> AppendFile:
         """It has its name once it is locked: what is not locked is taken for a dead process's."""
         path = self._folder / f"{self._worker}-{os.getpid()}-{time.monotonic_ns()}.jsonl"
         unnamed = path.with_suffix(".new")
-        tape = Tape(unnamed)
+        file = AppendFile(unnamed)
         try:
-            fcntl.flock(tape.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
+            fcntl.flock(file.fd, fcntl.LOCK_EX)  # held while this process lives: the collector asks for it
             unnamed.rename(path)
         except OSError:
-            tape.close()
+            file.close()
             unnamed.unlink(missing_ok=True)
             raise
-        return tape
+        return file
 
     def _lose(self, count: int) -> None:
         self._meters.usage_events.add(("spool", "dropped"), count)

@@ -12,7 +12,7 @@ from sqlalchemy import (
     Text,
 )
 
-from gateway.usage.asked import BY
+from gateway.usage.reports import BY
 
 METADATA = MetaData()
 USAGE = Table(

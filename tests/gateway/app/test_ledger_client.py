@@ -20,8 +20,8 @@ from gateway.core.meters import Meters
 from gateway.settings import Settings
 from gateway.state.sql import open_engine
 from gateway.telemetry.logs import Log
-from gateway.usage.asked import BadReport
 from gateway.usage.ledger import Ledger
+from gateway.usage.reports import BadReport
 from gateway.usage.spool import Spool
 from tests.gateway.app.serving import processes_of, serving
 from tests.gateway.usage.books import call

@@ -9,8 +9,8 @@ from sqlalchemy.exc import OperationalError
 
 from gateway.core.meters import Meters
 from gateway.usage import collector as module
-from gateway.usage import page as reading
 from gateway.usage import spool as spool_module
+from gateway.usage import spool_file as reading
 from gateway.usage.event import begun, ended
 from gateway.usage.spool import Spool
 from tests.gateway.usage.books import NOW, Books, call, event
@@ -91,7 +91,7 @@ async def test_a_process_that_was_killed_leaves_its_calls_marked_as_estimated(tm
     page = spool(books)
     page.begin(call(1))
     lost = call(1).id
-    page._tape._map = None  # the end of the process: no truncation, the lock is let go
+    page._file._map = None  # the end of the process: no truncation, the lock is let go
     page.close()
     [file] = books.spool.iterdir()
     file.write_bytes(file.read_bytes() + b"\0" * 5000)
@@ -249,7 +249,7 @@ async def test_it_takes_its_time_unless_somebody_waits_or_it_is_far_behind(
     read, seen = reading.read, asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def watched(file: reading.File, most: int) -> reading.Piece:
+    def watched(file: reading.SpoolFile, most: int) -> reading.Piece:
         threads.append(threading.current_thread().name.rpartition("_")[0])
         loop.call_soon_threadsafe(seen.set)
         return read(file, most)

@@ -6,9 +6,9 @@ from pathlib import Path
 import orjson
 import pytest
 
-from gateway.usage.asked import BadReport
 from gateway.usage.event import begun, died, ended
 from gateway.usage.ledger import ROWS
+from gateway.usage.reports import BadReport
 from tests.gateway.usage.books import Books, call, event
 
 

@@ -9,8 +9,8 @@ import pytest
 
 from gateway.core.meters import Meters
 from gateway.usage import spool as module
+from gateway.usage.append_file import WINDOW
 from gateway.usage.spool import Spool
-from gateway.usage.tape import WINDOW
 from tests.gateway.usage.books import call
 from tests.running import gateway, policies
 from tests.scripted import Provider
@@ -61,7 +61,7 @@ def test_a_new_file_begins_with_the_calls_in_flight(tmp_path: Path, monkeypatch:
     spool.end(late)
     spool.end(early)
     spool.close()
-    told = [[(one["e"], one["id"]) for one in page] for page in lines(tmp_path)]
+    told = [[(one["e"], one["id"]) for one in events] for events in lines(tmp_path)]
     assert told == [
         [("begin", early.id), ("begin", late.id), ("moved", early.id)],
         [("begin", early.id), ("end", late.id)],
@@ -97,9 +97,9 @@ async def test_what_finds_no_room_is_written_in_its_order_when_there_is_some(
     assert not spool.is_full
     assert meters.usage_events.values["spool", "written"] == 601
     assert "dropped" not in {result for (_, result), count in meters.usage_events.values.items() if count}
-    [page] = lines(tmp_path)
-    assert [one["id"] for one in page[::2]] == [one.id for one in [*calls, call(300)]]
-    assert [one["e"] for one in page] == ["begin", "end"] * 300 + ["begin"]
+    [events] = lines(tmp_path)
+    assert [one["id"] for one in events[::2]] == [one.id for one in [*calls, call(300)]]
+    assert [one["e"] for one in events] == ["begin", "end"] * 300 + ["begin"]
     spool.close()
 
 

@@ -10,7 +10,7 @@ from gateway.usage.event import BEGIN, ID, KIND, MOVED
 from gateway.usage.row import Event, NoRow, checked, parsed
 
 
-class File:
+class SpoolFile:
     """One spool file and how far it is read; `begun` holds the calls that have not ended yet."""
 
     __slots__ = ("begun", "failing", "line", "offset", "path", "told")
@@ -33,7 +33,7 @@ class Piece(NamedTuple):
     is_over: bool  # nothing will ever come: its process is gone
 
 
-def read(file: File, most: int) -> Piece:
+def read(file: SpoolFile, most: int) -> Piece:
     """What is new, `most` bytes of it. Raises OSError."""
     is_dead = _lock_is_free(file.path)  # asked before reading: what is read then is all there ever is
     with file.path.open("rb") as stream:
@@ -50,7 +50,7 @@ def read(file: File, most: int) -> Piece:
     return Piece(ends, begun, odd, file.offset + whole, line, is_full, is_dead and not is_full)
 
 
-def _paired(file: File, lines: bytes) -> tuple[dict[bytes, bytes], list[Event], list[int], int]:
+def _paired(file: SpoolFile, lines: bytes) -> tuple[dict[bytes, bytes], list[Event], list[int], int]:
     """Beginnings without an end, ends, numbers of odd lines and of the last. A beginning is parsed only if its process
     dies before its end."""
     begun, number = dict(file.begun), file.line

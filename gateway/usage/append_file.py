@@ -13,7 +13,7 @@ WINDOW = 256 << 10  # bytes mapped at a time, at least
 _PAGE = mmap.ALLOCATIONGRANULARITY
 
 
-class Tape:
+class AppendFile:
     """One open file. `size` counts the bytes written. Raises OSError where there is no room."""
 
     def __init__(self, path: Path) -> None:
