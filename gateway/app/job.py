@@ -4,11 +4,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
+from gateway.core.log import Log
+
 PAUSE = 1.0  # seconds until a job that failed is begun anew
 
 Job = Callable[[], Awaitable[None]]
 Running = Coroutine[Any, Any, None]
-Log = Callable[[str, str], None]
 
 
 def lasting(log: Log, *jobs: Job) -> list[Running]:

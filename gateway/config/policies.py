@@ -18,6 +18,7 @@ from gateway.config.problem import BadPolicies, Place, Problem
 from gateway.config.schema import TestsPaper
 from gateway.config.snapshot import Snapshot
 from gateway.config.variables import Variables, bytes_if_any
+from gateway.core.log import Log
 from gateway.core.meters import Meters
 
 POLL = 0.5  # seconds without a notice after which we may look ourselves
@@ -27,8 +28,6 @@ RARELY = 4
 DEBOUNCE_MS, STEP_MS = 200, 50  # a reload waits for this long a silence at most
 STEADY, MOST_LOOKS = 0.1, 20  # seconds for which files must rest; looks until they are taken as they are
 TOLD = 5  # problems that one log line lists
-
-Log = Callable[[str, str], None]  # level, message
 
 
 @dataclass(slots=True)

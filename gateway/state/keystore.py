@@ -10,6 +10,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any
 
 from gateway.core.key import KeyFacts
+from gateway.core.log import Log
 from gateway.core.pace import until
 from gateway.state.database import Database
 
@@ -23,8 +24,6 @@ _TABLE = "keys"
 _REVISIONS = "SELECT coalesce(sum(revision), 0) FROM keys"
 _GOOD = "SELECT name, team, hash, expires FROM keys WHERE NOT revoked"
 _KNOWN = "SELECT id FROM keys WHERE hash = '{}'"
-
-Log = Callable[[str, str], None]
 
 
 class KeyStore:

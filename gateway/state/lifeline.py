@@ -13,6 +13,7 @@ from typing import Any
 
 import hiredis
 
+from gateway.core.log import Log
 from gateway.state.resp import PATIENCE, Argument, Connection, Place, RedisAway, RedisLate, Unheard, connect
 from gateway.state.scripts import Script, load
 
@@ -27,8 +28,6 @@ PREFIX = "gatehouse:v1:{l}:"  # one hash slot, so that one script may touch all 
 
 # What a refusal raises, and the reply of whoever speaks the protocol and is no Redis.
 _NONSENSE = (hiredis.ReplyError, TypeError, ValueError)
-
-Log = Callable[[str, str], None]
 
 
 class Lifeline:

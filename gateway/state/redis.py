@@ -12,9 +12,10 @@ from itertools import count
 from typing import Any
 
 from gateway.core.claim import NOTHING, Claim, Grant, Standing
+from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, refuse, standing
-from gateway.state.lifeline import PREFIX, Lifeline, Log
+from gateway.state.lifeline import PREFIX, Lifeline
 from gateway.state.resp import PATIENCE, Argument, Place, RedisAway, RedisLate
 from gateway.state.scripts import load
 from gateway.state.settlements import Settlement, Settlements

@@ -4,17 +4,17 @@ import asyncio
 import contextlib
 import fcntl
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
+from gateway.core.log import Log
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import UpstreamError
 
 State = Literal["starting", "ready", "restarting", "stopped"]
-Log = Callable[[str, str], None]  # level, message
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a restart, doubled while it keeps dying
 HEALTHY = 60.0  # seconds of life after which the pause is short again

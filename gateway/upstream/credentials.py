@@ -17,12 +17,12 @@ from typing import Any
 from gateway.core.address import WireRequest
 from gateway.core.credential import Command, Credential, Source, Step, StepResult, Unobtainable, WriteFile
 from gateway.core.failure import Overloaded
+from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.upstream.client import Timing, Upstream
 from gateway.upstream.failures import NoCredential, UpstreamError
 
 Clock = Callable[[], float]
-Log = Callable[[str, str], None]  # level, message
 
 SPENT = 0.8  # the share of a credential's time after which it is renewed
 FRESH = 10.0  # seconds in which a credential that is refused is not renewed again: it is not its age
