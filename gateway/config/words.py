@@ -101,9 +101,7 @@ Share = Annotated[float, *_word(share, r"^\d+(\.\d+)?\s*%$", "20%")]
 Day = Annotated[float, *_word(epoch, r"^\d{4}-\d{2}-\d{2}", "2027-01-31")]
 Hash = Annotated[str, *_word(digest, r"^sha256:[0-9a-f]{64}$", "sha256:" + "0" * 64)]
 Dimension = Annotated[str, *_word(dimension, r"^(key|team|user|model|metadata\..+)$", "key")]
-Plain = BeforeValidator(
-    plain
-)  # stands after the bounds, so that these are the number's own in the schema too
+Plain = BeforeValidator(plain)  # it stands after the bounds, so that these are the number's own in the schema
 Flag = Annotated[bool, Plain]
 Text = Annotated[str, Field(min_length=1, max_length=4096)]
 Name = Annotated[str, Field(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -20,7 +20,7 @@ PING_AFTER = 20.0  # seconds of a client's silence
 PONG_WITHIN = 20.0  # seconds until a client that does not answer is taken for gone
 CLOSE_WITHIN = 1.0  # seconds that a client has to say goodbye
 OLDEST = 3600.0  # seconds that a connection may live, as at OpenAI
-GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG = 1001, 1003, 1008, 1009
+GOING_AWAY, UNSUPPORTED, POLICY = 1001, 1003, 1008  # RFC 6455, 7.4.1
 
 
 class Talk(Protocol):

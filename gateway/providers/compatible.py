@@ -49,9 +49,7 @@ class Endpoint:
     api_key: str | list[str] | None = field(default=None, repr=False)
     headers: dict[str, str] = field(default_factory=dict, repr=False)
     params: dict[str, Any] = field(default_factory=dict)
-    responses: bool | Literal["only"] | None = (
-        None  # whether it serves /responses itself, or answers there alone
-    )
+    responses: bool | Literal["only"] | None = None  # whether it serves /responses, or answers there alone
 
 
 @dataclass(slots=True, frozen=True)

@@ -10,9 +10,8 @@ from gateway.core.exchange import Exchange
 VERSION = 1
 ID, KIND = slice(7, 39), slice(39, 53)  # where they stand in a line
 BEGIN, MOVED = b'","e":"begin",', b'","e":"moved"}'
-_SHARED = len(
-    '{"id":"0123456789abcdef0123456789abcdef","e":"begin"'
-)  # where the two lines of a call stop differing
+# Where the two lines of a call stop differing.
+_SHARED = len('{"id":"0123456789abcdef0123456789abcdef","e":"begin"')
 
 
 def begun(exchange: Exchange) -> bytes:

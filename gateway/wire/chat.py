@@ -180,9 +180,8 @@ class ChatTap:
 
     def _account(self, block: bytes) -> bytes:
         """Note the usage that came; leave out what only the gateway asked for."""
-        if not _USAGE_OBJECT.search(
-            block
-        ):  # asked for it, most providers say in each event that there is none yet
+        if not _USAGE_OBJECT.search(block):
+            # Asked for it, most providers say in each event that there is none yet.
             return _NULL_USAGE.sub(b"", block) if self._withhold else block
         kept = []
         for event in sse.events(block):

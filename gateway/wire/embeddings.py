@@ -72,18 +72,19 @@ class EmbeddingsTap:
     def rest(self) -> bytes:
         return b""
 
-    def whole(self, body: bytes) -> None:
+    def whole(self, body: bytes) -> bytes | None:
         self.begun = self.finished = True
         first, last = body[:1024], body[-1024:]
         if not (first.lstrip().startswith(b"{") and last.rstrip().endswith(b"}")) or _ERROR.match(first):
             self.failed = True
-            return
+            return None
         # Usage stands at either end of the object; both ends are searched, never the middle.
         if match := _USAGE.search(last) or _USAGE.search(first):
             try:
                 note_usage(self._usage, orjson.loads(match.group(1)))
             except orjson.JSONDecodeError:
                 self.failed = True
+        return None
 
 
 class Across(ABC):
@@ -120,7 +121,7 @@ class TurnedTap(EmbeddingsTap):
         super().__init__(asked.usage)
         self._asked, self._turn = asked, turn
 
-    def whole(self, body: bytes) -> bytes | None:  # type: ignore[override]
+    def whole(self, body: bytes) -> bytes | None:
         self.begun = self.finished = True
         try:
             return orjson.dumps(self._turn(orjson.loads(body), self._asked))

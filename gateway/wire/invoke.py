@@ -58,9 +58,7 @@ class Invoke(Messages):
         return MessagesTap(asked.usage, Events(), asked.named)
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return refusal_across(
-            MessagesFront(), ConverseBack(), status, body
-        )  # all of Bedrock's errors are alike
+        return _refusal(status, body)
 
 
 class InvokeCount(CountTokens):
@@ -81,9 +79,12 @@ class InvokeCount(CountTokens):
         return CountTap(asked.usage)
 
     def refusal(self, status: int, body: bytes) -> bytes:
-        return refusal_across(
-            MessagesFront(), ConverseBack(), status, body
-        )  # all of Bedrock's errors are alike
+        return _refusal(status, body)
+
+
+def _refusal(status: int, body: bytes) -> bytes:
+    """All of Bedrock's errors are alike."""
+    return refusal_across(MessagesFront(), ConverseBack(), status, body)
 
 
 class CountTap(MessagesTap):

@@ -33,8 +33,7 @@ class EventReader(ABC):
         for event in sse.events(block):
             data = sse.data(event).strip()
             if data and data != b"[DONE]":
-                named = (
-                    {"type": "error"} if b"error" in event and sse.tells_error(event) else {}
-                )  # by its name alone, it may be
+                # An error may be told by the event's name alone.
+                named = {"type": "error"} if b"error" in event and sse.tells_error(event) else {}
                 found += self._pieces(named | sse.parsed(data))
         return found

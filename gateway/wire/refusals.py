@@ -24,9 +24,8 @@ class Refusals:
     ) -> None:
         self._format, self._dropped, self._left_out = format_name, dropped, left_out
         self._origins: dict[int, str] = {}
-        self.fields: dict[
-            str, str
-        ] = {}  # what the client calls a field or a place of chat's, where it differs
+        # What the client calls a field or a place of chat's, where it differs.
+        self.fields: dict[str, str] = {}
 
     def add(self, field: str, named: str = "") -> None:
         """`named` tells more of the field than its place. Raises BadRequest."""

@@ -80,10 +80,8 @@ BACKS: dict[str, Back] = {
     "openai.responses": ResponsesBack(),
     "sagemaker.chat": InvocationsBack(),
 }
-_MEDIA = {
-    "bedrock.converse": CONTENT_TYPE,
-    "sagemaker.chat": CONTENT_TYPE,
-}  # of streams that are not events of the web
+# Of streams that are no server-sent events.
+_MEDIA = {"bedrock.converse": CONTENT_TYPE, "sagemaker.chat": CONTENT_TYPE}
 # Embeddings go by what their provider's chat is called, as a provider has one native dialect; Bedrock's by maker.
 _EMBEDDINGS: dict[tuple[str, str], Way] = {
     ("openai.embeddings", "bedrock.cohere_embed"): ToCohereOnBedrock(),

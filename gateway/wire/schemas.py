@@ -5,9 +5,8 @@ from typing import Any
 
 Json = dict[str, Any]
 _NAMED = frozenset({"properties", "$defs", "definitions", "patternProperties"})  # schemas by name
-_HELD = frozenset(
-    {"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf", "not"}
-)  # one, or a list
+# One schema, or a list.
+_HELD = frozenset({"items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "allOf", "not"})
 # What strict mode knows no place for (platform.openai.com/docs, "Structured outputs, Supported schemas").
 _LOOSE = frozenset(
     {"allOf", "oneOf", "not", "if", "then", "else", "dependentRequired", "dependentSchemas", "patternProperties",

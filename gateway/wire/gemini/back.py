@@ -114,11 +114,11 @@ def _set_tools(body: Json, chat: Json, refusals: Refusals) -> None:
             made["parametersJsonSchema"] = function["parameters"]
         declared.append(made)
         strict = strict or function.get("strict") is True
-    tools = [{"functionDeclarations": declared}] if declared else []
+    tools: list[Json] = [{"functionDeclarations": declared}] if declared else []
     if (search := chat.get("web_search_options")) is not None:
         for name in search if isinstance(search, dict) else ():
             refusals.add(f"web_search_options.{name}")
-        tools.append({"googleSearch": {}})  # type: ignore[dict-item]
+        tools.append({"googleSearch": {}})
     if tools:
         body["tools"] = tools
     choice = _choice(chat.get("tool_choice"), refusals)

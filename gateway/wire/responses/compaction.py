@@ -14,9 +14,8 @@ from gateway.wire.fields import estimate
 from gateway.wire.responses.words import OURS, SEALED, seal, unseal
 from gateway.wire.sides import Json
 
-MOST_KEPT = (
-    20_000  # tokens, estimated: users' words beyond these are told by the summary alone, the oldest first
-)
+# Tokens, estimated: users' words beyond these are told by the summary alone, the oldest first.
+MOST_KEPT = 20_000
 PREFACE = "What was said before is summed up here, so that the conversation can go on:\n\n"
 _ASKED = """Sum up the conversation that follows, for a model that has to go on with it and will see your summary \
 alone. Say what the user wants; what was decided, found out and done, with names, numbers, paths and code that will be \

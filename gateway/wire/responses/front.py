@@ -24,13 +24,8 @@ _LEFT_OUT = frozenset(
     {"prompt_cache_key", "prompt_cache_retention", "prompt_cache_options", "max_tool_calls", "truncation",
      "context_management", "client_metadata"}
 )  # fmt: skip
-_NOT_CARRIED = (
-    "conversation",
-    "moderation",
-    "prompt",
-    "n",
-    "best_of",
-)  # several answers are no word of Responses
+# Several answers are no word of Responses: `n` and `best_of`.
+_NOT_CARRIED = ("conversation", "moderation", "prompt", "n", "best_of")
 # What chat's fields are called here.
 _FIELDS = {
     "max_completion_tokens": "max_output_tokens", "response_format": "text.format", "verbosity": "text.verbosity",
