@@ -22,7 +22,6 @@ from typing import Any, Self
 
 KEY = "sk-loadtest-0123456789abcdef0123456789abcdef"
 ADMIN = "admin-token-of-the-load-tests"
-TICK = os.sysconf("SC_CLK_TCK")
 LEAST_PORT, MOST_PORT = 10_000, 32_767  # below those that Linux gives to whoever connects
 
 POLICIES = """
@@ -80,10 +79,6 @@ class Process:
     @property
     def pid(self) -> int:
         return self._process.pid
-
-    def cpu_seconds(self) -> float:
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
 
     def rss_mib(self) -> float:
         return rss_mib(self.pid)

@@ -43,9 +43,9 @@ from gateway.state.redis import RedisAllowance
 from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
 from gateway.state.threads import Threads, keep_tidy
-from gateway.telemetry.house import Telemetry, check_otel
 from gateway.telemetry.logs import Log
 from gateway.telemetry.otlp import secrets_of
+from gateway.telemetry.telemetry import Telemetry, check_otel
 from gateway.telemetry.tracing import carry_on
 from gateway.upstream.breaker import Breaker
 from gateway.upstream.budgets import RetryBudgets

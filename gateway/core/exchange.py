@@ -135,13 +135,13 @@ class Attempt:
         return self.sent and self.result in _AT_WORK
 
 
-def new_id(clock: float) -> str:
+def new_id(wall_time: float) -> str:
     """An id for a call: 12 hex of the wall clock's milliseconds, 20 that nobody can guess (the idea of UUIDv7).
     Rows that come in order are a tenth of the work for a database's index."""
     if not _STOCK:
         raw = os.urandom(1000).hex()
         _STOCK.extend(raw[at : at + 20] for at in range(0, len(raw), 20))
-    return f"{int(clock * 1000):012x}{_STOCK.pop()}"
+    return f"{int(wall_time * 1000):012x}{_STOCK.pop()}"
 
 
 _STOCK: list[str] = []  # drawn a hundred at a time: each draw is a system call
@@ -160,7 +160,7 @@ class Exchange:
     caller: Caller
     request_id: str  # the client's where it sent a good one, else `id`
     arrived: float  # perf_counter
-    clock: float  # wall clock at arrival, seconds since the epoch
+    wall_time: float  # at arrival, seconds since the epoch
     shape: Shape = NO_SHAPE
     trace: "Trace | None" = None
     dry_run: bool = False  # nothing is sent, and nothing of it is counted

@@ -45,7 +45,7 @@ class Run:
 
     def describe(self) -> None:
         """All that is told of a response, once the call is known to be a good one."""
-        whole = resource(self.exchange.call.payload, int(self.exchange.clock), self.exchange.id)
+        whole = resource(self.exchange.call.payload, int(self.exchange.wall_time), self.exchange.id)
         self.response = {**whole, **self.response}
 
     async def take(self, reply: Reply) -> None:

@@ -136,7 +136,7 @@ class StoredResponses:
                 summary = summary_in(reply.body)
                 usage = usage_told(exchange)
                 output = compacted(asked["input"], summary, exchange.id)
-                reply.body = orjson.dumps(resource(output, usage, int(exchange.clock), exchange.id))
+                reply.body = orjson.dumps(resource(output, usage, int(exchange.wall_time), exchange.id))
             await visit.writer.deliver(reply)
 
         await self._reception.serve(visit, exchange, lane, deliver)

@@ -71,7 +71,7 @@ class Dispatch:
             exchange.usage,
             prepared.asks_usage,
             exchange.shape.choices,
-            int(exchange.clock),
+            int(exchange.wall_time),
             exchange.id,
             exchange.request_id,
             call.model if target.model not in ("", call.model) else "",
@@ -87,7 +87,7 @@ class Dispatch:
             timing,
             whole=held and not call.stream,
             length=wire.length,
-            mark=attempt,
+            progress=attempt,
         )
         attempt.first_byte = self.clock()
         attempt.status = answer.status
@@ -151,7 +151,7 @@ class Dispatch:
         message = in_our_words(answer, status, body)
         told = b"" if message else way.refusal(status, body)
         headers = {name: value for name, value in headers.items() if is_sensible(name, value)}
-        wait = retry_after_seconds(answer, exchange.clock + self.clock() - exchange.arrived)
+        wait = retry_after_seconds(answer, exchange.wall_time + self.clock() - exchange.arrived)
         if wait is None:
             wait = retry_delay(body)
             if wait is None and failure is Failure.THROTTLED:

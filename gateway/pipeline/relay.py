@@ -86,7 +86,10 @@ async def _events(
         yield shown(answered.target, tap, block)
     try:
         while not over:
-            patience = _patience(exchange, answered, tap) if tap.settled else None
+            patience = None
+            if tap.settled:
+                _note_told(exchange, answered, tap)
+                patience = SETTLE_SECONDS if tap.finished else REASON_SECONDS
             before = clock()
             try:
                 chunk = await answer.chunk(patience)
@@ -127,13 +130,12 @@ def _account(exchange: Exchange, answered: Answered, tap: Tap) -> None:
         answered.attempt.result = "ok"
 
 
-def _patience(exchange: Exchange, answered: Answered, tap: Tap) -> float:
-    """Seconds that more is waited for, now that the client has had what says why the stream stops. Where that was the
-    end the call is accounted for: whoever ends it meanwhile ends nothing."""
+def _note_told(exchange: Exchange, answered: Answered, tap: Tap) -> None:
+    """The client has had what says why the stream stops. Where that was the end the call is accounted for: whoever
+    ends it meanwhile ends nothing."""
     answered.told = tap.finished or tap.failed
     if answered.told:
         _account(exchange, answered, tap)
-    return SETTLE_SECONDS if tap.finished else REASON_SECONDS
 
 
 def shown(target: Target, tap: Tap, told: bytes) -> bytes:

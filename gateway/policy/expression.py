@@ -186,7 +186,7 @@ def _facts(exchange: Exchange) -> dict[str, Any]:
         "team": caller.team,
         "user": caller.user,
         "metadata": dict(caller.metadata),
-        "time": datetime.fromtimestamp(exchange.clock, UTC),
+        "time": datetime.fromtimestamp(exchange.wall_time, UTC),
     }
 
 

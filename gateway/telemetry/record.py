@@ -146,7 +146,7 @@ class Recorder:
         call, caller = exchange.call, exchange.caller
         fields = {
             "id": exchange.id,
-            "started": exchange.clock,
+            "started": exchange.wall_time,
             "request_id": exchange.request_id,
             "key": caller.key,
             "team": caller.team,

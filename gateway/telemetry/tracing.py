@@ -201,4 +201,4 @@ def _of_attempt(exchange: Exchange, attempt: Attempt) -> Facts:
 
 def _nanoseconds(exchange: Exchange, moment: float) -> int:
     """A perf_counter reading of this call on the wall clock."""
-    return int((exchange.clock + (moment - exchange.arrived)) * 1e9)
+    return int((exchange.wall_time + (moment - exchange.arrived)) * 1e9)

@@ -45,7 +45,7 @@ def header(name: bytes, value: bytes) -> bytes:
     return b"%b: %b\r\n" % (name, value)
 
 
-class Mark(Protocol):
+class Progress(Protocol):
     """Told when a request has gone out (what ends before that cost nothing), and while its body is still made."""
 
     sent: bool
@@ -85,7 +85,7 @@ class Upstream:
         *,
         whole: bool = False,
         length: int | None = None,
-        mark: Mark | None = None,
+        progress: Progress | None = None,
     ) -> Answer:
         """`head` is the request line and headers, each with CRLF; framing is added here. Returns at the
         answer's head, or if `whole` at its end where it is a small one. `length` is that of a streamed body,
@@ -93,7 +93,7 @@ class Upstream:
         Cancelling aborts the connection."""
         pool = self._pools.get(origin) or self._pool(origin)
         if not isinstance(body, bytes):
-            return await self._send_streaming(pool, head, body, timing, length, mark)
+            return await self._send_streaming(pool, head, body, timing, length, progress)
         if body or head.startswith(_WITH_BODY):
             head = b"%bcontent-length: %d\r\n\r\n" % (head, len(body))
         else:
@@ -102,8 +102,8 @@ class Upstream:
         while True:
             reused = connection.reused
             answer = Answer(self._loop, connection, timing.idle, whole)
-            if mark is not None:
-                mark.sent = True
+            if progress is not None:
+                progress.sent = True
             asked = self._loop.time()
             connection.ask(answer, head, body)
             try:
@@ -123,18 +123,18 @@ class Upstream:
         body: AsyncIterable[bytes],
         timing: Timing,
         length: int | None,
-        mark: Mark | None,
+        progress: Progress | None,
     ) -> Answer:
         """A streamed body cannot be sent twice, so it goes over a fresh connection."""
         connection = await pool.make(timing.connect)
         answer = Answer(self._loop, connection, timing.idle, whole=False)
-        if mark is not None:
-            mark.sent = mark.uploading = True
+        if progress is not None:
+            progress.sent = progress.uploading = True
         framing = b"transfer-encoding: chunked" if length is None else b"content-length: %d" % length
         try:
             await connection.ask_streaming(answer, head + framing + b"\r\n\r\n", body, length, timing.idle)
-            if mark is not None:
-                mark.uploading = False
+            if progress is not None:
+                progress.uploading = False
             await answer.head(timing.first_byte)
         except BaseException:
             answer.close()

@@ -22,7 +22,7 @@ def begun(exchange: Exchange) -> bytes:
             "id": exchange.id,  # first in the line, where the collector finds it without parsing
             "e": "begin",
             "v": VERSION,
-            "started": exchange.clock,
+            "started": exchange.wall_time,
             "key": caller.key,
             "team": caller.team,
             "user": caller.user,
@@ -54,7 +54,7 @@ def _outcome(exchange: Exchange) -> dict[str, Any]:
     usage, last = exchange.usage, exchange.attempts[-1]
     first = exchange.first_token
     told = {
-        "ended": exchange.clock + (exchange.ended - exchange.arrived),
+        "ended": exchange.wall_time + (exchange.ended - exchange.arrived),
         "provider": last.target.provider,
         "target": last.asked,
         "status": exchange.status,

@@ -36,7 +36,7 @@ class ToTitan(Across):
         if len(texts) != 1:
             message = "'input' must be one text: this model takes no more a call; ask for each text by itself"
             raise BadRequest(message, code="unsupported_parameter", param="input")
-        return orjson.dumps({**_kept(payload, changes), "inputText": texts[0]})
+        return orjson.dumps({**_queue(payload, changes), "inputText": texts[0]})
 
     def turned(self, answer: Any, asked: Asked) -> Json:
         values, prompt = answer["embedding"], answer.get("inputTextTokenCount")
@@ -54,7 +54,7 @@ class ToCohereOnBedrock(Across):
         BadRequest."""
         payload, refusals = call.payload, Refusals("Cohere's embeddings", changes.dropped, changes.left_out)
         check_form(payload, refusals)
-        body = {"input_type": "search_document", **_kept(payload, changes)}
+        body = {"input_type": "search_document", **_queue(payload, changes)}
         if body.pop("embedding_types", _FLOATS) != _FLOATS:
             refusals.add("embedding_types")
         if "dimensions" in body:
@@ -67,7 +67,7 @@ class ToCohereOnBedrock(Across):
         return told(vectors_of(found["float"] if isinstance(found, dict) else found), None, asked)
 
 
-def _kept(payload: Mapping[str, Any], changes: Changes) -> Json:
+def _queue(payload: Mapping[str, Any], changes: Changes) -> Json:
     """What is the model's own affair, as `normalize` or `truncate`."""
     asked = {**changes.params, **payload}
     return {name: value for name, value in asked.items() if name not in _TURNED and value is not None}

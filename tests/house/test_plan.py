@@ -75,7 +75,7 @@ TRIED_BY = {
     "gateway/state/rows/keys.py": "tests/gateway/state/test_keystore.py",
     "gateway/state/rows/owners.py": "tests/gateway/state/test_owners.py",
     "gateway/state/rows/runs.py": "tests/gateway/state/test_runs.py",
-    "gateway/telemetry/house.py": "tests/gateway/telemetry/test_prometheus.py",
+    "gateway/telemetry/telemetry.py": "tests/gateway/telemetry/test_prometheus.py",
     "gateway/upstream/failures.py": "tests/gateway/upstream/test_client.py",
     "gateway/usage/reports.py": "tests/gateway/usage/test_ledger.py",
     "gateway/usage/spool_file.py": "tests/gateway/usage/test_collector.py",

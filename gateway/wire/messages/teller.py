@@ -6,8 +6,8 @@ from typing import Any
 import orjson
 
 from gateway.wire.fields import given
-from gateway.wire.kept import Kept
 from gateway.wire.messages.words import ERRORS, FORMAT, citation, messages_usage, stopped
+from gateway.wire.part_queue import PartQueue
 from gateway.wire.sides import Json, Piece
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import cuts, in_order, packed
@@ -30,7 +30,7 @@ class MessagesTeller:
         self._said: list[str] = []  # its arguments so far
         self._waiting: dict[Any, Json] = {}  # calls that are kept, by their index
         self._told: set[Any] = set()  # the indexes of calls that were opened
-        self._kept = Kept(self._may)
+        self._queue = PartQueue(self._may)
         self._has_calls = self._refused = False
         self._reason: str | None = None
         self._sequence: str | None = None
@@ -72,7 +72,7 @@ class MessagesTeller:
 
     def end(self) -> bytes:
         out = [] if self._begun else [self._start({})]
-        out += self._kept.rest()
+        out += self._queue.rest()
         out.append(self._close())
         stop = "stop_sequence" if self._sequence is not None else stopped(self._reason, self._has_calls)
         delta = {"stop_reason": "refusal" if self._refused else stop, "stop_sequence": self._sequence}
@@ -102,13 +102,13 @@ class MessagesTeller:
         delta, out = choice.get("delta") or {}, []
         details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought and not any(one.get("text") for one in details):  # encrypted ones do not hold it
-            out += self._kept.tell(self._thought, thought)
+            out += self._queue.tell(self._thought, thought)
         for detail in details:
-            out += self._kept.tell(self._detail, detail)
+            out += self._queue.tell(self._detail, detail)
         if text := delta.get("content") or delta.get("refusal"):
-            out += self._kept.tell(self._text, {"type": "text_delta", "text": text})
+            out += self._queue.tell(self._text, {"type": "text_delta", "text": text})
         for cited in _citations(delta, self._cited):
-            out += self._kept.tell(self._text, {"type": "citations_delta", "citation": cited})
+            out += self._queue.tell(self._text, {"type": "citations_delta", "citation": cited})
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._refused = self._refused or bool(delta.get("refusal"))
@@ -157,12 +157,12 @@ class MessagesTeller:
             return []
         if place not in self._waiting:
             self._waiting[place] = {"id": "", "name": "", "arguments": ""}
-            self._kept.keep(self._open_call, place)
+            self._queue.keep(self._open_call, place)
         kept = self._waiting[place]
         kept["id"] = kept["id"] or call.get("id") or ""
         kept["name"] = kept["name"] or function.get("name") or ""
         kept["arguments"] += text
-        return self._kept.proceed()
+        return self._queue.proceed()
 
     def _open_call(self, place: int) -> list[bytes]:
         call = self._waiting.pop(place)

@@ -5,7 +5,7 @@ from typing import Any
 
 import orjson
 
-from gateway.wire.kept import Kept
+from gateway.wire.part_queue import PartQueue
 from gateway.wire.responses.events import failing, tell
 from gateway.wire.responses.resource import resource
 from gateway.wire.responses.tools import names
@@ -31,7 +31,7 @@ class ResponsesTeller:
         self._open: Json | None = None  # the message or the thought that is being told
         self._calls: dict[Any, Json] = {}  # calls that are being told, by their index in chat
         self._told: set[Any] = set()  # the indexes of calls that were closed
-        self._kept = Kept(self._may)
+        self._queue = PartQueue(self._may)
         self._details: list[Json] = []  # of the open thought, as chat tells them
         self._reason: Any = None
 
@@ -67,7 +67,7 @@ class ResponsesTeller:
     def end(self) -> bytes:
         status, details = ending(self._reason)
         out = self._close_all(status)
-        out += self._kept.rest()
+        out += self._queue.rest()
         out += self._close_all(status)
         self._response |= {"status": status, "incomplete_details": details}
         out.append(self._event(f"response.{status}", response=self._response))
@@ -84,14 +84,14 @@ class ResponsesTeller:
         details, thought = delta.get("reasoning_details") or [], delta.get("reasoning_content")
         if thought or details:
             texts = (str(one.get("text") or one.get("summary") or "") for one in details)
-            out += self._kept.tell(self._thought, thought or "".join(texts), details)
+            out += self._queue.tell(self._thought, thought or "".join(texts), details)
         if text := delta.get("content"):
             logprobs = (choice.get("logprobs") or {}).get("content") or []
-            out += self._kept.tell(self._text, text, logprobs)
+            out += self._queue.tell(self._text, text, logprobs)
         if refusal := delta.get("refusal"):
-            out += self._kept.tell(self._refusal, refusal)
+            out += self._queue.tell(self._refusal, refusal)
         for annotation in delta.get("annotations") or []:
-            out += self._kept.tell(self._annotation, annotation)
+            out += self._queue.tell(self._annotation, annotation)
         for call in delta.get("tool_calls") or []:
             out += self._fragment(call)
         self._reason = choice.get("finish_reason") or self._reason
@@ -151,7 +151,7 @@ class ResponsesTeller:
                 raise BadStream("a call goes on after its arguments were whole")
             return []
         if place not in self._calls:
-            out += [*self._kept.proceed(), *self._close_open()]
+            out += [*self._queue.proceed(), *self._close_open()]
             for done in [one for one, item in self._calls.items() if _is_whole(item)]:
                 out += self._close_call(done)
             out.append(self._open_call(place, call, said))

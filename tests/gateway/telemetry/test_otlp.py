@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gateway.core.meters import Meters
-from gateway.telemetry.house import check_otel
 from gateway.telemetry.otlp import is_wanted, resource
 from gateway.telemetry.push import Push
+from gateway.telemetry.telemetry import check_otel
 from tests.running import gateway, policies
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9"}

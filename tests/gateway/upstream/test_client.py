@@ -252,7 +252,7 @@ async def test_a_closed_client_opens_nothing() -> None:
         assert not server.peers
 
 
-class Mark:
+class Progress:
     sent = uploading = False
 
 
@@ -264,13 +264,13 @@ async def test_calls_that_end_in_any_way_leave_no_socket_behind() -> None:
 
     before = len(os.listdir("/proc/self/fd"))
     upstream = Upstream()
-    marks, timing = [Mark() for _ in range(60)], Timing(5.0, 0.1, 0.1)
+    progress, timing = [Progress() for _ in range(60)], Timing(5.0, 0.1, 0.1)
     async with provider(script) as (_, origin):
         calls = [
-            asyncio.ensure_future(upstream.send(origin, POST, b"{}", timing, whole=True, mark=mark))
-            for mark in marks
+            asyncio.ensure_future(upstream.send(origin, POST, b"{}", timing, whole=True, progress=one))
+            for one in progress
         ]
-        await until(lambda: all(mark.sent for mark in marks))  # before, a connection under way would be kept
+        await until(lambda: all(one.sent for one in progress))  # before, a connection under way would be kept
         for call in calls[::2]:
             call.cancel()
         ends = await asyncio.gather(*calls, return_exceptions=True)

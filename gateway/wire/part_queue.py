@@ -7,7 +7,7 @@ from functools import partial
 Part = Callable[..., list[bytes]]
 
 
-class Kept:
+class PartQueue:
     """Parts are told in the order in which they came. `may` says whether nothing that is open holds up the next."""
 
     def __init__(self, may: Callable[[], bool]) -> None:
