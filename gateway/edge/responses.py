@@ -27,8 +27,8 @@ from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.compaction import is_ours
 from gateway.wire.responses.dialect import completed, items_told, last_response, unkept
 from gateway.wire.responses.items import listed
-from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, PENDING, answer_of
+from gateway.wire.responses.writer import ResponsesWriter
 from gateway.wire.sides import WRONG_SHAPE
 
 RESPONSES = DIALECTS["openai.responses"]
@@ -125,9 +125,9 @@ class Responses:
         """A turn that asks for no answer: what it says is said before the next. No provider could use it."""
         asked = {**call.payload, "store": False}
         try:
-            teller = ResponsesTeller(asked, int(self._reception.now()), visit.id)
-            told = teller.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}})
-            told += teller.end()
+            writer = ResponsesWriter(asked, int(self._reception.now()), visit.id)
+            told = writer.write({"model": call.model, "choices": [], "usage": {"total_tokens": 0}})
+            told += writer.end()
         except WRONG_SHAPE:
             raise BadRequest(WRONG_KIND, code="invalid_value") from None
         response = last_response(told)

@@ -19,7 +19,7 @@ from gateway.wire.gathered import gathered
 from gateway.wire.media import is_shown
 from gateway.wire.overflow import CODE, is_overflow
 from gateway.wire.refusals import Refusals
-from gateway.wire.sides import WRONG_SHAPE, Back, Front, Json, Piece, Teller
+from gateway.wire.sides import WRONG_SHAPE, Back, Front, Json, Piece, Writer
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import bare
 from gateway.wire.written import exactly, read_exactly
@@ -88,8 +88,8 @@ class Crossing:
         return True
 
     def tap(self, asked: Asked) -> Tap:
-        teller = self._front.teller(asked.payload, asked.moment, asked.ident)
-        return CrossingTap(asked, self._front, teller, self._back)
+        writer = self._front.writer(asked.payload, asked.moment, asked.ident)
+        return CrossingTap(asked, self._front, writer, self._back)
 
     def refusal(self, status: int, body: bytes) -> bytes:
         return refusal_across(self._front, self._back, status, body)
@@ -108,12 +108,25 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back", "_front", "_open", "_reader", "_reason", "_request_id", "_shown", "_teller", "_usage", "begun",
-        "error", "failed", "finish_reason", "finished", "settled",
+        "_back",
+        "_front",
+        "_open",
+        "_reader",
+        "_reason",
+        "_request_id",
+        "_shown",
+        "_usage",
+        "_writer",
+        "begun",
+        "error",
+        "failed",
+        "finish_reason",
+        "finished",
+        "settled",
     )  # fmt: skip
 
-    def __init__(self, asked: Asked, front: Front, teller: Teller, back: Back) -> None:
-        self._usage, self._front, self._teller, self._back = asked.usage, front, teller, back
+    def __init__(self, asked: Asked, front: Front, writer: Writer, back: Back) -> None:
+        self._usage, self._front, self._writer, self._back = asked.usage, front, writer, back
         self._request_id, self._open = asked.request_id, asked.choices
         self._reader = back.reader()
         self.begun = self.settled = self.finished = self.failed = False
@@ -146,13 +159,13 @@ class CrossingTap:
     def whole(self, body: bytes) -> bytes | None:
         """Raises BadStream for a generation that failed, and BadRequest for one of pictures or sound (which none would
         answer better), where this dialect's answers cannot tell of it."""
-        return self._told(body, lambda completion: orjson.dumps(self._teller.whole(completion)))
+        return self._told(body, lambda completion: orjson.dumps(self._writer.whole(completion)))
 
     def streamed(self, body: bytes) -> bytes | None:
         """A whole answer that came though a stream was asked for, as the stream that the client waits for. Raises the
         same."""
         return self._told(
-            body, lambda completion: self._teller.write(_chunk(completion)) + self._teller.end()
+            body, lambda completion: self._writer.write(_chunk(completion)) + self._writer.end()
         )
 
     def _told(self, body: bytes, tell: Callable[[Json], bytes]) -> bytes | None:
@@ -188,7 +201,7 @@ class CrossingTap:
             completion = gathered(pieces)
             if not completion["choices"]:
                 raise BadStream("the stream holds no answer")
-            told = orjson.dumps(self._teller.whole(completion))
+            told = orjson.dumps(self._writer.whole(completion))
         except BadStream:
             raise
         except WRONG_SHAPE as error:
@@ -216,18 +229,18 @@ class CrossingTap:
                 out.append(self._fail(piece))
             else:
                 self._note(piece)
-                out.append(self._teller.write(piece))
+                out.append(self._writer.write(piece))
         if self._reader.finished and not self.finished and not self.failed:
             if error := self._untold():
                 out.append(self._fail({"error": error}))
             else:
                 self.settled = self.finished = True
-                out.append(self._teller.end())
+                out.append(self._writer.end())
         return b"".join(out)
 
     def _fail(self, piece: Piece) -> bytes:
         self.settled, self.failed, self.error = True, True, piece["error"]
-        return self._teller.write({**piece, "request_id": self._request_id})
+        return self._writer.write({**piece, "request_id": self._request_id})
 
     def _refuse_untold(self) -> None:
         if error := self._untold():
@@ -237,9 +250,9 @@ class CrossingTap:
 
     def _untold(self) -> Json:
         """The error that is told in place of an end; empty where the answer tells all."""
-        if self.finish_reason == "error" and not self._teller.tells_failure:
+        if self.finish_reason == "error" and not self._writer.tells_failure:
             return {"message": f"the generation failed ({self._reason})", "type": "api_error"}
-        if self._shown and not self._teller.tells_media:
+        if self._shown and not self._writer.tells_media:
             message = (
                 "the model answered with pictures or sound, for which this API has no place; chat completions "
                 "and Gemini's have one"

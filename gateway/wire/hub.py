@@ -37,11 +37,11 @@ class ChatFront:
     def place(self, where: str) -> str:
         return where
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> "ChatTeller":
+    def writer(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> "ChatWriter":
         options = asked.get("stream_options")
         usage = isinstance(options, dict) and options.get("include_usage") is True
         named = {"model": asked["model"]} if "model" in asked else {}
-        return ChatTeller(moment, usage, {"id": f"chatcmpl-{ident}", **named})
+        return ChatWriter(moment, usage, {"id": f"chatcmpl-{ident}", **named})
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = (
@@ -53,7 +53,7 @@ class ChatFront:
         return orjson.dumps({"error": body})
 
 
-class ChatTeller:
+class ChatWriter:
     """Writes as OpenAI does: one id and model throughout, usage last and only where asked for. `head` holds both
     for providers that name none."""
 

@@ -15,7 +15,7 @@ WRONG_SHAPE = (AttributeError, LookupError, TypeError, ValueError)
 Piece = Mapping[str, Any]
 
 
-class Teller(Protocol):
+class Writer(Protocol):
     """Tells one answer in a client's dialect: whole, or chunk by chunk. `tells_failure` where an answer's end may say
     that its generation failed (`error`, as OpenRouter calls it), `tells_media` where an answer may hold pictures and
     sound; elsewhere either is told as an error."""
@@ -64,7 +64,7 @@ class Front(Protocol):
         """A place in the client's body (`messages[3].content`) as this dialect's API writes it."""
         ...
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Teller: ...
+    def writer(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Writer: ...
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         """A provider's refusal in this dialect; `error` is OpenAI's error object."""

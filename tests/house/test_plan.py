@@ -86,7 +86,7 @@ TRIED_BY = {
     "gateway/wire/sides.py": "tests/gateway/wire/test_crossing.py",
     "gateway/wire/gemini/words.py": "tests/gateway/wire/gemini/test_reader.py",
     "gateway/wire/responses/items.py": "tests/gateway/wire/responses/test_front.py",
-    "gateway/wire/responses/resource.py": "tests/gateway/wire/responses/test_teller.py",
+    "gateway/wire/responses/resource.py": "tests/gateway/wire/responses/test_writer.py",
     "gateway/wire/responses/tools.py": "tests/gateway/wire/responses/test_front.py",
     "gateway/wire/responses/words.py": "tests/gateway/wire/responses/test_front.py",
 }  # fmt: skip

@@ -7,12 +7,12 @@ import orjson
 
 from gateway.core.failure import BadRequest
 from gateway.wire.gemini.schema import json_schema
-from gateway.wire.gemini.teller import ArrayTeller, GeminiTeller
 from gateway.wire.gemini.tools import set_tools
 from gateway.wire.gemini.words import FORMAT, STATUSES, camel, effort
+from gateway.wire.gemini.writer import ArrayWriter, GeminiWriter
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import closed, is_strict
-from gateway.wire.sides import Json, Teller
+from gateway.wire.sides import Json, Writer
 from gateway.wire.thoughts import say, unpacked
 
 # Fields with a meaning of their own here; all others go on to the provider under their own names.
@@ -74,8 +74,8 @@ class GeminiFront:
     def place(self, where: str) -> str:
         return where
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Teller:
-        return ArrayTeller() if self._is_array else GeminiTeller()
+    def writer(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> Writer:
+        return ArrayWriter() if self._is_array else GeminiWriter()
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         named = STATUSES.get(status) or ("INVALID_ARGUMENT" if status < 500 else "INTERNAL")

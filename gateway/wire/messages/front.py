@@ -9,9 +9,9 @@ import orjson
 
 from gateway.core.failure import BadRequest
 from gateway.wire.fields import member, members, text
-from gateway.wire.messages.teller import MessagesTeller
 from gateway.wire.messages.tools import take_tools
 from gateway.wire.messages.words import ERRORS, FORMAT, effort
+from gateway.wire.messages.writer import MessagesWriter
 from gateway.wire.overflow import CODE, OPENING
 from gateway.wire.refusals import Refusals
 from gateway.wire.schemas import is_strict
@@ -87,8 +87,8 @@ class MessagesFront:
     def place(self, where: str) -> str:
         return _INDEX.sub(r".\1", where)
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> MessagesTeller:
-        return MessagesTeller(f"msg_{ident}", asked.get("model", ""))
+    def writer(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> MessagesWriter:
+        return MessagesWriter(f"msg_{ident}", asked.get("model", ""))
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         kind = ERRORS.get(status) or ("invalid_request_error" if status < 500 else "api_error")

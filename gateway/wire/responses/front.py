@@ -7,8 +7,8 @@ from gateway.core.failure import BadRequest
 from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.items import messages
-from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.tools import set_tools
+from gateway.wire.responses.writer import ResponsesWriter
 from gateway.wire.sides import Json
 
 # Fields with a meaning of their own here, and those that the gateway itself answers for; all others go on to the
@@ -79,8 +79,8 @@ class ResponsesFront:
     def place(self, where: str) -> str:
         return where
 
-    def teller(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> ResponsesTeller:
-        return ResponsesTeller(asked, moment, ident)
+    def writer(self, asked: Mapping[str, Any], moment: int, ident: str = "") -> ResponsesWriter:
+        return ResponsesWriter(asked, moment, ident)
 
     def refusal(self, status: int, message: str, error: Mapping[str, Any]) -> bytes:
         return ChatFront().refusal(status, message, error)

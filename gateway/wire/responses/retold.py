@@ -23,8 +23,8 @@ class Retold(Crossing):
         super().__init__("openai.responses", ResponsesFront(), ResponsesBack())
 
     def tap(self, asked: Asked) -> Tap:
-        teller = self._front.teller(asked.payload, asked.moment, asked.ident)
-        return RetoldTap(asked, self._front, teller, self._back)
+        writer = self._front.writer(asked.payload, asked.moment, asked.ident)
+        return RetoldTap(asked, self._front, writer, self._back)
 
 
 class RetoldTap(CrossingTap):

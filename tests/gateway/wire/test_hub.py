@@ -42,36 +42,36 @@ def test_a_chat_call_is_the_house_language_already_but_an_object_of_its_own() ->
 
 
 def test_a_completion_gets_the_members_that_openais_has() -> None:
-    told = FRONT.teller({}, 17).whole({"id": "a", "choices": []})
+    told = FRONT.writer({}, 17).whole({"id": "a", "choices": []})
     assert told == {"object": "chat.completion", "created": 17, "id": "a", "choices": []}
 
 
 def test_each_chunk_bears_the_id_and_model_that_came_once() -> None:
-    teller = FRONT.teller({}, 17)
-    assert teller.write({"id": "a", "model": "m", "choices": [], "usage": {"prompt_tokens": 1}}) == b""
-    assert orjson.loads(teller.write({"choices": [{"index": 0}]})[6:]) == {
+    writer = FRONT.writer({}, 17)
+    assert writer.write({"id": "a", "model": "m", "choices": [], "usage": {"prompt_tokens": 1}}) == b""
+    assert orjson.loads(writer.write({"choices": [{"index": 0}]})[6:]) == {
         "object": "chat.completion.chunk",
         "created": 17,
         "id": "a",
         "model": "m",
         "choices": [{"index": 0}],
     }
-    assert teller.end() == DONE
+    assert writer.end() == DONE
 
 
 def test_usage_that_was_asked_for_is_null_until_the_last_chunk() -> None:
-    teller = FRONT.teller(STREAMS_USAGE, 17)
-    first = orjson.loads(teller.write({"choices": [{}], "usage": {"prompt_tokens": 1}})[6:])
-    last = orjson.loads(teller.end().split(b"\n\n")[0][6:])
+    writer = FRONT.writer(STREAMS_USAGE, 17)
+    first = orjson.loads(writer.write({"choices": [{}], "usage": {"prompt_tokens": 1}})[6:])
+    last = orjson.loads(writer.end().split(b"\n\n")[0][6:])
     assert (first["usage"], last["choices"], last["usage"]) == (None, [], {"prompt_tokens": 1})
 
 
 def test_a_provider_that_counts_nothing_gives_no_chunk_of_usage() -> None:
-    assert FRONT.teller(STREAMS_USAGE, 17).end() == DONE
+    assert FRONT.writer(STREAMS_USAGE, 17).end() == DONE
 
 
 def test_an_error_in_a_stream_has_the_four_members_of_openais() -> None:
-    told = FRONT.teller({}, 0).write({"error": {"message": "no", "type": "api_error"}})
+    told = FRONT.writer({}, 0).write({"error": {"message": "no", "type": "api_error"}})
     assert orjson.loads(told[6:]) == {
         "error": {"param": None, "code": None, "message": "no", "type": "api_error"}
     }
@@ -89,7 +89,7 @@ def test_a_refusal_without_a_type_gets_the_one_of_its_status(
 
 
 def test_citations_that_come_bit_by_bit_are_gathered_by_openais_sdk() -> None:
-    teller, state = FRONT.teller({"model": "m"}, 17), ChatCompletionStreamState()
+    writer, state = FRONT.writer({"model": "m"}, 17), ChatCompletionStreamState()
     words: list[Any] = [
         {"content": "a"},
         {"annotations": [{"n": 1}]},
@@ -98,7 +98,7 @@ def test_citations_that_come_bit_by_bit_are_gathered_by_openais_sdk() -> None:
     ]
     ends: list[Any] = [{"index": 0, "delta": {}, "finish_reason": "stop"}]
     pieces = [*([{"index": 0, "delta": one, "finish_reason": None}] for one in words), ends]
-    told = b"".join(teller.write({"id": "c", "choices": choices}) for choices in pieces) + teller.end()
+    told = b"".join(writer.write({"id": "c", "choices": choices}) for choices in pieces) + writer.end()
     for chunk in told.split(b"\n\n")[:-2]:
         state.handle_chunk(ChatCompletionChunk.model_validate_json(chunk[6:]))
     message = state.get_final_completion().choices[0].message.model_dump()
@@ -106,12 +106,12 @@ def test_citations_that_come_bit_by_bit_are_gathered_by_openais_sdk() -> None:
 
 
 def test_citations_behind_an_end_or_without_one_are_told_before_the_last_word() -> None:
-    teller = FRONT.teller({}, 17)
-    teller.write({"choices": [{"index": 1, "delta": {"annotations": [{"n": 1}]}}]})
-    told, done, _ = teller.end().split(b"\n\n")
+    writer = FRONT.writer({}, 17)
+    writer.write({"choices": [{"index": 1, "delta": {"annotations": [{"n": 1}]}}]})
+    told, done, _ = writer.end().split(b"\n\n")
     lists = {"annotations": [{"n": 1}]}
     assert orjson.loads(told[6:])["choices"] == [{"index": 1, "delta": lists, "finish_reason": None}]
-    assert (done + b"\n\n", teller.end()) == (DONE, DONE)
+    assert (done + b"\n\n", writer.end()) == (DONE, DONE)
 
 
 # A chat provider: calls
@@ -168,7 +168,7 @@ def test_places_of_words_behind_calls_are_kept_from_chat_on_both_sides() -> None
     message = {"role": "assistant", "content": "abc", "tool_calls": [{**call, "after": 1}]}
     sent = BACK.from_chat({"messages": [message]}, Changes("m"))
     assert sent["messages"] == [{**message, "tool_calls": [call]}]
-    told = FRONT.teller({}, 1).whole({"choices": [{"message": message}]})
+    told = FRONT.writer({}, 1).whole({"choices": [{"message": message}]})
     assert told["choices"][0]["message"]["tool_calls"] == [call]
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.wire.base import Changes
 from gateway.wire.gemini.back import GeminiBack
 from gateway.wire.gemini.front import GeminiFront
-from gateway.wire.gemini.teller import GeminiTeller
+from gateway.wire.gemini.writer import GeminiWriter
 from gateway.wire.refusals import Refusals
 
 TEXT = st.text(min_size=1, max_size=20)
@@ -59,7 +59,7 @@ def test_what_gemini_said_goes_back_as_it_came_with_its_results(said: Any, resul
 @given(said=assistants())
 def test_what_gemini_said_is_told_to_a_gemini_client_as_it_was(said: Any) -> None:
     answer = {"candidates": [{"content": said, "finishReason": "STOP"}], "responseId": "r"}
-    told = GeminiTeller().whole(GeminiBack().completion(answer))["candidates"][0]["content"]
+    told = GeminiWriter().whole(GeminiBack().completion(answer))["candidates"][0]["content"]
     for part in told["parts"]:
         if part.get("functionCall", {}).get("id", "").startswith("call_gem_"):
             del part["functionCall"]["id"]

@@ -6,7 +6,7 @@ import pytest
 from gateway.core.failure import BadRequest
 from gateway.wire import sse
 from gateway.wire.responses.events import as_error, failing, going_on, tell
-from gateway.wire.responses.teller import ResponsesTeller
+from gateway.wire.responses.writer import ResponsesWriter
 
 RESPONSE = {"id": "resp_1", "object": "response", "status": "in_progress", "model": "gpt-5", "output": []}
 CREATED, BEGUN = (
@@ -39,7 +39,7 @@ def test_a_stream_that_fails_ends_in_an_error_and_in_the_response_that_failed() 
     [({"type": "rate_limit_error", "message": "slow"}, "rate_limit_exceeded"), ({}, "server_error")],
 )
 def test_a_failed_response_names_its_failure_by_a_code_of_openais(error: dict[str, Any], code: str) -> None:
-    *_, told, ended = read(ResponsesTeller({"model": "m"}, 1, "i").write({"error": error}))
+    *_, told, ended = read(ResponsesWriter({"model": "m"}, 1, "i").write({"error": error}))
     assert (told["type"], ended["response"]["status"], ended["response"]["error"]["code"]) == (
         "error",
         "failed",

@@ -11,9 +11,9 @@ from gateway.core.failure import BadRequest
 from gateway.wire.refusals import Refusals
 from gateway.wire.responses.front import ResponsesFront
 from gateway.wire.responses.items import listed
-from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.tools import set_tools
 from gateway.wire.responses.words import FOREIGN, item_id, seal
+from gateway.wire.responses.writer import ResponsesWriter
 
 FUNCTION = {
     "type": "function",
@@ -261,7 +261,7 @@ FIELDS = st.sampled_from(["input", "tools", "tool_choice", "text", "reasoning", 
 def test_nonsense_is_refused_and_never_breaks_the_gateway(payload: dict[str, Any]) -> None:
     try:
         ResponsesFront().to_chat(payload, Refusals("chat", None))
-        ResponsesTeller(payload, 1, "i")
+        ResponsesWriter(payload, 1, "i")
         listed(payload.get("input"), "i")
     except BadRequest as refused:
         assert refused.message
@@ -288,7 +288,7 @@ def test_what_is_told_of_an_answer_comes_back_as_the_same_message(
         made.append({"id": f"c{place}{ident}", "type": "function", "function": function})
     if made:
         message["tool_calls"] = made
-    response = ResponsesTeller({"model": "m"}, 1, "i").whole({"choices": [{"message": message}]})
+    response = ResponsesWriter({"model": "m"}, 1, "i").whole({"choices": [{"message": message}]})
     asked = {"input": [{"role": "user", "content": "q"}, *response["output"]]}
     back = ResponsesFront().to_chat(asked, Refusals("chat", None))["messages"][1:]
     if not (thought or text or made):

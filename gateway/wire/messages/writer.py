@@ -13,7 +13,7 @@ from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import cuts, in_order, packed
 
 
-class MessagesTeller:
+class MessagesWriter:
     """Chat may go on with a call after words or another call began; here what is closed stays closed. So all that
     comes while a call is open is kept until its arguments are whole."""
 

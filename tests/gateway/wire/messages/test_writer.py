@@ -6,7 +6,7 @@ import orjson
 import pytest
 from anthropic.types import TextBlock
 
-from gateway.wire.messages.teller import MessagesTeller
+from gateway.wire.messages.writer import MessagesWriter
 from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import packed
 
@@ -17,17 +17,17 @@ HIDDEN = {"type": "reasoning.encrypted", "data": "d", "format": FORMAT}
 
 def whole(reason: str | None = "stop", stop: Any = None, **message: Any) -> dict[str, Any]:
     choice = {"message": message, "finish_reason": reason, "stop_reason": stop}
-    told: dict[str, Any] = MessagesTeller().whole({"id": "i", "model": "m", "choices": [choice]})
+    told: dict[str, Any] = MessagesWriter().whole({"id": "i", "model": "m", "choices": [choice]})
     return told
 
 
 def stream(*pieces: dict[str, Any]) -> list[dict[str, Any]]:
     """The events of a stream of these deltas, or whole pieces."""
-    teller = MessagesTeller()
+    writer = MessagesWriter()
     written = b"".join(
-        teller.write(one if "choices" in one else {"choices": [{"delta": one}]}) for one in pieces
+        writer.write(one if "choices" in one else {"choices": [{"delta": one}]}) for one in pieces
     )
-    events = (written + teller.end()).decode().split("\n\n")[:-1]
+    events = (written + writer.end()).decode().split("\n\n")[:-1]
     found = [orjson.loads(event.split("\ndata: ")[1]) for event in events]
     assert [event.split("\n")[0] for event in events] == [f"event: {one['type']}" for one in found]
     return found
@@ -237,7 +237,7 @@ def test_a_sequence_that_stopped_the_stream_is_told() -> None:
 
 @pytest.mark.parametrize(("kind", "told"), [("rate_limit_error", "rate_limit_error"), ("own", "api_error")])
 def test_an_error_has_a_type_that_anthropic_knows(kind: str, told: str) -> None:
-    said = MessagesTeller().write({"error": {"type": kind, "message": "no"}})
+    said = MessagesWriter().write({"error": {"type": kind, "message": "no"}})
     assert orjson.loads(said.split(b"data: ")[1])["error"] == {"type": told, "message": "no"}
 
 
@@ -285,10 +285,10 @@ def test_pages_that_others_cite_are_told_once_and_nothing_is_made_up_of_them() -
 
 
 def test_an_answer_without_an_id_and_a_model_has_the_calls_own() -> None:
-    teller = MessagesTeller("msg_1", "asked")
-    told = teller.whole({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]})
+    writer = MessagesWriter("msg_1", "asked")
+    told = writer.whole({"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]})
     assert (told["id"], told["model"]) == ("msg_1", "asked")
-    start = teller.write({"choices": [{"delta": {}}]}).decode().split("\n\n")[0]
+    start = writer.write({"choices": [{"delta": {}}]}).decode().split("\n\n")[0]
     message = orjson.loads(start.split("data: ")[1])["message"]
     assert (message["id"], message["model"]) == ("msg_1", "asked")
 

@@ -12,7 +12,7 @@ from gateway.wire.sides import Json, Piece
 from gateway.wire.thoughts import cuts, in_order, packed
 
 
-class GeminiTeller:
+class GeminiWriter:
     """Calls are never split here: their fragments are kept until the end, where the usage is known too."""
 
     tells_failure = tells_media = True
@@ -99,7 +99,7 @@ class GeminiTeller:
         return b"data: %b\r\n\r\n" % orjson.dumps(answer)
 
 
-class ArrayTeller(GeminiTeller):
+class ArrayWriter(GeminiWriter):
     """The same in one array."""
 
     _before = b"["

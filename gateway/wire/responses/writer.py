@@ -15,7 +15,7 @@ from gateway.wire.sse import BadStream
 from gateway.wire.thoughts import bare, cuts, in_order, merge
 
 
-class ResponsesTeller:
+class ResponsesWriter:
     """Thoughts and words come one item at a time. Calls that chat streams interleaved are open together; one is
     closed as soon as something else begins and its arguments are whole. Words that come before are kept until then."""
 

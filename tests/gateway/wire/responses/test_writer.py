@@ -9,8 +9,8 @@ from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked
 from gateway.wire.registry import between
-from gateway.wire.responses.teller import ResponsesTeller
 from gateway.wire.responses.words import OURS, answer_of, unseal
+from gateway.wire.responses.writer import ResponsesWriter
 from gateway.wire.sse import BadStream
 from tests.gateway.wire import frames
 from tests.scripted import DONE, FINISH, event
@@ -30,11 +30,11 @@ def events(told: bytes) -> list[dict[str, Any]]:
 
 
 def told(*deltas: dict[str, Any], reason: str | None = "stop", **asked: Any) -> list[dict[str, Any]]:
-    teller = ResponsesTeller({"model": "m", **asked}, 5, "a" * 32)
-    out = [teller.write({"model": "m-1", "choices": [{"delta": one}]}) for one in deltas]
-    out.append(teller.write({"choices": [{"delta": {}, "finish_reason": reason}], "service_tier": "default"}))
-    out.append(teller.write({"choices": [], "usage": USAGE}))
-    return events(b"".join([*out, teller.end()]))
+    writer = ResponsesWriter({"model": "m", **asked}, 5, "a" * 32)
+    out = [writer.write({"model": "m-1", "choices": [{"delta": one}]}) for one in deltas]
+    out.append(writer.write({"choices": [{"delta": {}, "finish_reason": reason}], "service_tier": "default"}))
+    out.append(writer.write({"choices": [], "usage": USAGE}))
+    return events(b"".join([*out, writer.end()]))
 
 
 def kinds(found: list[dict[str, Any]]) -> list[str]:
@@ -203,11 +203,11 @@ def test_a_refusal_is_a_part_of_its_own() -> None:
 
 
 def test_encrypted_thoughts_come_without_a_summary_and_likelihoods_with_the_text() -> None:
-    teller = ResponsesTeller({"model": "m"}, 5, "i")
+    writer = ResponsesWriter({"model": "m"}, 5, "i")
     secret = {"type": "reasoning.encrypted", "data": "d", "index": 0}
     logprobs = [{"token": "x", "logprob": -1.0, "bytes": [120], "top_logprobs": []}]
     message = {"content": "x", "reasoning_details": [secret]}
-    response = teller.whole(
+    response = writer.whole(
         {"choices": [{"message": message, "logprobs": {"content": logprobs}, "finish_reason": "stop"}]}
     )
     thought, said = response["output"]
@@ -228,7 +228,7 @@ def test_thoughts_of_a_whole_answer_are_items_where_they_stood() -> None:
         "reasoning_details": details,
         "tool_calls": calls,
     }
-    response = ResponsesTeller({"model": "m"}, 5, "i").whole({"choices": [{"message": message}]})
+    response = ResponsesWriter({"model": "m"}, 5, "i").whole({"choices": [{"message": message}]})
     first, said, called, second, last = response["output"]
     assert (first["summary"][0]["text"], second["summary"][0]["text"]) == ("one", "two")
     assert (said["content"][0]["text"], called["call_id"], last["call_id"]) == ("a", "c0", "c1")
@@ -239,7 +239,7 @@ def test_thoughts_of_a_whole_answer_are_items_where_they_stood() -> None:
 def test_what_was_asked_is_told_with_the_answer() -> None:
     asked = {"tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}], "temperature": 0.2,
              "text": {"verbosity": "low"}, "store": False, "metadata": {"a": "b"}}  # fmt: skip
-    response = ResponsesTeller({"model": "m", **asked}, 1, "i").whole(
+    response = ResponsesWriter({"model": "m", **asked}, 1, "i").whole(
         {"choices": [{"message": {"content": ""}}]}
     )
     assert response["tools"][0] == {

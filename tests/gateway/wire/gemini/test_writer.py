@@ -16,13 +16,13 @@ SIGNED = {
 }
 
 
-def teller(is_array: bool = False) -> Any:
-    return GeminiFront(is_array).teller({}, 0)
+def new_writer(is_array: bool = False) -> Any:
+    return GeminiFront(is_array).writer({}, 0)
 
 
 def told(message: dict[str, Any], **more: Any) -> dict[str, Any]:
     choice = {"message": message, "finish_reason": "stop"} | more
-    answer = teller().whole({"id": "i", "model": "m", "choices": [choice]})
+    answer = new_writer().whole({"id": "i", "model": "m", "choices": [choice]})
     candidate: dict[str, Any] = answer["candidates"][0]
     return candidate
 
@@ -102,7 +102,7 @@ def test_places_in_the_text_are_told_in_bytes_whole_and_streamed() -> None:
         ],
     }
     assert told({"content": "éabc", "annotations": cited})["groundingMetadata"] == grounding
-    streamed = teller()
+    streamed = new_writer()
     streamed.write({"choices": [{"delta": {"content": "éa"}}]})
     event = streamed.write({"choices": [{"delta": {"content": "bc", "annotations": cited}}]})
     [candidate] = orjson.loads(event.removeprefix(b"data: "))["candidates"]
@@ -133,7 +133,7 @@ def test_usage_is_told_apart() -> None:
         "prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14,
         "prompt_tokens_details": {"cached_tokens": 4}, "completion_tokens_details": {"reasoning_tokens": 2},
     }  # fmt: skip
-    answer = teller().whole({"choices": [], "usage": usage})
+    answer = new_writer().whole({"choices": [], "usage": usage})
     assert answer["usageMetadata"] == {
         "promptTokenCount": 9, "candidatesTokenCount": 3, "totalTokenCount": 14, "cachedContentTokenCount": 4,
         "thoughtsTokenCount": 2,
@@ -161,7 +161,7 @@ def fragments() -> list[dict[str, Any]]:
 
 
 def test_a_stream_tells_calls_whole_and_usage_in_its_last_event() -> None:
-    writer = teller()
+    writer = new_writer()
     out = [text for one in fragments() if (text := writer.write(one))] + [writer.end()]
     assert all(one.startswith(b"data: ") and one.endswith(b"\r\n\r\n") for one in out)
     first, refusal, last = [orjson.loads(one[6:]) for one in out]
@@ -178,7 +178,7 @@ def test_a_stream_tells_calls_whole_and_usage_in_its_last_event() -> None:
 
 
 def test_in_an_array_the_same_is_one_json_text() -> None:
-    writer, lines = teller(is_array=True), teller()
+    writer, lines = new_writer(is_array=True), new_writer()
     out = b"".join([*map(writer.write, fragments()), writer.end()])
     events = b"".join([*map(lines.write, fragments()), lines.end()]).split(b"\r\n\r\n")
     assert orjson.loads(out) == [orjson.loads(one[6:]) for one in events if one]
@@ -190,14 +190,14 @@ def test_in_an_array_the_same_is_one_json_text() -> None:
      ("invalid_request_error", 400, "INVALID_ARGUMENT"), ("api_error", 500, "INTERNAL"), (None, 500, "INTERNAL")],
 )  # fmt: skip
 def test_an_error_in_a_stream_has_the_status_of_its_kind(kind: str | None, code: int, named: str) -> None:
-    told = orjson.loads(teller().write({"error": {"message": "no", "type": kind}})[6:])
+    told = orjson.loads(new_writer().write({"error": {"message": "no", "type": kind}})[6:])
     assert told == {"error": {"code": code, "message": "no", "status": named}}
 
 
 def test_an_error_ends_a_stream_of_either_kind() -> None:
     error = {"error": {"message": "no"}}
-    assert orjson.loads(teller().write(error)[6:])["error"]["message"] == "no"
-    writer = teller(is_array=True)
+    assert orjson.loads(new_writer().write(error)[6:])["error"]["message"] == "no"
+    writer = new_writer(is_array=True)
     assert (
         orjson.loads(writer.write(piece({"content": "a"})) + writer.write(error))[1]["error"]["code"] == 500
     )
@@ -205,7 +205,7 @@ def test_an_error_ends_a_stream_of_either_kind() -> None:
 
 def test_a_stream_whose_server_does_not_say_why_it_stops_keeps_its_calls_and_has_an_end() -> None:
     """snowflake-chat_completions-7f482c6143"""
-    writer = teller()
+    writer = new_writer()
     writer.write(
         {"choices": [{"delta": {"tool_calls": [{"index": 0, "id": "c", "function": {"name": "f"}}]}}]}
     )
