@@ -1,4 +1,4 @@
-"""One data process: everything from the allowance to the door, opened in order and closed in reverse."""
+"""One data process: everything from the allowance to the router, opened in order and closed in reverse."""
 
 import asyncio
 import random
@@ -17,7 +17,6 @@ from gateway.core.meters import Meters
 from gateway.core.readiness import Elsewhere, Readiness, Status
 from gateway.edge.asgi import App
 from gateway.edge.background import Background
-from gateway.edge.door import Door
 from gateway.edge.endpoints import FAMILIES, NEVER
 from gateway.edge.inference import Inference
 from gateway.edge.models import METHODS, ModelMethod
@@ -26,6 +25,7 @@ from gateway.edge.passthrough import Passthrough, never
 from gateway.edge.probes import starlette
 from gateway.edge.reception import Bounds, Dependencies, Reception
 from gateway.edge.responses import Responses
+from gateway.edge.router import Router
 from gateway.edge.sanity import Sanity
 from gateway.edge.stored_responses import StoredResponses
 from gateway.edge.turns import WebSockets
@@ -33,7 +33,7 @@ from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.dispatch import Dispatch
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.serve import Pipeline
-from gateway.pipeline.watch import Clockwork
+from gateway.pipeline.watch import Deadlines
 from gateway.state.answers import Answers
 from gateway.state.database import Database
 from gateway.state.keystore import KeyStore
@@ -170,7 +170,7 @@ class House:
             self.spool,
             self.telemetry,
             time.perf_counter,
-            Clockwork(),
+            Deadlines(),
         )
         self.identify = Identify(self.keys, time.time)
         return Reception(
@@ -206,7 +206,7 @@ class House:
             "responses", WebSockets(self.reception, made, stored)
         )
         rest = starlette(self.policies, self.identify, self.ready, time.time)
-        app: App = Door(hot, families, methods, rest)
+        app: App = Router(hot, families, methods, rest)
         origins = [one.strip() for one in self.plan.settings.cors_origins.split(",") if one.strip()]
         if origins:
             app = CORSMiddleware(

@@ -24,8 +24,8 @@ from gateway.edge.common import common
 from gateway.edge.cycle import LINGER, Cycle, Header, Unheard, status_line
 from gateway.edge.inflow import Inflow
 from gateway.edge.repeats import Known, known
-from gateway.edge.switch import head_of_body, is_for_socket
 from gateway.edge.unread import Unread
+from gateway.edge.upgrade import asks_for_websocket, head_of_body
 
 MOST_HEAD = 64 << 10  # bytes of request line and headers, as OpenAI asks of its clients
 LEARNS = 4  # heads of a connection that are remembered until one comes again
@@ -97,8 +97,8 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as switch:
-            self._go_on(data[switch.args[0] :])
+        except httptools.HttpParserUpgrade as upgrade:
+            self._go_on(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             self._refuse(_MALFORMED)
             return
@@ -184,7 +184,7 @@ class Connection(asyncio.Protocol):
         WebSocket, alone, and the application takes the connection over. The parser has stopped before its body."""
         assert self._cycle is not None
         scope = self._cycle.scope
-        if not rest and len(self._cycles) == 1 and is_for_socket(scope):
+        if not rest and len(self._cycles) == 1 and asks_for_websocket(scope):
             scope["gateway.upgrade"] = self.hand_over
             return
         self._cycle.more_body = True

@@ -1,4 +1,4 @@
-"""The answer to one turn of a WebSocket: what the door sends as HTTP, told in messages."""
+"""The answer to one turn of a WebSocket: what is sent as HTTP, told in messages."""
 
 import re
 from typing import Any

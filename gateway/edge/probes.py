@@ -15,8 +15,8 @@ from gateway.core.failure import GatewayError, WrongMethod
 from gateway.core.readiness import Readiness
 from gateway.edge.asgi import Scope
 from gateway.edge.catalog import dialect_of, listed, shown
-from gateway.edge.door import nowhere, unknown
 from gateway.edge.reply import request_id_of
+from gateway.edge.router import nowhere, unknown
 from gateway.pipeline.identify import Identify
 from gateway.wire.envelope import Envelope, gemini_method, render
 

@@ -54,7 +54,7 @@ class Dependencies(NamedTuple):
 
 @dataclass(slots=True)
 class Visit:
-    """One request at the door, before and while it is a call."""
+    """One request, before and while it is a call."""
 
     scope: Scope
     receive: Receive

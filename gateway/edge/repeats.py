@@ -1,6 +1,6 @@
 """Requests whose head has been seen: an app that keeps its connection says the same head before each of its calls.
 
-What the parser and the door make of a head follows from its bytes alone, so that for the same bytes it need not be
+What the parser and `sanity` make of a head follows from its bytes alone, so that for the same bytes it need not be
 found again (5 to 8 % of a call). Who asks and what they may is looked up each time.
 """
 
@@ -34,7 +34,7 @@ class Known(NamedTuple):
         if not (digits.isdigit() and data.startswith(behind, stop) and len(data) - end == int(digits)):
             return None
         head: Head | None = served.get("gateway.head")
-        if head is None:  # the door refused it
+        if head is None:  # `sanity` refused it
             return None
         scope = scope.copy()
         if head[b"content-length"] != digits:

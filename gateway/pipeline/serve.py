@@ -14,7 +14,7 @@ from gateway.core.exchange import Exchange, Reply
 from gateway.core.failure import Failure, GatewayError, UpstreamTimeout
 from gateway.pipeline.attempts import Attempts
 from gateway.pipeline.relay import Answered, relay
-from gateway.pipeline.watch import Clockwork, Watch
+from gateway.pipeline.watch import Deadlines, Watch
 from gateway.policy import access
 from gateway.state.allowance import Allowance
 from gateway.wire.registry import DIALECTS
@@ -41,7 +41,7 @@ class Pipeline:
     spool: Spool
     recorder: Recorder
     clock: Callable[[], float]
-    clockwork: Clockwork
+    deadlines: Deadlines
 
     async def serve(self, exchange: Exchange, lane: Lane, watch: Watch, deliver: Deliver) -> None:
         """Raises GatewayError for what is refused, CancelledError where the client left or we shut down."""
@@ -52,7 +52,7 @@ class Pipeline:
             team = lane.team
             access.check(exchange, team.name, team.max_output_tokens, team.condition)
             exchange.grant = await self.allowance.reserve(lane.claims(exchange), total + SWEEP_AFTER)
-            self.clockwork.start(watch, total)
+            self.deadlines.start(watch, total)
             answered = await self.attempts.run(exchange, lane)
             try:
                 await deliver(relay(exchange, answered, DIALECTS[exchange.call.dialect], self.clock))
@@ -68,13 +68,13 @@ class Pipeline:
                 _note_end(exchange, watch)
             if watch.reason != "timeout":
                 raise
-            watch.forgive()
+            watch.uncancel()
             raise UpstreamTimeout("the call took longer than it may", Failure.TIMED_OUT) from None
         except Exception:  # a fault of ours: the edge tells it, the books must not call it a success
             _note(exchange, GatewayError(""))
             raise
         finally:
-            self.clockwork.stop(watch)
+            self.deadlines.stop(watch)
             self._settle(exchange)
 
     def _settle(self, exchange: Exchange) -> None:

@@ -23,7 +23,7 @@ class Watch:
     def hang_up(self) -> None:
         self.end("client")
 
-    def forgive(self) -> None:
+    def uncancel(self) -> None:
         """The cancellation has become an error of its own: the task goes on to say so."""
         self._task.uncancel()
 
@@ -39,7 +39,7 @@ def overran(ended: asyncio.CancelledError) -> bool:
     return ended.args == (_OVERRAN,)
 
 
-class Clockwork:
+class Deadlines:
     """The total timeouts of all calls of a process, looked at together: a timer for each call would cost 5 us,
     asyncio.timeout 4, a place in this set 0.2."""
 

@@ -16,7 +16,7 @@ from gateway.providers.compatible import (
     keys_of,
     own_headers,
     parse_base_url,
-    untold,
+    secrets_of,
 )
 from gateway.providers.entra import Entra
 
@@ -80,7 +80,7 @@ class Azure(Compatible):
             origin,
             path + root,
             heads or (common,),
-            untold(spec.headers, *keys, spec.client_secret),
+            secrets_of(spec.headers, *keys, spec.client_secret),
             spec.params,
             f"api-version={spec.api_version}" if spec.api_version else "",
             by_deployment=bool(spec.api_version) and not foundry,

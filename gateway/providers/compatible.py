@@ -128,7 +128,7 @@ class Compatible:
         shown = self.credential.partition(b":")[0] if keys or self.renews else b""
         common = host_line(origin) + b"accept-encoding: identity\r\n" + own_headers(spec.headers, shown)
         heads = tuple(common + self.credential + header_value("api_key", key) for key in keys)
-        secrets = untold(spec.headers, *keys, *hidden)
+        secrets = secrets_of(spec.headers, *keys, *hidden)
         if spec.responses and self.native != "openai.chat":
             raise ValueError("responses: providers of this type do not serve it; leave it out")
         speaks = self.responses if spec.responses is None else spec.responses
@@ -220,8 +220,8 @@ def parse_base_url(url: str, field: str = "base_url") -> tuple[Origin, str]:
     return Origin(parts.scheme, parts.hostname, port), parts.path.rstrip("/")
 
 
-def asking(url: str, form: Mapping[str, str] | None, *headers: tuple[bytes, bytes]) -> WireRequest:
-    """A form as it is posted to a token endpoint; without one a GET. Raises ValueError."""
+def token_request(url: str, form: Mapping[str, str] | None, *headers: tuple[bytes, bytes]) -> WireRequest:
+    """For a token endpoint: a form that is posted, without one a GET. Raises ValueError."""
     origin, path = parse_base_url(url, "url")
     body = urlencode(form).encode() if form is not None else b""
     head = f"{'GET' if form is None else 'POST'} {path or '/'} HTTP/1.1\r\n".encode() + host_line(origin)
@@ -243,7 +243,7 @@ def host_line(origin: Origin) -> bytes:
     return f"host: {host}{'' if origin.port == usual else f':{origin.port}'}\r\n".encode()
 
 
-def untold(headers: Mapping[str, str], *values: str) -> tuple[bytes, ...]:
+def secrets_of(headers: Mapping[str, str], *values: str) -> tuple[bytes, ...]:
     """What no error and no log may show: `values`, and those of a policy's own headers that open doors. What is shorter
     than a secret would hide words."""
     shown = [value.rpartition(" ")[2] for name, value in headers.items() if _OPENS.search(name)]

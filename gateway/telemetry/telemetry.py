@@ -14,7 +14,7 @@ LAG_PAUSE = 0.25  # seconds between looks at the loop's punctuality
 
 
 class Telemetry:
-    """What the corridor and the door tell; what it becomes is decided by the OTEL_* variables."""
+    """What the corridor and the edge tell; what it becomes is decided by the OTEL_* variables."""
 
     def __init__(
         self, meters: Meters, log: Log, environ: Mapping[str, str], wall_clock: Callable[[], float]

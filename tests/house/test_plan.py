@@ -52,7 +52,7 @@ TRIED_BY = {
     "gateway/edge/body.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/common.py": "tests/gateway/edge/test_connection.py",
     "gateway/edge/cycle.py": "tests/gateway/edge/test_attacks.py",
-    "gateway/edge/door.py": "tests/gateway/edge/test_attacks.py",
+    "gateway/edge/router.py": "tests/gateway/edge/test_attacks.py",
     "gateway/edge/frames.py": "tests/contract/test_responses_socket.py",
     "gateway/edge/inference.py": "tests/gateway/pipeline/test_serve.py",
     "gateway/edge/probes.py": "tests/gateway/edge/test_catalog.py",

@@ -17,7 +17,7 @@ from gateway.providers.aws.places import Looked, by_process, container, domain, 
 from gateway.providers.aws.profiles import Shared, shared_files
 from gateway.providers.aws.sign_on import single_sign_on
 from gateway.providers.aws.sigv4 import Keys, signed
-from gateway.providers.compatible import asking
+from gateway.providers.compatible import token_request
 
 SESSION = "gatehouse"  # what a role's sessions are called in CloudTrail
 REREAD = 600.0  # seconds that keys of the shared files are used: others may write new ones there
@@ -168,7 +168,9 @@ class _Walk:
 
     def _sts(self, form: Mapping[str, str]) -> WireRequest:
         usual = f"https://sts.{self._region}.{domain(self._region)}"
-        return asking(self._environ.get("AWS_ENDPOINT_URL_STS") or usual, {**form, "Version": "2011-06-15"})
+        return token_request(
+            self._environ.get("AWS_ENDPOINT_URL_STS") or usual, {**form, "Version": "2011-06-15"}
+        )
 
 
 def _assumes(profile: Mapping[str, str]) -> bool:

@@ -13,7 +13,7 @@ import orjson
 
 from gateway.core.address import WireRequest
 from gateway.core.credential import Credential, StepResult, Steps, Unobtainable
-from gateway.providers.compatible import asking
+from gateway.providers.compatible import token_request
 
 SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 ASKED_AT = "https://oauth2.googleapis.com/token"
@@ -77,7 +77,7 @@ def _of_file(content: bytes, now: float) -> Steps:
         return (yield from _of_account(_account(found), now))
     if found.get("type") == "authorized_user":
         fields = {name: found.get(name, "") for name in ("client_id", "client_secret", "refresh_token")}
-        result = yield asking(ASKED_AT, {"grant_type": "refresh_token", **fields})
+        result = yield token_request(ASKED_AT, {"grant_type": "refresh_token", **fields})
         return _credential(result, "the login of gcloud")
     raise Unobtainable(
         f"credentials of type {str(found.get('type'))[:40]!r} are not supported; use a service account, "
@@ -86,13 +86,15 @@ def _of_file(content: bytes, now: float) -> Steps:
 
 
 def _of_account(account: ServiceAccount, now: float) -> Steps:
-    result = yield asking(account.token_url, {"grant_type": _GRANT, "assertion": assertion(account, now)})
+    result = yield token_request(
+        account.token_url, {"grant_type": _GRANT, "assertion": assertion(account, now)}
+    )
     return _credential(result, account.email)
 
 
 def _of_machine(host: str) -> Generator[WireRequest | Path, StepResult, Credential]:
     path = "/computeMetadata/v1/instance/service-accounts/default/token"
-    result = yield asking(f"http://{host}{path}", None, (b"metadata-flavor", b"Google"))
+    result = yield token_request(f"http://{host}{path}", None, (b"metadata-flavor", b"Google"))
     if not result.status:
         raise Unobtainable(
             "no credentials: this machine has no metadata server; set GOOGLE_APPLICATION_CREDENTIALS, or "

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.edge.switch import head_of_body, is_for_socket
+from gateway.edge.upgrade import asks_for_websocket, head_of_body
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ def test_only_a_get_without_a_body_asks_for_a_websocket(
     method: str, upgrade: bytes, framing: tuple[bytes, bytes], is_one: bool
 ) -> None:
     headers = [(b"host", b"x"), (b"upgrade", upgrade), framing]
-    assert is_for_socket({"method": method, "headers": headers}) is is_one
+    assert asks_for_websocket({"method": method, "headers": headers}) is is_one
 
 
 def test_a_body_is_framed_as_its_head_said() -> None:

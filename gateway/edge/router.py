@@ -11,7 +11,7 @@ _POSTED = (
 )  # fmt: skip
 
 
-class Door:
+class Router:
     """`hot` is keyed by (method, path), `families` by the first segment after `/v1/`, `methods` by what follows
     a model's name and a colon, `rest` by path."""
 

@@ -5,7 +5,7 @@ from gateway.edge.asgi import Scope
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
 
 
-def is_for_socket(scope: Scope) -> bool:
+def asks_for_websocket(scope: Scope) -> bool:
     """Whether it asks for a WebSocket. With a body it does not: left unread, that would be the next request."""
     said = [(name, value.strip().lower()) for name, value in scope["headers"]]
     has_body = any(name in _FRAMING and value != b"0" for name, value in said)
