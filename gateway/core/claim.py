@@ -54,4 +54,4 @@ class Grant:
     standings: Sequence[Standing] = ()
 
 
-NOTHING = Grant("")
+NO_GRANT = Grant("")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 from gateway.core.capabilities import Capabilities
-from gateway.core.claim import NOTHING, Grant
+from gateway.core.claim import NO_GRANT, Grant
 from gateway.core.fact import fact
 from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
@@ -167,7 +167,7 @@ class Exchange:
 
     model: str = "_other"  # the configured name: the only model label metrics may use
     policies: str = ""  # version of the snapshot this call pinned
-    grant: Grant = NOTHING
+    grant: Grant = NO_GRANT
     attempts: list[Attempt] = field(default_factory=list)
 
     usage: Usage = field(default_factory=Usage)

@@ -27,7 +27,7 @@ from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.resource import failed
 from gateway.wire.responses.words import PENDING
-from gateway.wire.sides import WRONG_SHAPE
+from gateway.wire.sides import WRONG_SHAPE, Json
 
 MOST_RUNS = 256  # of one process at once
 QUICK = 0.5  # seconds in which a refusal still is the call's own answer
@@ -183,16 +183,16 @@ class Background:
 
     # for those who come back
 
-    async def state(self, kept: Kept) -> Any:
+    async def state(self, kept: Kept) -> Json:
         """The response as it is now, wherever it is made."""
         if (run := self._runs.get(kept.id)) is not None and run.is_going:
             return run.response
-        response = orjson.loads(kept.response)
+        response: Json = orjson.loads(kept.response)
         if response["status"] in PENDING and (run is not None or not await self._lives(kept.id)):
             return run.response if run is not None else failed(response, _LOST)
         return response
 
-    async def cancel(self, kept: Kept) -> Any:
+    async def cancel(self, kept: Kept) -> Json:
         """The response, ended. One that another worker makes may take a moment longer. Raises NotFound."""
         if (run := self._runs.get(kept.id)) is not None:
             self._stop(run)

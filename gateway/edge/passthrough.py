@@ -182,7 +182,13 @@ class Passthrough:
         return bool(call.model or bound_of(call) or self._runs(request))
 
     def _call(
-        self, request: Request, body: bytes | Upload, payload: Any, model: str, *, stream: bool = False
+        self,
+        request: Request,
+        body: bytes | Upload,
+        payload: Mapping[str, Any],
+        model: str,
+        *,
+        stream: bool = False,
     ) -> Call:
         visit = request.visit
         path = with_query("/" + "/".join(request.place.segments), visit.scope)

@@ -7,7 +7,6 @@ router must see the same host, path and framing. Faults of HTTP itself get a bar
 import re
 from collections.abc import Awaitable
 from functools import lru_cache
-from typing import Any
 
 from gateway.core.head import Head
 from gateway.edge.asgi import App, Receive, Scope, Send
@@ -115,6 +114,6 @@ def _is_model_id(raw_path: bytes) -> bool:
 
 
 async def _refuse(send: Send, status: int) -> None:
-    headers: Any = [(b"content-length", b"0"), (b"connection", b"close")]
+    headers = [(b"content-length", b"0"), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": b""})

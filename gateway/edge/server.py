@@ -9,6 +9,7 @@ from typing import Any
 
 import uvicorn
 
+from gateway.edge.asgi import App
 from gateway.edge.connection import Connection
 
 SWEEP = 1.0  # seconds between looks at slow clients
@@ -64,7 +65,7 @@ def _waiting(listener: socket.socket) -> Iterator[socket.socket]:
             yield client
 
 
-def server(app: Any, keep_alive: float, drain: float) -> Server:
+def server(app: App, keep_alive: float, drain: float) -> Server:
     """A server for `app` on sockets that are bound already."""
     config = uvicorn.Config(
         app,

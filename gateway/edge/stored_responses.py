@@ -26,12 +26,13 @@ from gateway.wire.base import EVENTS
 from gateway.wire.responses.compaction import compacted, is_ours, resource, summing_up
 from gateway.wire.responses.items import listed
 from gateway.wire.responses.words import OURS, responses_usage
+from gateway.wire.sides import Json
 
 _FAMILY = FAMILIES["responses"]
 _JSON = (b"content-type", b"application/json")
 MOST_LISTED = 100  # items of a page
-# What an answer takes, by the path below it.
-_TAKEN = {(): ("GET", "DELETE"), ("input_items",): ("GET",), ("cancel",): ("POST",)}
+# The methods of a stored response, by the path below its own.
+_METHODS = {(): ("GET", "DELETE"), ("input_items",): ("GET",), ("cancel",): ("POST",)}
 
 
 class StoredResponses:
@@ -46,16 +47,18 @@ class StoredResponses:
 
     async def __call__(self, visit: Visit) -> None:
         place, method = place_of(_FAMILY, visit.scope["path"]), visit.scope["method"]
+        kept = None
         if place.object_id.startswith(OURS):
             kept = await self._answers.find(place.object_id, visit.caller.team)
-            if kept is not None:
-                told = await self._of(kept, place, method, visit)
-                await (self._say if isinstance(told, dict) else self._stream)(visit, told)
-                return
-        action = len(place.segments) > 1 and not place.object_id and method == "POST"
-        await (self._act(visit, place.segments[-1]) if action else self._passthrough(visit))
+        if kept is not None:
+            told = await self._of(kept, place, method, visit)
+            await (self._say(visit, told) if isinstance(told, dict) else self._stream(visit, told))
+        elif method == "POST" and not place.object_id and len(place.segments) > 1:
+            await self._act(visit, place.segments[-1])
+        else:
+            await self._passthrough(visit)
 
-    async def _of(self, kept: Kept, place: Place, method: str, visit: Visit) -> Any:
+    async def _of(self, kept: Kept, place: Place, method: str, visit: Visit) -> Json | AsyncIterator[bytes]:
         """What is asked of one answer. Raises BadRequest, NotFound, WrongMethod."""
         query = dict(parse_qsl(visit.scope["query_string"].decode("latin-1")))
         match method, place.segments[2:]:
@@ -74,8 +77,8 @@ class StoredResponses:
                     return await self._background.cancel(kept)
                 message = "only responses that run in the background can be cancelled; this one has ended"
                 raise BadRequest(message, code="invalid_request")
-            case _, below if below in _TAKEN:
-                raise WrongMethod(visit.scope["path"], method, _TAKEN[below])
+            case _, below if below in _METHODS:
+                raise WrongMethod(visit.scope["path"], method, _METHODS[below])
         raise NotFound(f"there is no {visit.scope['path'][:200]!r} here", code="route_not_found")
 
     async def _again(self, kept: Kept, query: Mapping[str, str]) -> AsyncIterator[bytes]:
@@ -141,7 +144,7 @@ class StoredResponses:
 
         await self._reception.serve(visit, exchange, lane, deliver)
 
-    async def _say(self, visit: Visit, told: Any, *, estimated: bool = False) -> None:
+    async def _say(self, visit: Visit, told: Json, *, estimated: bool = False) -> None:
         path = visit.scope["path"].removeprefix("/v1")
         call = Call("responses", RESPONSES.name, visit.scope["method"], path, b"", {}, "", stream=False)
         headers = [_JSON, *([(b"x-gateway-estimated", b"input_tokens")] if estimated else [])]

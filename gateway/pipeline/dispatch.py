@@ -126,7 +126,7 @@ class Dispatch:
         if streamed:
             if other:
                 return await _as_a_whole(exchange, answered, answer, tap)
-            answered.answer, answered.tap, answered.events = answer, tap, True
+            answered.answer, answered.tap, answered.is_watched = answer, tap, True
             return await self._first_event(answered, timeouts.first_token)
         if call.dialect != Raw.name:
             answered.body = answer.at_hand() or await answer.body(WHOLE_BODY)
@@ -202,7 +202,7 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answ
     if told is None:
         return _error_of_body(answered, way)
     answered.answer, answered.tap, answered.body = answer, tap, b""
-    answered.first, answered.events, answered.over = [told], True, True
+    answered.first, answered.is_watched, answered.over = [told], True, True
     return answered
 
 

@@ -41,7 +41,7 @@ class Answered:
     answer: Answer | None = None  # set while bytes are still to come
     tap: Tap | None = None
     first: list[bytes] = field(default_factory=list)
-    events: bool = False  # the stream is one that a tap watches
+    is_watched: bool = False  # the stream passes by way of its tap
     over: bool = False  # all of it is in `first`
     cut: bool = False  # it broke after its first event
     told: bool = False  # its client has had the end, or why there is none: nothing after that is missed
@@ -63,7 +63,7 @@ def relay(exchange: Exchange, answered: Answered, dialect: Dialect, clock: Clock
     exchange.status = answered.status
     if answered.answer is None:
         return Reply(answered.status, headers, answered.body)
-    if answered.events:
+    if answered.is_watched:
         body = _events(exchange, answered, dialect, clock)
         # A comment may stand between events, and nowhere in a JSON array.
         keep_alive = KEEP_ALIVE if dialect.media == EVENTS else b""
@@ -146,7 +146,8 @@ def shown(target: Target, tap: Tap, told: bytes) -> bytes:
 
 
 def _rest(tap: Tap, dialect: Dialect, *, left_open: bool) -> bytes:
-    """What is left at a stream's end; of an event that was cut, nothing. Who is left without an end is told one."""
+    """What was held back when a stream ended, but for an event that was cut. One that was `left_open` gets its
+    dialect's ending."""
     unended = left_open and not (tap.finished or tap.failed)
     try:
         rest = tap.rest()

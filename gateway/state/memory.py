@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
+from gateway.core.claim import NO_GRANT, Claim, Grant, Limit, Standing
 from gateway.core.meters import Meters
 from gateway.core.tally import Count
 from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, pace, refuse
@@ -75,7 +75,7 @@ class MemoryAllowance:
         """`reserve` without waiting: nothing has to be held, for these buckets die with their process.
         Raises LimitReached, NeverFits."""
         if not claims:
-            return NOTHING
+            return NO_GRANT
         now = self._clock() // 1000
         taken: list[tuple[Bucket, Claim]] = []
         standings: list[Standing] = []

@@ -11,7 +11,7 @@ from hashlib import blake2b
 from itertools import count
 from typing import Any
 
-from gateway.core.claim import NOTHING, Claim, Grant, Standing
+from gateway.core.claim import NO_GRANT, Claim, Grant, Standing
 from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, refuse, standing
@@ -54,7 +54,7 @@ class RedisAllowance:
 
     async def reserve(self, claims: Sequence[Claim], hold: float) -> Grant:
         if not claims:
-            return NOTHING
+            return NO_GRANT
         lifeline = self._lifeline
         if not lifeline.connected and not await self._first_connection():
             return self._stopgap.take(claims, lifeline.processes)

@@ -74,7 +74,7 @@ class Collector:
             if self._is_late():
                 more = await _by(self._hurry, self._look, HURRIED)
             else:
-                await _by(self._leisure, self._take_time)
+                await _by(self._leisure, self._look_at_leisure)
             if loop.time() >= due:
                 is_more = await _by(self._hurry, self._tidy, wall_clock() - days * 86400)
                 due = loop.time() + (0.0 if is_more else TIDY_PAUSE)
@@ -116,7 +116,7 @@ class Collector:
     def _is_late(self) -> bool:
         return time.perf_counter() - self.complete > PATIENCE
 
-    def _take_time(self) -> None:
+    def _look_at_leisure(self) -> None:
         """Piece by piece, until there is no more or it is wanted sooner."""
         while self._look(AT_LEISURE) and not (self._waited_for or self._is_late()):
             os.sched_yield()

@@ -11,7 +11,7 @@ import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from gateway.core.claim import NOTHING, Claim, Grant, Limit, Standing
+from gateway.core.claim import NO_GRANT, Claim, Grant, Limit, Standing
 from gateway.core.failure import LimitReached, NeverFits
 from gateway.core.meters import Meters
 from gateway.state import scripts
@@ -126,9 +126,9 @@ async def test_a_limit_admits_exactly_its_number(house: House) -> None:
 
 
 async def test_nothing_to_claim_is_granted_at_no_cost(house: House) -> None:
-    assert await house.reserve() is NOTHING
-    house.allowance.settle(NOTHING, 10)
-    house.allowance.release(NOTHING)
+    assert await house.reserve() is NO_GRANT
+    house.allowance.settle(NO_GRANT, 10)
+    house.allowance.release(NO_GRANT)
 
 
 async def test_all_claims_of_a_call_or_none(house: House) -> None:
