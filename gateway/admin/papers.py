@@ -7,7 +7,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict
 from starlette.requests import Request
 
-from gateway.config.words import Day, Name
+from gateway.config.scalars import Day, Name
 from gateway.core.failure import BadRequest, BodyTooLarge
 
 MOST = 4 << 20  # bytes

@@ -22,8 +22,8 @@ from gateway.edge.sanity import Sanity
 from gateway.state.keystore import KeyStore
 from gateway.telemetry.logs import Log
 from gateway.telemetry.prometheus import of_engines, render
-from gateway.upstream.child import Child, take
 from gateway.upstream.client import Timing, Upstream
+from gateway.upstream.engine_process import EngineProcess, lock_socket
 from gateway.upstream.failures import UpstreamError
 
 
@@ -66,10 +66,10 @@ class Office:
         """Raises OSError where an engine of the policies is another gateway's: by the same socket this one's calls
         would reach that one."""
         for engine in host.policies.snapshot.tables.engines:
-            os.close(take(engine.socket))
+            os.close(lock_socket(engine.socket))
         self._host, self._processes, self._log = host, processes, log
         self.ledger = ledger
-        self._children: dict[Engine, tuple[Child, asyncio.Task[None]]] = {}
+        self._engines: dict[Engine, tuple[EngineProcess, asyncio.Task[None]]] = {}
         self._changed, self._started = asyncio.Event(), asyncio.Event()
         host.policies.changed.append(lambda snapshot: self._changed.set())
         self._office = Backoffice(
@@ -97,7 +97,9 @@ class Office:
 
     def degraded(self) -> list[str]:
         """What the office sees to be away."""
-        engines = [engine.provider for engine, (child, _) in self._children.items() if child.state != "ready"]
+        engines = [
+            engine.provider for engine, (process, _) in self._engines.items() if process.state != "ready"
+        ]
         sql = ["sql"] if self._host.keys.failing else []
         return [*{*sql, *self.ledger.degraded()}, *(f"engine:{provider}" for provider in engines)]
 
@@ -108,8 +110,8 @@ class Office:
     async def engines_ready(self) -> None:
         """Wait until every engine of the policies answers."""
         await self._started.wait()
-        for child, _ in list(self._children.values()):
-            await child.ready.wait()
+        for process, _ in list(self._engines.values()):
+            await process.ready.wait()
 
     async def _keep_engines(self) -> None:
         """Start and stop engines as the policies say; runs until cancelled, then stops them all."""
@@ -120,19 +122,19 @@ class Office:
                 self._started.set()
                 await self._changed.wait()
         finally:
-            await self._stop(list(self._children))
+            await self._stop(list(self._engines))
 
     async def _match(self, snapshot: Snapshot) -> None:
         wanted = set(snapshot.tables.engines)
-        await self._stop([engine for engine in self._children if engine not in wanted])
+        await self._stop([engine for engine in self._engines if engine not in wanted])
         loop = asyncio.get_running_loop()
-        for engine in wanted - set(self._children):
+        for engine in wanted - set(self._engines):
             command = engine_command(engine.model, engine.socket, engine.flags)
-            child = Child(command, engine.socket, self._host.upstream, self._log)
-            self._children[engine] = (child, loop.create_task(child.run()))
+            process = EngineProcess(command, engine.socket, self._host.upstream, self._log)
+            self._engines[engine] = (process, loop.create_task(process.run()))
 
     async def _stop(self, engines: list[Engine]) -> None:
-        tasks = [self._children.pop(engine)[1] for engine in engines]
+        tasks = [self._engines.pop(engine)[1] for engine in engines]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -142,7 +144,7 @@ class Office:
         metrics = self._host.meters.all()
         counts = await self._processes.counts()
         text = await asyncio.to_thread(lambda: render(metrics, merge(metrics, counts)))
-        engines = [engine for engine, (child, _) in self._children.items() if child.state == "ready"]
+        engines = [engine for engine, (process, _) in self._engines.items() if process.state == "ready"]
         told = {engine.provider: await _engine_metrics(self._host.upstream, engine) for engine in engines}
         return text + of_engines(told)
 

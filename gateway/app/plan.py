@@ -86,6 +86,6 @@ def engine_command(model: str, socket: str, flags: Sequence[str] = ()) -> list[s
     return [
         sys.executable, "-m", "local_backend",
         "--model", model, "--listen", f"unix:{socket}", "--exit-with-stdin",
-        "--drain-timeout", "4",  # less than a child's GRACE
+        "--drain-timeout", "4",  # less than the GRACE of its EngineProcess
         *flags,
     ]  # fmt: skip

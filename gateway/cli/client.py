@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from gateway.upstream.side import SideError, ask
+from gateway.upstream.admin_client import NoAnswer, ask
 
 _WHENCE = "it is taken from GATEWAY_ADMIN_TOKEN, else from the file admin-token in GATEWAY_DATA_DIR"
 
@@ -41,7 +41,7 @@ def request(args: argparse.Namespace, method: str, path: str, body: Any = None, 
     """The JSON answer, which is waited for so many seconds. Raises Unreachable."""
     try:
         status, answer = ask(args.admin_url, method, f"/admin/v1{path}", admin_token(), body, seconds)
-    except SideError as error:
+    except NoAnswer as error:
         raise Unreachable(
             f"no gateway answers at {args.admin_url} ({error}); is `gateway serve` running? --admin-url or "
             "GATEWAY_ADMIN_URL tells where"

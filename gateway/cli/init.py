@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import gateway
-from gateway.config.editors import json_schema
+from gateway.config.json_schema import json_schema
 
 
 def add(verbs: Any) -> None:

@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import Any
 
-from gateway.config.editors import json_schema
+from gateway.config.json_schema import json_schema
 
 
 def add(verbs: Any) -> None:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from gateway.config.complaint import complaints
 from gateway.config.papers import Paper, Reader
 from gateway.config.problem import BadPolicies, Path, Place, Problem, did_you_mean
 from gateway.config.schema import NOT_BUILT, PAPERS, PROVIDER_MODELS, ProvidersPaper, Strict
+from gateway.config.validation import problems_of
 from gateway.config.variables import Variables
 
 MOST_BYTES = 8 << 20  # of one file
@@ -205,5 +205,5 @@ def _validated(
     try:
         return model.model_validate(data)
     except ValidationError as error:
-        problems += complaints(paper, model, path, error)
+        problems += problems_of(paper, model, path, error)
         return None

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, create_model
 
+from gateway.config.scalars import Count, Day, Dimension, Duration, Flag, Hash, Name, Plain, Share, Text
 from gateway.config.snapshot import DEFAULT_RETRY
-from gateway.config.words import Count, Day, Dimension, Duration, Flag, Hash, Name, Plain, Share, Text
 from gateway.providers.registry import PROVIDERS
 
 PERIODS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from gateway.cli.main import main
-from gateway.config.editors import json_schema
+from gateway.config.json_schema import json_schema
 from gateway.config.papers import Paper, Reader
 from gateway.config.problem import Path as Steps
 from gateway.config.problem import written

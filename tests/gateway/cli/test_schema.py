@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gateway.cli.main import main
-from gateway.config.editors import json_schema
+from gateway.config.json_schema import json_schema
 
 
 @pytest.mark.parametrize("arguments", [["schema"], ["schema", "--json"]])

@@ -24,13 +24,13 @@ LONGEST_LINE = 64 << 10  # bytes of its log
 _ASK = Timing(connect=1.0, first_byte=2.0, idle=2.0)
 
 
-class Taken(OSError):
+class SocketTaken(OSError):
     """The socket of an engine is another gateway's."""
 
 
-def take(socket: str) -> int:
+def lock_socket(socket: str) -> int:
     """The lock of an engine's socket, as a descriptor that holds it until it is closed or this process ends. Raises
-    Taken, OSError."""
+    SocketTaken, OSError."""
     Path(socket).parent.mkdir(parents=True, exist_ok=True)
     lock = os.open(f"{socket}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -40,7 +40,7 @@ def take(socket: str) -> int:
     except BlockingIOError:
         owner = os.pread(lock, 20, 0).decode() or "that has just begun"
         os.close(lock)
-        raise Taken(
+        raise SocketTaken(
             f"the local engine at {socket} is that of another gateway (process {owner}); stop that one, or set "
             "GATEWAY_DATA_DIR to a folder of this one's own"
         ) from None
@@ -50,7 +50,7 @@ def take(socket: str) -> int:
     return lock
 
 
-class Child:
+class EngineProcess:
     """`command` must serve GET /health on the unix socket, and end when its standard input does."""
 
     def __init__(self, command: Sequence[str], socket: str, upstream: Upstream, log: Log) -> None:
@@ -94,7 +94,7 @@ class Child:
         """One life: start, wait for health, wait for the end. What the end was."""
         try:
             if self._lock is None:
-                self._lock = take(self._socket)
+                self._lock = lock_socket(self._socket)
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(self._socket)
             self._process = process = await asyncio.create_subprocess_exec(
@@ -104,7 +104,7 @@ class Child:
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,  # what tells a group or a terminal is for us: SIGHUP reloads, and would end it
             )
-        except Taken as taken:
+        except SocketTaken as taken:
             return f"could not be started ({taken})"
         except OSError as error:
             return f"could not be started ({error.filename or self._command[0]}: {error.strerror})"

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream import child as module
-from gateway.upstream.child import Child
+from gateway.upstream import engine_process as module
 from gateway.upstream.client import Upstream
+from gateway.upstream.engine_process import EngineProcess
 from tests.gateway.upstream.scripted import until
 
 # An engine of a few lines: healthy at its third question, ends with its standard input.
@@ -34,7 +34,7 @@ asyncio.run(main())
 
 
 class Story:
-    """What the child's log said."""
+    """What its log said."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -47,12 +47,14 @@ class Story:
 
 
 @asynccontextmanager
-async def kept(command: list[str], socket: Path, upstream: Upstream) -> AsyncIterator[tuple[Child, Story]]:
+async def kept(
+    command: list[str], socket: Path, upstream: Upstream
+) -> AsyncIterator[tuple[EngineProcess, Story]]:
     story = Story()
-    child = Child(command, str(socket), upstream, story)
-    task = asyncio.get_running_loop().create_task(child.run())
+    process = EngineProcess(command, str(socket), upstream, story)
+    task = asyncio.get_running_loop().create_task(process.run())
     try:
-        yield child, story
+        yield process, story
     finally:
         task.cancel()
         with suppress(asyncio.CancelledError):
@@ -73,17 +75,17 @@ def runs(pid: int) -> bool:
 
 async def test_an_engine_is_started_awaited_and_stopped(upstream: Upstream, tmp_path: Path) -> None:
     socket = tmp_path / "run" / "engine.sock"
-    async with kept(engine(socket), socket, upstream) as (child, story):
-        states = [child.state]
+    async with kept(engine(socket), socket, upstream) as (process, story):
+        states = [process.state]
         async with asyncio.timeout(10):
-            await child.ready.wait()
-        states.append(child.state)
+            await process.ready.wait()
+        states.append(process.state)
         assert states == ["starting", "ready"]
-        assert child.pid is not None
+        assert process.pid is not None
         assert story.has("info: local engine: loading")
-        assert story.has(f"is ready (pid {child.pid})")
-    assert child.state == "stopped"
-    assert not runs(child.pid)
+        assert story.has(f"is ready (pid {process.pid})")
+    assert process.state == "stopped"
+    assert not runs(process.pid)
 
 
 async def test_an_engine_that_dies_is_started_again(
@@ -91,18 +93,18 @@ async def test_an_engine_that_dies_is_started_again(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
     socket = tmp_path / "engine.sock"
-    async with kept(engine(socket), socket, upstream) as (child, story):
+    async with kept(engine(socket), socket, upstream) as (process, story):
         async with asyncio.timeout(10):
-            await child.ready.wait()
-        first = child.pid
+            await process.ready.wait()
+        first = process.pid
         assert first is not None
         os.kill(first, 9)
-        await until(lambda: child.state == "restarting")
-        assert not child.ready.is_set()
+        await until(lambda: process.state == "restarting")
+        assert not process.ready.is_set()
         async with asyncio.timeout(10):
-            await child.ready.wait()
-        assert child.pid != first
-        assert child.restarts == 1
+            await process.ready.wait()
+        assert process.pid != first
+        assert process.restarts == 1
         assert story.has("error: the local engine ended (exit code -9); next start in 0.05 s")
 
 
@@ -111,8 +113,8 @@ async def test_an_engine_that_keeps_dying_waits_longer_each_time(
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(module, "LONGEST_PAUSE", 0.04)
-    async with kept(["/bin/false"], tmp_path / "engine.sock", upstream) as (child, story):
-        await until(lambda: child.restarts >= 4)
+    async with kept(["/bin/false"], tmp_path / "engine.sock", upstream) as (process, story):
+        await until(lambda: process.restarts >= 4)
     pauses = [line.rpartition("in ")[2] for line in story.lines if "exit code 1" in line]
     assert pauses[:4] == ["0.01 s", "0.02 s", "0.04 s", "0.04 s"]
 
@@ -121,8 +123,8 @@ async def test_an_engine_that_cannot_be_started_is_named(
     upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
-    async with kept(["/no/such/engine"], tmp_path / "engine.sock", upstream) as (child, story):
-        await until(lambda: child.restarts >= 2)
+    async with kept(["/no/such/engine"], tmp_path / "engine.sock", upstream) as (process, story):
+        await until(lambda: process.restarts >= 2)
         assert story.has("could not be started (/no/such/engine: No such file or directory)")
 
 
@@ -156,11 +158,11 @@ async def test_of_two_with_one_socket_the_second_waits_for_the_first(
 
 async def test_a_log_line_without_end_is_told_in_pieces(upstream: Upstream, tmp_path: Path) -> None:
     chatty = "import sys; sys.stderr.write('x' * 300_000 + '\\nlast'); sys.stderr.flush(); sys.stdin.read()"
-    async with kept([sys.executable, "-c", chatty], tmp_path / "engine.sock", upstream) as (child, story):
+    async with kept([sys.executable, "-c", chatty], tmp_path / "engine.sock", upstream) as (process, story):
         await until(lambda: sum(line.count("x") for line in story.lines) == 300_000)
         assert max(map(len, story.lines)) < 200_000
-        assert child.pid is not None
-        assert runs(child.pid)
+        assert process.pid is not None
+        assert runs(process.pid)
 
 
 async def test_an_engine_that_will_not_stop_is_killed(
@@ -171,10 +173,10 @@ async def test_an_engine_that_will_not_stop_is_killed(
         "import signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
         "print('deaf', file=sys.stderr, flush=True); time.sleep(60)"
     )
-    async with kept([sys.executable, "-c", stubborn], tmp_path / "engine.sock", upstream) as (child, story):
+    async with kept([sys.executable, "-c", stubborn], tmp_path / "engine.sock", upstream) as (process, story):
         await until(lambda: story.has("deaf"))
-    assert child.pid is not None
-    assert not runs(child.pid)
+    assert process.pid is not None
+    assert not runs(process.pid)
 
 
 async def test_an_engine_ends_with_its_keeper(tmp_path: Path) -> None:
@@ -182,10 +184,10 @@ async def test_an_engine_ends_with_its_keeper(tmp_path: Path) -> None:
     socket = tmp_path / "engine.sock"
     keeper = f"""
 import asyncio
-from gateway.upstream.child import Child
+from gateway.upstream.engine_process import EngineProcess
 from gateway.upstream.client import Upstream
 async def main():
-    child = Child({engine(socket)!r}, {str(socket)!r}, Upstream(), lambda level, message: None)
+    child = EngineProcess({engine(socket)!r}, {str(socket)!r}, Upstream(), lambda level, message: None)
     task = asyncio.ensure_future(child.run())
     await child.ready.wait()
     print(child.pid, flush=True)
@@ -209,6 +211,6 @@ async def test_an_engine_whose_socket_has_no_place_is_tried_again(
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.01)
     socket = tmp_path / "engine.sock"
     socket.mkdir()
-    async with kept(["/bin/false"], socket, upstream) as (child, story):
-        await until(lambda: child.restarts >= 2)
+    async with kept(["/bin/false"], socket, upstream) as (process, story):
+        await until(lambda: process.restarts >= 2)
         assert story.has(f"could not be started ({socket}: Is a directory)")

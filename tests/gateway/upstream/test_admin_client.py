@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from gateway.upstream.side import SideError, ask
+from gateway.upstream.admin_client import NoAnswer, ask
 from tests.gateway.upstream.scripted import Peer, Script, provider
 
 
@@ -34,11 +34,11 @@ async def test_json_is_asked_and_answered(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 async def test_what_is_no_json_is_no_answer() -> None:
-    with pytest.raises(SideError, match="the answer is no JSON"):
+    with pytest.raises(NoAnswer, match="the answer is no JSON"):
         await asked(b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\n<html>")
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:1", "nonsense", "http://[::1", "ftp://127.0.0.1"])
 def test_an_address_where_nobody_answers_is_an_error_in_a_word(address: str) -> None:
-    with pytest.raises(SideError):
+    with pytest.raises(NoAnswer):
         ask(address, "GET", "/", "secret")

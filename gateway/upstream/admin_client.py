@@ -1,18 +1,18 @@
-"""httpx for what is not hot: the commands' talk with the admin API."""
+"""The commands' requests to the admin API, by httpx: none is hot."""
 
 from typing import Any
 
 import httpx
 
 
-class SideError(Exception):
+class NoAnswer(Exception):
     """No answer came; the message says why in a word or two."""
 
 
 def ask(
     base_url: str, method: str, path: str, token: str, body: Any = None, seconds: float = 30.0
 ) -> tuple[int, Any]:
-    """(status, JSON answer; None for none) of one request. Raises SideError. Proxies of the environment are
+    """(status, JSON answer; None for none) of one request. Raises NoAnswer. Proxies of the environment are
     not used: the admin API is near."""
     # Whatever stands there is sent: the gateway tells what is no token of its.
     headers = {b"authorization": f"Bearer {token}".encode(errors="surrogateescape")} if token else {}
@@ -23,6 +23,6 @@ def ask(
             )
             return answer.status_code, answer.json() if answer.content else None
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise SideError(type(error).__name__) from None
+        raise NoAnswer(type(error).__name__) from None
     except ValueError:
-        raise SideError("the answer is no JSON") from None
+        raise NoAnswer("the answer is no JSON") from None

@@ -22,7 +22,7 @@ _REMEDIES = {
 }
 
 
-def complaints(paper: Paper, model: type[Strict], base: Path, error: ValidationError) -> list[Problem]:
+def problems_of(paper: Paper, model: type[Strict], base: Path, error: ValidationError) -> list[Problem]:
     """`base` is where in the paper the data of `model` stands. One problem per place: the members of a
     union all complain of the same value."""
     found: dict[Path, Problem] = {}

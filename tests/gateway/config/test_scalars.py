@@ -2,8 +2,8 @@ from datetime import UTC, datetime
 
 import pytest
 
+from gateway.config.scalars import digest, dimension, epoch, plain, seconds, share
 from gateway.config.variables import Filled
-from gateway.config.words import digest, dimension, epoch, plain, seconds, share
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from gateway.config.editors import json_schema
+from gateway.config.json_schema import json_schema
 from gateway.config.papers import Reader
 from tests.shared import ROOT
 

@@ -1,4 +1,4 @@
-"""The small words of policy files as types: durations, shares, days, names, whole numbers."""
+"""The scalars of policy files as types: durations, shares, days, names, whole numbers."""
 
 import re
 from collections.abc import Callable
