@@ -72,21 +72,13 @@ Handle = Callable[[Visit], Awaitable[None]]
 class Reception:
     """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
 
-    def __init__(self, dependencies: Dependencies, bounds: Bounds) -> None:
-        self.policies, self.pipeline, self.bounds = dependencies.policies, dependencies.pipeline, bounds
-        self._identify, self._telemetry, self._meters = (
-            dependencies.identify,
-            dependencies.telemetry,
-            dependencies.meters,
-        )
-        self._clock, self.now, self.log = (
-            dependencies.pipeline.clock,
-            dependencies.wall_clock,
-            dependencies.log,
-        )
+    def __init__(self, below: Dependencies, bounds: Bounds) -> None:
+        self.policies, self.pipeline, self.bounds = below.policies, below.pipeline, bounds
+        self._identify, self._telemetry, self._meters = below.identify, below.telemetry, below.meters
+        self._clock, self.now, self.log = below.pipeline.clock, below.wall_clock, below.log
         self._streams: set[Writer] = set()
         self.in_flight = 0
-        dependencies.meters.in_flight.source = lambda: [((), float(self.in_flight))]
+        below.meters.in_flight.source = lambda: [((), float(self.in_flight))]
 
     def route(self, name: str, handle: Handle) -> App:
         """An ASGI application for one labelled route; `handle` gets callers that are known."""
