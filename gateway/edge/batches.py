@@ -11,7 +11,7 @@ from gateway.core.failure import BadRequest, Forbidden
 from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership
 from gateway.edge.references import Reference, named, references
-from gateway.wire.fields import refuse_names, refuse_spelled
+from gateway.wire.fields import refuse_crowd, refuse_names, refuse_spelled
 
 MOST_LINE = 32 << 20  # bytes
 _BODY = frozenset({"body"})
@@ -33,29 +33,32 @@ async def check_lines(pieces: AsyncIterator[bytes], team: Team, ownership: Owner
 
 def _check(line: bytes, team: Team, number: int) -> list[Reference]:
     try:
-        call = orjson.loads(line)
-    except orjson.JSONDecodeError:
-        raise BadRequest(f"line {number} of the batch file is not valid JSON", code="invalid_json") from None
-    if not isinstance(call, dict):
-        raise BadRequest(f"line {number} of the batch file is no JSON object", code="invalid_json")
-    body = call.get("body")
-    said = body if isinstance(body, dict) else {}
-    try:
-        refuse_spelled(call, _BODY)
-        refuse_names(said)
-        check_other_models(said, team)
+        return _used(line, team)
     except (BadRequest, Forbidden) as error:
         message = f"line {number} of the batch file: {error.message}"
         raise type(error)(message, code=error.code, param=error.param) from None
+
+
+def _used(line: bytes, team: Team) -> list[Reference]:
+    """The objects that a line uses. Raises BadRequest, Forbidden."""
+    refuse_crowd(line)
+    try:
+        call = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        raise BadRequest("it is not valid JSON", code="invalid_json") from None
+    if not isinstance(call, dict):
+        raise BadRequest("it is no JSON object", code="invalid_json")
+    body = call.get("body")
+    said = body if isinstance(body, dict) else {}
+    refuse_spelled(call, _BODY)
+    refuse_names(said)
+    check_other_models(said, team)
     model = _model(said)
     for one in _models(line, model):
         if not team.models(one):
-            raise Forbidden(
-                f'line {number} of the batch file: team "{team.name}" may not use the model "{one[:100]}"',
-                param="model",
-            )
+            raise Forbidden(f'team "{team.name}" may not use the model "{one[:100]}"', param="model")
     if model is None and not team.models(ANY):
-        message = f"line {number} of the batch file names no model, and this team uses some models only"
+        message = "it names no model, and this team uses some models only"
         raise BadRequest(message, code="missing_required_parameter", param="model")
     return references(line)
 
@@ -74,11 +77,17 @@ def _models(line: bytes, model: str | None) -> list[str]:
 
 async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[list[bytes]]:
     """Whole lines, as many as a piece completes."""
-    rest = b""
+    rest: list[bytes] = []
+    size = 0
     async for piece in pieces:
-        *lines, rest = (rest + piece).split(b"\n") if rest else piece.split(b"\n")
-        if len(rest) > MOST_LINE:
+        *lines, last = piece.split(b"\n")
+        if lines:
+            lines[0] = b"".join([*rest, lines[0]])
+            rest, size = [], 0
+        rest.append(last)
+        size += len(last)
+        if size > MOST_LINE:
             raise BadRequest(f"a line of the batch file is longer than {MOST_LINE} bytes")
         if lines:
             yield lines
-    yield [rest]
+    yield [b"".join(rest)]

@@ -17,6 +17,7 @@ from gateway.edge.frames import Frames, refusal
 from gateway.edge.recent import Quota, Recent
 from gateway.edge.reception import Handle, Reception, Visit
 from gateway.edge.websocket import GOING_AWAY, POLICY, Socket, is_asked, welcome
+from gateway.wire.fields import refuse_crowd
 
 # Of the calls that may be in flight, open connections may be so many, and those of one team so many of them.
 SHARE, SHARE_OF_TEAM = 1 / 2, 1 / 4
@@ -187,6 +188,7 @@ def _head(head: Head) -> Head:
 
 def _event(message: bytes) -> dict[str, Any]:
     """Raises BadRequest."""
+    refuse_crowd(message)
     try:
         event = orjson.loads(message)
     except orjson.JSONDecodeError:

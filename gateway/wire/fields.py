@@ -9,10 +9,13 @@ import orjson
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
 from gateway.wire.base import Reading
-from gateway.wire.splice import duplicated
+from gateway.wire.splice import duplicated, is_crowded
 from gateway.wire.written import as_written, read
 
 IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
+MOST_MARKS = (
+    500_000  # of a body: to go through the values between them takes half a second, in which others wait
+)
 WATCHED = ("model", "stream")
 # What the house reads at the top of bodies, whichever format has it.
 READ = frozenset(
@@ -36,6 +39,7 @@ _OPERATORS = frozenset({"api_base", "base_url", "api_key", "extra_headers", "use
 
 def parse_object(body: bytes) -> dict[str, Any]:
     """A JSON object. Raises BadRequest that says what is wrong with it."""
+    refuse_crowd(body)
     try:
         payload = orjson.loads(body)
     except orjson.JSONDecodeError as error:
@@ -44,6 +48,13 @@ def parse_object(body: bytes) -> dict[str, Any]:
     if not isinstance(payload, dict):
         raise BadRequest("the body must be a JSON object", code="invalid_json")
     return payload
+
+
+def refuse_crowd(body: bytes) -> None:
+    """Raises BadRequest for JSON of so many values that other calls would wait for it."""
+    if len(body) > MOST_MARKS and is_crowded(body, MOST_MARKS):
+        message = f"the body holds more than {MOST_MARKS} names and values; send less at once"
+        raise BadRequest(message, code="too_many_values")
 
 
 def loaded(data: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ _NAME = re.compile(rb"[\s,]*+(" + _STRING + rb")\s*+:\s*+", re.DOTALL)
 _TEXT = re.compile(_STRING, re.DOTALL)
 _PLAIN = re.compile(rb"[^\s,}]++")  # a number, true, false, null
 _BLANK = b" \t\r\n"
+_MARKS = b",:[{"  # one before each value but the first
 SHORT = 4 << 10  # bytes of a body
 
 
@@ -104,6 +105,20 @@ def has_escapes(body: bytes, begun: bytes = b"\\u00") -> bool:
     """Whether escapes that begin so occur, as those of letters do. (One byte is looked for twenty times as fast as
     several, and in images there is no backslash.)"""
     return body.find(b"\\") >= 0 and body.find(begun) >= 0
+
+
+def is_crowded(body: bytes, most: int) -> bool:
+    """Whether JSON, valid or not, has more than `most` of the marks that part its values and names, those in its texts
+    not counted."""
+    if len(body) - len(body.translate(None, _MARKS)) <= most:  # half a millisecond per megabyte
+        return False
+    return _crowd(most + 1).match(body) is not None
+
+
+@cache
+def _crowd(marks: int) -> re.Pattern[bytes]:
+    within = rb'[^",:\[{]*+(?:' + _STRING + rb'[^",:\[{]*+)*+'
+    return re.compile(rb"(?:%b[,:\[{]){%d}+" % (within, marks), re.DOTALL)
 
 
 @cache

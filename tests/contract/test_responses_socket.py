@@ -14,6 +14,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gateway.edge.recent import Quota, Recent
+from gateway.wire.fields import MOST_MARKS
 from tests.contract.test_responses_across import before
 from tests.running import KEY, Running, gateway, policies
 from tests.scripted import DONE, FINISH, USAGE, Asked, Provider, answer, hang, stream, word
@@ -282,6 +283,7 @@ async def test_more_than_may_wait_is_refused(tmp_path: Path) -> None:
     [
         (b"{", 400, None),
         (b"[]", 400, None),
+        pytest.param(b'{"x": [%b0]}' % (b"0," * MOST_MARKS), 400, None, id="too many values"),
         (b'{"type": "response.cancel"}', 400, "type"),
         (b'{"type": "response.create", "model": "m", "input": "hi", "background": true}', 400, "background"),
         (b'{"type": "response.create", "model": "m", "input": "hi", "stream_id": "a b"}', 400, "stream_id"),

@@ -187,6 +187,7 @@ BODIES: dict[str, str | bytes] = {
     "two models": '{"model": "mini", ' + BODY[1:],
     "two models, one with an escape": '{"mod\\u0065l": "mini", ' + BODY[1:],
     "bytes that are no UTF-8": BODY.encode().replace(b"hi", b"\xff\xfe"),
+    "half a million values": '{"x": [' + "[]," * 251_000 + "0], " + BODY[1:],
     "UTF-16": BODY.encode("utf-16"),
     "a lone surrogate": BODY.replace("hi", "\\ud800"),
     "a billion choices": '{"n": 1000000000, ' + BODY[1:],

@@ -12,6 +12,7 @@ from gateway.edge.batches import MOST_LINE, check_lines
 from gateway.edge.ownership import Ownership
 from gateway.state.database import Database
 from gateway.state.owners import Owners
+from gateway.wire.fields import MOST_MARKS
 from tests.gateway.edge.teams import LINE, POOR, made, text
 from tests.running import gateway
 from tests.scripted import Provider, answer
@@ -61,6 +62,7 @@ async def test_lines_within_the_teams_means_pass(tmp_path: Path) -> None:
         (line(model="gpt-5", models=["gpt-4", "secret"]), Forbidden, "line 2 "),
         (line(model="gpt-5", api_base="http://127.0.0.1:1"), BadRequest, "line 2 "),
         (b"not json", BadRequest, "line 2 "),
+        pytest.param(line(model="gpt-5", x=[0] * MOST_MARKS), BadRequest, "line 2 ", id="too many values"),
         (b'[\r{"body": {"model": "secret"}}\r]', BadRequest, "line 2 "),
         (line(input="hi"), BadRequest, "line 2 "),
         (line(metadata={"model": "gpt-5", "x": {"model": "gpt-5"}}), BadRequest, "line 2 "),

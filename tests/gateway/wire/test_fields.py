@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.fields import IMAGE_TOKENS, bound, estimate, note_usage, read_object
+from gateway.wire.fields import IMAGE_TOKENS, MOST_MARKS, bound, estimate, note_usage, read_object
 from gateway.wire.registry import DIALECTS
 
 
@@ -39,6 +39,15 @@ def test_what_is_no_call_is_told_so(body: bytes, code: str, says: str) -> None:
         read_object(body)
     assert caught.value.code == code
     assert says in caught.value.message
+
+
+def test_a_body_may_be_as_long_as_its_words_are_and_hold_so_many_values() -> None:
+    names = b'{"model": "m", "text": "%b", "x": [%b]}'
+    most = names % (b"[{:," * MOST_MARKS, b"1," * (MOST_MARKS - 7) + b"1")
+    assert read_object(most).model == "m"
+    with pytest.raises(BadRequest) as caught:
+        read_object(names % (b"", b"1," * (MOST_MARKS - 6) + b"1"))
+    assert caught.value.code == "too_many_values"
 
 
 @pytest.mark.parametrize(

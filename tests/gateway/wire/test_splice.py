@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.wire.splice import SHORT, Member, duplicated, members, set_members
+from gateway.wire.splice import SHORT, Member, duplicated, is_crowded, members, set_members
 
 NAMES = ("model", "stream")
 
@@ -148,3 +148,23 @@ def test_any_object_is_found_out_when_a_watched_name_is_repeated(
     body = json.dumps({name: 1, **dict(pairs)}, **style).encode()
     assert duplicated(body + blanks, NAMES, NAMES) is None
     assert duplicated(body[:-1] + b',"' + name.encode() + b'": 2}' + blanks, NAMES, NAMES) == name
+
+
+def marks(value: Any) -> int:
+    """Of a value as JSON: its brackets that open, its colons and its commas."""
+    if isinstance(value, dict):
+        return 1 + len(value) + max(0, len(value) - 1) + sum(map(marks, value.values()))
+    return 1 + max(0, len(value) - 1) + sum(map(marks, value)) if isinstance(value, list) else 0
+
+
+@given(values, styles)
+def test_marks_are_counted_outside_of_texts(value: Any, style: dict[str, Any]) -> None:
+    body, there = json.dumps(value, **style).encode(), marks(value)
+    assert not is_crowded(body, there)
+    assert not there or is_crowded(body, there - 1)
+
+
+@pytest.mark.parametrize("end", [b"", b"]", b'"', b'"x', b"}}"])
+def test_what_is_crowded_need_not_be_valid(end: bytes) -> None:
+    assert is_crowded(b'["[[[", 1, 2, 3, ' + end, 3)
+    assert not is_crowded(b'["[[[[[[' + end, 3)
