@@ -35,6 +35,9 @@ _USUAL = READ | {
 }  # fmt: skip
 # Where a call goes and with whose credential: a LiteLLM behind a provider would obey it.
 _OPERATORS = frozenset({"api_base", "base_url", "api_key", "extra_headers", "user_config"})
+# What llama.cpp's server obeys in the place of these, which are checked (tools/server: "if n_predict is present, we
+# overwrite the value specified earlier by max_tokens"; n is an alias of n_cmpl).
+_INSTEAD = {"n_predict": "max_tokens", "n_cmpl": "n"}
 
 
 def parse_object(body: bytes) -> dict[str, Any]:
@@ -109,7 +112,8 @@ def refuse_twice(
 
 def refuse_names(said: Collection[str]) -> None:
     """Raises BadRequest for a name that is one of those READ but for its case: some servers (all that read JSON as Go
-    does) take it for that one, and nobody here has checked its value. And for what only the operator says."""
+    does) take it for that one, and nobody here has checked its value. And for what only the operator says, or what a
+    server would obey in the place of one that is read."""
     if _USUAL.issuperset(said):  # a tenth of a microsecond; the others take four
         return
     names = "".join(said)
@@ -119,6 +123,10 @@ def refuse_names(said: Collection[str]) -> None:
         name = min(_OPERATORS.intersection(said))
         message = f"'{name}' is for the gateway's operator to set; leave it out of the call"
         raise BadRequest(message, code="unsupported_parameter", param=name)
+    for name, read_here in _INSTEAD.items():
+        if name in said:
+            message = f"'{name}' is a bound that the gateway does not read; say what its API has for it ('{read_here}')"
+            raise BadRequest(message, code="unsupported_parameter", param=name)
 
 
 def refuse_spelled(said: Iterable[str], read: frozenset[str]) -> None:

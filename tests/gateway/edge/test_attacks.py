@@ -243,6 +243,18 @@ async def test_where_a_call_goes_is_not_the_clients_to_say(
     assert provider.asked == []
 
 
+@pytest.mark.parametrize("path", [CHAT_PATH, "/v1/completions", "/v1/messages", "/v1/responses"])
+@pytest.mark.parametrize("name", ["n_predict", "n_cmpl"])
+async def test_a_bound_by_a_name_that_nobody_checks_is_a_400(
+    running: Running, provider: Provider, path: str, name: str
+) -> None:
+    """llama.cpp obeys it before the one of its API, past what the team may ask for."""
+    call = {"model": "mini", "messages": [], "input": "hi", "prompt": "hi", "max_tokens": 9, name: 10**6}
+    told = await say(running.port, post(json.dumps(call), path=path, key="sk-poor"))
+    assert (told.status, name in json.loads(told.body)["error"]["message"]) == (400, True)
+    assert provider.asked == []
+
+
 @pytest.mark.parametrize("coding", ["gzip", "br", "zstd", "deflate"])
 async def test_a_compressed_body_is_a_415(running: Running, provider: Provider, coding: str) -> None:
     assert (await say(running.port, post(BODY, f"Content-Encoding: {coding}"))).status == 415

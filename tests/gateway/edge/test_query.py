@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from gateway.core.failure import BadRequest
 from gateway.edge.query import query_of, with_query
 from tests.gateway.edge.teams import text
 from tests.running import KEY, gateway
@@ -25,14 +26,28 @@ PRESENTED = {b"x-api-key": b"sk-1+2/3"}
     ],
 )
 def test_a_parameter_that_holds_the_key_is_left_out(query: bytes, kept: bytes) -> None:
-    scope = {"query_string": query, "gateway.head": PRESENTED}
+    scope = {"method": "POST", "query_string": query, "gateway.head": PRESENTED}
     assert query_of(scope) == kept
     assert with_query("/files", scope) == "/files" + (f"?{kept.decode()}" if kept else "")
 
 
 def test_a_key_that_is_shorter_than_a_secret_is_only_what_is_all_of_a_value() -> None:
-    scope = {"query_string": b"api-version=2024&alt=x&key=a&b=%61", "gateway.head": {b"x-api-key": b"a"}}
+    scope = {
+        "method": "POST",
+        "query_string": b"api-version=2024&alt=x&key=a&b=%61",
+        "gateway.head": {b"x-api-key": b"a"},
+    }
     assert query_of(scope) == b"api-version=2024&alt=x"
+
+
+@pytest.mark.parametrize("name", [b"model", b"%6dodel", b"m%6Fde%6c"])
+def test_a_model_in_the_query_of_a_call_is_refused_and_one_that_filters_a_list_is_not(name: bytes) -> None:
+    """LiteLLM would ask it, and not the one of the body."""
+    scope = {"method": "POST", "query_string": b"a=b&%b=secret" % name, "gateway.head": PRESENTED}
+    with pytest.raises(BadRequest) as refused:
+        query_of(scope)
+    assert (refused.value.code, refused.value.param) == ("unsupported_parameter", "model")
+    assert query_of({**scope, "method": "GET"}) == scope["query_string"]
 
 
 CALLS: dict[str, dict[str, Any]] = {
@@ -70,6 +85,11 @@ async def test_a_key_in_a_query_of_geminis_goes_to_no_provider(tmp_path: Path) -
         async with gateway(tmp_path, f"{providers}---\n{models}---\n{access}") as running:
             async with running.client() as client:
                 path = "/v1beta/models/gemini-3:generateContent"
-                told = await client.post(f"{path}?a=b&%6bey={KEY}&key=other", json={"contents": []})
+                told = await client.post(
+                    f"{path}?a=b&%6bey={KEY}&key=other&%6bey=another&$access_token=x&%24alt=json%3Benum-encoding=int",
+                    json={"contents": []},
+                )
             assert told.status_code == 200
-    assert [asked.line for asked in provider.asked] == [f"POST {path}?a=b HTTP/1.1"]
+    assert [asked.line for asked in provider.asked] == [
+        f"POST {path}?a=b&%24alt=json%3Benum-encoding=int HTTP/1.1"
+    ]
