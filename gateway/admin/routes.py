@@ -1,6 +1,7 @@
 """The admin port: one table in which every route declares the role it takes; default is to refuse."""
 
 import hmac
+import re
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
@@ -21,6 +22,8 @@ Role = Literal["open", "metrics", "admin"]
 Handler = Callable[[Backoffice, Request], Awaitable[Response]]
 
 _LOOPBACK = ("127.0.0.1", "::1", "::ffff:127.0.0.1")  # the last by a socket that takes IPv4 and IPv6
+# What this machine is asked by: another name may be one that a page's owner points here ("DNS rebinding").
+_OURS = re.compile(r"(?:localhost|[0-9.]+|\[[0-9a-f:.]+\])?(?::[0-9]+)?", re.IGNORECASE)
 _HEADERS = {"cache-control": "private, no-store", "x-content-type-options": "nosniff"}
 
 
@@ -103,8 +106,7 @@ def _guarded(office: Backoffice, entry: Entry) -> Callable[[Request], Awaitable[
 def _authorize(office: Backoffice, role: Role, request: Request) -> None:
     """Raises Unauthorized or Forbidden. Tokens are compared in constant time. Metrics take none from this machine: a
     collector may send what it has for others."""
-    local = request.client is not None and request.client.host in _LOOPBACK
-    if role == "open" or (role == "metrics" and local):
+    if role == "open" or (role == "metrics" and _is_local(request)):
         return
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     presented = token.strip() if scheme.lower() == "bearer" else ""
@@ -124,6 +126,16 @@ def _authorize(office: Backoffice, role: Role, request: Request) -> None:
             "send the admin token as 'Authorization: Bearer TOKEN'", code="missing_admin_token"
         )
     raise Unauthorized("this admin token is not valid", code="invalid_admin_token")
+
+
+def _is_local(request: Request) -> bool:
+    """Whether it comes from this machine, and from no page that a browser here has open."""
+    client = request.client
+    return (
+        client is not None
+        and client.host in _LOOPBACK
+        and _OURS.fullmatch(request.headers.get("host", "")) is not None
+    )
 
 
 async def _refused(request: Request, error: Exception) -> Response:

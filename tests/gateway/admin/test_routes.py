@@ -81,10 +81,31 @@ async def test_metrics_take_a_token_from_everywhere_but_this_machine(running: Ru
         ("10.0.0.7", [401, 401, 401, 200]),
     ):
         transport = httpx.ASGITransport(running.office.app, client=(host, 5000))
-        async with httpx.AsyncClient(transport=transport, base_url="http://admin") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8081") as client:
             asked = [{"authorization": one} if one else {} for one in sent]
             answers = [await client.get("/metrics", headers=headers) for headers in asked]
         assert [answer.status_code for answer in answers] == statuses, host
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("127.0.0.1:8081", 200),
+        ("LocalHost", 200),
+        ("[::1]:8081", 200),
+        ("evil.example:8081", 401),
+        ("127.0.0.1.evil.example", 401),
+        ("localhost.evil.example", 401),
+    ],
+)
+async def test_a_page_whose_name_was_made_to_point_here_reads_no_metrics(
+    running: Running, name: str, status: int
+) -> None:
+    async with plain_client(running.admin_url) as browser:
+        answer = await browser.get("/metrics", headers={"host": name})
+        assert (answer.status_code, b"gateway_requests_total" in answer.content) == (status, status == 200)
+        named = await browser.get("/metrics", headers={"host": name, **bearer("a-metrics-token")})
+        assert named.status_code == 200
 
 
 async def test_a_database_that_is_away_is_told_on_both_ports_and_changes_no_status(running: Running) -> None:
