@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import re
 import select
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -16,6 +17,10 @@ FLUSH = 0.5  # seconds
 SLOW = 1.0  # seconds in which a sink must take a piece; else the rest waits for the next look
 AT_ONCE = 64 << 10  # bytes written before calls that wait for the core have their turn: some 0.1 ms
 BUFFER = 4 << 20  # bytes that wait for a sink that does not take them; more is dropped and counted
+
+# What JSON lets stand and a terminal obeys: C1 controls (U+009B begins what ESC [ does), separators of lines, and marks
+# that turn the direction of what is read.
+_STEERS = re.compile(rb"\xc2[\x80-\x9f]|\xd8\x9c|\xe2\x80[\x8e\x8f\xa8-\xae]|\xe2\x81[\xa6-\xa9]")
 
 
 class Log:
@@ -85,7 +90,7 @@ class Log:
         lines, self._lines, self._size = self._lines, [], 0
         if not lines:
             return
-        data, at, due = b"".join(lines), 0, 0
+        data, at, due = _shown(b"".join(lines)), 0, 0
         try:
             while at < len(data) and self._takes():
                 at += os.write(self._fd, data[at : _piece_end(data, at)])
@@ -104,6 +109,13 @@ class Log:
         sink = select.poll()
         sink.register(self._fd, select.POLLOUT)
         return bool(sink.poll(SLOW * 1000))
+
+
+def _shown(lines: bytes) -> bytes:
+    """With what steers a terminal in JSON's escapes."""
+    if lines.isascii():
+        return lines
+    return _STEERS.sub(lambda found: b"\\u%04x" % ord(found[0].decode()), lines)
 
 
 def _piece_end(data: bytes, at: int) -> int:

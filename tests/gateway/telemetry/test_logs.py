@@ -238,7 +238,7 @@ async def test_a_refused_call_is_one_line_too(tmp_path: Path, capfd: pytest.Capt
 async def test_nothing_a_client_or_provider_says_breaks_a_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    evil = '"}\n{"level":"error","msg":"forged"}\r\n\x1b[2J\u2028'
+    evil = '"}\n{"level":"error","msg":"forged"}\r\n\x1b[2J\x9b2J\x85\u2028\u202e\u2066\u061c\u00e9'
     text = policies("URL").replace("mini:", '"*": {targets: [{provider: p0}]}\n  mini:')
     ill = {**CHAT, "choices": [{"message": {"content": "a"}, "finish_reason": evil}]}
     async with Provider([answer(ill)]) as provider:
@@ -248,7 +248,8 @@ async def test_nothing_a_client_or_provider_says_breaks_a_line(
                 body = {"model": evil, "messages": []}
                 await client.post("/v1/chat/completions", json=body, headers=head)
     lines = capfd.readouterr().err
-    assert "\x1b" not in lines
+    assert not set("\x1b\x9b\x85\u2028\u202e\u2066\u061c") & set(lines)
+    assert "\u00e9" in lines
     (line,) = calls(lines)
     assert line["model"] == line["user"] == line["finish_reason"] == evil
     assert not calls(lines, "forged")
