@@ -12,12 +12,20 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
-from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, note_usage, read_object
 from gateway.wire.splice import set_members
+from gateway.wire.weights import beside, estimate
 from gateway.wire.written import read
 
 CAPS = ("max_completion_tokens", "max_tokens")
 _ONCE = (*WATCHED, *CAPS, "n", "best_of")
+# What is said to the model beside messages and prompt; templates are vLLM's.
+_BESIDE = frozenset(
+    {
+        "chat_template", "chat_template_kwargs", "documents", "functions", "prediction", "response_format", "suffix",
+        "tools",
+    }
+)  # fmt: skip
 
 # DashScope says in words that there is none yet.
 _FINISH = re.compile(rb'"finish_reason"\s*:\s*"(?!null")(\w+)"')
@@ -59,10 +67,8 @@ class Chat(Untouched):
             cap = cap if payload.get("max_tokens") else 0  # the older API reads this name alone
             choices = max(choices, bound(payload, "best_of", 128, least) or 1) * _prompts(asked)
         tools = payload.get("tools")
-        if tools:
-            tokens += json_tokens(tools)
         return Shape(
-            tokens,
+            tokens + beside(payload, _BESIDE),
             cap,
             choices,
             len(asked) if isinstance(asked, list) else 1,

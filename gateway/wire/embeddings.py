@@ -16,10 +16,11 @@ from gateway.wire import sse
 from gateway.wire.base import EVENTS, Asked, Reading, Untouched
 from gateway.wire.crossing import refusal_across
 from gateway.wire.envelope import render
-from gateway.wire.fields import estimate, note_usage, read_object
+from gateway.wire.fields import note_usage, read_object
 from gateway.wire.hub import ChatFront
 from gateway.wire.refusals import Refusals
 from gateway.wire.sides import WRONG_SHAPE, Back, Front, Json
+from gateway.wire.weights import estimate
 
 MOST_INPUTS = 2048
 _ERROR = re.compile(rb'\s*\{\s*"error"\s*:\s*[{"]')

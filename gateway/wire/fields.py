@@ -12,7 +12,6 @@ from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated, is_crowded
 from gateway.wire.written import as_written, read
 
-IMAGE_TOKENS = 1000  # what an image costs, about: providers count 85 to 1,600
 MOST_MARKS = (
     500_000  # of a body: to go through the values between them takes half a second, in which others wait
 )
@@ -200,64 +199,6 @@ def arguments(function: Mapping[str, Any], where: str) -> dict[str, Any] | orjso
 
 def _unlike(where: str, what: str) -> BadRequest:
     return BadRequest(f"'{where}' must be {what}", code="invalid_type", param=where)
-
-
-def estimate(asked: Any) -> tuple[int, int]:
-    """(tokens, images) of messages or a prompt: a quarter of the characters, three more per message."""
-    if isinstance(asked, str):
-        return len(asked) // 4 + 1, 0
-    if not isinstance(asked, list):
-        return 1, 0
-    tokens = images = 0
-    for item in asked:
-        if isinstance(item, str):
-            tokens += len(item) // 4 + 1
-        elif isinstance(item, int):
-            tokens += 1
-        elif isinstance(item, dict):
-            more, seen = _of_message(item)
-            tokens += more + 3
-            images += seen
-        elif isinstance(item, list):
-            tokens += len(item)
-    return tokens, images
-
-
-def json_tokens(value: Any) -> int:
-    """About how many tokens this is as JSON. Raises BadRequest for what no provider would read either."""
-    try:
-        return len(orjson.dumps(value)) // 4
-    except TypeError:
-        raise BadRequest("the body is nested too deeply", code="invalid_json") from None
-
-
-def _of_message(message: Mapping[str, Any]) -> tuple[int, int]:
-    tokens, images = weigh(message.get("content"))
-    if calls := message.get("tool_calls"):
-        tokens += json_tokens(calls)
-    return tokens, images
-
-
-def weigh(content: Any) -> tuple[int, int]:
-    """(tokens, images) of a message's content, with what tools were given and gave back."""
-    if isinstance(content, str):
-        return len(content) // 4 + 1, 0
-    tokens = images = 0
-    for part in content if isinstance(content, list) else ():
-        if not isinstance(part, dict):
-            continue
-        kind, text = str(part.get("type", "")), part.get("text")
-        if isinstance(text, str):
-            tokens += len(text) // 4 + 1
-        elif "image" in kind:
-            images += 1
-            tokens += IMAGE_TOKENS
-        elif kind == "tool_result":
-            more, seen = weigh(part.get("content"))
-            tokens, images = tokens + more, images + seen
-        elif kind == "tool_use":
-            tokens += json_tokens(part.get("input"))
-    return tokens, images
 
 
 def note_usage(usage: Usage, counts: Any) -> None:

@@ -11,7 +11,8 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import WATCHED, bound, estimate, loaded, note_usage, read_object
+from gateway.wire.fields import WATCHED, bound, loaded, note_usage, read_object
+from gateway.wire.weights import estimate
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes

@@ -13,9 +13,10 @@ from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading
 from gateway.wire.cohere.words import count
 from gateway.wire.embeddings import Across, Embeddings, EmbeddingsTap
-from gateway.wire.fields import bound, estimate, json_tokens, note_usage, read_object
+from gateway.wire.fields import bound, note_usage, read_object
 from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals, refused
+from gateway.wire.weights import estimate, json_tokens
 
 Json = dict[str, Any]
 RERANK_DIALECTS = frozenset({"cohere.rerank", "cohere.rerank_v1"})

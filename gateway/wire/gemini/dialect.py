@@ -18,10 +18,8 @@ from gateway.wire.array import ArraySplitter
 from gateway.wire.base import Asked, Changes, Reading, Untouched, missing
 from gateway.wire.envelope import render
 from gateway.wire.fields import (
-    IMAGE_TOKENS,
     READ,
     bound,
-    json_tokens,
     loaded,
     note_usage,
     parse_object,
@@ -31,9 +29,11 @@ from gateway.wire.fields import (
 from gateway.wire.gemini.back import CAP
 from gateway.wire.gemini.native import native
 from gateway.wire.gemini.reader import framed
+from gateway.wire.gemini.weights import declared, estimate
 from gateway.wire.gemini.words import camel, chat_usage, finish
 from gateway.wire.splice import set_members
 from gateway.wire.thoughts import holds_foreign
+from gateway.wire.weights import beside
 from gateway.wire.written import read
 
 _SAID = re.compile(rb'"text"\s*:\s*"((?:[^"\\]|\\.)+)"')
@@ -48,6 +48,9 @@ _READ = READ | frozenset(
         "cachedContent", "cached_content", "generateContentRequest", "generate_content_request",
     }
 )  # fmt: skip
+# What is said beside the contents.
+_BESIDE = frozenset({"systemInstruction", "system_instruction", "tools"})
+_SCHEMAS = frozenset({"responseJsonSchema", "responseSchema"})
 _COUNTED = ("contents", "generateContentRequest", "generate_content_request")
 
 
@@ -75,11 +78,9 @@ class Generate(Untouched):
         config = config_of(payload)
         cap, choices = bound(config, CAP, most=_MOST_OUTPUT), bound(config, "candidateCount", most=128)
         tokens, images = estimate(payload[self._listed])
-        for name in ("systemInstruction", "system_instruction", "tools"):
-            if payload.get(name):
-                tokens += json_tokens(payload[name])
-        declared = _declared(payload.get("tools"))
-        return Shape(tokens, cap or 0, choices or 1, len(payload[self._listed]), declared, images)
+        tokens += beside(payload, _BESIDE) + beside(config, _SCHEMAS)
+        functions = declared(payload.get("tools"))
+        return Shape(tokens, cap or 0, choices or 1, len(payload[self._listed]), functions, images)
 
     def write(self, call: Call, changes: Changes) -> bytes:
         """The model is in the path, which the provider writes; a bound of the output goes where it belongs."""
@@ -242,43 +243,6 @@ def config_of(payload: Mapping[str, Any]) -> dict[str, Any]:
         if other in held and one in held:
             raise BadRequest(f"'{one}' stands twice in the body", code="duplicate_field", param=one)
     return camel(config)
-
-
-def estimate(contents: Any) -> tuple[int, int]:
-    """(tokens, images) of contents: a quarter of the characters, three more per turn."""
-    tokens = images = 0
-    for content in contents if isinstance(contents, list) else []:
-        more, seen = _weigh(content.get("parts")) if isinstance(content, dict) else (0, 0)
-        tokens, images = tokens + 3 + more, images + seen
-    return tokens, images
-
-
-def _declared(tools: Any) -> int:
-    """How many functions; what is none is for the provider to say."""
-    lists = [camel(tool).get("functionDeclarations") for tool in tools] if isinstance(tools, list) else []
-    return sum(len(one) for one in lists if isinstance(one, list))
-
-
-def _weigh(parts: Any) -> tuple[int, int]:
-    """What a tool gave back may hold parts of its own: pictures, above all."""
-    tokens = images = 0
-    for part in parts if isinstance(parts, list) else []:
-        told = part if isinstance(part, dict) else {}
-        if isinstance(text := told.get("text"), str):
-            tokens += len(text) // 4 + 1
-        elif not told.keys().isdisjoint(_MEDIA):
-            images += 1
-            tokens += IMAGE_TOKENS
-        elif isinstance(given := told.get("functionResponse") or told.get("function_response"), dict):
-            more, seen = _weigh(given.get("parts"))
-            tokens += more + json_tokens({**given, "parts": None})
-            images += seen
-        else:
-            tokens += json_tokens(part)
-    return tokens, images
-
-
-_MEDIA = frozenset({"inlineData", "inline_data", "fileData", "file_data"})
 
 
 def _tokens(block: bytes) -> int:

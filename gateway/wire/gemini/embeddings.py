@@ -14,8 +14,9 @@ from gateway.wire.embeddings import Across, EmbeddingsTap, check_form, texts_of,
 from gateway.wire.envelope import render
 from gateway.wire.fields import is_count, note_usage
 from gateway.wire.gemini.back import GeminiBack
-from gateway.wire.gemini.dialect import estimate, read_members
+from gateway.wire.gemini.dialect import read_members
 from gateway.wire.gemini.front import GeminiFront
+from gateway.wire.gemini.weights import estimate
 from gateway.wire.gemini.words import camel
 from gateway.wire.hub import ChatBack
 from gateway.wire.refusals import Refusals

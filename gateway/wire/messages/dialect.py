@@ -12,10 +12,11 @@ from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched
 from gateway.wire.envelope import render
-from gateway.wire.fields import WATCHED, bound, estimate, is_count, json_tokens, loaded, part, read_object
+from gateway.wire.fields import WATCHED, bound, is_count, loaded, part, read_object
 from gateway.wire.messages.words import finish, prompt_tokens
 from gateway.wire.splice import set_members
 from gateway.wire.thoughts import holds_foreign, unpacked
+from gateway.wire.weights import beside, estimate
 from gateway.wire.written import exactly
 
 # A text, thought or argument fragment of a stream's delta, as it stands in its bytes.
@@ -23,6 +24,7 @@ _SAID = re.compile(rb'"(?:text|thinking|partial_json)"\s*:\s*"((?:[^"\\]|\\.)+)"
 _TELLING = re.compile(rb'"type"\s*:\s*"(?:message_start|message_delta|message_stop)"')
 _START = re.compile(rb'"type"\s*:\s*"message_start"')
 _MODEL = re.compile(rb'"model"\s*:\s*"(?:[^"\\]|\\.)*"')
+_BESIDE = frozenset({"output_config", "output_format", "system", "tools"})  # what is said beside the messages
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
 
 
@@ -41,9 +43,7 @@ class Messages(Untouched):
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
         cap = bound(payload, "max_tokens", most=2**31) or 0
         tokens, images = estimate(payload["messages"])
-        for name in ("system", "tools"):
-            if payload.get(name):
-                tokens += json_tokens(payload[name])
+        tokens += beside(payload, _BESIDE)
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
         return Shape(tokens, cap, 1, len(payload["messages"]), counted, images)

@@ -10,9 +10,9 @@ from typing import Any
 import orjson
 
 from gateway.core.failure import BadRequest
-from gateway.wire.fields import estimate
 from gateway.wire.responses.words import OURS, SEALED, seal, unseal
 from gateway.wire.sides import Json
+from gateway.wire.weights import estimate
 
 # Tokens, estimated: users' words beyond these are told by the summary alone, the oldest first.
 MOST_KEPT = 20_000

@@ -11,17 +11,20 @@ from gateway.core.failure import GatewayError
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes, Reading, Untouched
-from gateway.wire.fields import WATCHED, bound, estimate, json_tokens, loaded, note_usage, read_object, weigh
+from gateway.wire.fields import WATCHED, bound, loaded, note_usage, read_object
 from gateway.wire.responses.events import as_error, failing, going_on
 from gateway.wire.responses.words import SEALED, answer_of, finish
 from gateway.wire.splice import set_members
 from gateway.wire.thoughts import holds_foreign
+from gateway.wire.weights import beside, estimate
 from gateway.wire.written import exactly
 
 _LAST = re.compile(rb'"type"\s*:\s*"response\.(?:completed|incomplete|failed)"')
 _DONE = re.compile(rb'"type"\s*:\s*"response\.output_item\.done"')
 # A fragment of text, thought or arguments, as it stands in an event's bytes.
 _SAID = re.compile(rb'"delta"\s*:\s*"((?:[^"\\]|\\.)+)"')
+
+_BESIDE = frozenset({"instructions", "prompt", "text", "tools"})  # what is said beside the input
 
 
 class Responses(Untouched):
@@ -33,21 +36,14 @@ class Responses(Untouched):
         return read_object(body, (*WATCHED, "max_output_tokens"))
 
     def shape(self, payload: Mapping[str, Any], size: int) -> Shape:
-        """What stands in no message (calls, their results, thoughts) counts by its size as JSON, but for pictures that
-        a tool gave back."""
         cap = bound(payload, "max_output_tokens", most=2**31) or 0
         asked = payload.get("input")
         tokens, images = estimate(asked) if asked is not None else (0, 0)
-        items = asked if isinstance(asked, list) else []
-        for item in items:
-            if isinstance(item, dict) and "content" not in item:
-                told, seen = _weigh(item)
-                tokens, images = tokens + told, images + seen
-        for more in (payload.get("instructions"), payload.get("tools")):
-            tokens += json_tokens(more) if more else 0
+        tokens += beside(payload, _BESIDE)
         tools = payload.get("tools")
         counted = len(tools) if isinstance(tools, list) else 0
-        return Shape(tokens, cap, 1, len(items) or 1, counted, images)
+        items = len(asked) if isinstance(asked, list) else 0
+        return Shape(tokens, cap, 1, items or 1, counted, images)
 
     def write(self, call: Call, changes: Changes) -> bytes:
         """Without the thoughts that a model of another API had, as in a conversation that changed to this one: OpenAI
@@ -78,11 +74,6 @@ def _is_foreign(item: Any) -> bool:
     if not isinstance(item, dict) or item.get("type") != "reasoning":
         return False
     return str(item.get("encrypted_content")).startswith(SEALED) or answer_of(str(item.get("id"))) != ""
-
-
-def _weigh(item: Mapping[str, Any]) -> tuple[int, int]:
-    output = item.get("output")
-    return weigh(output) if isinstance(output, list) else (json_tokens(item), 0)
 
 
 class ResponsesTap:

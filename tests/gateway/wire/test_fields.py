@@ -7,7 +7,7 @@ import pytest
 
 from gateway.core.failure import BadRequest
 from gateway.core.usage import Usage
-from gateway.wire.fields import IMAGE_TOKENS, MOST_MARKS, bound, estimate, note_usage, read_object
+from gateway.wire.fields import MOST_MARKS, bound, note_usage, read_object
 from gateway.wire.registry import DIALECTS
 
 
@@ -161,29 +161,6 @@ def test_of_two_bounds_of_one_call_the_larger_counts(names: tuple[str, str]) -> 
     dialect = DIALECTS["openai.chat"]
     reading = dialect.read(b'{%b, "%b": 9000, "%b": 1}' % (CALL, *(name.encode() for name in names)))
     assert dialect.shape(reading.payload, 0).max_tokens == 9000
-
-
-@pytest.mark.parametrize(
-    ("asked", "tokens", "images"),
-    [
-        ("12345678", 3, 0),
-        ({"no": "prompt"}, 1, 0),
-        (["12345678", ""], 4, 0),
-        ([1, 2, 3], 3, 0),
-        ([[1, 2, 3], [4]], 4, 0),
-        ([None, 1.5], 0, 0),
-        ([{"role": "user", "content": "12345678"}], 6, 0),
-        ([{"role": "assistant", "content": None}], 3, 0),
-        ([{"content": [{"type": "text", "text": "12345678"}, "no part", {"type": "audio"}]}], 6, 0),
-        ([{"content": [{"type": "image_url"}, {"type": "input_image"}]}], 2 * IMAGE_TOKENS + 3, 2),
-        ([{"content": None, "tool_calls": [{"function": {"arguments": "12345678"}}]}], 12, 0),
-        ([{"content": [{"type": "tool_use", "input": {"a": "1234"}}]}], 6, 0),
-        ([{"content": [{"type": "tool_result", "content": "12345678"}]}], 6, 0),
-        ([{"content": [{"type": "tool_result", "content": [{"type": "image"}]}]}], IMAGE_TOKENS + 3, 1),
-    ],
-)
-def test_the_size_of_what_is_asked_is_estimated(asked: Any, tokens: int, images: int) -> None:
-    assert estimate(asked) == (tokens, images)
 
 
 def noted(counts: Any) -> Usage:

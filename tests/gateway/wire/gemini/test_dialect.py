@@ -8,7 +8,6 @@ from gateway.core.failure import BadRequest, Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire import sse
 from gateway.wire.base import Asked, Changes
-from gateway.wire.fields import IMAGE_TOKENS
 from gateway.wire.gemini.dialect import CountTokens, Generate
 from gateway.wire.gemini.words import chat_usage
 from gateway.wire.sse import BadStream
@@ -61,10 +60,6 @@ def test_the_size_of_a_call_is_what_limits_need() -> None:
     assert shape == Shape(shape.input_tokens, 9, 2, 3, 2, 1)
     assert 1030 < shape.input_tokens < 1070
     assert SSE.shape({"contents": []}, 0) == Shape(0, 0, 1, 0, 0, 0)
-    picture = {"inline_data": {"mime_type": "image/png", "data": "J" * 99_999}}
-    given_back = {"functionResponse": {"name": "f", "response": {"ok": True}, "parts": [picture]}}
-    seen = SSE.shape({"contents": [{"parts": [given_back]}]}, 0)
-    assert (seen.images, seen.input_tokens < 2 * IMAGE_TOKENS) == (1, True)
     assert COUNT.shape(asked, 0) == Shape(0, 0, 0)
     with pytest.raises(BadRequest, match="'maxOutputTokens' must be a whole number"):
         SSE.shape({"contents": [], "generationConfig": {"maxOutputTokens": "9"}}, 0)

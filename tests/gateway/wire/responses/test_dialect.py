@@ -9,11 +9,11 @@ from gateway.core.exchange import Call
 from gateway.core.failure import Failure, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.wire.base import Asked, Changes
-from gateway.wire.fields import IMAGE_TOKENS
 from gateway.wire.registry import DIALECTS
 from gateway.wire.responses.dialect import ResponsesTap, last_response, unkept
 from gateway.wire.responses.words import item_id, seal
 from gateway.wire.sse import BadStream
+from gateway.wire.weights import IMAGE_TOKENS
 from tests.scripted import event
 
 RESPONSES = DIALECTS["openai.responses"]
