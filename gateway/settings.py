@@ -86,6 +86,7 @@ class Settings(BaseModel):
     metrics_token: Token = Field(default="", repr=False)  # a token that may read /metrics and nothing else
     max_body: Size = 32 << 20
     max_file: Size = 512 << 20  # bodies of files, uploads and audio
+    max_bodies: Size = 1 << 30  # of all calls at once that come in pieces; half of it for one team
     max_in_flight: int = Field(default=4096, ge=1)  # calls served at once; past it a 503
     header_timeout: Seconds = 10.0  # until a request's head must be there
     body_timeout: Seconds = (

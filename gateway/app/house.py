@@ -109,7 +109,9 @@ class House:
         stack.push_async_callback(self.credentials.aclose)
         self.breaker = Breaker(time.perf_counter, random.random)
         meters.circuit.source = self.breaker.states
-        self.reception = self._reception(settings.max_body, settings.max_file, settings.max_in_flight)
+        self.reception = self._reception(
+            Bounds(settings.max_body, settings.max_file, settings.max_bodies, settings.max_in_flight)
+        )
         self.runs = Runs(self.database, time.time, self.threads.run)
         self.background = Background(self.reception, self.answers, self.runs)
         self.app = self._application()
@@ -153,7 +155,7 @@ class House:
             away += {"provider:" + target.partition("/")[0] for target in known}
         return sorted(away)
 
-    def _reception(self, body: int, file: int, in_flight: int) -> Reception:
+    def _reception(self, bounds: Bounds) -> Reception:
         attempts = Attempts(
             Dispatch(self.upstream, self.credentials, carry_on, time.perf_counter),
             self.spool,
@@ -177,7 +179,7 @@ class House:
             Dependencies(
                 self.policies, self.identify, pipeline, self.telemetry, self.meters, time.time, self.log
             ),
-            Bounds(body, file, in_flight),
+            bounds,
         )
 
     def _application(self) -> App:

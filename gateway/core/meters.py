@@ -118,9 +118,9 @@ class Meters:
         self.in_flight = Gauge("gateway_inflight_requests", "Calls being served now.")
         self.admission = Counter(
             "gateway_admission_rejected_total",
-            "Calls turned away before auth, by reason.",
+            "Calls turned away because the gateway is full, by reason.",
             ("reason",),
-            known=(("in_flight",),),
+            known=(("in_flight",), ("bodies",)),
         )
         self.loop_lag = Histogram(
             "gateway_event_loop_lag_seconds", "How late a timer of the event loop fires.", OVERHEAD

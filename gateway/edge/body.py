@@ -1,6 +1,6 @@
 """Request bodies: whole within a bound, or as a stream."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 from gateway.core.failure import BadRequest, BodyTooLarge, UnsupportedEncoding
 from gateway.edge.asgi import Receive
@@ -27,8 +27,9 @@ def check_head(head: Mapping[bytes, bytes], most: int) -> int | None:
     return length
 
 
-async def read_body(receive: Receive, most: int) -> bytes:
-    """The whole body. Raises BodyTooLarge, ClientLeft."""
+async def read_body(receive: Receive, most: int, hold: Callable[[int], None]) -> bytes:
+    """The whole body. `hold` is told of the bytes of one that comes in pieces, and may raise. Raises BodyTooLarge,
+    ClientLeft."""
     message = await receive()
     if message["type"] == "http.disconnect":
         raise ClientLeft
@@ -37,7 +38,12 @@ async def read_body(receive: Receive, most: int) -> bytes:
         if len(body) > most:
             raise too_large(most)
         return body
-    return body + b"".join([part async for part in stream_body(receive, most - len(body))])
+    hold(len(body))
+    parts = [body]
+    async for part in stream_body(receive, most - len(body)):
+        hold(len(part))
+        parts.append(part)
+    return b"".join(parts)
 
 
 async def stream_body(receive: Receive, most: int) -> AsyncIterator[bytes]:

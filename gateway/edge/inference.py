@@ -7,7 +7,8 @@ from typing import Any
 from gateway.core.exchange import Call, Exchange, Headers, Reply
 from gateway.core.head import Head
 from gateway.edge.asgi import Scope
-from gateway.edge.body import check_head, read_body, too_large
+from gateway.edge.body import too_large
+from gateway.edge.other_models import check_other_models
 from gateway.edge.noting import noted
 from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
@@ -38,13 +39,11 @@ class Inference:
 
     async def __call__(self, visit: Visit) -> None:
         reception = self._reception
-        most = reception.bounds.body
         body: bytes | None = visit.scope.get("gateway.body")
         if body is None:
-            check_head(visit.head, most)
-            body = await read_body(visit.receive, most)
-        elif len(body) > most:
-            raise too_large(most)
+            body = await reception.read(visit)
+        elif len(body) > reception.bounds.body:
+            raise too_large(reception.bounds.body)
         dialect, path, (payload, model, stream) = self._asked(visit.scope, body)
         lane = visit.snapshot.lane(visit.caller, model)
         check_other_models(payload, lane.team)

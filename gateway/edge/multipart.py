@@ -216,7 +216,8 @@ class MultipartUpload:
     """A body on its way through: what had to be read to know the model, then the rest of the client's stream.
 
     `judge` is asked about every field that was held before the end of it is passed on; what it raises ends the
-    upload. `open` renames the model on the way. The body can be sent once.
+    upload. `hold` is told of the bytes that are read before the model is known, and may raise. `open` renames the model
+    on the way. The body can be sent once.
     """
 
     def __init__(
@@ -225,8 +226,10 @@ class MultipartUpload:
         length: int | None,
         scanner: Scanner,
         judge: Callable[[Field], Awaitable[None]],
+        hold: Callable[[int], None],
     ) -> None:
-        self._stream, self._length, self._scanner, self._judge = stream, length, scanner, judge
+        self._stream, self._length, self._scanner = stream, length, scanner
+        self._judge, self._hold = judge, hold
         self._spool: IO[bytes] = SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115 - closed by close()
         self._model: Field | None = None
         self.sent = False
@@ -248,6 +251,7 @@ class MultipartUpload:
     async def find_model(self) -> None:
         """Read until the field `model` is known, or the body ends. Raises BadRequest."""
         while self._model is None and (piece := await anext(self._stream, b"")):
+            self._hold(len(piece))
             self._spool.write(piece)  # to the page cache: a quarter of a millisecond for a piece at most
             await self._look(piece)
 

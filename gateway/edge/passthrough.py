@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.config.snapshot import Lane
@@ -9,7 +10,7 @@ from gateway.core.exchange import Call, Exchange, Reply, Shape, Upload, new_id
 from gateway.core.failure import BadRequest, Failure, Forbidden, UnsupportedEncoding, UpstreamFailed
 from gateway.core.usage import Usage
 from gateway.edge.batches import ANY, check_lines
-from gateway.edge.body import check_head, read_body, stream_body
+from gateway.edge.body import check_head, stream_body
 from gateway.edge.endpoints import RUNS, SEGMENT, Family, Place, check_method, check_open, place_of
 from gateway.edge.evaluations import GRADED, check_graded
 from gateway.edge.forms import held, other_models_of, references_of
@@ -81,12 +82,11 @@ class Passthrough:
         return Request(visit, place, method, query, await self._ownership.provider_of(used, team.name))
 
     async def _read(self, request: Request) -> tuple[Lane, Call]:
-        family, bounds = self._family, self._reception.bounds
+        family = self._family
         kind = request.visit.head.get(b"content-type", b"").split(b";")[0].strip().lower()
         may_stream = family.upload and request.method in ("POST", "PUT", "PATCH")
         if not may_stream or kind in (b"", b"application/json"):
-            check_head(request.visit.head, bounds.body)
-            return await self._json(request, await read_body(request.visit.receive, bounds.body))
+            return await self._json(request, await self._reception.read(request.visit))
         if kind != _MULTIPART:  # what cannot be read here could name anything there
             raise UnsupportedEncoding(
                 f"/v1/{family.label} takes application/json and multipart/form-data",
@@ -110,7 +110,8 @@ class Passthrough:
             await self._ownership.provider_of(references_of(field), request.team)
             check_other_models(other_models_of(field), visit.snapshot.teams[request.team])
 
-        return MultipartUpload(stream_body(visit.receive, most), length, scanner, judge)
+        hold = partial(self._reception.hold, visit)
+        return Upload(stream_body(visit.receive, most), length, scanner, judge, hold)
 
     def _holds(self, part: Part) -> Held:
         return held(part, named=self._family.named)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol
 
 from gateway.config.policies import Policies
@@ -13,7 +14,8 @@ from gateway.core.failure import BadRequest, GatewayError, Overloaded
 from gateway.core.head import Head
 from gateway.core.meters import Meters
 from gateway.edge.asgi import App, Receive, Scope, Send
-from gateway.edge.body import ClientLeft
+from gateway.edge.bodies import Bodies
+from gateway.edge.body import ClientLeft, check_head, read_body
 from gateway.edge.reply import Writer, request_id_of
 from gateway.pipeline.identify import Identify
 from gateway.pipeline.relay import KEEP_ALIVE
@@ -37,6 +39,7 @@ class Bounds:
 
     body: int
     file: int
+    bodies: int
     in_flight: int
 
 
@@ -64,6 +67,7 @@ class Visit:
     arrived: float
     snapshot: Snapshot
     caller: Caller
+    held: int = 0  # bytes of its body for which room was taken
 
 
 Handle = Callable[[Visit], Awaitable[None]]
@@ -72,10 +76,11 @@ Handle = Callable[[Visit], Awaitable[None]]
 class Reception:
     """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
 
-    def __init__(self, below: Dependencies, bounds: Bounds) -> None:
-        self.policies, self.pipeline, self.bounds = below.policies, below.pipeline, bounds
-        self._identify, self._telemetry, self._meters = below.identify, below.telemetry, below.meters
-        self._clock, self.now, self.log = below.pipeline.clock, below.wall_clock, below.log
+    def __init__(self, tools: Dependencies, bounds: Bounds) -> None:
+        self.policies, self.pipeline, self.bounds = tools.policies, tools.pipeline, bounds
+        self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
+        self._clock, self.now, self.log = tools.pipeline.clock, tools.wall_clock, tools.log
+        self._bodies = Bodies(bounds.bodies, bounds.body)
         self._streams: set[Writer] = set()
         self.in_flight = 0
         below.meters.in_flight.source = lambda: [((), float(self.in_flight))]
@@ -112,8 +117,24 @@ class Reception:
             finally:
                 self.in_flight -= 1
                 self._streams.discard(writer)
+                if visit is not None and visit.held:
+                    self._bodies.let_go(visit.caller.team, visit.held)
 
         return app
+
+    async def read(self, visit: Visit) -> bytes:
+        """The whole body of a call. Raises BodyTooLarge, UnsupportedEncoding, Overloaded, ClientLeft."""
+        check_head(visit.head, self.bounds.body)
+        return await read_body(visit.receive, self.bounds.body, partial(self.hold, visit))
+
+    def hold(self, visit: Visit, size: int) -> None:
+        """Take room for so many bytes more of its body, until it ends. Raises Overloaded."""
+        try:
+            self._bodies.hold(visit.caller.team, size)
+        except Overloaded:
+            self._meters.admission.add(("bodies",))
+            raise
+        visit.held += size
 
     def _count(self, name: str, error: GatewayError, writer: Writer, visit: Visit | None) -> None:
         """A call that never reached the corridor, which records all others."""

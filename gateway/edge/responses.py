@@ -12,7 +12,7 @@ from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
 from gateway.edge.background import WRONG_KIND, Background
-from gateway.edge.body import check_head, read_body
+from gateway.edge.other_models import check_other_models
 from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
 from gateway.edge.other_models import check_other_models
@@ -45,8 +45,7 @@ class Responses:
 
     async def __call__(self, visit: Visit) -> None:
         reception = self._reception
-        check_head(visit.head, reception.bounds.body)
-        body = await read_body(visit.receive, reception.bounds.body)
+        body = await reception.read(visit)
         try:
             payload, model, stream = RESPONSES.read(body)
         except BadRequest as error:

@@ -13,7 +13,6 @@ from gateway.config.snapshot import Lane
 from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, Failure, NotFound, UpstreamFailed, WrongMethod
 from gateway.edge.background import Background
-from gateway.edge.body import check_head, read_body
 from gateway.edge.endpoints import FAMILIES, Place, place_of
 from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by
@@ -96,8 +95,7 @@ class StoredResponses:
     async def _act(self, visit: Visit, action: str) -> None:
         """Compacting and counting: a provider's own where the model's first target speaks the format, unless what
         is to be read was compacted here."""
-        check_head(visit.head, self._reception.bounds.body)
-        body = await read_body(visit.receive, self._reception.bounds.body)
+        body = await self._reception.read(visit)
         if b'"model"' not in body:
             return await self._passthrough(with_body(visit, body))
         payload, model, _ = RESPONSES.read(body)
