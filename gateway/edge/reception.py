@@ -118,7 +118,7 @@ class Reception:
                 self.in_flight -= 1
                 self._streams.discard(writer)
                 if visit is not None and visit.held:
-                    self._bodies.let_go(visit.caller.team, visit.held)
+                    self.keep(visit, 0)
 
         return app
 
@@ -135,6 +135,15 @@ class Reception:
             self._meters.admission.add(("bodies",))
             raise
         visit.held += size
+
+    def keep(self, visit: Visit, size: int) -> None:
+        """Have room for so many bytes in all. Raises Overloaded for more than it has where there is none."""
+        more = size - visit.held
+        if more > 0:
+            self.hold(visit, more)
+        elif more < 0:
+            self._bodies.let_go(visit.caller.team, -more)
+            visit.held = size
 
     def _count(self, name: str, error: GatewayError, writer: Writer, visit: Visit | None) -> None:
         """A call that never reached the corridor, which records all others."""

@@ -5,6 +5,8 @@ with its own key check, limits, record and usage. Connection and handshake count
 import asyncio
 import re
 from collections import Counter, deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,7 +18,7 @@ from gateway.edge.body import ClientLeft
 from gateway.edge.frames import Frames, refusal
 from gateway.edge.recent import Quota, Recent
 from gateway.edge.reception import Handle, Reception, Visit
-from gateway.edge.websocket import GOING_AWAY, POLICY, Socket, is_asked, welcome
+from gateway.edge.websocket import GOING_AWAY, POLICY, TRY_LATER, Socket, is_asked, welcome
 from gateway.wire.fields import refuse_crowd
 
 # Of the calls that may be in flight, open connections may be so many, and those of one team so many of them.
@@ -64,8 +66,10 @@ class WebSockets:
         socket: Socket | None = upgrade(head, lambda state: Socket(state, bounds.body))
         if socket is None:
             raise ClientLeft
-        recent = Recent(bounds.body, self._quota)
-        talk = socket.talk = Talk({**visit.scope, "gateway.recent": recent}, self._app, socket, bounds.body)
+        recent = Recent(bounds.body, self._room)
+        hold = partial(self._reception.keep, visit)
+        scope = {**visit.scope, "gateway.recent": recent}
+        talk = socket.talk = Talk(scope, self._app, socket, bounds.body, hold)
         self._open[team] += 1
         try:
             await asyncio.shield(socket.gone)
@@ -79,8 +83,13 @@ class WebSockets:
 class Talk:
     """What goes on over one WebSocket. Turns of one lane follow one another, lanes go side by side."""
 
-    def __init__(self, scope: Scope, app: App, socket: Socket, most: int) -> None:
+    def __init__(
+        self, scope: Scope, app: App, socket: Socket, most: int, hold: Callable[[int], None]
+    ) -> None:
+        """`hold` is told how many bytes of turns there are in all, and may raise Overloaded for more than before."""
         self._app, self._socket, self._most = app, socket, most
+        self._hold = hold
+        self._bytes = self._coming = 0  # of turns that wait or are under way, of one that is not whole yet
         self._scope = {
             **scope,
             "method": "POST",
@@ -93,7 +102,7 @@ class Talk:
         self._ends = self._aged = False
 
     def hear(self, message: bytes) -> None:
-        lane = ""
+        lane, self._coming = "", 0
         try:
             event = _event(message)
             lane = _lane(event)
@@ -103,6 +112,14 @@ class Talk:
                 return self._socket.close(POLICY, "read what you are told")
             self._socket.write(refusal(error, lane))
 
+    def comes(self, size: int) -> None:
+        self._coming = size
+        try:
+            self._take(0)
+        except Overloaded as error:
+            self._coming = 0
+            self._socket.close(TRY_LATER, error.message)
+
     def _put(self, turn: Turn) -> None:
         """Raises BadRequest, Overloaded."""
         if self._ends:
@@ -111,6 +128,7 @@ class Talk:
             if len(self._lanes) >= MOST_LANES:
                 message = f"at most {MOST_LANES} responses are made at once over one connection"
                 raise BadRequest(message, code="websocket_stream_limit_reached", param="stream_id")
+            self._take(len(turn.body))
             self._lanes[turn.lane] = deque()
             self._begin(turn)
             return
@@ -120,7 +138,13 @@ class Talk:
                 f"at most {MOST_WAITING} turns, of {self._most} bytes in all, may wait for those before them"
             )
             raise BadRequest(message, code="too_many_turns")
+        self._take(len(turn.body))
         waiting.append(turn)
+
+    def _take(self, size: int) -> None:
+        """Raises Overloaded."""
+        self._hold(self._bytes + size + self._coming)
+        self._bytes += size
 
     def _begin(self, turn: Turn) -> None:
         task = self._loop.create_task(self._run(turn))
@@ -145,6 +169,7 @@ class Talk:
         finally:
             if frames.failed and turn.previous:
                 self._scope["gateway.recent"].forget(turn.previous)
+            self._take(-len(turn.body))
             self._next(turn.lane)
 
     def _next(self, lane: str) -> None:
@@ -158,6 +183,7 @@ class Talk:
 
     def leave(self) -> None:
         self._ends = True
+        self._hold = _hold_no_more  # nor count what still ends: the room is given back with the connection
         self._lanes.clear()
         for scope in self._scopes.values():
             scope.get("gateway.hangup", scope["gateway.task"].cancel)()
@@ -174,6 +200,9 @@ class Talk:
             message = "this connection is an hour old, which is all it may be; open another one"
             self._socket.write(refusal(BadRequest(message, code="websocket_connection_limit_reached"), ""))
         self._socket.close(GOING_AWAY, "too old" if self._aged else "the gateway is shutting down")
+
+
+def _hold_no_more(size: int) -> None: ...
 
 
 def _head(head: Head) -> Head:

@@ -20,11 +20,15 @@ PING_AFTER = 20.0  # seconds of a client's silence
 PONG_WITHIN = 20.0  # seconds until a client that does not answer is taken for gone
 CLOSE_WITHIN = 1.0  # seconds that a client has to say goodbye
 OLDEST = 3600.0  # seconds that a connection may live, as at OpenAI
-GOING_AWAY, UNSUPPORTED, POLICY = 1001, 1003, 1008  # RFC 6455, 7.4.1
+GOING_AWAY, UNSUPPORTED, POLICY, TOO_BIG, TRY_LATER = 1001, 1003, 1008, 1009, 1013
 
 
 class Talk(Protocol):
     def hear(self, message: bytes) -> None: ...
+
+    def comes(self, size: int) -> None:
+        """So many bytes of the next message are here."""
+        ...
 
     def leave(self) -> None:
         """The client is gone, or says goodbye."""
@@ -68,6 +72,7 @@ class Socket(asyncio.Protocol):
         self._transport: Any = None
         self._frames = protocol.Protocol(protocol.SERVER, max_size=most)
         self._message = bytearray()
+        self._coming = 0  # bytes since the last message
         self._writable: asyncio.Future[None] | None = None
         self._hears = True  # whether the socket is read
         self._unread = Unread()
@@ -112,10 +117,13 @@ class Socket(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._last_data, self._pinged = self._loop.time(), False
+        self._coming += len(data)
         self._frames.receive_data(data)
         for frame in self._frames.events_received():
             assert isinstance(frame, Frame)
             self._take(frame)
+        if self._coming and self.talk is not None:
+            self.talk.comes(self._coming)
         self._flush()
         if self._frames.close_expected():
             self._leave()
@@ -178,7 +186,7 @@ class Socket(asyncio.Protocol):
         elif frame.opcode in (Opcode.TEXT, Opcode.CONT):
             self._message += frame.data
             if frame.fin:
-                message, self._message = bytes(self._message), bytearray()
+                message, self._message, self._coming = bytes(self._message), bytearray(), 0
                 if self.talk is not None and self._is_open():
                     self.talk.hear(message)
 

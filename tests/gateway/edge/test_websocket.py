@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from socket import SO_RCVBUF, SO_SNDBUF, SOL_SOCKET
 from typing import Any
@@ -13,7 +13,7 @@ import uvloop
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from gateway.edge.websocket import CLOSE_WITHIN, OLDEST, PING_AFTER, PONG_WITHIN, Socket
+from gateway.edge.websocket import CLOSE_WITHIN, OLDEST, PING_AFTER, PONG_WITHIN, TRY_LATER, Socket
 from tests.running import KEY, Running, gateway, policies
 
 ASK = b'{"type": "response.create", "model": "mini", "input": "hi"}'
@@ -46,6 +46,37 @@ async def ending(one: ClientConnection) -> int:
             while True:
                 await one.recv()
     return closed.value.rcvd.code if closed.value.rcvd else 0
+
+
+async def test_messages_that_are_not_whole_yet_have_a_bound_over_all_connections(tmp_path: Path) -> None:
+    sizes = {"max_body": 500_000, "max_bodies": 500_000}
+    async with socket(tmp_path, **sizes) as (first, running):
+        url, head = running.url.replace("http", "ws") + "/v1/responses", {"authorization": f"Bearer {KEY}"}
+        done = asyncio.Event()
+
+        async def long() -> AsyncIterator[str]:
+            yield " " * 400_000 + ASK[:20].decode()
+            await asyncio.wait_for(await first.ping(), 10)  # who answers has read what came before
+            async with connect(url, additional_headers=head, proxy=None) as second:
+                with suppress(ConnectionClosed):
+                    await second.send(" " * 400_000)
+                assert await ending(second) == TRY_LATER
+            done.set()
+            yield ASK[20:].decode()
+
+        await first.send(long())
+        assert await status(first) == 502
+        assert done.is_set()
+        await until_idle_but(running, 1)
+        async with connect(url, additional_headers=head, proxy=None) as third:
+            await third.send(ASK.decode() + " " * 400_000)
+            assert await status(third) == 502
+
+
+async def until_idle_but(running: Running, connections: int) -> None:
+    async with asyncio.timeout(5):
+        while running.house.reception.in_flight > connections:
+            await asyncio.sleep(0.005)
 
 
 def accepted(running: Running) -> Socket:
