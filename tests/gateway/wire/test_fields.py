@@ -50,6 +50,14 @@ def test_a_body_may_be_as_long_as_its_words_are_and_hold_so_many_values() -> Non
     assert caught.value.code == "too_many_values"
 
 
+@pytest.mark.parametrize(("name", "read"), [("n_predict", "max_tokens"), ("n_cmpl", "n")])
+def test_a_bound_that_is_read_by_no_one_here_is_refused_with_the_one_that_is(name: str, read: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        read_object(b'{"model": "m", "max_tokens": 9, "n": 1, "%b": 1000000}' % name.encode())
+    assert (caught.value.code, caught.value.param) == ("unsupported_parameter", name)
+    assert f"'{read}'" in caught.value.message
+
+
 @pytest.mark.parametrize(
     ("payload", "value"), [({}, None), ({"n": None}, None), ({"n": 1}, 1), ({"n": 9}, 9)]
 )
