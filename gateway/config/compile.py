@@ -24,8 +24,7 @@ from gateway.config.targets import (
     passthrough_target,
 )
 from gateway.core.claim import Limit
-from gateway.core.key import KeyFacts
-from gateway.policy.globs import Matcher, is_glob, matcher
+from gateway.policy.globs import Matcher, is_glob, matcher, model_matcher
 from gateway.policy.rate_limit import RateLimits, Rule, When, part
 
 
@@ -77,7 +76,7 @@ def _teams(compiler: Compiler, served: Mapping[str, Model]) -> dict[str, Team]:
             condition = compiler.condition(paper, spec.condition, (*path, "if"))
             teams[name] = Team(
                 name,
-                matcher(spec.models),
+                model_matcher(spec.models),
                 spec.max_output_tokens,
                 frozenset(spec.passthrough),
                 condition.or_false(compiler.counter(f"teams.{name}")) if condition else None,

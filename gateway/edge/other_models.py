@@ -5,21 +5,34 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from gateway.config.snapshot import Team
-from gateway.core.failure import Forbidden
-from gateway.wire.fields import refuse_names
+from gateway.core.failure import BadRequest, Forbidden
+from gateway.wire.fields import READ, refuse_names
 
 # OpenRouter's, in chat and Messages, and LiteLLM's.
 FALLBACKS = frozenset({"models", "fallbacks", "context_window_fallbacks", "content_policy_fallbacks"})
 
 
 def check_other_models(payload: Mapping[str, Any], team: Team) -> None:
-    """Raises Forbidden for one that the team may not use, BadRequest for one that says where it is asked."""
+    """Raises Forbidden for one that the team may not use, BadRequest for one that says where it is asked, and for what
+    would be read in the place of what is checked here."""
     if tools := payload.get("tools"):
         _check_tools(tools, team)
     if not FALLBACKS.isdisjoint(payload):
         for name in sorted(FALLBACKS.intersection(payload)):
             for place, model in _named(name, payload[name]):
                 _check(model, team, place, "names for when its own fails")
+    if isinstance(extra := payload.get("extra_body"), dict):
+        _check_extra(extra)
+
+
+def _check_extra(extra: Mapping[str, Any]) -> None:
+    """What LiteLLM puts over the body that it sends on, whatever was checked of that. Raises BadRequest."""
+    refuse_names(extra)
+    if read := READ.intersection(extra):
+        place = f"extra_body.{min(read)}"
+        raise BadRequest(
+            f"'{place}' must stand in the call itself", code="unsupported_parameter", param=place
+        )
 
 
 def _check_tools(tools: Any, team: Team) -> None:

@@ -23,6 +23,16 @@ def matcher(patterns: Iterable[str]) -> Matcher:
     return lambda name: name in exact or joined.fullmatch(name) is not None
 
 
+def model_matcher(patterns: Iterable[str]) -> Matcher:
+    """The same for names of models. LiteLLM reads several in one, between commas: by a glob that the first of them
+    matches the others would pass, too, so that only who may use all may write one."""
+    listed = list(patterns)
+    matches, exact = matcher(listed), frozenset(listed)
+    if "*" in listed:
+        return matches
+    return lambda name: matches(name) and ("," not in name or name in exact)
+
+
 def _expression(glob: str) -> str:
     first, *rest = (
         "".join("." if char == "?" else re.escape(char) for char in part) for part in glob.split("*")

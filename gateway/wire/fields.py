@@ -33,7 +33,17 @@ _USUAL = READ | {
     "top_p", "user",
 }  # fmt: skip
 # Where a call goes and with whose credential: a LiteLLM behind a provider would obey it.
-_OPERATORS = frozenset({"api_base", "base_url", "api_key", "extra_headers", "user_config"})
+_OPERATORS = frozenset(
+    {
+        "api_base",
+        "base_url",
+        "api_key",
+        "extra_headers",
+        "model_list",
+        "router_settings_override",
+        "user_config",
+    }
+)
 # What llama.cpp's server obeys in the place of these, which are checked (tools/server: "if n_predict is present, we
 # overwrite the value specified earlier by max_tokens"; n is an alias of n_cmpl).
 _INSTEAD = {"n_predict": "max_tokens", "n_cmpl": "n"}

@@ -233,7 +233,18 @@ async def test_a_name_in_other_letters_is_a_400_that_tells_it(
 
 
 @pytest.mark.parametrize("path", [CHAT_PATH, "/v1/messages", "/v1/responses", "/v1/moderations"])
-@pytest.mark.parametrize("name", ["api_base", "base_url", "api_key", "extra_headers", "user_config"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "api_base",
+        "base_url",
+        "api_key",
+        "extra_headers",
+        "model_list",
+        "router_settings_override",
+        "user_config",
+    ],
+)
 async def test_where_a_call_goes_is_not_the_clients_to_say(
     running: Running, provider: Provider, path: str, name: str
 ) -> None:

@@ -89,6 +89,29 @@ def test_what_is_turned_to_is_not_asked_elsewhere() -> None:
         check_other_models({"fallbacks": [{"model": "gpt-5", "api_base": "http://127.0.0.1:1"}]}, TEAM)
 
 
+@pytest.mark.parametrize(
+    ("extra", "place"),
+    [
+        ({"model": "gpt-5"}, "extra_body.model"),
+        ({"models": []}, "extra_body.models"),
+        ({"max_tokens": 1_000_000}, "extra_body.max_tokens"),
+        ({"top_k": 1, "previous_response_id": "resp_1"}, "extra_body.previous_response_id"),
+        ({"Model": "gpt-5"}, "Model"),
+        ({"api_base": "http://127.0.0.1:1"}, "api_base"),
+        ({"n_predict": 1_000_000}, "n_predict"),
+    ],
+)
+def test_nothing_that_is_checked_is_said_once_more_beside_the_call(extra: dict[str, Any], place: str) -> None:
+    with pytest.raises(BadRequest) as refused:
+        check_further({"model": "gpt-5", "extra_body": extra}, TEAM)
+    assert refused.value.param == place
+
+
+def test_what_nobody_checks_may_stand_beside_the_call() -> None:
+    check_further({"model": "gpt-5", "extra_body": {"top_k": 1, "safe_prompt": True}}, TEAM)
+    check_further({"model": "gpt-5", "extra_body": None}, TEAM)
+
+
 CALLS: dict[str, Any] = {
     "/v1/chat/completions": {"messages": []},
     "/v1/messages": {"messages": [], "max_tokens": 9},
@@ -108,6 +131,9 @@ async def test_a_provider_is_told_of_no_model_that_the_team_may_not_use(tmp_path
                 told = await poor.post(path, json=body)
                 assert told.status_code == 403, path
                 assert 'may not use the model "vendor/forbidden"' in told.json()["error"]["message"]
+            extra = {"model": "mini", "extra_body": '{"model": "vendor/forbidden"}'}
+            told = await poor.post("/v1/audio/transcriptions", data=extra, files={"file": b"RIFF"})
+            assert (told.status_code, told.json()["error"]["param"]) == (400, "extra_body.model")
             form = {"model": "mini", "fallbacks": "vendor/forbidden"}
             told = await poor.post("/v1/audio/transcriptions", data=form, files={"file": b"RIFF"})
             assert (told.status_code, told.json()["error"]["param"]) == (403, "fallbacks")

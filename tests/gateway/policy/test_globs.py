@@ -4,7 +4,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.policy.globs import is_glob, matcher
+from gateway.policy.globs import is_glob, matcher, model_matcher
 
 
 def test_a_star_alone_matches_everything_and_nothing() -> None:
@@ -42,6 +42,15 @@ def test_brackets_and_dots_are_themselves() -> None:
 
 def test_a_line_break_is_a_character_like_any_other() -> None:
     assert matcher(["a*c"])("a\nb\nc")
+
+
+def test_a_glob_of_models_matches_no_list_of_them() -> None:
+    """LiteLLM would ask each model of the list."""
+    assert model_matcher(["gpt-*"])("gpt-5")
+    assert not model_matcher(["gpt-*"])("gpt-5,secret")
+    assert model_matcher(["gpt-*", "gpt-5,o3"])("gpt-5,o3")
+    assert model_matcher(["gpt-*", "*"])("gpt-5,secret")
+    assert matcher(["gpt-*"])("gpt-5,secret")
 
 
 def test_is_glob_knows_both_signs() -> None:
