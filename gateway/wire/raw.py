@@ -12,7 +12,7 @@ from gateway.wire import sse
 from gateway.wire.base import Asked, Reading, Untouched
 from gateway.wire.envelope import render
 from gateway.wire.fields import WATCHED, bound, loaded, note_usage, read_object
-from gateway.wire.weights import estimate
+from gateway.wire.weights import beside, estimate
 
 LOOK = 1 << 20  # bytes of a JSON answer that are kept to be read; of larger ones (images) the end is
 TAIL = 4 << 10  # bytes
@@ -22,6 +22,9 @@ _WRITES = (
     (re.compile(r"/responses(?:\?.*)?", re.DOTALL), "max_output_tokens"),
     (re.compile(r"/threads/(?:[^/?]+/)?runs(?:\?.*)?", re.DOTALL), RUN_BOUND),
 )
+# What is said beside an input or a prompt; beside an input a prompt is one that is stored, with its variables.
+_BESIDE = frozenset({"additional_messages", "instructions", "messages", "text", "thread", "tools"})
+_BESIDE_INPUT = _BESIDE | {"prompt"}
 ONCE = (*WATCHED, *(name for _, name in _WRITES))  # what may stand only once in a body
 _USAGE = re.compile(rb'"usage"\s*:\s*(?=\{)')
 _TERMINAL = re.compile(
@@ -50,7 +53,11 @@ class Raw(Untouched):
         """What Responses and images say of their size; the body's size where the rest is unknown."""
         cap = bound(payload, cap_name, most=2**31)
         asked = payload.get("input", payload.get("prompt"))
-        tokens, images = estimate(asked) if asked is not None else (size // 4, 0)
+        if asked is None:
+            tokens, images = size // 4, 0
+        else:
+            tokens, images = estimate(asked)
+            tokens += beside(payload, _BESIDE_INPUT if "input" in payload else _BESIDE)
         tools = payload.get("tools")
         return Shape(tokens, cap or 0, 1, 1, len(tools) if isinstance(tools, list) else 0, images)
 

@@ -40,7 +40,9 @@ def test_the_model_is_renamed_and_params_are_added_where_absent() -> None:
     ("payload", "shape"),
     [
         ({"model": "m", "input": "12345678", "max_output_tokens": 9}, Shape(3, 9, tools=0, messages=1)),
-        ({"model": "m", "prompt": "12345678", "tools": [{}]}, Shape(3, 0, tools=1, messages=1)),
+        ({"model": "m", "prompt": "12345678", "tools": [{}]}, Shape(4, 0, tools=1, messages=1)),
+        ({"input": "", "prompt": {"id": "p", "variables": {"x": "x" * 400}}}, Shape(108, 0, messages=1)),
+        ({"input": "", "thread": {"messages": ["x" * 400]}}, Shape(105, 0, messages=1)),
         ({"model": "m", "documents": "x" * 100, "tools": 7}, Shape(34, 0, tools=0, messages=1)),
     ],
 )
