@@ -24,6 +24,7 @@ from gateway.config.targets import (
     passthrough_target,
 )
 from gateway.core.claim import Limit
+from gateway.core.key import KeyFacts
 from gateway.policy.globs import Matcher, is_glob, matcher, model_matcher
 from gateway.policy.rate_limit import RateLimits, Rule, When, part
 

@@ -8,7 +8,6 @@ from gateway.core.exchange import Call, Exchange, Headers, Reply
 from gateway.core.head import Head
 from gateway.edge.asgi import Scope
 from gateway.edge.body import too_large
-from gateway.edge.other_models import check_other_models
 from gateway.edge.noting import noted
 from gateway.edge.other_models import check_other_models
 from gateway.edge.ownership import Ownership, held_by

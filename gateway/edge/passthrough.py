@@ -111,7 +111,7 @@ class Passthrough:
             check_other_models(other_models_of(field), visit.snapshot.teams[request.team])
 
         hold = partial(self._reception.hold, visit)
-        return Upload(stream_body(visit.receive, most), length, scanner, judge, hold)
+        return MultipartUpload(stream_body(visit.receive, most), length, scanner, judge, hold)
 
     def _holds(self, part: Part) -> Held:
         return held(part, named=self._family.named)

@@ -76,10 +76,10 @@ Handle = Callable[[Visit], Awaitable[None]]
 class Reception:
     """Counts who is inside, refuses when full, and turns whatever goes wrong into an answer."""
 
-    def __init__(self, tools: Dependencies, bounds: Bounds) -> None:
-        self.policies, self.pipeline, self.bounds = tools.policies, tools.pipeline, bounds
-        self._identify, self._telemetry, self._meters = tools.identify, tools.telemetry, tools.meters
-        self._clock, self.now, self.log = tools.pipeline.clock, tools.wall_clock, tools.log
+    def __init__(self, below: Dependencies, bounds: Bounds) -> None:
+        self.policies, self.pipeline, self.bounds = below.policies, below.pipeline, bounds
+        self._identify, self._telemetry, self._meters = below.identify, below.telemetry, below.meters
+        self._clock, self.now, self.log = below.pipeline.clock, below.wall_clock, below.log
         self._bodies = Bodies(bounds.bodies, bounds.body)
         self._streams: set[Writer] = set()
         self.in_flight = 0

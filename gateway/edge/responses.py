@@ -12,7 +12,6 @@ from gateway.core.exchange import Call, Exchange, Reply
 from gateway.core.failure import BadRequest, NotFound
 from gateway.edge.asgi import Message
 from gateway.edge.background import WRONG_KIND, Background
-from gateway.edge.other_models import check_other_models
 from gateway.edge.inference import JSON, forwarded
 from gateway.edge.noting import noted
 from gateway.edge.other_models import check_other_models

@@ -66,7 +66,7 @@ class WebSockets:
         socket: Socket | None = upgrade(head, lambda state: Socket(state, bounds.body))
         if socket is None:
             raise ClientLeft
-        recent = Recent(bounds.body, self._room)
+        recent = Recent(bounds.body, self._quota)
         hold = partial(self._reception.keep, visit)
         scope = {**visit.scope, "gateway.recent": recent}
         talk = socket.talk = Talk(scope, self._app, socket, bounds.body, hold)

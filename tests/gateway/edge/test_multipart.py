@@ -243,7 +243,7 @@ async def upload(body: bytes, source: Source | None = None) -> tuple[MultipartUp
 
     source = source or Source(body)
     scanner = Scanner(BOUNDARY, holds)
-    return Upload(source.stream(), len(body), scanner, judge, lambda size: None), seen
+    return MultipartUpload(source.stream(), len(body), scanner, judge, lambda size: None), seen
 
 
 async def sent(one: MultipartUpload, model: str) -> tuple[bytes, int | None]:

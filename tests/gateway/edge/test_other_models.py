@@ -103,13 +103,13 @@ def test_what_is_turned_to_is_not_asked_elsewhere() -> None:
 )
 def test_nothing_that_is_checked_is_said_once_more_beside_the_call(extra: dict[str, Any], place: str) -> None:
     with pytest.raises(BadRequest) as refused:
-        check_further({"model": "gpt-5", "extra_body": extra}, TEAM)
+        check_other_models({"model": "gpt-5", "extra_body": extra}, TEAM)
     assert refused.value.param == place
 
 
 def test_what_nobody_checks_may_stand_beside_the_call() -> None:
-    check_further({"model": "gpt-5", "extra_body": {"top_k": 1, "safe_prompt": True}}, TEAM)
-    check_further({"model": "gpt-5", "extra_body": None}, TEAM)
+    check_other_models({"model": "gpt-5", "extra_body": {"top_k": 1, "safe_prompt": True}}, TEAM)
+    check_other_models({"model": "gpt-5", "extra_body": None}, TEAM)
 
 
 CALLS: dict[str, Any] = {
