@@ -33,7 +33,7 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_bodiless", "_can_write", "_chunked", "_doubled", "_head_bytes", "_headers", "_keep", "_outbox",
         "_over", "_owner", "_parser", "_sized", "_surplus", "_transport", "_uploading", "answer", "born",
-        "closed", "idle_since", "loop", "name", "reused",
+        "closed", "idle_since", "last", "loop", "name", "reused",
     )  # fmt: skip
 
     def __init__(self, loop: asyncio.AbstractEventLoop, name: str, owner: Owner, outbox: Outbox) -> None:
@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         self.answer: Answer | None = None
         self.closed = False
         self.reused = False
+        self.last = False  # it serves no other call
         self.born = self.idle_since = loop.time()
         self._owner, self._outbox = owner, outbox
         self._transport: Any = None  # uvloop's transports are no subclass of asyncio.Transport
@@ -259,10 +260,11 @@ class Connection(asyncio.Protocol):
             raise TimedOut(self.name, "reads no more of the request", phase="upload") from None
 
     def _finish(self, answer: Answer) -> None:
-        """The message has ended. Only a connection that holds no byte too many serves another."""
+        """The message has ended. Only a connection that holds no byte too many, either way, serves another."""
         self.answer = None
         framed = self._chunked or self._sized or answer.status in _NO_BODY
-        if self._keep and framed and not self._surplus and not self._uploading:
+        sent = self._can_write is None and not self._uploading
+        if self._keep and framed and sent and not self._surplus and not self.last:
             if answer.paused:
                 answer.paused = False
                 self._transport.resume_reading()

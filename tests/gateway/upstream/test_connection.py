@@ -345,6 +345,23 @@ async def test_a_refusal_ends_an_upload_early(upstream: Upstream) -> None:
         assert upstream.stats()[f"{origin.host}:{origin.port}"] == (0, 0)
 
 
+async def test_a_connection_whose_request_is_not_read_serves_no_other_call(upstream: Upstream) -> None:
+    async def script(peer: Peer) -> None:
+        await peer.head()
+        peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # what asyncio's streams have
+        peer.say(HELLO)
+        await over.wait()
+
+    over = asyncio.Event()
+    async with provider(script) as (server, origin):
+        for turn in (1, 2):
+            answer = await upstream.send(origin, POST, b"x" * 20_000_000, PATIENT, whole=True)
+            assert await answer.body(100) == b"hello"
+            assert len(server.peers) == turn
+        assert upstream.stats()[f"127.0.0.1:{origin.port}"] == (0, 0)
+        over.set()
+
+
 async def test_what_a_provider_says_unasked_ends_an_idle_connection(upstream: Upstream) -> None:
     async def script(peer: Peer) -> None:
         await peer.request()
