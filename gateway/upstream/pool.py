@@ -59,9 +59,11 @@ class Pool:
             self._free_place()
 
     def sweep(self, idle_before: float, born_before: float) -> None:
-        """Close what has been idle or has lived for too long."""
+        """Close what has been idle or has lived for too long; of what is in use, with its call."""
+        for connection in self._open:
+            connection.last = connection.born < born_before
         for connection in self.idle:
-            if connection.idle_since < idle_before or connection.born < born_before:
+            if connection.last or connection.idle_since < idle_before:
                 connection.abort()
         self.idle = [connection for connection in self.idle if not connection.closed]
 

@@ -205,6 +205,30 @@ async def test_old_connections_are_swept_and_their_pools_with_them(
     await upstream.aclose()
 
 
+async def test_a_connection_that_has_become_old_in_use_ends_with_its_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(client, "SWEEP", 0.02)
+    upstream, go = Upstream(oldest=0.0), asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        await go.wait()
+        peer.say(HELLO)
+        await peer.left()
+
+    async with provider(script) as (server, origin):
+        call = asyncio.ensure_future(upstream.send(origin, POST, b"{}", PATIENT, whole=True))
+        await server.arrived.wait()
+        pool = upstream._pools[origin]
+        await until(lambda: any(connection.last for connection in pool._open))
+        go.set()
+        assert await (await call).body(100) == b"hello"
+        assert upstream.stats()[pool.name] == (0, 0)
+        await server.peers[0].gone.wait()
+    await upstream.aclose()
+
+
 async def test_closing_the_client_fails_the_calls_that_are_on_their_way() -> None:
     upstream = Upstream(most=1)
 
@@ -228,7 +252,7 @@ async def test_a_connection_that_is_being_made_is_given_up_when_the_client_close
 ) -> None:
     upstream, asked = Upstream(), asyncio.Event()
 
-    async def never(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
+    async def never(loop: asyncio.AbstractEventLoop, addresses: object) -> socket.socket:
         asked.set()
         await asyncio.Event().wait()
         raise AssertionError
