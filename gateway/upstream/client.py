@@ -14,6 +14,7 @@ from gateway.upstream.answer import Answer
 from gateway.upstream.connection import Connection
 from gateway.upstream.dial import dial, name_of
 from gateway.upstream.failures import ConnectFailed, ConnectionCut
+from gateway.upstream.names import Names
 from gateway.upstream.pool import Pool
 from gateway.upstream.proxy import Proxies
 
@@ -69,6 +70,7 @@ class Upstream:
         self._loop = asyncio.get_running_loop()
         self._tls = tls or trusting()
         self._proxies = proxies or Proxies.none()
+        self._names = Names()
         self._keep_alive, self._oldest, self._most = keep_alive, oldest, most
         self._pools: dict[Origin, Pool] = {}
         self._outbox = Outbox(self._loop.call_soon)
@@ -165,7 +167,7 @@ class Upstream:
                 return Connection(self._loop, name, pool, self._outbox)
 
             try:
-                return await dial(origin, self._tls, self._proxies, made)
+                return await dial(origin, self._tls, self._proxies, self._names, made)
             except Overloaded:
                 self._tell()
                 raise

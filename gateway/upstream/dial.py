@@ -13,9 +13,23 @@ from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed
+from gateway.upstream.names import Names
 from gateway.upstream.proxy import Proxies, tunnel
 
 NEXT_ADDRESS = 0.25  # seconds an address has before the next one is tried beside it (RFC 8305, section 5)
+
+# Who is gone without a word (a firewall that forgot a connection, a machine without power) is noticed within 30 s; and
+# what lies between is reminded of a connection while a model thinks. Systems other than Linux may have less of this.
+_WATCH = [
+    (getattr(socket, option), value)
+    for option, value in (
+        ("TCP_KEEPIDLE", 15),
+        ("TCP_KEEPINTVL", 5),
+        ("TCP_KEEPCNT", 3),
+        ("TCP_USER_TIMEOUT", 30_000),  # ms that what was sent may stay without an acknowledgement
+    )
+    if hasattr(socket, option)
+]
 
 _FULL = (errno.EMFILE, errno.ENFILE)
 
@@ -25,7 +39,7 @@ def name_of(origin: Origin) -> str:
 
 
 async def dial(
-    origin: Origin, tls: ssl.SSLContext, proxies: Proxies, make: Callable[[], Connection]
+    origin: Origin, tls: ssl.SSLContext, proxies: Proxies, names: Names, make: Callable[[], Connection]
 ) -> Connection:
     """A connected `make()`. Raises ConnectFailed saying what was refused, Overloaded where it is we who can open no
     socket."""
@@ -38,7 +52,7 @@ async def dial(
         host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
         if proxy is not None:
             where += f" by way of the proxy {host}:{port}"
-        sock = await connect(loop, host, port)
+        sock = await connect(loop, await names.addresses(host, port))
         try:
             if proxy is not None:
                 await tunnel(loop, sock, proxy, origin)
@@ -59,24 +73,25 @@ async def dial(
     return connection
 
 
-async def connect(loop: asyncio.AbstractEventLoop, host: str, port: int) -> socket.socket:
-    """The first of the host's addresses to accept, each given a head start. Raises OSError."""
-    infos = _interleaved(await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+async def connect(loop: asyncio.AbstractEventLoop, addresses: Sequence[Any]) -> socket.socket:
+    """The first of a host's addresses to accept, each given a head start. Raises OSError: why the first of them failed
+    that did, as the resolver puts those last that cannot be reached from here."""
+    left = _interleaved(addresses)
     tasks: set[asyncio.Task[socket.socket]] = set()
-    last: BaseException = OSError("the host has no address")
+    first: BaseException | None = None
     try:
-        while infos or tasks:
-            if infos:
-                tasks.add(loop.create_task(_attempt(loop, infos.pop(0))))
-            head_start = NEXT_ADDRESS if infos else None
+        while left or tasks:
+            if left:
+                tasks.add(loop.create_task(_attempt(loop, left.pop(0))))
+            head_start = NEXT_ADDRESS if left else None
             done, tasks = await asyncio.wait(tasks, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 error = task.exception()
                 if error is None:
                     tasks |= done - {task}
                     return task.result()
-                last = error
-        raise last
+                first = first or error
+        raise first or OSError("the host has no address")
     finally:
         await _drop(tasks)
 
@@ -87,6 +102,9 @@ async def _attempt(loop: asyncio.AbstractEventLoop, info: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in _WATCH:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
         await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()

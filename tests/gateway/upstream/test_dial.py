@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import os
 import resource
 import socket
@@ -193,26 +194,34 @@ async def test_a_handshake_that_hangs_runs_into_the_connect_timeout(upstream: Up
             await server.peers[0].gone.wait()
 
 
+def at(port: int) -> Any:
+    return socket.AF_INET, ("127.0.0.1", port)
+
+
+async def connected(*addresses: Any) -> socket.socket:
+    """By way of the addresses that a name resolves to."""
+    infos = [(family, socket.SOCK_STREAM, 6, "", address) for family, address in addresses]
+    return await dial.connect(asyncio.get_running_loop(), infos)
+
+
 async def test_small_writes_leave_at_once(upstream: Upstream) -> None:
     async with provider(saying(HELLO)) as (_, origin):
-        loop = asyncio.get_running_loop()
-        sock = await dial.connect(loop, "127.0.0.1", origin.port)
+        sock = await connected(at(origin.port))
         assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
         sock.close()
 
 
-class Resolver:
-    """The loop, but for what names resolve to."""
-
-    def __init__(self, addresses: list[tuple[int, tuple[Any, ...]]]) -> None:
-        self._loop = asyncio.get_running_loop()
-        self._addresses = addresses
-
-    async def getaddrinfo(self, host: str, port: int, **_: Any) -> list[Any]:
-        return [(family, socket.SOCK_STREAM, 6, "", address) for family, address in self._addresses]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._loop, name)
+async def test_who_is_gone_without_a_word_is_noticed_within_half_a_minute(upstream: Upstream) -> None:
+    async with provider(saying(HELLO)) as (_, origin):
+        sock = await connected(at(origin.port))
+        idle, every, most, unheard = [
+            sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
+            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+        ]
+        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        assert idle + every * most <= 30
+        assert unheard == 30_000
+        sock.close()
 
 
 @pytest.fixture
@@ -234,9 +243,8 @@ def deaf() -> Any:
 
 async def test_an_address_that_hangs_costs_one_head_start(deaf: Any) -> None:
     async with provider(saying(HELLO)) as (_, origin):
-        loop: Any = Resolver([deaf, deaf, (socket.AF_INET, ("127.0.0.1", origin.port))])
         before = time.perf_counter()
-        sock = await dial.connect(loop, "provider.test", 443)
+        sock = await connected(deaf, deaf, at(origin.port))
         assert sock.getpeername()[1] == origin.port
         assert 2 * dial.NEXT_ADDRESS <= time.perf_counter() - before < 4 * dial.NEXT_ADDRESS
         sock.close()
@@ -253,14 +261,22 @@ def refusing() -> Any:
 
 async def test_an_address_that_refuses_costs_nothing(refusing: Any) -> None:
     async with provider(saying(HELLO)) as (_, origin):
-        loop: Any = Resolver([refusing, refusing, (socket.AF_INET, ("127.0.0.1", origin.port))])
         before = time.perf_counter()
-        (await dial.connect(loop, "provider.test", 443)).close()
+        (await connected(refusing, refusing, at(origin.port))).close()
         assert time.perf_counter() - before < dial.NEXT_ADDRESS
         with pytest.raises(OSError, match="Connect call failed"):
-            await dial.connect(Resolver([refusing, refusing]), "provider.test", 443)  # type: ignore[arg-type]  # as above
+            await connected(refusing, refusing)
         with pytest.raises(OSError, match="has no address"):
-            await dial.connect(Resolver([]), "provider.test", 443)  # type: ignore[arg-type]  # as above
+            await connected()
+
+
+async def test_of_addresses_that_all_fail_the_first_says_why(refusing: Any) -> None:
+    """A resolver puts those first that have a route from here."""
+    unreachable = socket.AF_INET, ("255.255.255.255", 443)
+    for addresses in ([refusing, unreachable], [unreachable, refusing]):
+        with pytest.raises(OSError, match=r"Connect call failed|Network is unreachable") as failed:
+            await connected(*addresses)
+        assert failed.value.errno == (errno.ECONNREFUSED if addresses[0] is refusing else errno.ENETUNREACH)
 
 
 def test_families_take_turns() -> None:
