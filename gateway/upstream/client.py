@@ -12,8 +12,9 @@ from gateway.core.failure import Overloaded
 from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.connection import Connection
-from gateway.upstream.dial import dial, name_of
+from gateway.upstream.dial import dial, name_of, way
 from gateway.upstream.failures import ConnectFailed, ConnectionCut
+from gateway.upstream.forwarded import Forwarded
 from gateway.upstream.names import Names
 from gateway.upstream.pool import Pool
 from gateway.upstream.proxy import Proxies
@@ -145,7 +146,7 @@ class Upstream:
 
     def stats(self) -> dict[str, tuple[int, int]]:
         """(open, idle) connections by origin."""
-        return {pool.name: (pool.open, len(pool.idle)) for pool in self._pools.values()}
+        return {name_of(origin): (pool.open, len(pool.idle)) for origin, pool in self._pools.items()}
 
     async def aclose(self) -> None:
         """Close every connection; calls in flight fail with ConnectionCut."""
@@ -160,14 +161,17 @@ class Upstream:
     def _pool(self, origin: Origin) -> Pool:
         if self._closed:
             raise ConnectFailed(name_of(origin), "the client was closed")
-        name = name_of(origin)
+        proxy = self._proxies.for_origin(origin)
+        name = way(origin, proxy)
 
         async def open_one(pool: Pool) -> Connection:
             def made() -> Connection:
+                if proxy is not None and origin.scheme == "http":
+                    return Forwarded(self._loop, name, pool, self._outbox, proxy, origin)
                 return Connection(self._loop, name, pool, self._outbox)
 
             try:
-                return await dial(origin, self._tls, self._proxies, self._names, made)
+                return await dial(origin, self._tls, proxy, self._names, made)
             except Overloaded:
                 self._tell()
                 raise

@@ -14,7 +14,7 @@ from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed
 from gateway.upstream.names import Names
-from gateway.upstream.proxy import Proxies, tunnel
+from gateway.upstream.proxy import Proxy, tunnel
 
 NEXT_ADDRESS = 0.25  # seconds an address has before the next one is tried beside it (RFC 8305, section 5)
 
@@ -38,25 +38,27 @@ def name_of(origin: Origin) -> str:
     return origin.path or f"{origin.host}:{origin.port}"
 
 
+def way(origin: Origin, proxy: Proxy | None) -> str:
+    """To operators: where connections go, and through what."""
+    return name_of(origin) + (f" by way of the proxy {proxy.host}:{proxy.port}" if proxy is not None else "")
+
+
 async def dial(
-    origin: Origin, tls: ssl.SSLContext, proxies: Proxies, names: Names, make: Callable[[], Connection]
+    origin: Origin, tls: ssl.SSLContext, proxy: Proxy | None, names: Names, make: Callable[[], Connection]
 ) -> Connection:
-    """A connected `make()`. Raises ConnectFailed saying what was refused, Overloaded where it is we who can open no
-    socket."""
-    loop, where = asyncio.get_running_loop(), name_of(origin)
+    """A connected `make()`: of plain HTTP to `proxy` where there is one, of TLS to the origin through it. Raises
+    ConnectFailed saying what was refused, Overloaded where it is we who can open no socket."""
+    loop = asyncio.get_running_loop()
     try:
         if origin.scheme == "unix":
             _, connection = await loop.create_unix_connection(make, origin.path)
             return connection
-        proxy = proxies.for_origin(origin)
         host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        if proxy is not None:
-            where += f" by way of the proxy {host}:{port}"
         sock = await connect(loop, await names.addresses(host, port))
         try:
-            if proxy is not None:
-                await tunnel(loop, sock, proxy, origin)
             secured = origin.scheme == "https"
+            if proxy is not None and secured:
+                await tunnel(loop, sock, proxy, origin)
             _, connection = await loop.create_connection(
                 make,
                 sock=sock,
@@ -69,7 +71,7 @@ async def dial(
     except (OSError, UnicodeError) as error:
         if _is_ours(error):
             raise Overloaded("the gateway has no file descriptor left; try again in a second") from error
-        raise ConnectFailed(where, f"no connection: {_reason(error)}") from error
+        raise ConnectFailed(way(origin, proxy), f"no connection: {_reason(error)}") from error
     return connection
 
 

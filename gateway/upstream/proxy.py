@@ -18,6 +18,11 @@ class Proxy(NamedTuple):
     port: int
     authorization: str = ""  # the header's value; never shown
 
+    @property
+    def head(self) -> str:
+        """The line of a request's head that this proxy wants, if any."""
+        return f"proxy-authorization: {self.authorization}\r\n" if self.authorization else ""
+
 
 class Proxies(NamedTuple):
     """The standard variables HTTPS_PROXY, HTTP_PROXY and NO_PROXY, in capitals or small.
@@ -78,13 +83,16 @@ def parse_proxy(url: str) -> Proxy | None:
     return Proxy(parts.hostname, port, authorization)
 
 
+def place(origin: Origin) -> str:
+    """As it stands in a request to a proxy."""
+    return f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
+
+
 async def tunnel(loop: asyncio.AbstractEventLoop, sock: socket.socket, proxy: Proxy, origin: Origin) -> None:
     """Turn a connection to the proxy into one to the origin. Raises OSError saying what the proxy answered."""
-    place = f"[{origin.host}]:{origin.port}" if ":" in origin.host else f"{origin.host}:{origin.port}"
-    lines = [f"CONNECT {place} HTTP/1.1", f"host: {place}"]
-    if proxy.authorization:
-        lines.append(f"proxy-authorization: {proxy.authorization}")
-    await loop.sock_sendall(sock, ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1"))
+    to = place(origin)
+    head = f"CONNECT {to} HTTP/1.1\r\nhost: {to}\r\n{proxy.head}\r\n"
+    await loop.sock_sendall(sock, head.encode("latin-1"))
     answer = b""
     while not answer.endswith(b"\r\n\r\n"):
         # One byte at a time: what follows the blank line belongs to the tunnel.

@@ -1,5 +1,6 @@
 import asyncio
 import base64
+from pathlib import Path
 
 import pytest
 
@@ -32,18 +33,16 @@ def tunnelling(port: int, heads: list[bytes]) -> Script:
     return script
 
 
-@pytest.mark.parametrize("secured", [False, True])
-async def test_a_call_goes_through_the_proxy(secured: bool, tmp_path: object) -> None:
-    authority = Authority(tmp_path) if secured else None  # type: ignore[arg-type]  # pytest's own fixture
-    tls = authority.server("provider.test") if authority else None
+async def test_tls_goes_through_a_tunnel(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
     heads: list[bytes] = []
     async with (
-        provider(saying(HELLO), tls=tls) as (server, origin),
+        provider(saying(HELLO), tls=authority.server("provider.test")) as (server, origin),
         provider(tunnelling(origin.port, heads)) as (_, at),
     ):
         proxy = Proxy("127.0.0.1", at.port, AUTHORIZATION)
-        upstream = Upstream(tls=authority.client if authority else None, proxies=Proxies(proxy, proxy, ()))
-        there = Origin("https" if secured else "http", "provider.test", 8443)
+        upstream = Upstream(tls=authority.client, proxies=Proxies(proxy, None, ()))
+        there = Origin("https", "provider.test", 8443)
         for _ in range(2):
             answer = await upstream.send(there, POST, b"{}", PATIENT)
             assert await answer.body(100) == b"hello"
@@ -86,8 +85,9 @@ async def test_a_proxy_that_hangs_runs_into_the_connect_timeout() -> None:
     async with provider(Peer.left) as (server, at):
         proxy = Proxy("127.0.0.1", at.port)
         upstream = Upstream(proxies=Proxies(proxy, None, ()))
-        with pytest.raises(ConnectTimedOut):
+        with pytest.raises(ConnectTimedOut) as late:
             await upstream.send(Origin("https", "provider.test", 443), POST, b"{}", Timing(0.1, 5.0, 5.0))
+        assert late.value.where == f"provider.test:443 by way of the proxy 127.0.0.1:{at.port}"
         await server.peers[0].gone.wait()
         await upstream.aclose()
 
