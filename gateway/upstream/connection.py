@@ -11,7 +11,7 @@ import httptools
 
 from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
-from gateway.upstream.failures import BadAnswer, ConnectionCut, TimedOut, UpstreamError
+from gateway.upstream.failures import BadAnswer, ConnectionCut, TimedOut, UpstreamError, reason
 
 MOST_HEAD = 64 << 10  # bytes of status line and headers; of trailers, too
 ONE_WRITE = 64 << 10  # bodies up to this many bytes are copied behind their head
@@ -102,7 +102,8 @@ class Connection(asyncio.Protocol):
             answer.complete()  # without a length: it ends with its connection
             return
         started = answer.bytes_received > 0
-        answer.fail(ConnectionCut(self.name, "connection closed in mid-call", response_started=started))
+        why = "connection closed in mid-call" + (f": {reason(exc)}" if exc is not None else "")
+        answer.fail(ConnectionCut(self.name, why, response_started=started))
 
     def pause_writing(self) -> None:
         self._can_write = self.loop.create_future()

@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import os
 import socket
 import ssl
 from collections.abc import Callable, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
-from gateway.upstream.failures import ConnectFailed
+from gateway.upstream.failures import ConnectFailed, reason
 from gateway.upstream.names import Names
 from gateway.upstream.proxy import Proxy, tunnel
 
@@ -71,7 +70,7 @@ async def dial(
     except (OSError, UnicodeError) as error:
         if _is_ours(error):
             raise Overloaded("the gateway has no file descriptor left; try again in a second") from error
-        raise ConnectFailed(way(origin, proxy), f"no connection: {_reason(error)}") from error
+        raise ConnectFailed(way(origin, proxy), f"no connection: {reason(error)}") from error
     return connection
 
 
@@ -137,16 +136,3 @@ def _is_ours(error: Exception) -> bool:
         except OSError as same:
             error = same
     return isinstance(error, OSError) and error.errno in _FULL
-
-
-def _reason(error: Exception) -> str:
-    """Without the names of hosts."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate was not accepted: {error.verify_message.partition(',')[0]}"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or type(error).__name__}"
-    if isinstance(error, socket.gaierror):
-        return error.strerror or "no such host"
-    if isinstance(error, OSError) and error.errno:
-        return os.strerror(error.errno)
-    return str(error) or type(error).__name__

@@ -10,6 +10,10 @@ UpstreamError
     └── BodyTooLarge    more bytes than the caller takes
 """
 
+import os
+import socket
+import ssl
+
 
 class UpstreamError(Exception):
     """A request to a provider that got no (whole) answer. As a text it says why, which any caller may read; `where` is
@@ -55,3 +59,18 @@ class BadAnswer(UpstreamError):
 
 class BodyTooLarge(BadAnswer):
     pass
+
+
+def reason(error: BaseException) -> str:
+    """Why the system or TLS gave up a connection, without the names of hosts."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"the certificate was not accepted: {error.verify_message.partition(',')[0]}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS failed: {error.reason or type(error).__name__}"
+    if isinstance(error, socket.gaierror):
+        return error.strerror or "no such host"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    if isinstance(error, ConnectionError) and not str(error):
+        return "the other side closed it"
+    return str(error) or type(error).__name__
