@@ -15,7 +15,16 @@ from gateway.config.course import Prepared
 from gateway.config.snapshot import Timeouts
 from gateway.core.exchange import Attempt, Exchange, Headers
 from gateway.core.failure import Failure
-from gateway.pipeline.head import crossed, is_other, request_id, reset_seconds, streams
+from gateway.pipeline.head import (
+    crossed,
+    elsewhere,
+    is_other,
+    misread,
+    packing,
+    request_id,
+    reset_seconds,
+    streams,
+)
 from gateway.pipeline.relay import Answered, shown
 from gateway.pipeline.setback import (
     JSON,
@@ -40,6 +49,10 @@ from gateway.wire.registry import retold
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
 WHOLE_BODY = 64 << 20  # bytes of an answer that is not streamed
+
+_MOVED = "it answered {}, a redirect; these are not followed: set its address to where that leads"
+_NO_EVENT = "the stream ended before its first event"
+
 
 Tracing = Callable[[Exchange, Attempt], Headers]  # the headers that carry a trace on
 
@@ -116,6 +129,8 @@ class Dispatch:
         headers = crossed(call, answer, way) if way.crosses else answer.headers
         if answer.status >= 400:
             return await self._refused(exchange, attempt, answer, way, headers)
+        if answer.status >= 300 and (place := elsewhere(answer.headers)):
+            raise BadAnswer(f"{target.name} (redirected to {place})", _MOVED.format(answer.status))
         streamed = streams(call, answer, way)
         other = is_other(call, streamed)
         if other and not isinstance(way, Crossing) and (retelling := retold(call.dialect)):
@@ -134,7 +149,7 @@ class Dispatch:
                 return _as_a_stream(answered, answer, tap, way)
             answered.body = shown(target, tap, tap.whole(answered.body) or answered.body)
             exchange.finish_reason = tap.finish_reason
-            return _error_of_body(answered, way) if tap.failed else answered
+            return _error_of_body(answered, answer, way) if tap.failed else answered
         answered.answer, answered.tap = answer, tap
         return answered
 
@@ -181,7 +196,8 @@ class Dispatch:
                 answer.close()
                 return _error_of_stream(answered, tap)
             if (tap.finished or not chunk) and not tap.begun:
-                raise BadAnswer(answered.target.name, "the stream ended before its first event")
+                why = misread(answer.status, answer.headers) if packing(answer.headers) else _NO_EVENT
+                raise BadAnswer(answered.target.name, why)
         return answered
 
 
@@ -200,7 +216,7 @@ def _as_a_stream(answered: Answered, answer: Answer, tap: Tap, way: Way) -> Answ
     BadAnswer likewise."""
     told = tap.streamed(answered.body) if isinstance(tap, CrossingTap) else None
     if told is None:
-        return _error_of_body(answered, way)
+        return _error_of_body(answered, answer, way)
     answered.answer, answered.tap, answered.body = answer, tap, b""
     answered.first, answered.is_watched, answered.over = [told], True, True
     return answered
@@ -214,11 +230,11 @@ def _error_of_stream(answered: Answered, tap: Tap) -> Setback:
     return of_events(provider.mask(facts, b"".join(answered.first)), provider.classify)
 
 
-def _error_of_body(answered: Answered, way: Way) -> Setback:
+def _error_of_body(answered: Answered, answer: Answer, way: Way) -> Setback:
     """Of a whole answer that is none. Raises BadAnswer where it does not say why."""
-    target, status = answered.target, answered.status
+    target = answered.target
     provider = PROVIDERS[target.kind]
     body = provider.mask(target.facts, unframed(answered.body))
     if came := of_body(body, provider.classify, lambda status: way.refusal(status, body)):
         return came
-    raise BadAnswer(target.name, f"it answered {status} with a body that is no answer in its format")
+    raise BadAnswer(target.name, misread(answer.status, answer.headers))

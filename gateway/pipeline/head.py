@@ -1,5 +1,5 @@
 """What the head of a provider's answer says beside its status: its own id for the call, when to come back, whether a
-stream follows; and what a crossing leaves of it."""
+stream follows, why it is none; and what a crossing leaves of it."""
 
 import re
 from collections.abc import Mapping
@@ -21,6 +21,7 @@ _IDS = (
 # A length of time as OpenAI and Groq write it (`12ms`, `1m12.5s`), or Azure in plain seconds.
 _DURATION = re.compile(rb"(\d{1,6})ms|(?:(\d{1,3})h)?(?:(\d{1,3})m)?(?:(\d{1,6}(?:\.\d{1,9})?)s?)?")
 KEPT = (b"retry-after", b"retry-after-ms", b"x-should-retry")  # across dialects
+_TOKEN = re.compile(rb"[A-Za-z0-9][A-Za-z0-9!#$&^_.+/-]{0,99}")  # a media type or a coding
 _REMAINING, _RESET = b"x-ratelimit-remaining-", b"x-ratelimit-reset-"
 
 
@@ -47,6 +48,30 @@ def seconds(duration: bytes) -> float:
         return 0.0
     thousandths, hours, minutes, rest = (float(one or 0) for one in match.groups())
     return hours * 3600 + minutes * 60 + rest + thousandths / 1000
+
+
+def elsewhere(headers: Headers) -> str:
+    """Where a redirect leads, without the query, which may hold what is secret. "" for what is none."""
+    return headers.get(b"location", b"").partition(b"?")[0].decode("latin-1")
+
+
+def packing(headers: Headers) -> str:
+    """How the body is packed, though that was not asked for; "" where it is not."""
+    coding = _token(headers, b"content-encoding")
+    return "" if coding == "identity" else coding
+
+
+def misread(status: int, headers: Headers) -> str:
+    """Why nothing could be made of a body, as far as its head tells."""
+    if coding := packing(headers):
+        return f"it answered {status} packed by {coding}, which was not asked for"
+    media = _token(headers, b"content-type") or "no content-type"
+    return f"it answered {status} with a body ({media}) that is no answer in its format"
+
+
+def _token(headers: Headers, name: bytes) -> str:
+    found = _TOKEN.match(headers.get(name, b"").strip())
+    return found[0].decode().lower() if found else ""
 
 
 def streams(call: Call, answer: Answer, way: Way) -> bool:

@@ -11,6 +11,7 @@ import orjson
 
 from gateway.config.snapshot import Retry
 from gateway.core.failure import Failure
+from gateway.pipeline.head import packing
 from gateway.policy.base import Dice
 from gateway.upstream.client import Answer
 from gateway.upstream.failures import (
@@ -114,7 +115,7 @@ def of_error(error: UpstreamError) -> Setback:
 def in_our_words(answer: Answer, status: int, body: bytes) -> str:
     """What is told of an error that is none in the words of an API; "" for one that is told as it came. One that came
     packed, though nobody asked for that, is believed to be what it says."""
-    packed = answer.header(b"content-encoding") not in (b"", b"identity")
+    packed = packing(answer.headers)
     if b"json" in answer.header(b"content-type") if packed else is_json(body):
         return ""
     said = "" if packed else reason(body)

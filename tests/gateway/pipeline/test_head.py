@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.core.exchange import Call
-from gateway.pipeline.head import is_other, request_id, reset_seconds, seconds
+from gateway.pipeline.head import elsewhere, is_other, misread, packing, request_id, reset_seconds, seconds
 
 
 @pytest.mark.parametrize(
@@ -54,3 +54,24 @@ def test_an_answer_is_of_another_kind_where_a_stream_was_asked_for_or_was_not(
     dialect: str, asked: bool, came: bool, other: bool
 ) -> None:
     assert is_other(Call("", dialect, "POST", "/", b"", {}, "m", asked), came) is other
+
+
+@pytest.mark.parametrize(
+    ("headers", "told"),
+    [
+        ({b"content-type": b"Text/HTML; charset=x"}, "with a body (text/html) that is no answer in its format"),
+        ({}, "with a body (no content-type) that is no answer in its format"),
+        ({b"content-type": b"<b>"}, "with a body (no content-type) that is no answer in its format"),
+        ({b"content-encoding": b" GZip"}, "packed by gzip, which was not asked for"),
+        ({b"content-encoding": b"identity", b"content-type": b"text/plain"},
+         "with a body (text/plain) that is no answer in its format"),
+    ],
+)  # fmt: skip
+def test_a_head_tells_why_nothing_could_be_made_of_a_body(headers: dict[bytes, bytes], told: str) -> None:
+    assert misread(200, headers) == f"it answered 200 {told}"
+    assert packing(headers) == ("gzip" if "packed" in told else "")
+
+
+def test_where_a_redirect_leads_is_told_without_its_query() -> None:
+    assert elsewhere({b"location": b"https://other.test/v1?sig=secret"}) == "https://other.test/v1"
+    assert elsewhere({b"etag": b"x"}) == ""

@@ -399,24 +399,52 @@ def silent(*chunks: bytes) -> Act:
     return act
 
 
+PACKED = gzip.compress(b"data: {}")
+EVENTS = b"text/event-stream\r\ncontent-encoding: gzip"
+
+
 @pytest.mark.parametrize(
-    ("act", "stream", "why"),
+    ("act", "streamed", "why"),
     [
         (cut, False, "no provider answered: connection closed in mid-call (target p0/smart)"),
         (babble, False, "no provider answered: not an answer we accept"),
-        (answer(b"<html>"), False, "no provider answered: it answered 200 with a body that is no answer"),
+        (
+            answer(b"<html>", content_type="text/html"),
+            False,
+            "it answered 200 with a body (text/html) that is no answer",
+        ),
+        (
+            answer(PACKED, content_encoding="gzip"),
+            False,
+            "it answered 200 packed by gzip, which was not asked for",
+        ),
+        (
+            stream(PACKED, content_type=EVENTS),
+            True,
+            "it answered 200 packed by gzip, which was not asked for",
+        ),
+        (
+            answer(b"", 308, location="http://127.0.0.1/v2"),
+            False,
+            "it answered 308, a redirect; these are not followed",
+        ),
+        (
+            answer(b"", 307, location="http://127.0.0.1/v2"),
+            True,
+            "it answered 307, a redirect; these are not followed",
+        ),
         (hang(), True, "no provider answered in time: silent for too long (first byte) (target p0/smart)"),
         (silent(), True, "no provider answered in time: silent for too long (idle) (target p0/smart)"),
         (silent(word("a")), True, "stream broke: silent for too long (idle) (target p0/smart)"),
     ],
 )
 async def test_callers_are_told_which_target_failed_and_why_but_no_address(
-    tmp_path: Path, act: Act, stream: bool, why: str
+    tmp_path: Path, act: Act, streamed: bool, why: str
 ) -> None:
     model = "timeouts: {first_token: 100ms, idle: 100ms}, retry: {attempts: 1}"
     async with Provider([act]) as provider:
         async with gateway(tmp_path, policies(provider.url, model=model)) as running:
-            response = await running.chat(stream=stream)
+            response = await running.chat(stream=streamed)
             assert why in response.text
             assert "p0/smart" in response.text
             assert "127.0.0.1" not in response.text

@@ -149,6 +149,10 @@ def test_one_that_tells_of_no_error_is_none(body: bytes) -> None:
 class Head(dict[bytes, bytes]):
     """All that is read of an answer."""
 
+    @property
+    def headers(self) -> dict[bytes, bytes]:
+        return self
+
     def header(self, name: bytes) -> bytes:
         return self.get(name, b"")
 
