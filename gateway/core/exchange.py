@@ -124,7 +124,7 @@ class Attempt:
     request_id: str = ""  # the provider's
     span_id: str = ""  # 16 hex, where the call is traced
     asked: str = ""  # provider/model as it was asked
-    why: str = ""  # no answer came, and from which address: for operators
+    why: str = ""  # no answer came, and from which address, or which page came in place of one: for operators
     shown: int = 0  # which renewal of the provider's credential the request showed
     sent: bool = False  # the request is on its way: from here on it may cost money
     uploading: bool = False  # its body still comes from the client

@@ -44,7 +44,7 @@ from gateway.upstream.failures import BadAnswer, TimedOut
 from gateway.wire.base import Asked, Tap, Way
 from gateway.wire.crossing import Crossing, CrossingTap
 from gateway.wire.raw import Raw
-from gateway.wire.reason import is_framed, unframed
+from gateway.wire.reason import is_framed, title, unframed
 from gateway.wire.registry import retold
 
 ERROR_BODY = 1 << 20  # bytes of a provider's error that are read
@@ -164,6 +164,8 @@ class Dispatch:
         status = provider.status(answer.status, body)
         failure = provider.classify(status, body)
         message = in_our_words(answer, status, body)
+        if message:
+            attempt.why = title(body)
         told = b"" if message else way.refusal(status, body)
         headers = {name: value for name, value in headers.items() if is_sensible(name, value)}
         wait = retry_after_seconds(answer, exchange.wall_time + self.clock() - exchange.arrived)

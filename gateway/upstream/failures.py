@@ -11,8 +11,11 @@ UpstreamError
 """
 
 import os
+import re
 import socket
 import ssl
+
+_OPENSSL = re.compile(r"^\[[^]]*\] | \(_ssl\.c:\d+\)$")  # around what it has to say
 
 
 class UpstreamError(Exception):
@@ -66,7 +69,7 @@ def reason(error: BaseException) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate was not accepted: {error.verify_message.partition(',')[0]}"
     if isinstance(error, ssl.SSLError):
-        return f"TLS failed: {error.reason or type(error).__name__}"
+        return f"TLS failed: {_OPENSSL.sub('', str(error))}"
     if isinstance(error, socket.gaierror):
         return error.strerror or "no such host"
     if isinstance(error, OSError) and error.errno:

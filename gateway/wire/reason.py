@@ -11,6 +11,7 @@ LONGEST = 1000  # characters
 NO_REASON = "the provider gave no reason"
 
 _TAG = re.compile(r"<[a-zA-Z!/?]")
+_TITLE = re.compile(rb"<title[^>]{0,100}>([^<]{1,200})</title>", re.IGNORECASE)
 
 
 def is_json(body: bytes) -> bool:
@@ -37,3 +38,10 @@ def reason(body: bytes) -> str:
     before the provider write them, and name what stands behind."""
     text = " ".join(body.decode("utf-8", "replace").split())
     return text[:LONGEST] if text.isprintable() and not _TAG.search(text) else ""
+
+
+def title(body: bytes) -> str:
+    """What a page says that it is, for operators: it may name what stands behind. "" for what is none."""
+    found = _TITLE.search(body)
+    text = " ".join(found[1].decode("utf-8", "replace").split()) if found else ""
+    return text if text.isprintable() else ""

@@ -1,6 +1,7 @@
 """What an answer is taken for: of another kind than was asked for, or no answer at all."""
 
 import asyncio
+import json
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,25 @@ async def test_an_error_by_name_alone_is_told_in_the_providers_words(
     async with gateway(tmp_path, of_kind(kind, provider.url)) as running:
         told = await ask(running, path, streamed=True)
         assert (told.status_code, told.json()["error"]["message"]) == (502, "boom")
+
+
+@pytest.mark.parametrize(
+    ("act", "why"),
+    [
+        (answer(b"<title>No certificate was sent</title>", 400, "text/html"), "No certificate was sent"),
+        (answer(b"", 307, location="https://inside.test/v2?sig=secret"),
+         "p0/smart (redirected to https://inside.test/v2): it answered 307, a redirect; these are not followed: "
+         "set its address to where that leads"),
+    ],
+)  # fmt: skip
+async def test_operators_are_told_what_came_in_place_of_an_answer(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], act: Act, why: str
+) -> None:
+    async with Provider([act]) as provider:
+        text = policies(provider.url, model="retry: {attempts: 1}")
+        async with gateway(tmp_path, text, log_level="info") as running:
+            response = await running.chat()
+    [line] = [json.loads(line) for line in capfd.readouterr().err.splitlines() if '"msg":"call"' in line]
+    assert line["attempts"][0]["why"] == why
+    assert "inside.test" not in response.text
+    assert "certificate" not in response.text

@@ -2,7 +2,7 @@ import gzip
 
 import pytest
 
-from gateway.wire.reason import LONGEST, is_framed, is_json, reason, unframed
+from gateway.wire.reason import LONGEST, is_framed, is_json, reason, title, unframed
 
 
 @pytest.mark.parametrize("body", [b'{"error": 1}', b'[{"error": {}}]', b'"no"', b'{"a": NaN}'])
@@ -70,3 +70,18 @@ def test_what_is_not_framed_stays_as_it_is(body: bytes) -> None:
 def test_a_frame_without_json_holds_a_text() -> None:
     assert unframed(b"data: out of order\n\n") == b"data: out of order\n\n"
     assert unframed(b"\xef\xbb\xbfout of order") == b"out of order"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"<html><head><TITLE>502 Bad\r\n Gateway</TITLE>", "502 Bad Gateway"),
+        (b'<title lang="en">a &amp; b</title>', "a &amp; b"),
+        (b"<title>\x1b[31m</title>", ""),
+        (b"<title></title>", ""),
+        (b"<html>no</html>", ""),
+        (b"no", ""),
+    ],
+)
+def test_a_page_has_a_title(body: bytes, told: str) -> None:
+    assert title(body) == told
