@@ -164,14 +164,14 @@ class Upstream:
         proxy = self._proxies.for_origin(origin)
         name = way(origin, proxy)
 
-        async def open_one(pool: Pool) -> Connection:
+        async def open_one(pool: Pool, seconds: float) -> Connection:
             def made() -> Connection:
                 if proxy is not None and origin.scheme == "http":
                     return Forwarded(self._loop, name, pool, self._outbox, proxy, origin)
                 return Connection(self._loop, name, pool, self._outbox)
 
             try:
-                return await dial(origin, self._tls, proxy, self._names, made)
+                return await dial(origin, self._tls, proxy, self._names, made, seconds)
             except Overloaded:
                 self._tell()
                 raise

@@ -11,7 +11,7 @@ from typing import Any
 from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
-from gateway.upstream.failures import ConnectFailed, reason
+from gateway.upstream.failures import ConnectFailed, ConnectTimedOut, reason
 from gateway.upstream.names import Names
 from gateway.upstream.proxy import Proxy, tunnel
 
@@ -43,35 +43,50 @@ def way(origin: Origin, proxy: Proxy | None) -> str:
 
 
 async def dial(
-    origin: Origin, tls: ssl.SSLContext, proxy: Proxy | None, names: Names, make: Callable[[], Connection]
+    origin: Origin,
+    tls: ssl.SSLContext,
+    proxy: Proxy | None,
+    names: Names,
+    make: Callable[[], Connection],
+    seconds: float,
 ) -> Connection:
     """A connected `make()`: of plain HTTP to `proxy` where there is one, of TLS to the origin through it. Raises
-    ConnectFailed saying what was refused, Overloaded where it is we who can open no socket."""
-    loop = asyncio.get_running_loop()
+    ConnectFailed saying what was refused, ConnectTimedOut saying what was waited for, Overloaded where it is we who can
+    open no socket."""
+    loop, clock = asyncio.get_running_loop(), asyncio.timeout(seconds)
+    step, secured = "nobody answered there", origin.scheme == "https"
     try:
-        if origin.scheme == "unix":
-            _, connection = await loop.create_unix_connection(make, origin.path)
+        async with clock:
+            if origin.scheme == "unix":
+                _, connection = await loop.create_unix_connection(make, origin.path)
+                return connection
+            host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
+            step = "the name was not resolved"
+            addresses = await names.addresses(host, port)
+            step = "nobody answered there"
+            sock = await connect(loop, addresses)
+            try:
+                if proxy is not None and secured:
+                    step = "the proxy did not answer"
+                    await tunnel(loop, sock, proxy, origin)
+                step = "the TLS handshake did not end"
+                _, connection = await loop.create_connection(
+                    make,
+                    sock=sock,
+                    ssl=tls if secured else None,
+                    server_hostname=origin.host if secured else None,
+                )
+            except BaseException:
+                sock.close()
+                raise
             return connection
-        host, port = (origin.host, origin.port) if proxy is None else (proxy.host, proxy.port)
-        sock = await connect(loop, await names.addresses(host, port))
-        try:
-            secured = origin.scheme == "https"
-            if proxy is not None and secured:
-                await tunnel(loop, sock, proxy, origin)
-            _, connection = await loop.create_connection(
-                make,
-                sock=sock,
-                ssl=tls if secured else None,
-                server_hostname=origin.host if secured else None,
-            )
-        except BaseException:
-            sock.close()
-            raise
     except (OSError, UnicodeError) as error:
+        if clock.expired():
+            why = f"no connection within {seconds:.3g} s: {step}"
+            raise ConnectTimedOut(way(origin, proxy), why) from None
         if _is_ours(error):
             raise Overloaded("the gateway has no file descriptor left; try again in a second") from error
         raise ConnectFailed(way(origin, proxy), f"no connection: {reason(error)}") from error
-    return connection
 
 
 async def connect(loop: asyncio.AbstractEventLoop, addresses: Sequence[Any]) -> socket.socket:

@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Callable
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
 
-Dial = Callable[["Pool"], Awaitable[Connection]]
+Dial = Callable[["Pool", float], Awaitable[Connection]]
 
 
 class Pool:
-    """`dial` opens one connection of this pool; `most` bounds them."""
+    """`dial` opens one connection of this pool within so many seconds; `most` bounds them."""
 
     def __init__(self, name: str, dial: Dial, most: int) -> None:
         self.name = name
@@ -38,11 +38,20 @@ class Pool:
     async def make(self, seconds: float) -> Connection:
         """A new connection; where all places are taken, the next that is free. Raises ConnectFailed, and
         ConnectTimedOut after `seconds`."""
+        while self.open >= self._most and self.idle:
+            self.idle.pop(0).abort()  # a new one was asked for: the coldest makes room
+        if self.open < self._most:
+            self._opening += 1
+            return await self._new(seconds)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + seconds
         try:
-            async with asyncio.timeout(seconds):
-                return await self._place(seconds)
+            async with asyncio.timeout_at(until):
+                granted = await self._turn()
         except TimeoutError:
-            raise ConnectTimedOut(self.name, f"no connection within {seconds:g} s") from None
+            why = f"no connection within {seconds:g} s: all {self._most} were in use"
+            raise ConnectTimedOut(self.name, why) from None
+        return granted or await self._new(until - loop.time())
 
     def release(self, connection: Connection) -> None:
         """It has served its call: hand it to who has waited longest, or keep it."""
@@ -78,13 +87,8 @@ class Pool:
             dialing.cancel()
         self.idle.clear()
 
-    async def _place(self, seconds: float) -> Connection:
-        while self.open >= self._most and self.idle:
-            self.idle.pop(0).abort()  # a new one was asked for: the coldest makes room
-        if self.open < self._most:
-            self._opening += 1
-        elif (granted := await self._turn()) is not None:
-            return granted
+    async def _new(self, seconds: float) -> Connection:
+        """A new connection, in a place that is counted already."""
         dialing = asyncio.ensure_future(self._opened(seconds))
         self.dialing.add(dialing)
         dialing.add_done_callback(self.dialing.discard)
@@ -99,10 +103,8 @@ class Pool:
             raise
 
     async def _opened(self, seconds: float) -> Connection:
-        """A new connection, in a place that is counted already."""
         try:
-            async with asyncio.timeout(seconds):
-                connection = await self._dial(self)
+            connection = await self._dial(self, seconds)
         except BaseException:
             self._opening -= 1
             self._free_place()

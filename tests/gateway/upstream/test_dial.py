@@ -4,6 +4,7 @@ import os
 import resource
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from gateway.core.failure import Overloaded
 from gateway.upstream import dial
 from gateway.upstream.client import Timing, Upstream, trusting
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
+from gateway.upstream.names import Names
 from tests.gateway.upstream.authority import Authority
 from tests.gateway.upstream.scripted import HELLO, PATIENT, POST, Peer, provider, saying
 
@@ -188,7 +190,9 @@ async def test_where_we_have_no_descriptor_left_no_provider_is_blamed(
 
 async def test_a_handshake_that_hangs_runs_into_the_connect_timeout(upstream: Upstream) -> None:
     async with provider(Peer.left) as (server, origin):
-        with pytest.raises(ConnectTimedOut, match=r"no connection within 0\.1 s"):
+        with pytest.raises(
+            ConnectTimedOut, match=r"^no connection within 0\.1 s: the TLS handshake did not end$"
+        ):
             await upstream.send(origin._replace(scheme="https"), POST, b"{}", Timing(0.1, 5.0, 5.0))
         async with asyncio.timeout(5):
             await server.peers[0].gone.wait()
@@ -257,6 +261,22 @@ def refusing() -> Any:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         yield socket.AF_INET, taken.getsockname()
+
+
+async def test_an_address_that_hangs_alone_runs_into_the_connect_timeout(
+    upstream: Upstream, deaf: Any
+) -> None:
+    origin = Origin("http", *deaf[1])
+    with pytest.raises(ConnectTimedOut, match=r"^no connection within 0\.1 s: nobody answered there$"):
+        await upstream.send(origin, POST, b"{}", Timing(0.1, 5.0, 5.0))
+
+
+async def test_a_name_that_is_not_resolved_runs_into_the_connect_timeout(upstream: Upstream) -> None:
+    gate = threading.Event()
+    upstream._names = Names(lambda host, port: [gate.wait(5)])
+    with pytest.raises(ConnectTimedOut, match=r"^no connection within 0\.1 s: the name was not resolved$"):
+        await upstream.send(Origin("http", "provider.test", 80), POST, b"{}", Timing(0.1, 5.0, 5.0))
+    gate.set()
 
 
 async def test_an_address_that_refuses_costs_nothing(refusing: Any) -> None:

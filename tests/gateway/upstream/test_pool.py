@@ -63,7 +63,7 @@ async def test_who_waits_too_long_for_a_place_is_told_so() -> None:
     async with provider(keeper.script) as (_, origin):
         first = call(upstream, origin, "/0")
         await settled()
-        with pytest.raises(ConnectTimedOut, match=r"^no connection within 0\.05 s$"):
+        with pytest.raises(ConnectTimedOut, match=r"^no connection within 0\.05 s: all 1 were in use$"):
             await call(upstream, origin, "/1", connect=0.05)
         keeper.go.release()
         keeper.go.release()
@@ -109,7 +109,7 @@ async def test_who_left_the_queue_is_passed_over() -> None:
 async def test_what_is_granted_to_one_who_leaves_at_that_moment_goes_to_the_next(granted: str) -> None:
     made = 0
 
-    async def make(pool: Pool) -> Connection:
+    async def make(pool: Pool, seconds: float) -> Connection:
         nonlocal made
         made += 1
         loop = asyncio.get_running_loop()
@@ -174,7 +174,7 @@ async def test_a_connection_whose_call_has_left_serves_the_next_one() -> None:
     dialing = asyncio.Event()
     opened = asyncio.Event()
 
-    async def slow(pool: Pool) -> Connection:
+    async def slow(pool: Pool, seconds: float) -> Connection:
         dialing.set()
         await opened.wait()
         return connection
@@ -196,7 +196,7 @@ async def test_a_connection_whose_call_has_left_serves_the_next_one() -> None:
 async def test_a_dial_that_nobody_waits_for_any_more_fails_alone() -> None:
     dialing = asyncio.Event()
 
-    async def refused(pool: Pool) -> Connection:
+    async def refused(pool: Pool, seconds: float) -> Connection:
         dialing.set()
         await asyncio.sleep(0.01)
         raise ConnectFailed("p", "connection refused")

@@ -85,7 +85,7 @@ async def test_a_proxy_that_hangs_runs_into_the_connect_timeout() -> None:
     async with provider(Peer.left) as (server, at):
         proxy = Proxy("127.0.0.1", at.port)
         upstream = Upstream(proxies=Proxies(proxy, None, ()))
-        with pytest.raises(ConnectTimedOut) as late:
+        with pytest.raises(ConnectTimedOut, match=r"s: the proxy did not answer$") as late:
             await upstream.send(Origin("https", "provider.test", 443), POST, b"{}", Timing(0.1, 5.0, 5.0))
         assert late.value.where == f"provider.test:443 by way of the proxy 127.0.0.1:{at.port}"
         await server.peers[0].gone.wait()
