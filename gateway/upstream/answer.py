@@ -24,7 +24,10 @@ class Line(Protocol):
 
 
 class Answer:
-    """Whoever gets one must close it, whatever happens; closing one that is not done aborts its connection."""
+    """Whoever gets one must close it, whatever happens; closing one that is not done aborts its connection.
+
+    The body of a refusal (status 400 and above) that breaks off is what came of it: many refuse before they have read a
+    request, and reset the connection behind that."""
 
     __slots__ = (
         "_chunks", "_deadline", "_error", "_idle", "_line", "_loop", "_size", "_timer", "_waiter",
@@ -133,7 +136,8 @@ class Answer:
         self.wake()
 
     def fail(self, error: UpstreamError) -> None:
-        self._error = error
+        if self.status < 400:  # a refusal is one whatever becomes of its text: that ends where it broke off
+            self._error = error
         self.complete()
 
     def wake(self) -> None:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import socket
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import httpx
 import pytest
 
 from tests.running import Running, gateway, policies
-from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Provider, answer, event, stream, word
+from tests.scripted import CHAT, DONE, FINISH, USAGE, Act, Asked, Provider, answer, event, stream, word
 
 HI = [{"role": "user", "content": "hi"}]
 COMPLETION = {"id": "c", "object": "text_completion", "choices": [{"index": 0, "text": "hello"}]}
@@ -206,3 +208,20 @@ async def test_operators_are_told_what_came_in_place_of_an_answer(
     assert line["attempts"][0]["why"] == why
     assert "inside.test" not in response.text
     assert "certificate" not in response.text
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_who_refuses_and_resets_the_connection_is_asked_once(tmp_path: Path, streamed: bool) -> None:
+    async def refuse(asked: Asked, writer: asyncio.StreamWriter) -> None:
+        writer.write(
+            b'HTTP/1.1 413 Content Too Large\r\nconnection: close\r\n\r\n{"error": {"message": "too large"}}'
+        )
+        await writer.drain()
+        sock: socket.socket = writer.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST instead of FIN
+        writer.transport.abort()
+
+    async with Provider([refuse]) as provider, gateway(tmp_path, policies(provider.url)) as running:
+        response = await running.chat(stream=streamed)
+        assert (response.status_code, response.json()) == (413, {"error": {"message": "too large"}})
+        assert len(provider.asked) == 1

@@ -6,7 +6,7 @@ import pytest
 from gateway.upstream.answer import HIGH_WATER
 from gateway.upstream.client import Answer, Timing, Upstream
 from gateway.upstream.failures import BodyTooLarge, TimedOut
-from tests.gateway.upstream.scripted import PATIENT, POST, Peer, Server, provider, saying
+from tests.gateway.upstream.scripted import PATIENT, POST, Peer, Server, provider, saying, saying_once
 
 STREAM = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 MEGABYTE = 1 << 20
@@ -69,6 +69,16 @@ async def test_a_body_is_read_whole(upstream: Upstream, whole: bool, size: int) 
             answer = await upstream.send(origin, POST, b"{}", PATIENT, whole=whole)
             assert await answer.body(size) == b"x" * size
             assert await answer.chunk() == b""
+        assert len(server.peers) == 1
+
+
+@pytest.mark.parametrize("whole", [False, True])
+async def test_a_refusal_is_one_though_its_text_breaks_off(upstream: Upstream, whole: bool) -> None:
+    refusal = b"HTTP/1.1 413 Content Too Large\r\nretry-after: 7\r\ncontent-length: 99\r\n\r\ntoo la"
+    async with provider(saying_once(refusal)) as (server, origin):
+        answer = await upstream.send(origin, POST, b"{}", PATIENT, whole=whole)
+        assert (answer.status, await answer.body(100)) == (413, b"too la")
+        assert answer.header(b"retry-after") == b"7"
         assert len(server.peers) == 1
 
 
