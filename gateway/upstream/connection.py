@@ -12,10 +12,12 @@ import httptools
 from gateway.core.outbox import Outbox
 from gateway.upstream.answer import Answer
 from gateway.upstream.failures import BadAnswer, ConnectionCut, TimedOut, UpstreamError, reason
+from gateway.upstream.liveness import is_gone
 
 MOST_HEAD = 64 << 10  # bytes of status line and headers; of trailers, too
 ONE_WRITE = 64 << 10  # bodies up to this many bytes are copied behind their head
 
+_LARGE_HEAD = f"headers above {MOST_HEAD} bytes"
 _NO_BODY = frozenset({204, 304})
 
 
@@ -77,12 +79,12 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._fail(self._bad("it switches protocols"))
+            self.fail(self._bad("it switches protocols"))
             return
         except httptools.HttpParserError as error:
             if not self._over:
                 cause = error.__context__
-                self._fail(cause if isinstance(cause, BadAnswer) else self._bad(f"broken framing ({error})"))
+                self.fail(cause if isinstance(cause, BadAnswer) else self._bad(f"broken framing ({error})"))
                 return
             self._surplus = True
         if self._over:
@@ -91,7 +93,7 @@ class Connection(asyncio.Protocol):
             if answer.whole:
                 answer.await_rest()
         elif self._head_bytes > MOST_HEAD:
-            self._fail(self._head_too_large())
+            self.fail(self._bad(_LARGE_HEAD))
 
     def connection_lost(self, exc: Exception | None) -> None:
         answer, self.answer = self.answer, None
@@ -142,8 +144,10 @@ class Connection(asyncio.Protocol):
                 raise self._bad(f"status {status}")
             answer.headers.clear()  # informational: the answer proper follows
             return
-        if self._head_bytes > MOST_HEAD and self._doubled + _size(answer.headers) > MOST_HEAD:
-            raise self._head_too_large()
+        if self._head_bytes > MOST_HEAD:  # of it, or of what came with it
+            kept = sum(len(name) + len(value) + 4 for name, value in answer.headers.items())
+            if self._doubled + kept > MOST_HEAD:
+                raise self._bad(_LARGE_HEAD)
         self._note_framing(answer.headers)
         self._head_bytes, self._headers = 0, None
         answer.status = status
@@ -221,9 +225,19 @@ class Connection(asyncio.Protocol):
             self._transport.abort()
             self._close()
 
-    def cut(self) -> None:
+    def fail(self, error: UpstreamError) -> None:
         """Close at once, and fail the call that is on it."""
-        self._fail(ConnectionCut(self.name, "the client was closed", response_started=True))
+        answer = self.answer
+        self.abort()
+        if answer is not None:
+            answer.fail(error)
+
+    def look(self) -> None:
+        """Fail the call that is on it where nobody hears that, though nothing says so."""
+        answer = self.answer
+        if answer is not None and is_gone(self._transport.get_extra_info("socket")):
+            started = answer.bytes_received > 0
+            self.fail(ConnectionCut(self.name, "nobody is there any more", response_started=started))
 
     def _begin(self, answer: Answer, head: bytes) -> bool:
         """False where the connection was lost between its opening and its use; the answer has failed then."""
@@ -284,16 +298,3 @@ class Connection(asyncio.Protocol):
 
     def _bad(self, why: str) -> BadAnswer:
         return BadAnswer(self.name, f"not an answer we accept: {why}")
-
-    def _head_too_large(self) -> BadAnswer:
-        return self._bad(f"headers above {MOST_HEAD} bytes")
-
-    def _fail(self, error: UpstreamError) -> None:
-        answer = self.answer
-        self.abort()
-        if answer is not None:
-            answer.fail(error)
-
-
-def _size(headers: dict[bytes, bytes]) -> int:
-    return sum(len(name) + len(value) + 4 for name, value in headers.items())

@@ -12,23 +12,11 @@ from gateway.core.address import Origin
 from gateway.core.failure import Overloaded
 from gateway.upstream.connection import Connection
 from gateway.upstream.failures import ConnectFailed, ConnectTimedOut, reason
+from gateway.upstream.liveness import watch
 from gateway.upstream.names import Names
 from gateway.upstream.proxy import Proxy, tunnel
 
 NEXT_ADDRESS = 0.25  # seconds an address has before the next one is tried beside it (RFC 8305, section 5)
-
-# Who is gone without a word (a firewall that forgot a connection, a machine without power) is noticed within 30 s; and
-# what lies between is reminded of a connection while a model thinks. Systems other than Linux may have less of this.
-_WATCH = [
-    (getattr(socket, option), value)
-    for option, value in (
-        ("TCP_KEEPIDLE", 15),
-        ("TCP_KEEPINTVL", 5),
-        ("TCP_KEEPCNT", 3),
-        ("TCP_USER_TIMEOUT", 30_000),  # ms that what was sent may stay without an acknowledgement
-    )
-    if hasattr(socket, option)
-]
 
 _FULL = (errno.EMFILE, errno.ENFILE)
 
@@ -118,9 +106,7 @@ async def _attempt(loop: asyncio.AbstractEventLoop, info: Any) -> socket.socket:
     try:
         sock.setblocking(False)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in _WATCH:
-            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+        watch(sock)
         await loop.sock_connect(sock, address)
     except BaseException:
         sock.close()

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from gateway.upstream.connection import Connection
-from gateway.upstream.failures import ConnectFailed, ConnectTimedOut
+from gateway.upstream.failures import ConnectFailed, ConnectionCut, ConnectTimedOut
 
 Dial = Callable[["Pool", float], Awaitable[Connection]]
 
@@ -68,9 +68,11 @@ class Pool:
             self._free_place()
 
     def sweep(self, idle_before: float, born_before: float) -> None:
-        """Close what has been idle or has lived for too long; of what is in use, with its call."""
-        for connection in self._open:
+        """Close what has been idle or has lived for too long; of what is in use, with its call. Calls that nobody hears
+        fail."""
+        for connection in list(self._open):
             connection.last = connection.born < born_before
+            connection.look()
         for connection in self.idle:
             if connection.last or connection.idle_since < idle_before:
                 connection.abort()
@@ -82,7 +84,7 @@ class Pool:
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(ConnectFailed(self.name, "the client was closed"))
         for connection in list(self._open):
-            connection.cut()
+            connection.fail(ConnectionCut(self.name, "the client was closed", response_started=True))
         for dialing in self.dialing:
             dialing.cancel()
         self.idle.clear()

@@ -215,19 +215,6 @@ async def test_small_writes_leave_at_once(upstream: Upstream) -> None:
         sock.close()
 
 
-async def test_who_is_gone_without_a_word_is_noticed_within_half_a_minute(upstream: Upstream) -> None:
-    async with provider(saying(HELLO)) as (_, origin):
-        sock = await connected(at(origin.port))
-        idle, every, most, unheard = [
-            sock.getsockopt(socket.IPPROTO_TCP, getattr(socket, name))
-            for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
-        ]
-        assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert idle + every * most <= 30
-        assert unheard == 30_000
-        sock.close()
-
-
 @pytest.fixture
 def deaf() -> Any:
     """An address whose queue is full: connecting there hangs."""
