@@ -21,7 +21,7 @@ from gateway.app.run import alone, listen, open_log
 from gateway.core.meters import Meters
 from gateway.edge.server import Server, server
 from gateway.settings import Settings
-from gateway.state.sql import open_engine
+from gateway.state.sql import ensure, open_engine
 from gateway.telemetry.logs import Log
 from gateway.usage.collector import Collector
 from gateway.usage.ledger import Ledger
@@ -105,7 +105,7 @@ class Kept:
     """The ledger kept by this very process: a gateway in a test needs none for it."""
 
     def __init__(self, plan: Plan, meters: Meters, log: Log) -> None:
-        ledger = Ledger(open_engine(plan.ledger_url), log.now)
+        ledger = Ledger(open_engine(plan.ledger_url), log.now, ensure)
         self.collector = Collector(plan.data_dir / "spool", ledger, meters, log)
         self.report = self.collector.report
         self._days, self._now = plan.settings.usage_retention_days, log.now

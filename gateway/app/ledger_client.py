@@ -92,6 +92,7 @@ class LedgerClient:
         facts = {
             "spool": str(self._plan.data_dir / "spool"),
             "database": self._plan.ledger_url,
+            "earlier": self._plan.earlier_ledger,
             "alone": not settings.database_url.startswith("sqlite"),
             "days": settings.usage_retention_days,
             "log_level": settings.log_level,

@@ -15,7 +15,7 @@ from typing import Any
 from gateway.app.control import Channel, receive_facts
 from gateway.core.meters import Meters
 from gateway.state.fault import DatabaseFault
-from gateway.state.sql import at_length, faults, open_engine
+from gateway.state.sql import at_length, ensure, faults, open_engine
 from gateway.telemetry.logs import Log
 from gateway.usage.collector import Collector
 from gateway.usage.ledger import Ledger
@@ -63,7 +63,7 @@ class LedgerProcess:
         """Raises DatabaseFault, ImportError for the driver of a database."""
         self._meters = Meters()
         with faults():
-            ledger = Ledger(open_engine(facts["database"]), time.time, at_length)
+            ledger = Ledger(open_engine(facts["database"]), time.time, ensure, at_length, facts["earlier"])
         # Calls wait for its transactions where it shares an SQLite file with them: they must not take their time.
         leisure = _take_time if facts["alone"] else None
         self.collector = Collector(Path(facts["spool"]), ledger, self._meters, log, leisure)

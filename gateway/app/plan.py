@@ -33,12 +33,21 @@ class Plan:
 
     @property
     def database_url(self) -> str:
-        return self.settings.database_url or f"sqlite:///{self.data_dir.absolute() / 'gatehouse.db'}"
+        return self.settings.database_url or f"sqlite:///{self._file}"
 
     @property
     def ledger_url(self) -> str:
         """A file of its own: a transaction locks all of one, and the ledger's may take their time."""
         return self.settings.database_url or f"sqlite:///{self.data_dir.absolute() / 'usage.db'}"
+
+    @property
+    def earlier_ledger(self) -> str:
+        """The file in which an earlier version kept it, where it is elsewhere now."""
+        return "" if self.settings.database_url else str(self._file)
+
+    @property
+    def _file(self) -> Path:
+        return self.data_dir.absolute() / "gatehouse.db"
 
 
 def prepare(data_dir: Path) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
-from sqlalchemy import Connection, Engine, MetaData, TextClause, create_engine, event, text
+from sqlalchemy import Connection, Engine, MetaData, Table, TextClause, create_engine, event, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, SQLAlchemyError
-from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 
 from gateway.state.fault import BadAddress, DatabaseFault
 from gateway.state.sqlite import begin
@@ -99,15 +99,24 @@ def _address(url: str) -> URL:
 
 
 def ensure(engine: Engine, tables: MetaData, *more: TextClause) -> None:
-    """Make what is missing. Processes that start at the same moment may all ask for it; `more` must allow that.
-    Raises DatabaseFault."""
+    """Make what is missing, columns that a table of an earlier version lacks among it. Processes that start at the same
+    moment may all ask for it; `more` must allow that. Raises DatabaseFault."""
     with writing(engine) as connection, at_length(connection):
         if engine.dialect.name == "postgresql":
             # Its IF NOT EXISTS does not look at what others are making: of two at once one fails.
             connection.execute(text("SELECT pg_advisory_xact_lock(:making)"), {"making": MAKING})
         for table in tables.sorted_tables:
             connection.execute(CreateTable(table, if_not_exists=True))
+            _widen(connection, table)
             for index in sorted(table.indexes, key=lambda index: str(index.name)):
                 connection.execute(CreateIndex(index, if_not_exists=True))
         for statement in more:
             connection.execute(statement)
+
+
+def _widen(connection: Connection, table: Table) -> None:
+    there = connection.execute(select(text("*")).select_from(table).limit(0)).keys()
+    for column in table.columns:
+        if column.name not in there:
+            made = CreateColumn(column).compile(dialect=connection.dialect)
+            connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {made}")

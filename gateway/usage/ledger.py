@@ -9,12 +9,11 @@ from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Boolean, Connection, Engine, String, delete, func, inspect, select
-from sqlalchemy.schema import CreateColumn
+from sqlalchemy import Boolean, Connection, Engine, MetaData, String, delete, func, select
 
 from gateway.usage import sums
 from gateway.usage.reports import BY, BadReport
-from gateway.usage.row import Event
+from gateway.usage.earlier import take_over
 from gateway.usage.tables import COUNTS, METADATA, SPAN, USAGE, moment
 
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer
@@ -32,6 +31,7 @@ _TOLD = dict(
 )
 
 Write = Callable[[Connection, list[Event]], None]
+Make = Callable[[Engine, MetaData], None]
 AtLength = Callable[[Connection], AbstractContextManager[Any]]
 
 
@@ -39,14 +39,23 @@ class Ledger:
     """Synchronous: its callers give it a thread. Raises SQLAlchemyError where the database fails."""
 
     def __init__(
-        self, engine: Engine, wall_clock: Callable[[], float], at_length: AtLength = nullcontext
+        self,
+        engine: Engine,
+        wall_clock: Callable[[], float],
+        make: Make,
+        at_length: AtLength = nullcontext,
+        earlier: str = "",
     ) -> None:
-        """`at_length` is around what no call waits for, and may have more time for a statement than others."""
+        """`make` makes what the tables lack, also where others do so at the same moment. `at_length` is around what no
+        call waits for, and may have more time for a statement than others. `earlier` is the SQLite file in which a
+        version before this kept its ledger: a new one begins with its rows."""
         self._engine, self._now, self._at_length = engine, wall_clock, at_length
-        METADATA.create_all(self._engine)
-        _widen(self._engine)
-        with engine.begin() as connection:
+        make(engine, METADATA)
+        with engine.connect() as connection:
+            if earlier and not sums.has_begun(connection):
+                take_over(connection, earlier)
             sums.begin(connection)
+            connection.commit()
         # The words of the database in use, which are loaded: those of the other would take 2.4 MB.
         new = import_module(f"sqlalchemy.dialects.{engine.dialect.name}").insert(USAGE)
         columns = {name: new.excluded[name] for name in _COLUMNS if name != "id"}
@@ -102,16 +111,6 @@ class Ledger:
 
     def close(self) -> None:
         self._engine.dispose()
-
-
-def _widen(engine: Engine) -> None:
-    """Add the columns that a table made by an earlier version lacks."""
-    there = {column["name"] for column in inspect(engine).get_columns(USAGE.name)}
-    with engine.begin() as connection:
-        for column in USAGE.columns:
-            if column.name not in there:
-                made = CreateColumn(column).compile(dialect=engine.dialect)
-                connection.exec_driver_sql(f"ALTER TABLE {USAGE.name} ADD COLUMN {made}")
 
 
 def _writer(statement: Any, engine: Engine) -> Write:

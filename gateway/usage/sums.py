@@ -34,6 +34,11 @@ _COUNTED: dict[str, ColumnElement[Any]] = {
 }
 
 
+def has_begun(connection: Connection) -> bool:
+    """Whether `begin` was called for this database."""
+    return connection.execute(select(SUMMED.c.id)).first() is not None
+
+
 def begin(connection: Connection) -> None:
     """For a database in which nothing was summed up yet."""
     new = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(SUMMED)

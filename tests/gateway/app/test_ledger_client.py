@@ -18,7 +18,7 @@ from gateway.app.plan import Plan, prepare
 from gateway.core.failure import DatabaseAway, Overloaded
 from gateway.core.meters import Meters
 from gateway.settings import Settings
-from gateway.state.sql import open_engine
+from gateway.state.sql import ensure, open_engine
 from gateway.telemetry.logs import Log
 from gateway.usage.ledger import Ledger
 from gateway.usage.reports import BadReport
@@ -220,6 +220,6 @@ async def test_after_kill_9_the_books_are_closed_without_another_start(tmp_path:
 def rows(folder: Path) -> list[dict[str, Any]]:
     engine = open_engine(f"sqlite:///{folder / 'data/usage.db'}")
     try:
-        return Ledger(engine, lambda: 0.0).calls()
+        return Ledger(engine, lambda: 0.0, ensure).calls()
     finally:
         engine.dispose()

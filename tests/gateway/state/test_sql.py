@@ -33,3 +33,14 @@ def test_many_may_make_the_same_tables_at_once(database_url: str) -> None:
     for engine in engines:
         ensure(engine, METADATA)
         engine.dispose()
+
+
+def test_a_table_of_an_earlier_version_gets_the_columns_it_lacks(database_url: str) -> None:
+    engine = open_engine(database_url)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE rows (id INTEGER PRIMARY KEY)")
+    ensure(engine, METADATA)
+    with engine.begin() as connection:
+        connection.execute(ROWS.insert().values(id=1, name="a"))
+        assert connection.execute(sql.select(ROWS)).all() == [(1, "a")]
+    engine.dispose()

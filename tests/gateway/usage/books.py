@@ -8,7 +8,7 @@ import orjson
 from gateway.core.exchange import Attempt, Call, Caller, Exchange, Shape, Target
 from gateway.core.meters import Meters
 from gateway.core.usage import Usage
-from gateway.state.sql import open_engine
+from gateway.state.sql import ensure, open_engine
 from gateway.usage.collector import Collector
 from gateway.usage.event import begun, ended
 from gateway.usage.ledger import Ledger
@@ -39,13 +39,13 @@ def event(number: int = 1, **facts: Any) -> dict[str, Any]:
 class Books:
     """A spool folder with its collector and ledger, and what they complain of."""
 
-    def __init__(self, folder: Path, database_url: str = "") -> None:
+    def __init__(self, folder: Path, database_url: str = "", earlier: str = "") -> None:
         self.spool, self.meters = folder / "spool", Meters()
         self.spool.mkdir(exist_ok=True)
         self.said: list[str] = []
         self.now = NOW
         engine = open_engine(database_url or f"sqlite:///{folder / 'books.db'}")
-        self.ledger = Ledger(engine, lambda: self.now)
+        self.ledger = Ledger(engine, lambda: self.now, ensure, earlier=earlier)
         self.collector = Collector(
             self.spool, self.ledger, self.meters, lambda level, text: self.said.append(text)
         )
