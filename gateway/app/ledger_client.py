@@ -4,6 +4,7 @@ import asyncio
 import signal
 import time
 from contextlib import suppress
+from math import inf
 from typing import Any
 
 from gateway.app.control import Channel, Process, start
@@ -20,6 +21,9 @@ POLL = 1.0  # seconds between looks at how it is
 START_SECONDS = 5.0  # that a report waits where there is none
 REPORT_SECONDS = 60.0
 GRACE = 5.0  # seconds in which it brings the last events into the ledger; what is left is the next start's
+# One that leaves so many looks in turn unanswered hangs: no report takes as long. Looks and not time: all of us may
+# have slept meanwhile.
+LOOKS, LOOK_SECONDS = 30, 2.0
 DEATH = 1.0  # seconds that one which was killed is waited for
 
 
@@ -31,6 +35,7 @@ class LedgerClient:
         self._failing = self._away = False  # it cannot write; it has ended and is to be started again
         self._life: tuple[Process, Channel] | None = None
         self._lives = asyncio.Event()
+        self._missed = -inf  # looks since it last answered; it may take its time to begin
         self._seen: dict[str, float] = {}  # the counts of this life that `meters` has already
         self._complete = time.perf_counter()  # the clock of the machine: the same in every process
         meters.usage_oldest.source = lambda: [((), time.perf_counter() - self._complete)]
@@ -46,7 +51,7 @@ class LedgerClient:
         if (life := self._life) is None:
             return
         with suppress(TimeoutError, ConnectionError):
-            told = await life[1].ask("state")
+            told = await life[1].ask("state", LOOK_SECONDS)
             if life is self._life:
                 self._take(told)
 
@@ -64,6 +69,7 @@ class LedgerClient:
                 "the process that keeps the ledger does not answer; ask again in a moment",
                 code="ledger_unavailable",
             ) from None
+        self._missed = 0
         if "bad" in told:
             raise BadReport(told["bad"])
         if "fault" in told:
@@ -92,14 +98,15 @@ class LedgerClient:
         facts = {
             "spool": str(self._plan.data_dir / "spool"),
             "database": self._plan.ledger_url,
+            "is_set": bool(settings.database_url),
             "earlier": self._plan.earlier_ledger,
             "alone": not settings.database_url.startswith("sqlite"),
             "days": settings.usage_retention_days,
             "log_level": settings.log_level,
         }
-        process, streams = await start("gateway.app.ledger_process", facts)
-        channel = Channel(streams)
-        self._life, self._seen = (process, channel), {}
+        process, ends = await start("gateway.app.ledger_process", facts)
+        line = Line(ends)
+        self._life, self._seen, self._missed = (process, line), {}, -inf
         self._lives.set()
         await channel.run()
         return await self._end(process, channel)
@@ -125,11 +132,15 @@ class LedgerClient:
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
+            self._missed += 1
             await self.look()
+            if self._missed == LOOKS and self._life is not None:
+                self._log("error", "the process that keeps the ledger hangs: it is killed")
+                self._life[0].kill()
             await asyncio.sleep(until(loop.time(), POLL, 0.4))
 
     def _take(self, told: dict[str, Any]) -> None:
-        self._away = False
+        self._away, self._missed = False, 0
         self._failing, self._complete = told["failing"], told["complete"]
         self._meters.usage_backlog.set(told["backlog"])
         for result, count in told["events"].items():

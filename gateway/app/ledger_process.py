@@ -14,7 +14,7 @@ from typing import Any
 
 from gateway.app.control import Channel, receive_facts
 from gateway.core.meters import Meters
-from gateway.state.fault import DatabaseFault
+from gateway.state.fault import DatabaseFault, named_database
 from gateway.state.sql import at_length, ensure, faults, open_engine
 from gateway.telemetry.logs import Log
 from gateway.usage.collector import Collector
@@ -40,9 +40,10 @@ async def _run() -> int:
         return 0
     log = Log(facts["log_level"], time.time)
     try:
-        ledger = LedgerProcess(facts, log)
-    except (DatabaseFault, ImportError) as error:
-        log("error", f"the ledger cannot be opened ({error})")
+        with named_database(facts["database"], is_set=facts["is_set"]):
+            clerk = LedgerProcess(facts, log)
+    except (OSError, ValueError) as error:
+        log("error", f"the ledger cannot be opened: {error}")
         return 1
     listening = asyncio.create_task(Channel(streams, ledger.answer).run())
     collecting = asyncio.create_task(ledger.collector.run(facts["days"], time.time))

@@ -170,6 +170,21 @@ async def test_one_that_does_not_answer_is_told_of(tmp_path: Path, monkeypatch: 
     assert not process(), "one that does not end is killed"
 
 
+async def test_one_that_hangs_is_killed_and_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOOKS", 3)
+    monkeypatch.setattr(module, "LOOK_SECONDS", 0.5)
+    monkeypatch.setattr(module, "POLL", 0.01)
+    async with keeping(tmp_path / "data") as kept:
+        kept.calls(1)
+        assert await kept.total() == 1
+        hung = process()
+        os.kill(hung, signal.SIGSTOP)
+        kept.calls(2)
+        await until(lambda: process() not in (0, hung))
+        assert "the process that keeps the ledger hangs: it is killed" in kept.log()
+        assert await kept.total() == 2
+
+
 async def test_one_that_cannot_be_started_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
