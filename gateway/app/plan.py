@@ -1,5 +1,6 @@
 """What is to be run: settings, addresses, and the tokens kept in the data folder."""
 
+import fcntl
 import os
 import secrets
 import sys
@@ -52,18 +53,36 @@ class Plan:
 
 def prepare(data_dir: Path) -> None:
     """Make the data folder, for this user alone. One that is there and belongs to another (a mounted volume is
-    often root's) is taken as it is. Raises OSError, naming the folder, where it cannot be written."""
+    often root's) is taken as it is. Raises OSError, naming the folder, where it cannot be written, and ValueError for a
+    path by which no database would be found."""
+    _check(str(data_dir.absolute()))
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if data_dir.stat().st_uid == os.geteuid():
             _close(data_dir, 0o700)
-        with tempfile.TemporaryFile(dir=data_dir):  # tried in earnest: modes do not tell of read-only mounts
-            pass
+        with tempfile.TemporaryFile(
+            dir=data_dir
+        ) as file:  # tried in earnest: modes do not tell of read-only mounts
+            fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise OSError(
             f"the data folder {data_dir} cannot be used: {error.strerror}; make it a folder that user "
-            f"{os.geteuid()} may write, or set GATEWAY_DATA_DIR to another"
+            f"{os.geteuid()} may write, on a disk of this machine, or set GATEWAY_DATA_DIR to another"
         ) from None
+
+
+def _check(path: str) -> None:
+    """It becomes part of a database's address, which ends at a ?, and of what processes say to each other, in UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        wrong = "is not UTF-8"
+    else:
+        wrong = "holds a ?" if "?" in path else ""
+    if wrong:
+        raise ValueError(
+            f"the data folder {path!a} cannot be used: its path {wrong}; set GATEWAY_DATA_DIR to another"
+        )
 
 
 def kept_secret(data_dir: Path, name: str, prefix: str = "") -> str:

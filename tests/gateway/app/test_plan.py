@@ -1,6 +1,9 @@
 """The data folder and the secrets in it, on a real file system."""
 
+import errno
+import fcntl
 import os
+import re
 import resource
 from pathlib import Path
 
@@ -46,6 +49,22 @@ def test_a_file_in_place_of_the_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("")
     with pytest.raises(OSError, match=r"the data folder \S+/data cannot be used: File exists"):
         prepare(tmp_path / "data")
+
+
+@pytest.mark.parametrize(("name", "wrong"), [("what?", "holds a ?"), ("\udcff", "is not UTF-8")])
+def test_a_path_by_which_no_database_would_be_found_is_refused(name: str, wrong: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"its path {wrong}; set GATEWAY_DATA_DIR to another")):
+        prepare(tmp_path / name)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_without_locks_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", flock)  # as NFS without its lock daemon has it
+    with pytest.raises(OSError, match=r"cannot be used: No locks available; .*on a disk of this machine"):
+        prepare(tmp_path)
 
 
 def test_a_secret_stays_the_same_and_is_closed_again_where_a_mount_opened_it(tmp_path: Path) -> None:
