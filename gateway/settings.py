@@ -19,6 +19,7 @@ _ORIGIN = re.compile(
     rf"\*|null|(?!https://.*:443$|http://.*:80$)[a-z][a-z0-9+.-]*://{_HOST}(:[1-9]\d*)?", re.ASCII
 )
 _SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+_FOR_EVER = 1_000_000  # days; a number that no process could be told is a slip
 _PREFIX = "GATEWAY_"
 _OF_COMMANDS = ("GATEWAY_ADMIN_URL",)  # read by the commands that ask a running gateway
 # What Kubernetes tells each container of a Service called `gateway` or `gateway-...`. A GATEWAY_PORT that is
@@ -94,8 +95,10 @@ class Settings(BaseModel):
     )
     keep_alive: Seconds = 75.0  # idle client connections
     drain_timeout: Seconds = 30.0  # what calls in flight get after SIGTERM
-    usage_retention_days: int = Field(default=400, ge=1)
-    responses_retention_days: int = Field(default=30, ge=0)  # answers kept for Responses clients; 0: none
+    usage_retention_days: int = Field(default=400, ge=1, le=_FOR_EVER)
+    responses_retention_days: int = Field(
+        default=30, ge=0, le=_FOR_EVER
+    )  # answers kept for Responses clients; 0: none
     responses_max_size: Size = 1 << 30  # of all of them; the oldest go first
     cors_origins: Origins = ""  # comma-separated origins, or *
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -57,6 +57,8 @@ def test_sizes_and_times_take_units() -> None:
         ("GATEWAY_MAX_BODY", "much"),
         ("GATEWAY_MAX_BODY", "12 parsec"),
         ("GATEWAY_MAX_BODY", "0"),
+        ("GATEWAY_USAGE_RETENTION_DAYS", "1000001"),
+        ("GATEWAY_RESPONSES_RETENTION_DAYS", "1" + "0" * 20),
         ("GATEWAY_KEEP_ALIVE", "1d"),
         ("GATEWAY_LOG_LEVEL", "loud"),
         ("GATEWAY_MAX_IN_FLIGHT", "-3"),
