@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 from gateway import __version__
-from gateway.cli.output import CUT_OFF, let_go
+from gateway.cli.output import CUT_OFF, hold_streams, let_go
 
 # Imported when the command line is parsed: `gateway check` need not pay for what `serve` needs.
 VERBS = ("serve", "check", "explain", "schema", "init", "keys", "usage")
@@ -15,6 +15,7 @@ NOT_YET = ("diff", "replay", "audit", "import")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0: good; 1: the answer is no; 2: used wrongly; 141: whoever reads what is printed had enough."""
+    hold_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     if given and given[0] in NOT_YET:
         print(f"gateway {given[0]}: is not built yet; there is {', '.join(VERBS)}", file=sys.stderr)
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return exit.code if isinstance(exit.code, int) else 2
     try:
         code: int = args.run(args)
-        sys.stdout.flush()
+        print(end="", flush=True)  # also where there is none
     except BrokenPipeError:
         let_go()
         return CUT_OFF

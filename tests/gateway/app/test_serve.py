@@ -5,7 +5,8 @@ import os
 import resource
 import signal
 import sqlite3
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import httpx
@@ -38,21 +39,37 @@ async def test_it_says_where_it_listens_and_serves_there(tmp_path: Path) -> None
 
 
 async def test_it_serves_also_where_nobody_reads_what_it_prints(tmp_path: Path) -> None:
-    async with Provider() as provider:
-        (tmp_path / "policies").mkdir()
-        (tmp_path / "policies" / "gateway.yaml").write_text(policies(provider.url))
-        with listen("127.0.0.1", 0) as free:
-            port = free.getsockname()[1]
-        process = await run(tmp_path, "--port", str(port))
-        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
-        one = Serving(process, f"http://127.0.0.1:{port}", "", tmp_path / "log", [])
-        async with asyncio.timeout(20):
-            while not await _is_ready(one):
-                await asyncio.sleep(0.02)
+    async with unheard(tmp_path) as one:
         assert (await one.chat()).json() == CHAT
         one.signal(signal.SIGTERM)
         assert await one.ended() == 0
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+async def test_nothing_stands_where_a_standard_stream_is_closed(tmp_path: Path) -> None:
+    async with unheard(tmp_path, "sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh") as one:
+        assert (await one.chat()).json() == CHAT
+        for process in (one.process.pid, *processes_of(one, "gateway.app.clerk")):
+            assert {os.readlink(f"/proc/{process}/fd/{fd}") for fd in (0, 1, 2)} == {os.devnull}
+        one.signal(signal.SIGTERM)
+        assert await one.ended() == 0
+
+
+@asynccontextmanager
+async def unheard(folder: Path, *under: str) -> AsyncIterator[Serving]:
+    """A gateway that serves, started under this command; nobody reads what it prints."""
+    async with Provider() as provider:
+        (folder / "policies").mkdir()
+        (folder / "policies" / "gateway.yaml").write_text(policies(provider.url))
+        with listen("127.0.0.1", 0) as free:
+            port = free.getsockname()[1]
+        process = await run(folder, "--port", str(port), under=under)
+        process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
+        one = Serving(process, f"http://127.0.0.1:{port}", "", folder / "log", [])
+        async with asyncio.timeout(20):
+            while not await _is_ready(one):
+                await asyncio.sleep(0.02)
+        yield one
 
 
 async def _is_ready(one: Serving) -> bool:

@@ -40,6 +40,12 @@ def test_a_reader_who_has_enough_ends_a_command_without_a_word() -> None:
     assert process.returncode == 141
 
 
+def test_a_command_is_as_good_where_its_output_is_closed() -> None:
+    closed = ["sh", "-c", 'exec "$@" >&-', "sh", sys.executable, "-m", "gateway", "schema"]
+    ended = subprocess.run(closed, capture_output=True, check=False)
+    assert (ended.returncode, ended.stderr) == (0, b"")
+
+
 def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--version"]) == 0
     assert capsys.readouterr().out == f"gatehouse {__version__}\n"
