@@ -74,7 +74,7 @@ class Ledger:
         once = {one["id"]: one for one in events}
         with self._engine.begin() as connection:
             write(connection, list(once.values()))
-            if sums.is_past(least := min(once), self._now()):
+            if sums.is_past(least := min(once), self._now()) or sums.holds(connection, least):
                 sums.reopen(connection, least)
 
     def report(self, by: Sequence[str], since: float) -> dict[str, Any]:

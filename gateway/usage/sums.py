@@ -50,6 +50,12 @@ def is_past(id: str, now: float) -> bool:
     return id[:SPAN] < moment(now)[:SPAN]
 
 
+def holds(connection: Connection, id: str) -> bool:
+    """Whether the span of this call is summed up. One that is not past was so by a clock that ran ahead."""
+    until: str = connection.exec_driver_sql(f"SELECT until FROM {SUMMED.name}").scalar_one()
+    return id[:SPAN] < until
+
+
 def reopen(connection: Connection, id: str) -> None:
     """A call of this id or later is written in this transaction: what was summed up from its span on is to be again."""
     span = _named(_number(id))

@@ -101,6 +101,20 @@ def test_a_span_is_summed_up_once_nobody_can_take_it_for_the_one_of_now(books: B
     assert books.ledger.sum_up()
 
 
+def test_a_clock_that_ran_ahead_hides_no_call(books: Books) -> None:
+    books.ledger.absorb([event(1)])
+    books.now = NOW + 300 * DAY
+    books.ledger.absorb([event(2, team="ahead", started=books.now)])
+    books.now += DAY
+    assert sum_up(books) == 2
+    for books.now in (NOW + 60, NOW + 120):  # it is right again
+        books.ledger.absorb([event(int(books.now - NOW), started=books.now)])
+        assert told(books, "team", 0.0) == by_hand(books, "team", 0.0)
+    books.now = NOW + DAY
+    assert sum_up(books)
+    assert told(books, "team", 0.0) == {"ahead": (1, 10), "research": (3, 30)}
+
+
 def test_what_is_forgotten_is_in_no_sum(books: Books) -> None:
     books.ledger.absorb([event(1), event(2, started=NOW + DAY)])
     books.now = NOW + 2 * DAY
