@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import socket
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
@@ -16,10 +17,12 @@ from gateway.core.readiness import Elsewhere, Readiness, Status
 from gateway.core.tally import Counts, Gauge, merge
 from gateway.telemetry.logs import Log
 
-RESTART_PAUSE = 0.5
+# Seconds before a restart, doubled while one keeps dying; a gateway that ends waits for it.
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 4.0
 POLL = 0.25  # seconds between looks at how the workers are
 # A worker that leaves so many looks in turn unanswered hangs. Looks and not time: all of us may have slept meanwhile.
 LOOKS, LOOK_SECONDS = 15, 2.0
+START_SECONDS = 30.0  # until one must ask what to begin with; a second more for each that may start beside it
 
 
 class Worker:
@@ -50,14 +53,19 @@ class Crew:
 
     async def keep(self, worker: Worker) -> None:
         """Run one worker, and another in its place when it dies; returns when it ends while draining."""
+        pause = FIRST_PAUSE
         while not self.draining:
+            born = time.perf_counter()
             try:
                 end = f"ended (exit code {await self._live(worker)})"
             except OSError as error:  # no memory or descriptor for it now: the others serve on
                 end = f"could not be started ({error.strerror})"
+            if time.perf_counter() - born > LONGEST_PAUSE:
+                pause = FIRST_PAUSE
             if not self.draining:
-                self._log("error", f"worker {worker.number} {end}; it is started again")
-                await asyncio.sleep(RESTART_PAUSE)
+                self._log("error", f"worker {worker.number} {end}; it is started again in {pause:g} s")
+                await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE)
 
     async def poll(self, degraded: Callable[[], list[str]]) -> None:
         """Keep the workers' own words on how they are, and tell each how the rest is: the others, and what is
@@ -128,14 +136,19 @@ class Crew:
         if self.draining:  # since it was asked for
             _signal(process, signal.SIGTERM)
 
-        async def begin(message: dict[str, Any]) -> dict[str, Any]:
-            worker.channel, worker.missed = channel, 0  # what changes from now on is told to it, too
-            return {"originals": self._policies.originals, "drained": sorted(self._drained)}
+        bound = START_SECONDS + self._plan.workers
+        late = asyncio.get_running_loop().call_later(bound, self._end_hung, worker, process)
 
-        channel = Channel(streams, begin)
-        await channel.run()
-        channel.close()
-        worker.channel = None
+        async def begin(message: dict[str, Any]) -> dict[str, Any]:
+            late.cancel()
+            worker.line, worker.missed = line, 0  # what changes from now on is told to it, too
+            return {"originals": self._desk.originals, "drained": sorted(self._drained)}
+
+        line = Line(ends, begin)
+        await line.run()
+        late.cancel()
+        line.close()
+        worker.line = None
         self._bury(worker)
         worker.state = {**worker.state, "status": "starting", "degraded": []}
         return await process.ended()
@@ -173,8 +186,11 @@ class Crew:
     def _miss(self, worker: Worker) -> None:
         worker.missed += 1
         if worker.missed == LOOKS:
-            self._log("error", f"worker {worker.number} hangs: it is killed")
-            _signal(worker.process, signal.SIGKILL)
+            self._end_hung(worker, worker.process)
+
+    def _end_hung(self, worker: Worker, process: Process | None) -> None:
+        self._log("error", f"worker {worker.number} hangs: it is killed")
+        _signal(process, signal.SIGKILL)
 
     def _status(self, states: list[Readiness]) -> Status:
         if self.draining:

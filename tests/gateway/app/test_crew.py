@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from gateway.app import crew as module
-from gateway.app.crew import Crew
+from gateway.app.crew import Crew, Worker
 from gateway.app.plan import Plan, prepare
 from gateway.app.run import listen
 from gateway.config.compiler import CompileOptions
@@ -133,6 +133,7 @@ async def test_a_worker_that_cannot_be_started_yet_costs_none_of_the_others(
         os.kill(int(workers_of(one)[0]), signal.SIGKILL)
         await until(lambda: _has_told(one, "could not be started (Too many open files)"))
         assert await statuses(one) == {200}
+        await until(lambda: _has_told(one, "started again in 2 s"))
         resource.prlimit(parent, files, limits)
         await until(lambda: _is_ready(one))
         assert len(workers_of(one)) == 2
@@ -239,39 +240,68 @@ def _has_connection(pid: str) -> bool:
     return any(f"socket:[{row[9]}]" in inodes for row in rows if row[3] == "01")
 
 
+@asynccontextmanager
+async def one_kept(
+    folder: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[tuple[Crew, Worker]]:
+    """A crew of one worker in this process, which says in `folder`/log what it sees."""
+    monkeypatch.setenv("GATEWAY_DATA_DIR", str(folder / "data"))
+    monkeypatch.setenv("GATEWAY_REDIS_URL", redis.url)
+    prepare(folder / "data")
+    (folder / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
+    plan, meters = Plan(from_environment(), folder / "policies.yaml"), Meters()
+    log = Log("error", lambda: 0.0, os.open(folder / "log", os.O_RDWR | os.O_CREAT))
+    policies = Policies(plan.config, Ground(plan.data_dir), meters, lambda: 0.0, log)
+    with listen("127.0.0.1", 0) as listener:
+        crew = Crew(plan, listener, in_force, meters, log)
+        [worker] = crew.workers
+        jobs = [asyncio.ensure_future(crew.keep(worker)), asyncio.ensure_future(crew.poll(list))]
+        yield crew, worker
+        crew.terminate()
+        await jobs[0]
+        await ended(jobs[1:])
+
+
+async def is_ready(crew: Crew) -> bool:
+    await asyncio.sleep(0)
+    return bool(crew.ready()["status"] == "ready")
+
+
 async def test_a_worker_that_hangs_is_killed_and_replaced(
     tmp_path: Path, session_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "LOOKS", 5)
     monkeypatch.setattr(module, "LOOK_SECONDS", 0.5)
-    monkeypatch.setenv("GATEWAY_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.setenv("GATEWAY_REDIS_URL", session_redis.url)
-    prepare(tmp_path / "data")
-    (tmp_path / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
-    plan, meters = Plan(from_environment(), tmp_path / "policies.yaml"), Meters()
-    log = Log("error", lambda: 0.0, os.open(tmp_path / "log", os.O_RDWR | os.O_CREAT))
-    in_force = Policies(plan.config, CompileOptions(plan.data_dir), meters, lambda: 0.0, log)
-    with listen("127.0.0.1", 0) as listener:
-        crew = Crew(plan, listener, in_force, meters, log)
-        [worker] = crew.workers
-        jobs = [asyncio.ensure_future(crew.keep(worker)), asyncio.ensure_future(crew.poll(list))]
-
-        async def is_ready() -> bool:
-            await asyncio.sleep(0)
-            return bool(crew.ready()["status"] == "ready")
+    async with one_kept(tmp_path, session_redis, monkeypatch) as (crew, worker):
 
         async def is_another() -> bool:
-            return worker.process is not hung and await is_ready()
+            return worker.process is not hung and await is_ready(crew)
 
-        await until(is_ready)
+        await until(lambda: is_ready(crew))
         hung = worker.process
         assert hung is not None
         hung.send_signal(signal.SIGSTOP)
         await until(is_another)
-        crew.terminate()
-        await jobs[0]
-        await ended(jobs[1:])
     assert "worker 1 hangs: it is killed" in (tmp_path / "log").read_text()
+
+
+async def test_a_worker_that_hangs_before_it_has_begun_is_killed_and_replaced(
+    tmp_path: Path, session_redis: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "START_SECONDS", 0.0)
+        async with one_kept(tmp_path, session_redis, monkeypatch) as (crew, worker):
+
+            async def is_started() -> bool:
+                await asyncio.sleep(0)
+                return worker.process is not None
+
+            await until(is_started)
+            assert worker.process is not None
+            worker.process.send_signal(signal.SIGSTOP)
+            patch.undo()
+            await until(lambda: is_ready(crew))
+    assert (tmp_path / "log").read_text().count("worker 1 hangs: it is killed") == 1
 
 
 async def test_slow_clients_of_the_admin_port_are_let_go(tmp_path: Path, session_redis: RedisServer) -> None:
