@@ -60,9 +60,8 @@ def prepare(data_dir: Path) -> None:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         if data_dir.stat().st_uid == os.geteuid():
             _close(data_dir, 0o700)
-        with tempfile.TemporaryFile(
-            dir=data_dir
-        ) as file:  # tried in earnest: modes do not tell of read-only mounts
+        # Tried in earnest: modes do not tell of mounts that are read-only, or have no locks.
+        with tempfile.TemporaryFile(dir=data_dir) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
     except OSError as error:
         raise OSError(
