@@ -141,14 +141,14 @@ class Crew:
 
         async def begin(message: dict[str, Any]) -> dict[str, Any]:
             late.cancel()
-            worker.line, worker.missed = line, 0  # what changes from now on is told to it, too
-            return {"originals": self._desk.originals, "drained": sorted(self._drained)}
+            worker.channel, worker.missed = channel, 0  # what changes from now on is told to it, too
+            return {"originals": self._policies.originals, "drained": sorted(self._drained)}
 
-        line = Line(ends, begin)
-        await line.run()
+        channel = Channel(streams, begin)
+        await channel.run()
         late.cancel()
-        line.close()
-        worker.line = None
+        channel.close()
+        worker.channel = None
         self._bury(worker)
         worker.state = {**worker.state, "status": "starting", "degraded": []}
         return await process.ended()

@@ -104,9 +104,9 @@ class LedgerClient:
             "days": settings.usage_retention_days,
             "log_level": settings.log_level,
         }
-        process, ends = await start("gateway.app.ledger_process", facts)
-        line = Line(ends)
-        self._life, self._seen, self._missed = (process, line), {}, -inf
+        process, streams = await start("gateway.app.ledger_process", facts)
+        channel = Channel(streams)
+        self._life, self._seen, self._missed = (process, channel), {}, -inf
         self._lives.set()
         await channel.run()
         return await self._end(process, channel)

@@ -41,7 +41,7 @@ async def _run() -> int:
     log = Log(facts["log_level"], time.time)
     try:
         with named_database(facts["database"], is_set=facts["is_set"]):
-            clerk = LedgerProcess(facts, log)
+            ledger = LedgerProcess(facts, log)
     except (OSError, ValueError) as error:
         log("error", f"the ledger cannot be opened: {error}")
         return 1

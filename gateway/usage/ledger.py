@@ -12,8 +12,9 @@ import orjson
 from sqlalchemy import Boolean, Connection, Engine, MetaData, String, delete, func, select
 
 from gateway.usage import sums
-from gateway.usage.reports import BY, BadReport
 from gateway.usage.earlier import take_over
+from gateway.usage.reports import BY, BadReport
+from gateway.usage.row import Event
 from gateway.usage.tables import COUNTS, METADATA, SPAN, USAGE, moment
 
 RETENTION_BATCH = 5000  # rows deleted at a time: a long delete would hold up the writer

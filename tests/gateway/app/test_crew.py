@@ -251,7 +251,7 @@ async def one_kept(
     (folder / "policies.yaml").write_text(policies("http://127.0.0.1:1/v1"))
     plan, meters = Plan(from_environment(), folder / "policies.yaml"), Meters()
     log = Log("error", lambda: 0.0, os.open(folder / "log", os.O_RDWR | os.O_CREAT))
-    policies = Policies(plan.config, Ground(plan.data_dir), meters, lambda: 0.0, log)
+    in_force = Policies(plan.config, CompileOptions(plan.data_dir), meters, lambda: 0.0, log)
     with listen("127.0.0.1", 0) as listener:
         crew = Crew(plan, listener, in_force, meters, log)
         [worker] = crew.workers

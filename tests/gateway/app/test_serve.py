@@ -49,7 +49,7 @@ async def test_it_serves_also_where_nobody_reads_what_it_prints(tmp_path: Path) 
 async def test_nothing_stands_where_a_standard_stream_is_closed(tmp_path: Path) -> None:
     async with unheard(tmp_path, "sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh") as one:
         assert (await one.chat()).json() == CHAT
-        for process in (one.process.pid, *processes_of(one, "gateway.app.clerk")):
+        for process in (one.process.pid, *processes_of(one, "gateway.app.ledger_process")):
             assert {os.readlink(f"/proc/{process}/fd/{fd}") for fd in (0, 1, 2)} == {os.devnull}
         one.signal(signal.SIGTERM)
         assert await one.ended() == 0
