@@ -46,7 +46,7 @@ bench: $(STAMPS)/dev $(STAMPS)/local ## direct, nginx and the gateway side by si
 	@bash deploy/programs.sh $(BENCH_PROGRAMS)
 	$(BIN)/python -m loadtests bench
 
-train: $(STAMPS)/local ## make the bundled model anew (about ten minutes)
+train: $(STAMPS)/local ## make the bundled model anew (about a quarter of an hour)
 	$(BIN)/python -m local_backend.bundled.train
 
 clean: ## remove everything that make made, the data folder excepted

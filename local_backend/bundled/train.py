@@ -1,6 +1,6 @@
 """Train the bundled model from the text beside this file: `python -m local_backend.bundled.train`.
 
-Deterministic by its seed on one machine; about ten minutes on two CPU cores. Writes config.json,
+Deterministic by its seed on one machine; about a quarter of an hour on two CPU cores. Writes config.json,
 model.safetensors (bf16), tokenizer.json and the small files around them, then asks questions it has not seen.
 """
 
@@ -42,6 +42,22 @@ TEMPLATE = (
     "{% if add_generation_prompt %}<|assistant|>{% endif %}"
 )
 OPENINGS = ["", "", "", "", "please ", "hi, ", "hey, ", "so ", "can you tell me ", "i want to know ", "ok "]
+# How else people begin a question that begins so.
+BEGINNINGS = {
+    "how do i ": ["how can i ", "how do you ", "how do we ", "how to ", "how would i ", "what do i do to "],
+    "what is ": ["what's ", "explain what is ", "tell me what is "],
+    "what are ": ["what're ", "tell me what are "],
+    "what happens when ": ["what happens if ", "what if ", "what does it do when "],
+    "what if ": ["what happens if ", "what happens when ", "and if "],
+    "does it ": ["does gatehouse ", "does the gateway ", "will it ", "can it "],
+    "can i ": ["could i ", "may i ", "is it possible to ", "am i able to "],
+    "is there ": ["do you have ", "does it have ", "is there perhaps "],
+    "tell me about ": ["explain ", "describe ", "what about ", "say something about "],
+    "where is ": ["where's ", "where do i find ", "where can i find "],
+    "where are ": ["where do i find ", "where can i find "],
+    "why do i get ": ["why did i get ", "why am i getting ", "what does it mean when i get "],
+    "which ": ["what ", "tell me which "],
+}
 ENDINGS = ["", "?", "?", "?", ".", "!", " please", " please?", "??"]
 NAMES = {
     "gatehouse": "Gatehouse", "openai": "OpenAI", "redis": "Redis", "prometheus": "Prometheus", "litellm": "LiteLLM",
@@ -78,6 +94,10 @@ def _filled(patterns: list[str]) -> Iterator[str]:
 
 def disturbed(question: str, dice: random.Random) -> str:
     """The question as somebody else would type it."""
+    for usual, others in BEGINNINGS.items():
+        if question.startswith(usual) and dice.random() < 0.4:
+            question = dice.choice(others) + question.removeprefix(usual)
+            break
     text = dice.choice(OPENINGS) + question + dice.choice(ENDINGS)
     if dice.random() < 0.15:
         place = dice.randrange(len(text))
@@ -200,7 +220,7 @@ def write(model: Decoder, tokenizer: Tokenizer, facts: dict[str, object]) -> Non
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=2400)
+    parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
