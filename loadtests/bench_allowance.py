@@ -18,8 +18,8 @@ from gateway.core.claim import Claim, Limit
 from gateway.core.meters import Meters
 from gateway.state.allowance import Allowance
 from gateway.state.memory import MemoryAllowance
+from gateway.state.place import parse_url
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import parse_url
 
 CLAIMS = (
     Claim(Limit("per-key", "requests", 10**9, 60), "key", 1),

@@ -39,8 +39,8 @@ from gateway.state.database import Database
 from gateway.state.keystore import KeyStore
 from gateway.state.memory import MemoryAllowance
 from gateway.state.owners import Owners
+from gateway.state.place import Place, parse_url
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import parse_url
 from gateway.state.runs import Runs
 from gateway.state.threads import Threads, keep_tidy
 from gateway.telemetry.logs import Log
@@ -229,15 +229,25 @@ class House:
 
 
 def _allowance(plan: Plan, meters: Meters, log: Log) -> MemoryAllowance | RedisAllowance:
-    url = plan.settings.redis_url
-    return RedisAllowance(parse_url(url), meters, log) if url else MemoryAllowance(meters)
+    if not plan.settings.redis_url:
+        return MemoryAllowance(meters)
+    return RedisAllowance(_redis(plan), meters, log)
+
+
+def _redis(plan: Plan) -> Place:
+    """Raises ValueError where the address, or a file of authorities or a certificate, cannot be used."""
+    place = parse_url(plan.settings.redis_url)
+    if not place.tls:
+        return place
+    named_by = "GATEWAY_REDIS_URL: ssl_ca_certs" if place.authorities else "SSL_CERT_FILE"
+    return place.secured(trusting(place.authorities or plan.environ.get("SSL_CERT_FILE"), named_by))
 
 
 def check_environment(plan: Plan) -> None:
     """What every data process reads from the environment, read once before any is started: each of them would end
     for the same reason, again and again. Raises ValueError."""
     if plan.settings.redis_url:
-        parse_url(plan.settings.redis_url)
+        _redis(plan)
     Proxies.from_environment(plan.environ)
     trusting(plan.environ.get("SSL_CERT_FILE"))
     check_otel(plan.environ)

@@ -13,8 +13,8 @@ from typing import Any
 
 import hiredis
 
-from gateway.core.log import Log
-from gateway.state.resp import PATIENCE, Argument, Connection, Place, RedisAway, RedisLate, Unheard, connect
+from gateway.state.place import Place
+from gateway.state.resp import PATIENCE, Argument, Connection, RedisAway, RedisLate, Unheard, connect
 from gateway.state.scripts import Script, load
 
 CONNECT_PATIENCE = 0.5  # seconds until a connection must stand, and until a sign of life must be answered
@@ -23,6 +23,8 @@ BEAT = 1.0  # seconds between signs of life
 GONE_MICROSECONDS = 5_000_000  # a process that gave none for so long does not count
 LATE_IN_A_ROW = 5
 DEADLINE_SLACK = 20_000  # microseconds: how well our idea of Redis's clock may be off
+
+TOO_SLOW = f"its replies take more than {PATIENCE * 1000:.0f} ms"
 
 PREFIX = "gatehouse:v1:{l}:"  # one hash slot, so that one script may touch all buckets of a call
 
@@ -127,16 +129,9 @@ class Lifeline:
 
     async def _connect(self) -> str:
         """Why the connection does not stand; empty when it does."""
-        self._lost.clear()
         try:
             async with asyncio.timeout(CONNECT_PATIENCE):
-                connection = await connect(self._place, self._lost.set)
-                try:
-                    await self._load(connection)
-                    await self._give_sign(connection)
-                except BaseException:
-                    connection.close()
-                    raise
+                connection = await self._open(self._place)
         except (OSError, RedisAway, *_NONSENSE) as error:  # OSError: TimeoutError, TLS included
             return f"{self._place}: {type(error).__name__} {error}".strip()
         self._connection, self._late = connection, 0
@@ -144,11 +139,22 @@ class Lifeline:
         self._back()
         return ""
 
+    async def _open(self, place: Place) -> Connection:
+        self._lost.clear()
+        connection = await connect(place, self._lost.set)
+        try:
+            await self._load(connection)
+            await self._give_sign(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
     async def _live(self) -> str:
         """Signs of life until the connection is lost; says how."""
         connection = self._connection
         assert connection is not None
-        trouble = "the connection was lost"
+        trouble = ""
         while not self._lost.is_set():
             with suppress(TimeoutError):
                 async with asyncio.timeout(BEAT):
@@ -167,7 +173,7 @@ class Lifeline:
                 break
             self._heal()
         self._drop()
-        return trouble
+        return trouble or connection.why
 
     async def _load(self, connection: Connection) -> None:
         await asyncio.gather(*(connection.ask("SCRIPT", "LOAD", script.text) for script in self._scripts))
@@ -190,7 +196,7 @@ class Lifeline:
         if asyncio.get_running_loop().time() - connection.heard_at >= PATIENCE:
             self._late += 1
             if self._late >= LATE_IN_A_ROW and connection is self._connection:
-                self._drop()
+                self._drop(TOO_SLOW)
 
     def _count_refused(self, error: hiredis.ReplyError) -> None:
         self._refused = True
@@ -206,10 +212,10 @@ class Lifeline:
         self._refused = False
         self._back()
 
-    def _drop(self) -> None:
+    def _drop(self, why: str = "the connection was closed") -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
-            connection.close()
+            connection.close(why)
 
     def _now(self) -> int:
         return int(asyncio.get_running_loop().time() * 1_000_000)

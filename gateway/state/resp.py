@@ -4,13 +4,13 @@ An own protocol around hiredis's packer and parser costs a tenth of a client lib
 """
 
 import asyncio
-import ssl
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, cast
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, cast
 
 import hiredis
+
+from gateway.state.place import Place
 
 PATIENCE = 0.04  # seconds a call waits for Redis
 
@@ -24,37 +24,6 @@ class RedisAway(Exception):
 
 class RedisLate(Exception):
     """The reply did not come in time; it may still come."""
-
-
-class Place(NamedTuple):
-    """Where Redis is; secrets never show in its `repr`."""
-
-    host: str
-    port: int
-    path: str
-    tls: bool
-    database: int
-    credentials: tuple[str, ...]
-
-    def __repr__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-def parse_url(url: str) -> Place:
-    """`redis://[user:password@]host[:port][/db]`, `rediss://...` or `unix://[user:password@]/path[?db=n]`.
-    Raises ValueError."""
-    try:
-        parts = urlsplit(url)
-        pair = tuple(unquote(one) for one in (parts.username, parts.password) if one)
-        if parts.scheme == "unix" and parts.path:
-            database = int(parse_qs(parts.query).get("db", ["0"])[0])
-            return Place("", 0, unquote(parts.path), False, database, pair)
-        if parts.scheme in ("redis", "rediss") and parts.hostname:
-            database = int(parts.path.strip("/") or 0)
-            return Place(parts.hostname, parts.port or 6379, "", parts.scheme == "rediss", database, pair)
-    except ValueError:
-        pass
-    raise ValueError("GATEWAY_REDIS_URL: must look like redis://host:6379/0, rediss://... or unix:///path")
 
 
 class Asked:
@@ -80,6 +49,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self.heard_at = loop.time()
         self.closed = False
+        self.why = "there is no connection"  # once it is closed
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's share no base class with asyncio's
@@ -91,10 +61,10 @@ class Connection(asyncio.Protocol):
             while self._waiting and (reply := self._reader.gets()) is not False:
                 self._answer(self._waiting.popleft(), reply)
         except hiredis.ProtocolError:
-            self.close()  # whoever speaks there is no Redis
+            self.close("what speaks there is no Redis")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.close()
+        self.close(f"the connection was lost: {exc}" if exc else "the connection was closed at the other end")
 
     def ask(self, *command: Argument) -> "asyncio.Future[Any]":
         """The reply, without a bound of time. Raises RedisAway, hiredis.ReplyError."""
@@ -109,18 +79,18 @@ class Connection(asyncio.Protocol):
             self._timer = self._loop.call_at(due, self._look)
         return asked.reply
 
-    def close(self) -> None:
+    def close(self, why: str = "the connection was closed") -> None:
         """Everyone who waits is told."""
         if self.closed:
             return
-        self.closed = True
+        self.closed, self.why = True, why
         if self._timer is not None:
             self._timer.cancel()
         if self._transport is not None:
             self._transport.abort()
         for asked in self._waiting:
             if not asked.reply.done():
-                asked.reply.set_exception(RedisAway("the connection was lost"))
+                asked.reply.set_exception(RedisAway(why))
             elif asked.unheard is not None:
                 asked.unheard(None)
         self._waiting.clear()
@@ -130,7 +100,7 @@ class Connection(asyncio.Protocol):
     def _ask(self, command: Sequence[Argument], unheard: Unheard | None) -> Asked:
         asked = Asked(self._loop.create_future(), unheard)
         if self.closed:
-            asked.reply.set_exception(RedisAway("there is no connection"))
+            asked.reply.set_exception(RedisAway(self.why))
             return asked
         if not self._out:
             self._loop.call_soon(self._flush)
@@ -173,8 +143,7 @@ async def connect(place: Place, lost: Callable[[], None]) -> Connection:
     if place.path:
         _, connection = await loop.create_unix_connection(make, place.path)
     else:
-        tls = ssl.create_default_context() if place.tls else None
-        _, connection = await loop.create_connection(make, place.host, place.port, ssl=tls)
+        _, connection = await loop.create_connection(make, place.host, place.port, ssl=place.context())
     try:
         if place.credentials:
             await connection.ask("AUTH", *place.credentials)

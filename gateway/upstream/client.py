@@ -70,6 +70,7 @@ class Upstream:
         address of a host is seen; `most` bounds the connections per origin."""
         self._loop = asyncio.get_running_loop()
         self._tls = tls or trusting()
+        self._tls.set_alpn_protocols(["http/1.1"])
         self._proxies = proxies or Proxies.none()
         self._names = Names()
         self._keep_alive, self._oldest, self._most = keep_alive, oldest, most
@@ -196,8 +197,9 @@ class Upstream:
         self._sweeper = self._loop.call_later(SWEEP, self._sweep)
 
 
-def trusting(authorities: str | None = None) -> ssl.SSLContext:
-    """Verifying, by the system's authorities and those of a PEM file. Raises ValueError where it cannot be read."""
+def trusting(authorities: str | None = None, named_by: str = "SSL_CERT_FILE") -> ssl.SSLContext:
+    """Verifying, by the system's authorities and those of a PEM file. Raises ValueError where it cannot be read, naming
+    what named it."""
     context = ssl.create_default_context()
     # Python 3.13 began to ask authorities for extensions that many of companies' own do not have.
     context.verify_flags &= ~ssl.VERIFY_X509_STRICT
@@ -207,7 +209,6 @@ def trusting(authorities: str | None = None) -> ssl.SSLContext:
         except OSError as error:
             reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
             raise ValueError(
-                f"SSL_CERT_FILE: {authorities} cannot be used ({reason}); name a PEM file"
+                f"{named_by}: {authorities} cannot be used ({reason}); name a PEM file"
             ) from None
-    context.set_alpn_protocols(["http/1.1"])
     return context

@@ -17,8 +17,8 @@ from gateway.core.meters import Meters
 from gateway.state import scripts
 from gateway.state.allowance import Allowance
 from gateway.state.memory import MemoryAllowance
+from gateway.state.place import parse_url
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import parse_url
 from tests.redis_server import RedisServer
 
 START = 1_800_000_000_000_000  # microseconds

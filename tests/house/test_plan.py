@@ -70,7 +70,6 @@ TRIED_BY = {
     "gateway/providers/aws/places.py": "tests/gateway/providers/aws/test_chain.py",
     "gateway/providers/aws/profiles.py": "tests/gateway/providers/aws/test_chain.py",
     "gateway/state/allowance.py": "tests/contract/test_allowance.py",
-    "gateway/state/lifeline.py": "tests/gateway/state/test_redis.py",
     "gateway/state/rows/answers.py": "tests/gateway/state/test_answers.py",
     "gateway/state/rows/keys.py": "tests/gateway/state/test_keystore.py",
     "gateway/state/rows/owners.py": "tests/gateway/state/test_owners.py",

@@ -2,18 +2,17 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from gateway.core.claim import Claim, Grant, Limit
+from gateway.core.claim import Limit
 from gateway.core.failure import LimitReached, StoreGone
-from gateway.core.meters import Meters
-from gateway.state.redis import RedisAllowance
-from gateway.state.resp import PATIENCE, Asked, Connection, parse_url
+from gateway.state.place import parse_url
+from gateway.state.resp import PATIENCE, Asked, Connection
+from tests.gateway.state.sharing import Process, claim, process, until
 from tests.redis_server import RedisServer
 
 DAY = 86_400
@@ -28,65 +27,10 @@ def _quick_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gateway.state.lifeline.BEAT", 0.05)
 
 
-class Process:
-    """One gateway process, as far as its allowance goes."""
-
-    def __init__(self, url: str) -> None:
-        self.meters = Meters()
-        self.said: list[str] = []
-        self.allowance = RedisAllowance(
-            parse_url(url), self.meters, lambda level, text: self.said.append(text)
-        )
-
-    @property
-    def store_errors(self) -> dict[tuple[str, ...], float]:
-        return {mode: count for mode, count in self.meters.store_errors.values.items() if count}
-
-    async def reserve(self, *claims: Claim, hold: float = 600) -> Grant:
-        return await self.allowance.reserve(claims, hold)
-
-    async def refuses(self, claim: Claim) -> bool:
-        try:
-            await self.reserve(claim)
-        except LimitReached:
-            return True
-        return False
-
-    async def back(self) -> None:
-        await until(lambda: not self.allowance.degraded)
-
-    async def away(self) -> None:
-        await until(lambda: bool(self.allowance.degraded))
-
-
-async def until(true: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)  # what Redis and the loop do, they do untold
-
-
-@asynccontextmanager
-async def process(url: str, *, connected: bool = True) -> AsyncIterator[Process]:
-    one = Process(url)
-    running = asyncio.ensure_future(one.allowance.run())
-    try:
-        if connected:
-            await one.back()
-        yield one
-    finally:
-        await one.allowance.aclose()
-        running.cancel()
-        await asyncio.wait([running])
-
-
 @pytest.fixture
 async def here(redis_server: RedisServer) -> AsyncIterator[Process]:
     async with process(redis_server.url) as one:
         yield one
-
-
-def claim(limit: Limit, amount: int = 1, bucket: str = "") -> Claim:
-    return Claim(limit, bucket, amount)
 
 
 WORKER = """
@@ -95,7 +39,7 @@ from gateway.core.claim import Claim, Limit
 from gateway.core.failure import LimitReached
 from gateway.core.meters import Meters
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import parse_url
+from gateway.state.place import parse_url
 
 async def main():
     meters = Meters()
@@ -493,7 +437,7 @@ async def test_what_is_no_redis_is_a_redis_that_is_away(tmp_path: Any) -> None:
 async def test_a_process_says_its_last_words_and_counts_no_more(
     redis_server: RedisServer, here: Process
 ) -> None:
-    there = Process(redis_server.url)
+    there = Process(parse_url(redis_server.url))
     running = asyncio.ensure_future(there.allowance.run())
     await there.back()
     grant = await there.reserve(claim(AT_ONCE))

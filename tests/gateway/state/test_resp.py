@@ -1,4 +1,4 @@
-"""One connection to Redis: addresses, answers in order, answers that are late or never come."""
+"""One connection to Redis: answers in order, answers that are late or never come."""
 
 import asyncio
 import time
@@ -12,37 +12,9 @@ import pytest
 import uvloop
 
 from gateway.state import resp
-from gateway.state.resp import Connection, Place, RedisAway, RedisLate, connect, parse_url
+from gateway.state.place import parse_url
+from gateway.state.resp import Connection, RedisAway, RedisLate, connect
 from tests.redis_server import RedisServer
-
-
-@pytest.mark.parametrize(
-    ("url", "place"),
-    [
-        ("redis://cache", Place("cache", 6379, "", False, 0, ())),
-        ("redis://u:p%40ss@cache:7000/3", Place("cache", 7000, "", False, 3, ("u", "p@ss"))),
-        ("rediss://:pw@10.0.0.1", Place("10.0.0.1", 6379, "", True, 0, ("pw",))),
-        ("redis://[::1]:6380/", Place("::1", 6380, "", False, 0, ())),
-        ("unix:///run/redis.sock?db=2", Place("", 0, "/run/redis.sock", False, 2, ())),
-        ("unix://u:p@/run/re%20dis.sock", Place("", 0, "/run/re dis.sock", False, 0, ("u", "p"))),
-    ],
-)
-def test_addresses_are_read(url: str, place: Place) -> None:
-    assert parse_url(url) == place
-
-
-@pytest.mark.parametrize(
-    "url",
-    ["", "cache:6379", "http://cache", "redis://", "redis://c/x", "redis://c:port", "unix://", "redis://[c"],
-)
-def test_what_is_no_address_is_told_by_its_setting(url: str) -> None:
-    with pytest.raises(ValueError, match="GATEWAY_REDIS_URL: must look like redis://host:6379/0"):
-        parse_url(url)
-
-
-def test_secrets_do_not_show() -> None:
-    assert "pw" not in repr(parse_url("redis://u:pw@cache"))
-    assert "pw" not in repr(parse_url("unix://u:pw@/run/r.sock"))
 
 
 @asynccontextmanager
@@ -144,9 +116,9 @@ async def test_a_lost_connection_is_told_to_all_who_wait(tmp_path: Path) -> None
         assert server.writer is not None
         server.writer.close()
         for waiting in asked:
-            with pytest.raises(RedisAway, match="the connection was lost"):
+            with pytest.raises(RedisAway, match=r"the connection was (closed at the other end|lost: )"):
                 await waiting
-        with pytest.raises(RedisAway, match="there is no connection"):
+        with pytest.raises(RedisAway, match=r"the connection was (closed at the other end|lost: )"):
             await one.ask("THIRD")
         one.close()
         assert lost == [True], "told once, and no one who was told has to clean up as well"
@@ -156,7 +128,7 @@ async def test_nonsense_ends_the_connection(tmp_path: Path) -> None:
     async with silent(tmp_path) as (server, one):
         asked = one.ask("FIRST")
         server.say(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-        with pytest.raises(RedisAway):
+        with pytest.raises(RedisAway, match="what speaks there is no Redis"):
             await asked
 
 

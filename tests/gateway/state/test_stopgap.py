@@ -3,9 +3,9 @@ real Redis behind a line that a test can cut, stop or slow down."""
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 
@@ -13,68 +13,18 @@ from gateway.core.claim import Claim, Limit
 from gateway.core.failure import LimitReached, StoreGone
 from gateway.core.meters import Meters
 from gateway.state import stopgap
+from gateway.state.place import parse_url
 from gateway.state.redis import RedisAllowance
-from gateway.state.resp import PATIENCE, parse_url
+from gateway.state.resp import PATIENCE
 from gateway.state.scripts import Script, load, sha_of
 from gateway.state.stopgap import Stopgap
+from tests.gateway.state.sharing import Line, until
 from tests.redis_server import RedisServer
 
 DAY = 86_400
 PROMISED = 0.05  # seconds until a call without Redis is decided
 MODES: tuple[Any, ...] = ("local_share", "allow", "refuse")
 FAULTS = ("gone", "mute", "hanging", "slow")
-
-
-class Line:
-    """A socket before Redis. `delay` of None: nothing comes through any more."""
-
-    def __init__(self, behind: Path, front: Path) -> None:
-        self._behind, self._front = behind, front
-        self.delay: float | None = 0.0
-        self.url = f"unix://{front}"
-        self._open: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Future[None]] = set()
-        self._server: asyncio.Server | None = None
-
-    async def __aenter__(self) -> Self:
-        await self.mend()
-        return self
-
-    async def __aexit__(self, *gone: object) -> None:
-        await self.cut()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def mend(self) -> None:
-        self.delay = 0.0
-        if self._server is None:
-            self._server = await asyncio.start_unix_server(self._accept, self._front)
-
-    async def cut(self) -> None:
-        """Nobody listens any more, and what was open is closed."""
-        if self._server is not None:
-            self._server.close()
-            self._server = None
-            self._front.unlink(missing_ok=True)  # Python 3.13 has done it by then
-        self.hang_up()
-
-    def hang_up(self) -> None:
-        for writer in list(self._open):
-            writer.transport.abort()
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        answers, asks = await asyncio.open_unix_connection(self._behind)
-        self._open |= {writer, asks}
-        pumps = [self._pump(reader, asks), self._pump(answers, writer)]
-        self._tasks |= {asyncio.ensure_future(pump) for pump in pumps}
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        loop = asyncio.get_running_loop()
-        with suppress(ConnectionError):
-            while data := await reader.read(1 << 16):
-                if self.delay is not None and not writer.is_closing():
-                    loop.call_later(self.delay, writer.write, data)
-        self._open.discard(writer)
-        writer.transport.abort()
 
 
 class Process:
@@ -113,12 +63,6 @@ async def process(url: str) -> AsyncIterator[Process]:
         running.cancel()
         await asyncio.wait([running])
         await one.allowance.aclose()
-
-
-async def until(true: Any) -> None:
-    async with asyncio.timeout(10):
-        while not true():
-            await asyncio.sleep(0.005)  # what Redis and the loop do, they do untold
 
 
 @pytest.fixture(autouse=True)
@@ -162,11 +106,9 @@ async def test_every_rule_is_decided_in_time_without_redis_and_by_redis_afterwar
         assert one.errors(mode) == errors
 
 
-@pytest.mark.parametrize("hours", [-1, 1])
-async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_most(
-    redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch, hours: int
-) -> None:
-    """Its scripts ask it for the time; what they are told is moved."""
+@pytest.fixture
+def _moved_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scripts ask Redis for the time; what they are told is moved by what lies in `moved`, in microseconds."""
     told, moved = b"time[1] * 1000000 + time[2]", b" + (tonumber(redis.call('GET', 'moved') or '0'))"
 
     def changed(*names: str) -> Script:
@@ -177,12 +119,22 @@ async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_
 
     monkeypatch.setattr("gateway.state.redis.load", changed)
     monkeypatch.setattr("gateway.state.lifeline.load", changed)
+
+
+HOUR = 3600 * 1_000_000
+
+
+@pytest.mark.usefixtures("_moved_clock")
+@pytest.mark.parametrize("hours", [-1, 1])
+async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_most(
+    redis_server: RedisServer, hours: int
+) -> None:
     limit = Limit("r", "requests", 2, DAY, on_store_error="allow")
     async with process(redis_server.url) as one:
         await until(lambda: not one.allowance.degraded)
         assert await one.outcome(Claim(limit, "", 1)) == "granted"
         with redis_server.client() as client:
-            client.set("moved", hours * 3600 * 1_000_000)
+            client.set("moved", hours * HOUR)
         outcomes = [await one.outcome(Claim(limit, "", 1)) for _ in range(4)]
         # The first call after a jump forward looks to Redis like one that nobody waits for any more.
         late = int(one.errors("allow"))

@@ -1,0 +1,77 @@
+"""The connection to Redis as operators run it: with TLS and few rights, as a Cluster, slow, or gone at the start."""
+
+import asyncio
+import re
+import socket
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.core.claim import Limit
+from gateway.state.place import parse_url
+from gateway.upstream.client import trusting
+from tests.gateway.state.sharing import claim, process, until
+from tests.gateway.upstream.authority import Authority
+from tests.redis_server import RedisServer
+from tests.shared import ROOT
+
+DAY = 86_400
+REQUESTS = Limit("per-key", "requests", 1000, DAY)
+TOKENS = Limit("words", "tokens", 10_000, DAY)
+AT_ONCE = Limit("at-once", "concurrent", 2)
+
+
+@pytest.fixture(autouse=True)
+def _quick_signs_of_life(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway.state.lifeline.BEAT", 0.05)
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return int(one.getsockname()[1])
+
+
+async def test_the_rights_in_the_docs_are_enough(own_redis: RedisServer) -> None:
+    [line] = re.findall(r"^ACL SETUSER gatehouse .*$", (ROOT / "docs/limits.md").read_text(), re.MULTILINE)
+    words = line.replace("<password>", "pw").split()
+    with own_redis.client() as client:
+        client.execute_command(*words)
+        async with process(f"unix://gatehouse:pw@{own_redis.socket}?db=2") as one:
+            await one.reserve(claim(AT_ONCE), claim(TOKENS, 5), claim(REQUESTS), hold=0.01)
+            client.select(2)
+            await asyncio.sleep(0.03)  # Redis's own clock has to move
+            grant = await one.reserve(claim(AT_ONCE), claim(TOKENS, 5), claim(REQUESTS))
+            client.script_flush()
+            one.allowance.settle(grant, 3)
+            await one.reserve(claim(TOKENS, 5))
+            names: Any = client.keys("*")
+            client.delete(*(name for name in names if name + ":open" in names))
+            client.script_flush()
+            one.allowance.release(await one.reserve(claim(AT_ONCE), claim(TOKENS, 5), claim(REQUESTS)))
+        assert not one.store_errors
+        assert not one.said
+
+
+async def test_a_redis_that_asks_for_a_certificate_gets_one(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    authority.server("localhost")
+    authority.server("us")
+    port = free_port()
+    files = ["cert-file", f"{tmp_path}/localhost.pem", "key-file", f"{tmp_path}/localhost.key"]
+    files += ["ca-cert-file", str(authority.certificate)]
+    options = [f"--tls-{word}" if word.endswith("-file") else word for word in files]
+    with closing(RedisServer(tmp_path, "--tls-port", str(port), *options)):
+        url, trust = f"rediss://localhost:{port}", trusting(str(authority.certificate))
+        async with process(parse_url(url).secured(trust), connected=False) as stranger:
+            await until(lambda: bool(stranger.said))
+            assert "CERTIFICATE_REQUIRED" in stranger.said[0].upper().replace(" ", "_")
+        known = parse_url(f"{url}?ssl_certfile={tmp_path}/us.pem&ssl_keyfile={tmp_path}/us.key")
+        async with process(known.secured(trust)) as one:
+            await one.reserve(claim(REQUESTS))
+            assert not one.store_errors
+        async with process(known.secured(trusting(f"{tmp_path}/us.pem")), connected=False) as other:
+            await until(lambda: bool(other.said))
+            assert "CERTIFICATE_VERIFY_FAILED" in other.said[0]
