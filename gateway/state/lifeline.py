@@ -13,7 +13,7 @@ from typing import Any
 
 import hiredis
 
-from gateway.state.place import Place
+from gateway.state.place import Place, moved
 from gateway.state.resp import PATIENCE, Argument, Connection, RedisAway, RedisLate, Unheard, connect
 from gateway.state.scripts import Script, load
 
@@ -129,11 +129,19 @@ class Lifeline:
 
     async def _connect(self) -> str:
         """Why the connection does not stand; empty when it does."""
+        place = self._place
         try:
             async with asyncio.timeout(CONNECT_PATIENCE):
-                connection = await self._open(self._place)
+                try:
+                    connection = await self._open(place)
+                except hiredis.ReplyError as error:
+                    owner = moved(place, str(error))
+                    if owner is None:
+                        raise
+                    place = owner
+                    connection = await self._open(place)
         except (OSError, RedisAway, *_NONSENSE) as error:  # OSError: TimeoutError, TLS included
-            return f"{self._place}: {type(error).__name__} {error}".strip()
+            return f"{place}: {type(error).__name__} {error}".strip()
         self._connection, self._late = connection, 0
         self._refusing = self._refused = False
         self._back()

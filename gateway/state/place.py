@@ -1,4 +1,4 @@
-"""Where Redis is: GATEWAY_REDIS_URL as it is written and the files it names."""
+"""Where Redis is: GATEWAY_REDIS_URL as it is written, the files it names, and the node that a Cluster points at."""
 
 import ssl
 from typing import NamedTuple
@@ -76,3 +76,13 @@ def _no_address() -> ValueError:
         "GATEWAY_REDIS_URL: must look like redis://host:6379/0, rediss://... or unix:///path; "
         "in a password, / is written %2F, ? %3F, # %23 and % %25"
     )
+
+
+def moved(place: Place, refusal: str) -> Place | None:
+    """Where our slot is by the word of a Redis Cluster's node: "MOVED 8724 10.0.0.7:6379", without a host the same one.
+    https://redis.io/docs/latest/operate/oss_and_stack/reference/cluster-spec/#moved-redirection"""
+    match refusal.split():
+        case ["MOVED", _, address]:
+            host, _, port = address.rpartition(":")
+            return place._replace(host=host or place.host, port=int(port))
+    return None

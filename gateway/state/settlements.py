@@ -16,10 +16,10 @@ MOST_QUEUED = 10_000  # past it the oldest is dropped: its reservation expires b
 MOST_ON_THE_WAY = 256  # so that a queue that waited out an outage holds up no call that waits for its claims
 LAST_WORDS = 1.0  # seconds at shutdown
 
-# A Redis that refuses everything for now (it fails over, loads, is full) has done nothing of what it was told. Redis 6
-# says why in the middle of the message.
+# A Redis that refuses everything for now (it fails over, loads, is full, gives our slot away) has done nothing of what
+# it was told. Redis 6 says why in the middle of the message.
 _FOR_NOW = re.compile(
-    r"(?:^|-)(?:READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|BUSY|OOM) "
+    r"(?:^|-)(?:READONLY|MISCONF|NOREPLICAS|LOADING|MASTERDOWN|CLUSTERDOWN|TRYAGAIN|MOVED|ASK|BUSY|OOM) "
 )
 
 Arguments = tuple[Argument, ...]

@@ -3,7 +3,8 @@
 import asyncio
 import re
 import socket
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,55 @@ async def test_a_redis_that_asks_for_a_certificate_gets_one(tmp_path: Path) -> N
         async with process(known.secured(trusting(f"{tmp_path}/us.pem")), connected=False) as other:
             await until(lambda: bool(other.said))
             assert "CERTIFICATE_VERIFY_FAILED" in other.said[0]
+
+
+class Cluster:
+    """Two nodes, of which the first has all slots."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.ports = [free_port(), free_port()]
+        self.nodes = []
+        for port in self.ports:
+            own = folder / str(port)
+            own.mkdir()
+            options = ["--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
+            node = RedisServer(own, *options, "--dir", str(own))
+            self.nodes.append(stack.enter_context(closing(node)))
+        self.ask(0, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        bus = self.ask(0, "CONFIG", "GET", "cluster-port")["cluster-port"]
+        self.ask(1, "CLUSTER", "MEET", "127.0.0.1", self.ports[0], bus)
+
+    def ask(self, node: int, *words: Any) -> Any:
+        with self.nodes[node].client() as client:
+            return client.execute_command(*words)
+
+    def knows(self, node: int) -> bool:
+        return "cluster_state:ok" in str(self.ask(node, "CLUSTER", "INFO")).replace("'", "").replace(
+            ": ", ":"
+        )
+
+    def move(self, slot: int) -> None:
+        """To the second node. Nothing may lie in it."""
+        owner = self.ask(1, "CLUSTER", "MYID")
+        for node in (1, 0):
+            self.ask(node, "CLUSTER", "SETSLOT", slot, "NODE", owner)
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with ExitStack() as stack:
+        yield Cluster(tmp_path, stack)
+
+
+async def test_any_node_of_a_cluster_leads_to_our_slot_wherever_it_moves(cluster: Cluster) -> None:
+    """Over a second: two nodes have to meet."""
+    await until(lambda: cluster.knows(1))
+    async with process(f"redis://127.0.0.1:{cluster.ports[1]}") as one:
+        await one.reserve(claim(REQUESTS))
+        assert not one.store_errors
+        assert cluster.ask(0, "DBSIZE") == 2, "a bucket, and who shares it"
+        cluster.ask(0, "FLUSHALL")
+        cluster.move(cluster.ask(0, "CLUSTER", "KEYSLOT", "gatehouse:v1:{l}:"))
+        await until(lambda: "Redis is back: limits are shared again" in one.said)
+        await one.reserve(claim(REQUESTS))
+        assert cluster.ask(1, "DBSIZE") == 2

@@ -1,10 +1,10 @@
-"""Where Redis is: addresses, and what they name."""
+"""Where Redis is: addresses, what they name, and what a Cluster answers."""
 
 from pathlib import Path
 
 import pytest
 
-from gateway.state.place import Place, parse_url
+from gateway.state.place import Place, moved, parse_url
 from gateway.upstream.client import trusting
 from tests.gateway.upstream.authority import Authority
 
@@ -92,3 +92,17 @@ def test_a_certificate_of_no_use_is_told_and_one_of_use_is_read_for_each_connect
 def test_tls_is_never_left_out() -> None:
     assert parse_url("rediss://c").context() is not None
     assert parse_url("redis://c").context() is None
+
+
+@pytest.mark.parametrize(
+    ("refusal", "where"),
+    [
+        ("MOVED 11562 10.0.0.7:7001", ("10.0.0.7", 7001)),
+        ("MOVED 11562 ::1:7001", ("::1", 7001)),
+        ("MOVED 11562 :7001", ("c", 7001)),
+    ],
+)
+def test_a_node_of_a_cluster_names_the_one_that_has_our_slot(refusal: str, where: tuple[str, int]) -> None:
+    place = parse_url("rediss://:pw@c:7000")
+    assert moved(place, refusal) == place._replace(host=where[0], port=where[1])
+    assert moved(place, "READONLY You can't write against a read only replica.") is None

@@ -76,6 +76,7 @@ async def test_a_script_redis_lost_is_said_in_full(desk: Desk) -> None:
         "NOREPLICAS Not enough good replicas to write.",
         "LOADING Redis is loading the dataset in memory",
         "BUSY Redis is busy running a script.",
+        "MOVED 11562 10.0.0.7:6379",
         "ERR Error running script (call to f_1): @user_script:63: -OOM command not allowed when used memory > x.",
     ],
 )
