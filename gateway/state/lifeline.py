@@ -1,8 +1,8 @@
 """The connection to Redis as something that is kept: made, watched, made again. Scripts run over it.
 
 Away is what Redis is when there is no connection, and also after several replies in a row came too late: then
-calls stop waiting for it, and one attempt per pause finds out when it is back. A Redis that refuses a script (its
-memory is full, say) is no better for that call; whether it is away altogether the next sign of life tells.
+calls stop waiting for it, and one attempt per pause finds out when it is back, and quick. A Redis that refuses a
+script (its memory is full, say) is no better for that call; whether it is away altogether the next sign of life tells.
 """
 
 import asyncio
@@ -22,6 +22,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.15, 1.0  # seconds between attempts to connect
 BEAT = 1.0  # seconds between signs of life
 GONE_MICROSECONDS = 5_000_000  # a process that gave none for so long does not count
 LATE_IN_A_ROW = 5
+LATE_FOR = 1.0  # seconds in which none came in time
 DEADLINE_SLACK = 20_000  # microseconds: how well our idea of Redis's clock may be off
 
 TOO_SLOW = f"its replies take more than {PATIENCE * 1000:.0f} ms"
@@ -41,7 +42,9 @@ class Lifeline:
         self._scripts = (self._beat, *scripts)
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
-        self._late = 0
+        self._late = 0  # replies in a row
+        self._late_since = 0.0  # by the loop's clock
+        self._slow = False  # given up for late replies, and not seen quick since
         self._refusing = False  # from a script that was refused to a sign of life with none refused before it
         self._refused = False  # since the last sign of life
         self._ahead = 0  # microseconds by which Redis's clock is ahead of the loop's
@@ -140,19 +143,23 @@ class Lifeline:
                         raise
                     place = owner
                     connection = await self._open(place)
-        except (OSError, RedisAway, *_NONSENSE) as error:  # OSError: TimeoutError, TLS included
+        except (OSError, RedisAway, RedisLate, *_NONSENSE) as error:  # OSError: TimeoutError, TLS included
             return f"{place}: {type(error).__name__} {error}".strip()
-        self._connection, self._late = connection, 0
+        self._connection, self._late, self._slow = connection, 0, False
         self._refusing = self._refused = False
         self._back()
         return ""
 
     async def _open(self, place: Place) -> Connection:
+        clock = asyncio.get_running_loop().time
         self._lost.clear()
         connection = await connect(place, self._lost.set)
         try:
             await self._load(connection)
+            began = clock()
             await self._give_sign(connection)
+            if self._slow and clock() - began > PATIENCE:
+                raise RedisLate(TOO_SLOW)
         except BaseException:
             connection.close()
             raise
@@ -200,11 +207,15 @@ class Lifeline:
         self.processes = max(1, seen)
 
     def _count_late(self, connection: Connection) -> None:
-        """A Redis that is slow but answers is not away: only replies missed in silence count."""
-        if asyncio.get_running_loop().time() - connection.heard_at >= PATIENCE:
-            self._late += 1
-            if self._late >= LATE_IN_A_ROW and connection is self._connection:
-                self._drop(TOO_SLOW)
+        """A Redis that is slow for a moment but answers is not away: only silence counts, or a time of late replies."""
+        now = asyncio.get_running_loop().time()
+        if not self._late:
+            self._late_since = now
+        self._late += 1
+        given_up = now - connection.heard_at >= PATIENCE or now - self._late_since >= LATE_FOR
+        if given_up and self._late >= LATE_IN_A_ROW and connection is self._connection:
+            self._slow = True
+            self._drop(TOO_SLOW)
 
     def _count_refused(self, error: hiredis.ReplyError) -> None:
         self._refused = True

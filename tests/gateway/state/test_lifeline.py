@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 
 from gateway.core.claim import Limit
+from gateway.state.lifeline import TOO_SLOW
 from gateway.state.place import parse_url
+from gateway.state.resp import PATIENCE
 from gateway.upstream.client import trusting
-from tests.gateway.state.sharing import claim, process, until
+from tests.gateway.state.sharing import Line, claim, process, until
 from tests.gateway.upstream.authority import Authority
 from tests.redis_server import RedisServer
 from tests.shared import ROOT
@@ -128,3 +130,24 @@ async def test_any_node_of_a_cluster_leads_to_our_slot_wherever_it_moves(cluster
         await until(lambda: "Redis is back: limits are shared again" in one.said)
         await one.reserve(claim(REQUESTS))
         assert cluster.ask(1, "DBSIZE") == 2
+
+
+async def test_a_redis_that_is_slow_all_the_time_is_waited_for_no_more_and_told_once(
+    redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.state.lifeline.LATE_FOR", 0.2)
+    monkeypatch.setattr("gateway.state.lifeline.LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr("gateway.state.lifeline.FIRST_PAUSE", 0.05)
+    async with Line(redis_server.socket, tmp_path / "line") as line, process(line.url) as one:
+        line.delay = PATIENCE  # each way, and calls keep coming: there is no silence
+        calls = set()
+        while not one.allowance.degraded:
+            calls.add(asyncio.ensure_future(one.reserve(claim(REQUESTS))))
+            await asyncio.sleep(PATIENCE / 8)
+        await asyncio.gather(*calls)
+        tried = line.taken
+        await until(lambda: line.taken >= tried + 3)
+        assert one.allowance.degraded == ["redis"]
+        line.delay = 0
+        await one.back()
+    assert [text.split(":")[0] for text in one.said] == [f"Redis is away ({TOO_SLOW})", "Redis is back"]
