@@ -231,7 +231,7 @@ class House:
 def _allowance(plan: Plan, meters: Meters, log: Log) -> MemoryAllowance | RedisAllowance:
     if not plan.settings.redis_url:
         return MemoryAllowance(meters)
-    return RedisAllowance(_redis(plan), meters, log)
+    return RedisAllowance(_redis(plan), meters, log, plan.workers)
 
 
 def _redis(plan: Plan) -> Place:

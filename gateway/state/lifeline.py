@@ -36,8 +36,11 @@ _NONSENSE = (hiredis.ReplyError, TypeError, ValueError)
 class Lifeline:
     """`run` must be running. `back` is called whenever a connection stands again, and at every sign of life."""
 
-    def __init__(self, place: Place, scripts: Sequence[Script], log: Log, back: Callable[[], None]) -> None:
-        self._place, self._log, self._back = place, log, back
+    def __init__(
+        self, place: Place, scripts: Sequence[Script], log: Log, back: Callable[[], None], least: int
+    ) -> None:
+        """`least`: how many processes share the store at any rate."""
+        self._place, self._log, self._back, self._least = place, log, back, least
         self._beat = load("beat")
         self._scripts = (self._beat, *scripts)
         self._connection: Connection | None = None
@@ -49,7 +52,7 @@ class Lifeline:
         self._refused = False  # since the last sign of life
         self._ahead = 0  # microseconds by which Redis's clock is ahead of the loop's
         self.id = secrets.token_hex(6)
-        self.processes = 1  # last seen sharing this store, ourselves included
+        self.processes = least  # last seen sharing this store, ourselves included
         self.tried = asyncio.Event()  # the first attempt to connect is over, whatever came of it
 
     @property
@@ -204,7 +207,7 @@ class Lifeline:
             await self._load(connection)
             return
         self.heard(now)
-        self.processes = max(1, seen)
+        self.processes = max(self._least, seen)
 
     def _count_late(self, connection: Connection) -> None:
         """A Redis that is slow for a moment but answers is not away: only silence counts, or a time of late replies."""

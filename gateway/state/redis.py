@@ -28,12 +28,13 @@ GRANTED, TOO_LATE = 1, -1
 
 
 class RedisAllowance:
-    """Implements `Allowance`. `run` keeps the connection; it must be running."""
+    """Implements `Allowance`. `run` keeps the connection; it must be running. `processes`: how many share the store as
+    far as we know by ourselves."""
 
-    def __init__(self, place: Place, meters: Meters, log: Log) -> None:
+    def __init__(self, place: Place, meters: Meters, log: Log, processes: int = 1) -> None:
         self._decisions = meters.decisions
         self._reserve, settle = load("bucket", "reserve"), load("bucket", "settle")
-        self._lifeline = Lifeline(place, (self._reserve, settle), log, self._come_back)
+        self._lifeline = Lifeline(place, (self._reserve, settle), log, self._come_back, processes)
         self._settlements = Settlements(self._lifeline, settle, meters.store_errors)
         self._stopgap = Stopgap(meters)
         self._open: set[str] = set()

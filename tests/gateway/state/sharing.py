@@ -16,10 +16,12 @@ from gateway.state.redis import RedisAllowance
 class Process:
     """One gateway process, as far as its allowance goes."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Place, processes: int) -> None:
         self.meters = Meters()
         self.said: list[str] = []
-        self.allowance = RedisAllowance(place, self.meters, lambda level, text: self.said.append(text))
+        self.allowance = RedisAllowance(
+            place, self.meters, lambda level, text: self.said.append(text), processes
+        )
 
     @property
     def store_errors(self) -> dict[tuple[str, ...], float]:
@@ -49,8 +51,8 @@ async def until(true: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def process(url: str | Place, *, connected: bool = True) -> AsyncIterator[Process]:
-    one = Process(parse_url(url) if isinstance(url, str) else url)
+async def process(url: str | Place, *, connected: bool = True, processes: int = 1) -> AsyncIterator[Process]:
+    one = Process(parse_url(url) if isinstance(url, str) else url, processes)
     running = asyncio.ensure_future(one.allowance.run())
     try:
         if connected:

@@ -151,3 +151,17 @@ async def test_a_redis_that_is_slow_all_the_time_is_waited_for_no_more_and_told_
         line.delay = 0
         await one.back()
     assert [text.split(":")[0] for text in one.said] == [f"Redis is away ({TOO_SLOW})", "Redis is back"]
+
+
+async def test_workers_that_start_without_redis_share_what_one_of_them_would_have(
+    own_redis: RedisServer,
+) -> None:
+    own_redis.kill()
+    limit = Limit("r", "requests", 100, DAY)
+    async with process(own_redis.url, connected=False, processes=4) as one:
+        for _ in range(25):
+            await one.reserve(claim(limit))
+        assert await one.refuses(claim(limit))
+        own_redis.start()
+        await one.back()
+        assert one.allowance.processes == 4, "the others have not come back yet"

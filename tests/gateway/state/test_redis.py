@@ -437,7 +437,7 @@ async def test_what_is_no_redis_is_a_redis_that_is_away(tmp_path: Any) -> None:
 async def test_a_process_says_its_last_words_and_counts_no_more(
     redis_server: RedisServer, here: Process
 ) -> None:
-    there = Process(parse_url(redis_server.url))
+    there = Process(parse_url(redis_server.url), 1)
     running = asyncio.ensure_future(there.allowance.run())
     await there.back()
     grant = await there.reserve(claim(AT_ONCE))
