@@ -55,14 +55,20 @@ local function load(key, open, limit, per, now)
     if rate > 0 and used > 0 then
       local elapsed = math.min(math.max(now - at, 0), 2 ^ 45 - 1)
       if carry >= per then carry = 0 end -- counted under another period
+      if now < at then bucket.changed = true end -- the clock was set back: time counts from now on
       local units
       units, bucket.carry = come_back(elapsed, rate, per, carry)
       give_back(bucket, units)
     end
     if now >= next then sweep(bucket, now) end
+  elseif rate == 0 then
+    sweep(bucket, now)
+    bucket.last = tonumber(redis.call('ZRANGE', open, -1, -1, 'WITHSCORES')[2]) or 0
   elseif redis.call('EXISTS', open) == 1 then -- asked first: after a DEL Redis takes everything, full or not
     redis.call('DEL', open) -- of a bucket that is no more: nothing of it may come back to this one
   end
+  -- Calls in flight are those that are open, though one of the two keys was evicted without the other.
+  if rate == 0 then bucket.used = redis.call('ZCARD', open) end
   return bucket
 end
 

@@ -179,16 +179,37 @@ async def test_reservations_expire_in_a_set_that_was_empty_for_a_while(
         assert [client.pttl(key) > 0 for key in client.keys("*:open")] == [True]
 
 
-async def test_what_is_left_of_a_lost_bucket_frees_no_place_in_the_next(
+async def test_what_is_left_of_a_lost_bucket_gives_nothing_back_to_the_next(
     redis_server: RedisServer, here: Process
 ) -> None:
-    await here.reserve(claim(AT_ONCE), hold=0.2)  # its process dies
+    await here.reserve(claim(TOKENS, 6000), hold=0.05)  # its process dies
     with redis_server.client() as client:
         client.delete(*(key.removesuffix(":open") for key in client.keys("*:open")))
-    here.allowance.settle(await here.reserve(claim(AT_ONCE), hold=0.1), 0)
-    await here.reserve(claim(AT_ONCE))
-    await asyncio.sleep(0.25)  # Redis's own clock has to move
-    assert await here.refuses(claim(AT_ONCE))
+    await here.reserve(claim(TOKENS, 5000))
+    await asyncio.sleep(0.1)  # Redis's own clock has to move
+    assert (await here.reserve(claim(TOKENS, 0))).standings[0].remaining == 5000
+
+
+@pytest.mark.parametrize("evicted", ["the bucket", "what is open"])
+async def test_calls_in_flight_hold_no_place_for_ever_where_redis_evicts_half_of_what_it_knows(
+    redis_server: RedisServer, here: Process, evicted: str
+) -> None:
+    flight = Limit("flight", "concurrent", 3)
+    grants = [await here.reserve(claim(flight), hold=hold) for hold in (600, 600, 0.05)]
+    with redis_server.client() as client:
+        [left] = client.keys("*:open")
+        lives = client.pttl(left)
+        client.delete(left if evicted == "what is open" else left.removesuffix(":open"))
+        if evicted == "the bucket":
+            await asyncio.sleep(0.1)  # Redis's own clock has to move
+            assert (await here.reserve(claim(flight), hold=1)).standings[0].remaining == 0
+            assert client.pttl(left) > 0.9 * lives
+        else:
+            assert (await here.reserve(claim(flight), hold=1)).standings[0].remaining == 2
+    for grant in grants:
+        here.allowance.settle(grant, 0)
+    await until_answered(here)
+    assert (await here.reserve(claim(flight))).standings[0].remaining == 1
 
 
 async def test_a_call_that_was_hung_up_on_gives_back_what_it_reserved(here: Process) -> None:

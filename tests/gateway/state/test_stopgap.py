@@ -142,6 +142,22 @@ async def test_a_clock_of_redis_that_jumps_forgets_no_use_and_costs_one_call_at_
         assert outcomes == ["granted"] * (1 + late) + ["limited"] * (3 - late)
 
 
+@pytest.mark.usefixtures("_moved_clock")
+async def test_a_bucket_used_up_before_the_clock_was_set_back_is_refilled_all_the_same(
+    redis_server: RedisServer,
+) -> None:
+    limit = Limit("r", "requests", 1, 60, on_store_error="refuse")
+    async with process(redis_server.url) as one:
+        await until(lambda: not one.allowance.degraded)
+        assert await one.outcome(Claim(limit, "", 1)) == "granted"
+        with redis_server.client() as client:
+            client.set("moved", -HOUR)
+            assert await one.outcome(Claim(limit, "", 1)) == "limited"
+            client.set("moved", -HOUR + 61 * 1_000_000)
+        outcomes = [await one.outcome(Claim(limit, "", 1)) for _ in range(2)]
+        assert "granted" in outcomes, "the first may look too late to a clock that jumps"
+
+
 @pytest.mark.parametrize(("used", "left"), [(4, 0), (3, 1), (1, 4)])
 async def test_an_outage_fills_no_bucket_that_was_more_than_half_used(
     redis_server: RedisServer, tmp_path: Path, used: int, left: int
