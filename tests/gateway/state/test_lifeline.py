@@ -84,17 +84,19 @@ class Cluster:
     """Two nodes, of which the first has all slots."""
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
-        self.ports = [free_port(), free_port()]
-        self.nodes = []
-        for port in self.ports:
+        self.ports: list[int] = []
+        self.nodes: list[RedisServer] = []
+        while len(self.nodes) < 2:
+            port = free_port()
+            if port + 10_000 > 65_535:  # where nodes talk to each other
+                continue
             own = folder / str(port)
             own.mkdir()
-            options = ["--port", str(port), "--cluster-enabled", "yes", "--cluster-port", str(free_port())]
-            node = RedisServer(own, *options, "--dir", str(own))
+            node = RedisServer(own, "--port", str(port), "--cluster-enabled", "yes", "--dir", str(own))
             self.nodes.append(stack.enter_context(closing(node)))
-        self.ask(0, "CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-        bus = self.ask(0, "CONFIG", "GET", "cluster-port")["cluster-port"]
-        self.ask(1, "CLUSTER", "MEET", "127.0.0.1", self.ports[0], bus)
+            self.ports.append(port)
+        self.ask(0, "CLUSTER", "ADDSLOTS", *range(16_384))
+        self.ask(1, "CLUSTER", "MEET", "127.0.0.1", self.ports[0])
 
     def ask(self, node: int, *words: Any) -> Any:
         with self.nodes[node].client() as client:
