@@ -15,7 +15,7 @@ from gateway.core.claim import NO_GRANT, Claim, Grant, Standing
 from gateway.core.log import Log
 from gateway.core.meters import Meters
 from gateway.state.bucket import LARGEST, MICROSECONDS, Shortage, refuse, standing
-from gateway.state.lifeline import PREFIX, Lifeline, Log
+from gateway.state.lifeline import PREFIX, Lifeline
 from gateway.state.place import Place
 from gateway.state.resp import PATIENCE, Argument, RedisAway, RedisLate
 from gateway.state.scripts import load
