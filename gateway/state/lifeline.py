@@ -13,6 +13,7 @@ from typing import Any
 
 import hiredis
 
+from gateway.core.log import Log
 from gateway.state.place import Place, moved
 from gateway.state.resp import PATIENCE, Argument, Connection, RedisAway, RedisLate, Unheard, connect
 from gateway.state.scripts import Script, load

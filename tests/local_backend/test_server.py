@@ -75,7 +75,8 @@ def test_the_bundled_model_answers_sensibly(client: httpx.Client, question: str,
 def test_an_answer_that_broke_off_is_finished_from_where_it_stands(client: httpx.Client) -> None:
     asked = {"role": "user", "content": "What is Gatehouse?"}
     whole = chat(client, asked["content"], temperature=0).json()["choices"][0]["message"]["content"]
-    said, left = whole[: len(whole) // 2], whole[len(whole) // 2 :]
+    middle = whole.index(" ", len(whole) // 2)
+    said, left = whole[:middle], whole[middle:]
     more = client.post(
         "/v1/chat/completions",
         json={
@@ -155,7 +156,7 @@ def test_a_penalty_widens_the_choice_of_words(client: httpx.Client, penalty: dic
         len(
             {
                 token["token"]
-                for token in chat(client, "hello", **asked, **more).json()["choices"][0]["logprobs"][
+                for token in chat(client, "count to five", **asked, **more).json()["choices"][0]["logprobs"][
                     "content"
                 ]
             }
