@@ -256,6 +256,8 @@ class Policies:
                 told = "; ".join(map(str, reading.problems[:TOLD]))
                 self._log("error", f"policies not taken, {self.snapshot.version} stays in force: {told}")
         elif reading.snapshot.version == self.snapshot.version:
+            if self.status.problems or tell:
+                self._log("info", f"policies {self.snapshot.version} are in force")
             self.status.problems = []
         else:
             self._take(reading.snapshot, reading.originals)

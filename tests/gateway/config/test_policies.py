@@ -123,6 +123,12 @@ async def test_mending_a_bad_edit_clears_it_even_when_nothing_changed_in_the_end
     assert not (await opened.policies.reload()).problems
     assert opened.meters.policy_refused.read() == {(): 0}
     assert opened.policies.snapshot is kept
+    good = ("info", f"policies {kept.version} are in force")
+    assert opened.logged[1:] == [good]
+    await opened.policies.reload()
+    assert opened.logged[1:] == [good], "there is nothing new to tell"
+    await opened.policies.reload(tell=True)
+    assert opened.logged[1:] == [good, good], "who asks to be told is"
 
 
 async def test_a_folder_that_vanishes_keeps_the_last_good(tmp_path: Path) -> None:
