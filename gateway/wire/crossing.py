@@ -108,21 +108,8 @@ class CrossingTap:
     """Turns an answer over while it passes, and keeps its account."""
 
     __slots__ = (
-        "_back",
-        "_front",
-        "_open",
-        "_reader",
-        "_reason",
-        "_request_id",
-        "_shown",
-        "_usage",
-        "_writer",
-        "begun",
-        "error",
-        "failed",
-        "finish_reason",
-        "finished",
-        "settled",
+        "_back", "_front", "_open", "_reader", "_reason", "_request_id", "_shown", "_usage", "_writer", "begun",
+        "error", "failed", "finish_reason", "finished", "settled",
     )  # fmt: skip
 
     def __init__(self, asked: Asked, front: Front, writer: Writer, back: Back) -> None:

@@ -12,9 +12,8 @@ from gateway.wire.base import Reading
 from gateway.wire.splice import duplicated, is_crowded
 from gateway.wire.written import as_written, read
 
-MOST_MARKS = (
-    500_000  # of a body: to go through the values between them takes half a second, in which others wait
-)
+# Of a body: to go through the values between them takes half a second, in which others wait.
+MOST_MARKS = 500_000
 WATCHED = ("model", "stream")
 # What the house reads at the top of bodies, whichever format has it.
 READ = frozenset(
@@ -35,15 +34,9 @@ _USUAL = READ | {
 # Where a call goes and with whose credential: a LiteLLM behind a provider would obey it.
 _OPERATORS = frozenset(
     {
-        "api_base",
-        "base_url",
-        "api_key",
-        "extra_headers",
-        "model_list",
-        "router_settings_override",
-        "user_config",
+        "api_base", "api_key", "base_url", "extra_headers", "model_list", "router_settings_override", "user_config",
     }
-)
+)  # fmt: skip
 # What llama.cpp's server obeys in the place of these, which are checked (tools/server: "if n_predict is present, we
 # overwrite the value specified earlier by max_tokens"; n is an alias of n_cmpl).
 _INSTEAD = {"n_predict": "max_tokens", "n_cmpl": "n"}
